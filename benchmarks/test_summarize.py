@@ -1,0 +1,19 @@
+"""How fast does each quantized model summarize, is the summary still good, and did either get worse?"""
+
+from __future__ import annotations
+
+import pytest
+
+from fixtures.baseline import assert_not_regressed
+from fixtures.models import EXPERIMENTS
+from fixtures.quality import assert_rouge_floor
+from fixtures.selection import experiments_as_parameters
+
+
+@pytest.mark.parametrize("loaded_model", experiments_as_parameters(EXPERIMENTS), indirect=True)
+def test_summarize(loaded_model, summarize, compare):
+    """Each document is one timed round; the summaries that were timed are the ones that are scored."""
+    summaries = summarize(loaded_model)
+    comparison = compare(summaries)
+    assert_not_regressed(comparison)
+    assert_rouge_floor(summaries.quality)
