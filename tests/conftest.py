@@ -1,0 +1,121 @@
+"""A project folder of its own for every session under test, so that nothing is written into the checkout."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+FAKE_MODELS = """
+    import pytest
+    from tests.fakes import FakeModel, FakeTime
+
+    TIME = FakeTime()
+
+    @pytest.fixture(scope="session")
+    def clock():
+        return TIME.clock
+
+    @pytest.fixture(scope="session")
+    def load_model():
+        return lambda experiment: FakeModel(experiment, TIME)
+"""
+
+
+@dataclass(frozen=True)
+class Session:
+    """A finished session: its exit code, what it printed, and what it left behind."""
+
+    exit_code: int
+    output: str
+    folder: Path
+
+    @property
+    def run(self) -> dict[str, Any]:
+        return json.loads((self.folder / "results" / "latest" / "run.json").read_text(encoding="utf-8"))
+
+    @property
+    def infos(self) -> dict[str, dict[str, Any]]:
+        """`extra_info` of each measured experiment, by loader."""
+        return {each["extra_info"]["loader"]: each["extra_info"] for each in self.run["benchmarks"]}
+
+    @property
+    def outcomes(self) -> dict[str, str]:
+        return {each["experiment"]: each["outcome"] for each in self.run["outcomes"]}
+
+    @property
+    def stored(self) -> list[Path]:
+        return sorted((self.folder / "baselines").glob("*/*.json"))
+
+
+@dataclass(frozen=True)
+class Project:
+    """A copy of what a session needs, with fake models unless a test says otherwise."""
+
+    folder: Path
+
+    def use(self, conftest: str) -> None:
+        (self.folder / "benchmarks" / "conftest.py").write_text(textwrap.dedent(conftest), encoding="utf-8")
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "pytest", "benchmarks", "-p", "no:cacheprovider", *arguments]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        # No GPU, whatever this machine has, and no hub.
+        return {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "CUDA_VISIBLE_DEVICES": "",
+            "HF_HUB_OFFLINE": "1",
+            "COLUMNS": "200",
+        }
+
+    def bench(self, *arguments: str, **environment: str) -> Session:
+        done = subprocess.run(
+            self.command(*arguments),
+            cwd=self.folder,
+            env={**self.environment, **environment},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        return Session(exit_code=done.returncode, output=done.stdout + done.stderr, folder=self.folder)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    for name in ("conftest.py", "pytest.ini"):
+        shutil.copy(ROOT / name, folder / name)
+    shutil.copytree(ROOT / "benchmarks", folder / "benchmarks", ignore=shutil.ignore_patterns("__pycache__"))
+    made = Project(folder)
+    made.use(FAKE_MODELS)
+    return made
+
+
+@pytest.fixture
+def one_error_line() -> Callable[[Session], str]:
+    """The one line in which a session says what is wrong with its input; fails where there is a traceback."""
+
+    def found(session: Session) -> str:
+        assert "Traceback" not in session.output
+        assert "INTERNALERROR" not in session.output
+        lines = [line for line in session.output.splitlines() if line.startswith("ERROR: ")]
+        assert len(lines) == 1, session.output
+        return lines[0]
+
+    return found

@@ -1,0 +1,93 @@
+"""A model without weights and a clock without time, for sessions that take no seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fixtures.device import Clock
+from fixtures.loading import Weights
+from fixtures.models import Experiment
+
+
+class FakeTime:
+    """Seconds that pass only when something says so."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def pass_by(self, seconds: float) -> None:
+        self.seconds += seconds
+
+    @property
+    def clock(self) -> Clock:
+        return Clock(lambda: None, lambda: self.seconds)
+
+
+class FakeModel:
+    """Stands for a LoadedModel: one token a word, and the first words of the document as its summary.
+
+    `seconds_per_token` is how long a token takes on the fake clock; `fail` is raised by the call with that number
+    (the warm-up is call 1).
+    """
+
+    chat_template = "fake"
+    context_tokens = 4096
+    load_seconds = 1.5
+    load_peak_memory_bytes = 2_000
+    weights_bytes = 1_000
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        time: FakeTime,
+        *,
+        seconds_per_token: float = 0.01,
+        fail: dict[int, BaseException] | None = None,
+        summary: str | None = None,
+    ) -> None:
+        self.experiment = experiment
+        self.weights = Weights(kind="path", revision="fake", location="nowhere")
+        self.settings = {"dtype": "float32"}
+        self.words: list[str] = []
+        self._time = time
+        self._seconds_per_token = seconds_per_token
+        self._fail = fail or {}
+        self._summary = summary
+        self._calls = 0
+
+    def document_offsets(self, text: str) -> Sequence[tuple[int, int]]:
+        offsets, end = [], 0
+        for word in text.split():
+            start = text.index(word, end)
+            end = start + len(word)
+            offsets.append((start, end))
+        return offsets
+
+    def chat_ids(self, message: str) -> Sequence[int]:
+        words = message.split()
+        self.words.extend(words)
+        return range(len(self.words) - len(words), len(self.words))
+
+    def prepare(self, token_ids: Sequence[int]) -> Any:
+        return list(token_ids)
+
+    def generate(self, prompt: list[int], max_new_tokens: int, on_first_token: Callable[[], None]) -> list[int]:
+        self._calls += 1
+        if self._calls in self._fail:
+            raise self._fail[self._calls]
+        # Documents differ in how long a token takes, by up to a tenth, as they do on a device.
+        a_token = self._seconds_per_token * (1 + len(prompt) % 10 / 100)
+        self._time.pass_by(a_token)
+        on_first_token()
+        self._time.pass_by(a_token * (max_new_tokens - 1))
+        return [*prompt, *prompt[-max_new_tokens:]]
+
+    def generated_ids(self, output: list[int], prompt_tokens: int) -> list[int]:
+        return output[prompt_tokens:]
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return self._summary if self._summary is not None else " ".join(self.words[token] for token in token_ids)
+
+    def ends_by_itself(self, token_ids: Sequence[int]) -> bool:
+        return False

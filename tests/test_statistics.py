@@ -1,0 +1,244 @@
+import math
+from dataclasses import replace
+
+import pytest
+
+from fixtures.outcomes import Verdict
+from fixtures.statistics import (
+    Change,
+    Interval,
+    Remedy,
+    Spread,
+    Timing,
+    bootstrap_mean_interval,
+    decide,
+    mean_upper_bound,
+    paired_change,
+    percentile,
+    remedy,
+)
+
+TOLERANCE = 0.05
+DOCUMENTS_OF_ANY_LENGTH = ((7, 0.9), (100, 10.0), (13, 40.0), (64, 2.5))
+
+
+def timings(*pairs):
+    return [Timing(tokens=tokens, seconds=seconds) for tokens, seconds in pairs]
+
+
+def change(ratio, standard_error):
+    """A change whose standard error is known exactly, so that its quantiles are the normal ones."""
+    spread = Spread(standard_deviation=standard_error / math.sqrt(2))
+    return Change(log_ratio=math.log(ratio), document_deviation=0.0, documents=20, spread=spread)
+
+
+@pytest.mark.parametrize(
+    ("count", "percent", "expected"),
+    [(1, 50, None), (2, 50, 1.5), (4, 50, 2.5), (19, 95, None), (20, 95, 19.05), (99, 99, None), (100, 99, 99.01)],
+)
+def test_a_percentile_needs_enough_values_to_carry_it(count, percent, expected):
+    assert percentile(range(1, count + 1), percent) == pytest.approx(expected)
+
+
+def test_a_percentile_does_not_depend_on_the_order():
+    assert percentile([3.0, 1.0, 2.0, 8.0], 50) == 2.5
+
+
+def test_bootstrap_gives_the_same_interval_for_the_same_data():
+    values = (0.1, 0.4, 0.2, 0.9, 0.3)
+    assert bootstrap_mean_interval(values) == bootstrap_mean_interval(values)
+
+
+def test_the_bootstrap_interval_contains_the_mean():
+    interval = bootstrap_mean_interval((0.1, 0.4, 0.2, 0.9, 0.3))
+    assert 0.1 < interval.low < 0.38 < interval.high < 0.9
+    assert interval.confidence == 0.95
+
+
+def test_the_bootstrap_interval_of_equal_values_is_that_value():
+    assert bootstrap_mean_interval((0.25, 0.25, 0.25)) == Interval(low=0.25, high=0.25, confidence=0.95)
+
+
+@pytest.mark.parametrize("values", [(), (0.5,)])
+def test_fewer_than_two_values_have_no_interval_and_no_upper_bound(values):
+    assert bootstrap_mean_interval(values) is None
+    assert mean_upper_bound(values) == math.inf
+
+
+def test_the_upper_bound_of_the_mean_is_student_s():
+    student_of_2_degrees = 0.98 * math.sqrt(2 / (4 * 0.99 * 0.01))  # the closed form for 2 degrees: 6.965
+    assert mean_upper_bound((1.0, 2.0, 3.0), 0.99) == pytest.approx(2 + student_of_2_degrees / math.sqrt(3))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "seconds"), [(0, 1.0), (-1, 1.0), (5, 0.0), (5, -1.0), (5, math.inf), (5, math.nan)]
+)
+def test_a_timing_refuses_impossible_values(tokens, seconds):
+    with pytest.raises(ValueError, match=f"{tokens} tokens, {seconds} s"):
+        Timing(tokens=tokens, seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("measured_degrees", "degrees_of_freedom"), [(None, 0.69**2 / 0.64**2), (5, 0.69**2 / (0.64**2 + 0.05**2 / 5))]
+)
+def test_a_paired_change_follows_the_formulas(measured_degrees, degrees_of_freedom):
+    # Now 200 tokens in 20 s, before 200 in 40: twice as fast. tokens/mean − seconds/mean is (−0.3, 0.3) now and
+    # (0.5, −0.5) before; the difference (−0.8, 0.8) has the variance 1.28, over 2 documents 0.64.
+    # Between runs: 0.2² (1/4 + 1/1) = 0.05.
+    found = paired_change(
+        timings((50, 8.0), (150, 12.0)),
+        timings((100, 10.0), (100, 30.0)),
+        Spread(standard_deviation=0.2, degrees_of_freedom=measured_degrees),
+        baseline_runs=4,
+        runs_now=1,
+    )
+    assert found.log_ratio == pytest.approx(math.log(2))
+    assert found.ratio == pytest.approx(2)
+    assert found.document_deviation == pytest.approx(math.sqrt(1.28))
+    assert found.standard_error == pytest.approx(math.sqrt(0.69))
+    assert found.degrees_of_freedom == pytest.approx(degrees_of_freedom)
+
+
+def test_one_factor_on_very_different_documents_is_no_deviation():
+    slower = [(tokens, 1.1 * seconds) for tokens, seconds in DOCUMENTS_OF_ANY_LENGTH]
+    found = paired_change(
+        timings(*slower), timings(*DOCUMENTS_OF_ANY_LENGTH), Spread(standard_deviation=0.01, degrees_of_freedom=3)
+    )
+    assert found.document_deviation == pytest.approx(0, abs=1e-12)
+    assert found.log_ratio == pytest.approx(-math.log(1.1))
+
+
+def test_without_pairing_the_same_timings_deviate():
+    found = paired_change(
+        timings(*reversed(DOCUMENTS_OF_ANY_LENGTH)),
+        timings(*DOCUMENTS_OF_ANY_LENGTH),
+        Spread(standard_deviation=0.01),
+    )
+    assert found.log_ratio == pytest.approx(0)
+    assert found.document_deviation > 1
+
+
+@pytest.mark.parametrize(("now", "before"), [(2, 3), (1, 1), (0, 0)])
+def test_a_paired_change_needs_the_same_documents_at_least_two(now, before):
+    with pytest.raises(ValueError, match=f"{now} now, {before} in the baseline"):
+        paired_change(timings((1, 1.0)) * now, timings((1, 1.0)) * before, Spread(standard_deviation=0.01))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "standard_error", "verdict"),
+    [
+        pytest.param(0.980, 0.0, Verdict.REGRESSED, id="small-and-certain"),
+        pytest.param(0.984, 1e-6, Verdict.REGRESSED, id="just-beyond-1.5%"),
+        pytest.param(0.986, 1e-6, Verdict.UNCHANGED, id="1.4%-is-no-regression-however-certain"),
+        pytest.param(0.7, 0.21, Verdict.INCONCLUSIVE, id="30%-within-noise"),
+        pytest.param(0.7, 0.1, Verdict.REGRESSED, id="30%-beyond-noise"),
+        # 99% one-sided is 2.3263 standard errors; log(0.9) is -0.10536
+        pytest.param(0.9, 0.0452, Verdict.REGRESSED, id="upper-bound-just-below-1"),
+        pytest.param(0.9, 0.0454, Verdict.INCONCLUSIVE, id="upper-bound-just-above-1"),
+    ],
+)
+def test_a_slowdown_must_be_worth_an_alarm_and_beyond_chance_and_a_speedup_is_its_mirror_image(
+    ratio, standard_error, verdict
+):
+    mirrored = Verdict.IMPROVED if verdict is Verdict.REGRESSED else verdict
+    assert decide(change(ratio, standard_error), TOLERANCE) is verdict
+    assert decide(change(1 / ratio, standard_error), TOLERANCE) is mirrored
+
+
+@pytest.mark.parametrize(
+    ("ratio", "standard_error", "verdict"),
+    [
+        # 95% two-sided is 1.95996 standard errors on either side
+        pytest.param(1.0, 0.0248, Verdict.UNCHANGED, id="inside"),
+        pytest.param(1.0, 0.0250, Verdict.INCONCLUSIVE, id="above-1.05"),
+        pytest.param(0.987, 0.0194, Verdict.UNCHANGED, id="inside-though-slower"),
+        pytest.param(0.987, 0.0196, Verdict.INCONCLUSIVE, id="below-0.95"),
+    ],
+)
+def test_unchanged_needs_the_whole_interval_within_the_tolerance(ratio, standard_error, verdict):
+    assert decide(change(ratio, standard_error), TOLERANCE) is verdict
+
+
+def test_few_documents_are_judged_by_student_and_not_by_the_normal_distribution():
+    # The standard error is 0.04: 2.33 of them reach 0.907, 3.00 (Student, 7 degrees) reach beyond 1.
+    few = Change(
+        log_ratio=-0.1, document_deviation=0.04 * math.sqrt(8), documents=8, spread=Spread(standard_deviation=0.0)
+    )
+    assert few.upper_bound(0.99) == pytest.approx(math.exp(-0.1 + 2.99795 * 0.04), rel=1e-5)
+    assert decide(few, TOLERANCE) is Verdict.INCONCLUSIVE
+
+
+GPU_ASSUMED = Spread(standard_deviation=0.01)
+GPU_MEASURED = Spread(standard_deviation=0.01, degrees_of_freedom=4)
+CPU_ASSUMED = Spread(standard_deviation=0.06)
+
+
+def inconclusive(log_ratio, document_deviation, documents, spread):
+    found = Change(log_ratio=log_ratio, document_deviation=document_deviation, documents=documents, spread=spread)
+    assert decide(found, TOLERANCE) is Verdict.INCONCLUSIVE
+    return found
+
+
+@pytest.mark.parametrize(
+    "undecided",
+    [
+        pytest.param((-0.01, 0.3, 20, GPU_ASSUMED), id="slightly-slower"),
+        pytest.param((0.0, 0.3, 20, GPU_ASSUMED), id="no-change"),
+        pytest.param((-0.1, 0.3, 20, GPU_ASSUMED), id="slower"),
+        pytest.param((0.0, 0.1, 20, GPU_MEASURED), id="no-change-measured-spread"),
+    ],
+)
+def test_the_documents_that_the_remedy_names_decide(undecided):
+    before = inconclusive(*undecided)
+    documents = remedy(before, TOLERANCE).documents
+    assert documents > before.documents
+    assert decide(replace(before, documents=documents), TOLERANCE) is not Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    "undecided",
+    [
+        pytest.param((0.0, 0.1, 100, CPU_ASSUMED), id="no-change"),
+        pytest.param((-0.05, 0.05, 20, CPU_ASSUMED), id="slower"),
+        pytest.param((0.1, 0.05, 20, CPU_ASSUMED), id="faster"),
+        pytest.param((-0.03, 0.1, 100, GPU_MEASURED), id="slower-measured-spread"),
+    ],
+)
+def test_the_runs_that_the_remedy_names_decide(undecided):
+    before = inconclusive(*undecided)
+    runs = remedy(before, TOLERANCE).runs
+    assert runs > 1
+    assert decide(replace(before, baseline_runs=runs, runs_now=runs), TOLERANCE) is not Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("undecided", "unlimited"),
+    [
+        pytest.param((0.0, 0.05, 100, CPU_ASSUMED), {"documents": 10**9}, id="documents-assumed-spread"),
+        pytest.param((-0.02, 0.1, 100, GPU_MEASURED), {"documents": 10**9}, id="documents-measured-spread"),
+        pytest.param((0.0, 0.3, 8, CPU_ASSUMED), {"baseline_runs": 10**9, "runs_now": 10**9}, id="runs"),
+    ],
+)
+def test_the_remedy_is_none_where_no_number_decides(undecided, unlimited):
+    before = inconclusive(*undecided)
+    assert decide(replace(before, **unlimited), TOLERANCE) is Verdict.INCONCLUSIVE
+    found = remedy(before, TOLERANCE)
+    assert (found.documents if "documents" in unlimited else found.runs) is None
+
+
+@pytest.mark.parametrize(
+    "undecided",
+    [
+        pytest.param((-0.1, 0.1, 8, GPU_ASSUMED), id="few-documents"),
+        pytest.param((-0.05, 0.05, 100, GPU_MEASURED), id="few-degrees-of-freedom"),
+    ],
+)
+def test_the_remedy_never_names_the_documents_and_runs_that_did_not_decide(undecided):
+    before = inconclusive(*undecided)
+    found = remedy(before, TOLERANCE)
+    assert found.documents is None or found.documents > before.documents
+    assert found.runs is None or found.runs > 1
+
+
+def test_a_change_between_the_tolerance_and_the_alarm_has_no_remedy():
+    assert remedy(change(0.987, 0.01), tolerance=0.01) == Remedy(documents=None, runs=None)
