@@ -47,10 +47,10 @@ def test_any_text_survives_the_journal(journal, text):
     assert [record["summary"] for record in read_journal(journal.path).documents] == [text, "next"]
 
 
-@pytest.mark.parametrize("lost_bytes", [2, 5, 20])
+@pytest.mark.parametrize("lost_bytes", [2, 4, 20])
 def test_a_last_line_that_a_crash_cut_off_is_dropped_and_counted(journal, lost_bytes):
     journal.append("document", {"summary": "whole"})
-    journal.append("document", {"summary": "cut off, é and all"})
+    journal.append("document", {"summary": "cut off within é"})
     journal.path.write_bytes(journal.path.read_bytes()[:-lost_bytes])
     contents = read_journal(journal.path)
     assert contents.documents == ({"summary": "whole"},)

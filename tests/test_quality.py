@@ -82,7 +82,11 @@ def test_only_whitespace_counts_as_empty(summary, expected):
     ("summary", "expected"),
     [
         pytest.param("a cat sat down " * 6, True, id="a-phrase-again-and-again"),
-        pytest.param("Cat cat CAT " * 8, True, id="case-does-not-matter"),
+        pytest.param(
+            "a cat and a dog ran far away A CAT AND A DOG RAN FAR AWAY A Cat And A Dog Ran Far Away",
+            True,
+            id="case-does-not-matter",
+        ),
         pytest.param("cat " * 23, False, id="too-short-to-tell"),
         pytest.param("cat " * 24, True, id="just-long-enough"),
         pytest.param(" ".join(map(str, range(50))), False, id="all-different"),
