@@ -30,7 +30,7 @@ bench: $(INSTALLED)
 	$(PY) -m pytest benchmarks $(ARGS)
 
 test: $(INSTALLED)
-	$(PY) -m pytest -m "not slow" $(ARGS)
+	$(PY) -m pytest -m "not slow" -n 2 $(ARGS)
 
 test-slow: $(INSTALLED)
 	$(PY) -m pytest -m slow $(ARGS)

@@ -119,3 +119,45 @@ def one_error_line() -> Callable[[Session], str]:
         return lines[0]
 
     return found
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random two-layer Llama and a tokenizer with a chat template: everything real but its size."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    from fixtures.documents import embedded_documents
+
+    words = Tokenizer(models.BPE(byte_fallback=False))
+    words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    words.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special = ["<end>", "<user>", "<assistant>"]
+    trainer = trainers.BpeTrainer(vocab_size=1_000, special_tokens=special, initial_alphabet=alphabet)
+    words.train_from_iterator((document.text for document in embedded_documents().documents), trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>", pad_token="<end>")
+    tokenizer.chat_template = "{% for m in messages %}<user> {{ m['content'] }}<end>{% endfor %}<assistant>"
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=1_000,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=512,
+        bos_token_id=None,
+        eos_token_id=0,
+        pad_token_id=0,
+        tie_word_embeddings=False,
+    )
+    folder = tmp_path_factory.mktemp("tiny-llama")
+    model = LlamaForCausalLM(config)
+    # As Llama-2 is published: its defaults sample.
+    model.generation_config = GenerationConfig(
+        do_sample=True, temperature=0.6, top_p=0.9, eos_token_id=0, pad_token_id=0
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
