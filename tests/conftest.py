@@ -73,9 +73,10 @@ class Project:
 
     @property
     def environment(self) -> dict[str, str]:
-        # No GPU, whatever this machine has, and no hub.
+        # No GPU, whatever this machine has, and no hub; a worker of xdist must not pass on that it is one.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         return {
-            **os.environ,
+            **inherited,
             "PYTHONPATH": str(ROOT),
             "CUDA_VISIBLE_DEVICES": "",
             "HF_HUB_OFFLINE": "1",

@@ -11,6 +11,7 @@ ORDER = (
     "statistics",
     "journal",
     "device",
+    "telemetry",
     "models",
     "embedded",
     "loading",

@@ -40,6 +40,10 @@ def test_wrong_option_is_one_line(project, one_error_line, arguments, said):
     assert session.exit_code == 4
 
 
+def test_session_inside_a_worker_of_xdist_is_refused_too(project, one_error_line):
+    assert "leave out -n (xdist)" in one_error_line(project.bench(PYTEST_XDIST_WORKER="gw0"))
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
