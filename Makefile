@@ -5,7 +5,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 INSTALLED := .venv/installed
 
-.PHONY: help setup bench test test-slow check compare clean
+.PHONY: help setup bench test test-slow check compare doctor clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make test-slow  those that take longer"
 	@echo "make check      lint, format, types"
 	@echo "make compare    two run files                         RUN=results/latest AGAINST=baselines/SLUG/0001_NAME.json"
+	@echo "make doctor     whether this machine can run them, and what to do where it cannot"
 	@echo "make setup      only the set-up"
 
 setup: $(INSTALLED)
@@ -43,6 +44,9 @@ check: $(INSTALLED)
 compare: $(INSTALLED)
 	@test -n "$(RUN)" -a -n "$(AGAINST)" || { echo "usage: make compare RUN=results/latest AGAINST=baselines/SLUG/0001_NAME.json" >&2; exit 2; }
 	@$(PY) -m fixtures.compare "$(RUN)" "$(AGAINST)" $(ARGS)
+
+doctor: $(INSTALLED)
+	@$(PY) -m fixtures.doctor
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache results

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from fixtures.device import Clock
 from fixtures.loading import Weights
@@ -31,11 +31,14 @@ class FakeModel:
     (the warm-up is call 1).
     """
 
-    chat_template = "fake"
+    template = "fake"
     context_tokens = 4096
     load_seconds = 1.5
     load_peak_memory_bytes = 2_000
     weights_bytes = 1_000
+    weights_read_bytes = 900
+    predicted_memory_bytes = 3_000
+    words: ClassVar[list[str]] = []  # shared, as loaders of one model share a vocabulary
 
     def __init__(
         self,
@@ -49,7 +52,7 @@ class FakeModel:
         self.experiment = experiment
         self.weights = Weights(kind="path", revision="fake", location="nowhere")
         self.settings = {"dtype": "float32"}
-        self.words: list[str] = []
+        self.chat = self
         self._time = time
         self._seconds_per_token = seconds_per_token
         self._fail = fail or {}

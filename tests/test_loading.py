@@ -14,16 +14,25 @@ from fixtures import embedded, loading
 from fixtures.device import clock_of, detect_device
 from fixtures.documents import embedded_documents
 from fixtures.generation import build_prompts, measure
-from fixtures.loading import LoadedModel, NotLoaded, check_nothing_offloaded, find_weights, folder_digest, load
+from fixtures.loading import LoadedModel, NotLoaded, check_nothing_offloaded, load
 from fixtures.models import EXPERIMENTS, MODELS
 from fixtures.outcomes import OffloadedError, Outcome, UnavailableError
+from fixtures.telemetry import NullMonitor
+from fixtures.weights import find_weights, folder_digest
 
 BY_NAME = {experiment.name: experiment for experiment in EXPERIMENTS}
 CPU = detect_device({"CUDA_VISIBLE_DEVICES": ""})
 
 
-def load_tiny(folder, loader="default", model="smollm2-135m-instruct"):
-    return load(BY_NAME[f"{model}-{loader}"], CPU, clock_of(CPU), {model: folder})
+def load_tiny(folder, loader="default", model="smollm2-135m-instruct", device=CPU, predict=True):
+    return load(
+        BY_NAME[f"{model}-{loader}"],
+        lambda: find_weights(MODELS[model], {model: folder}),
+        device,
+        clock_of(device),
+        longest_sequence=lambda chat: 100,
+        predict=predict,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +82,7 @@ def test_pad_token_outside_the_vocabulary_is_replaced_by_the_end_token(tiny_llam
 
 def test_first_token_is_told_once_and_greedy_output_repeats(loaded):
     told = []
-    prompt = loaded.prepare(loaded.chat_ids("Say something."))
+    prompt = loaded.prepare(loaded.chat.chat_ids("Say something."))
     first, second = (loaded.generate(prompt, 12, lambda: told.append(True)) for _ in range(2))
     assert told == [True, True]
     assert first.tolist() == second.tolist()
@@ -82,14 +91,16 @@ def test_first_token_is_told_once_and_greedy_output_repeats(loaded):
 
 def test_prompt_with_new_tokens_stays_within_the_context(loaded):
     longest = max(embedded_documents().documents, key=lambda document: len(document.text))
-    prompt = build_prompts(loaded, [longest], max_prompt_tokens=100_000, max_new_tokens=50)[0]
+    prompt = build_prompts(loaded.chat, [longest], max_prompt_tokens=100_000, max_new_tokens=50)[0]
     assert prompt.truncated
-    assert len(prompt.token_ids) <= loaded.context_tokens - 50
-    assert loaded.tokenizer.decode(prompt.token_ids).startswith("<user> Summarize the following text in 1-3 sentences.")
+    assert len(prompt.token_ids) <= loaded.chat.context_tokens - 50
+    assert loaded.chat.tokenizer.decode(prompt.token_ids).startswith(
+        "<user> Summarize the following text in 1-3 sentences."
+    )
 
 
 def test_measured_summaries_are_those_that_were_generated(loaded):
-    prompts = build_prompts(loaded, embedded_documents().sample(3, 0), 256, 8)
+    prompts = build_prompts(loaded.chat, embedded_documents().sample(3, 0), 256, 8)
     told = []
 
     def pedantic(target, *, setup, rounds):
@@ -104,6 +115,7 @@ def test_measured_summaries_are_those_that_were_generated(loaded):
         max_new_tokens=8,
         device=CPU,
         clock=clock_of(CPU),
+        monitor=NullMonitor(),
         on_record=told.append,
     )
     assert list(measured.records) == told
