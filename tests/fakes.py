@@ -75,6 +75,9 @@ class FakeModel:
     def prepare(self, token_ids: Sequence[int]) -> Any:
         return list(token_ids)
 
+    def generate_bare(self, prompt: list[int], max_new_tokens: int) -> list[int]:
+        return self.generate(prompt, max_new_tokens, lambda: None)
+
     def generate(self, prompt: list[int], max_new_tokens: int, on_first_token: Callable[[], None]) -> list[int]:
         self._calls += 1
         if self._calls in self._fail:

@@ -24,6 +24,7 @@ ORDER = (
     "generation",
     "metrics",
     "quality",
+    "overhead",
     "documents_table",
     "workload",
     "runfile",

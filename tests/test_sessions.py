@@ -351,3 +351,35 @@ def test_documents_table_has_the_timed_summaries(project):
     table = parquet.read_table(Path(session.folder, "results", "latest", "documents.parquet")).to_pylist()
     assert [row["document_id"] for row in table] == session.infos["4-bit"]["document_ids"]
     assert all(row["summary"] and row["reference"] for row in table)
+
+
+# The harness's own cost -----------------------------------------------------------------------------------------------
+
+HARNESS_THAT_COSTS = (
+    FAKE_MODELS
+    + """
+    class Costly(FakeModel):
+        def generate(self, prompt, max_new_tokens, on_first_token):
+            TIME.pass_by(COST)
+            return super().generate(prompt, max_new_tokens, on_first_token)
+
+        def generate_bare(self, prompt, max_new_tokens):
+            return FakeModel.generate(self, prompt, max_new_tokens, lambda: None)
+
+    @pytest.fixture(scope="session")
+    def load_model():
+        return lambda experiment: Costly(experiment, TIME)
+"""
+)
+
+
+@pytest.mark.parametrize(("cost", "exit_code"), [("0.001", 0), ("0.02", 1)])
+def test_harness_that_costs_more_than_a_hundredth_fails(project, cost, exit_code):
+    project.use(HARNESS_THAT_COSTS.replace("COST", cost))
+    session = project.bench("-m", "overhead and cpu", "-k", "4-bit")
+    assert session.exit_code == exit_code
+    (benchmark,) = session.run["benchmarks"]
+    assert benchmark["name"] == "test_overhead[smollm2-135m-instruct-4-bit]"
+    seconds = sum(benchmark["stats"]["data"])
+    expected = (seconds - 8 * float(cost)) / seconds
+    assert benchmark["extra_info"]["overhead"]["ratio"] == pytest.approx(expected)
