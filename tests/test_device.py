@@ -3,6 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from fixtures import device
 from fixtures.device import GIB, Clock, Device, detect_device, family_of, slugify, stand_in
 from fixtures.outcomes import InputError
 
@@ -150,3 +151,17 @@ def test_the_clock_waits_for_the_device_before_it_is_read():
 
     assert Clock(lambda: calls.append("synchronize"), read_seconds)() == 1.5
     assert calls == ["synchronize", "read"]
+
+
+def test_gpu_whose_driver_does_not_answer_is_not_passed_over(monkeypatch):
+    class NvmlError(Exception):
+        pass
+
+    def init():
+        raise NvmlError("Driver/library version mismatch")
+
+    monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(NVMLError=NvmlError, nvmlInit=init))
+    monkeypatch.setattr(device, "_has_nvidia_device_file", lambda: True)
+    with pytest.raises(InputError, match=r"version mismatch.*make doctor"):
+        detect_device({})
+    assert detect_device({"CUDA_VISIBLE_DEVICES": ""}).kind == "cpu"

@@ -15,8 +15,9 @@ from fixtures.documents import (
     build_prompt,
     documents_of_file,
     embedded_documents,
+    wikilingua_documents,
 )
-from fixtures.outcomes import InputError
+from fixtures.outcomes import InputError, UnavailableError
 
 EMBEDDED = embedded_documents()
 
@@ -286,3 +287,44 @@ def test_a_limit_without_room_for_the_document_is_refused(limit):
 def test_the_id_is_of_the_section_and_not_of_its_text():
     assert replace(TEN_WORDS, text="other").id == TEN_WORDS.id
     assert replace(TEN_WORDS, section="other").id != TEN_WORDS.id
+
+
+# WikiLingua, without its hub -------------------------------------------------------------------------------------------
+
+
+def test_wikilingua_is_read_at_the_pinned_revision_and_sampled_from_its_bench_half(monkeypatch):
+    import datasets
+
+    rows = [
+        {"url": f"u{number}", "article": {"section_name": ["a"], "document": ["Text."], "summary": ["Do."]}}
+        for number in range(40)
+    ]
+    asked = []
+
+    def load_dataset(*arguments, **options):
+        asked.append((arguments, options))
+        return datasets.Dataset.from_list(rows)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    collection = wikilingua_documents()
+    assert asked == [
+        (
+            ("esdurmus/wiki_lingua", "english"),
+            {"split": "train", "revision": "ea3db3510cbd34d0f8dc612419ae40e4732f3b40"},
+        )
+    ]
+    assert len(collection.documents) == 40
+    assert {document.half for document in collection.sample(None, 0)} == {Half.BENCH}
+
+
+@pytest.mark.parametrize("error", [ConnectionError("no route\nto host"), "DatasetNotFoundError"])
+def test_wikilingua_that_cannot_be_fetched_says_what_to_use_instead(monkeypatch, error):
+    import datasets
+
+    def load_dataset(*_, **__):
+        raise datasets.exceptions.DatasetNotFoundError("gone") if isinstance(error, str) else error
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(UnavailableError, match="--document-source embedded or --documents-file") as caught:
+        wikilingua_documents()
+    assert "\n" not in str(caught.value)

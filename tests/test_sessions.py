@@ -134,6 +134,17 @@ def test_named_run_is_compared_with_and_an_unknown_one_refused(project, one_erro
     assert "0007" in one_error_line(project.bench("--benchmark-compare=0007"))
 
 
+def test_comparison_of_pytest_benchmark_itself_goes_on_working(project):
+    project.bench("--benchmark-save=main", "-k", "4-bit")
+    options = ("-k", "4-bit", "--benchmark-compare", "--benchmark-compare-fail=mean:10%")
+    assert "Performance has regressed" not in project.bench(*options).output
+    stored = next((project.folder / "baselines").glob("*/*.json"))
+    run = json.loads(stored.read_text())
+    run["benchmarks"][0]["stats"]["mean"] = 1e-9
+    stored.write_text(json.dumps(run))
+    assert "Performance has regressed" in project.bench(*options).output
+
+
 def test_anchor_is_never_the_newest_baseline(project):
     project.bench("--benchmark-save=main", "-k", "4-bit")
     project.bench("--benchmark-save=anchor", "-k", "4-bit")

@@ -1,0 +1,215 @@
+"""What a run looks like: tables that fit, notes that say only what is so, and no text taken for markup."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from fixtures.device import GIB, Device
+from fixtures.models import EXPERIMENTS, LOADERS
+from fixtures.report import final_report
+from tests.runs import benchmark, outcome, run_of
+
+A100 = Device(
+    kind="cuda",
+    name="NVIDIA A100-SXM4-40GB",
+    slug="nvidia-a100-sxm4-40gb",
+    family="a100",
+    memory_bytes=40 * GIB,
+    compute_dtype="bfloat16",
+)
+NAME = "llama2-7b-chat-4-bit"
+HUNDRED_DOCUMENTS = (2.5,) * 100
+WIDEST_FIGURES = {
+    "generated_tokens_per_second": 1_234.5,
+    "document_tokens_per_second": 12_345.6,
+    "time_to_first_token_seconds": [12.3] * 100,
+    "peak_memory_bytes": int(139.9 * GIB),
+    "weights_bytes": int(127.9 * GIB),
+    "predicted_memory_bytes": int(130.1 * GIB),
+    "load_seconds": 1_234.5,
+    "joules_per_token": 12.345,
+    "degenerate": {"empty": 100, "repeating": 100},
+    "cap_hits": 100,
+    "truncated_documents": 100,
+    "verdict": "INCOMPARABLE",
+    "change": {"ratio": 1.234},
+}
+MARKUP = ["[bold]x[/bold]", "[/]", "[red", r"\[bold]", ":boom:", "a path\\"]
+
+
+def report(run, device=A100, width=100, color=False):
+    return final_report(run, device, width=width, color=color)
+
+
+def tables_of(text):
+    """The lines of all tables: each ends with an empty line, and the notes come after the last."""
+    return "\n\n".join(text.split("\n\n")[:-1]).splitlines()
+
+
+def notes_of(text):
+    return text.split("\n\n")[-1].splitlines()
+
+
+def test_hand_made_run_has_the_keys_of_a_real_one(project):
+    real, made = project.bench("-k", "4-bit").run, run_of(benchmark(), outcomes=(outcome(NAME, "passed"),))
+    assert made["machine_info"].keys() == real["machine_info"].keys()
+    assert made["benchmarks"][0]["extra_info"].keys() == real["benchmarks"][0]["extra_info"].keys()
+    assert made["outcomes"][0].keys() == real["outcomes"][0].keys()
+    assert made.keys() <= real.keys()
+
+
+def test_each_table_has_a_row_with_the_run_s_figures():
+    rows = [line.split() for line in tables_of(report(run_of(benchmark()))) if line.startswith(NAME)]
+    assert rows == [
+        [NAME, "8", "50.0", "250.0", "0.250", "2.00", "/", "–", "5.00", "NO", "BASELINE", "–"],
+        [NAME, "0.250", "0.200–0.300", "0.062", "0.125", "0.250", "0.188", "0", "1", "2", "3"],
+        [NAME, "12.5", "4.00", "6.00", "5.00", "+20.0%", "0.500", "4.00", "250", "60"],
+    ]
+
+
+@pytest.mark.parametrize("width", [100, 80])
+def test_tables_fit_with_the_widest_figures_and_nothing_is_cut(width):
+    seconds = tuple(100.0 + number for number in range(100))
+    run = run_of(*(benchmark(each.name, seconds=seconds, **WIDEST_FIGURES) for each in EXPERIMENTS))
+    lines = tables_of(report(run, width=width))
+    assert max(len(line) for line in lines) <= width
+    assert "…" not in "".join(lines)
+    assert sum("149.50 / 194.05" in line for line in lines) == len(EXPERIMENTS)
+
+
+def test_full_names_are_whole_in_a_hundred_columns():
+    run = run_of(*(benchmark(each.name, seconds=HUNDRED_DOCUMENTS) for each in EXPERIMENTS))
+    lines = tables_of(report(run, width=100))
+    for each in EXPERIMENTS:
+        assert sum(line.startswith(f"{each.name} ") for line in lines) == 3
+
+
+@pytest.mark.parametrize("width", [99, 80, 40])
+def test_names_are_short_where_the_screen_is_narrow_and_80_columns_are_the_least(width):
+    run = run_of(*(benchmark(each.name, seconds=HUNDRED_DOCUMENTS) for each in EXPERIMENTS))
+    speed = report(run, width=width).split("\n\n")[0].splitlines()
+    names = [f"{model} {loader}" for model in ("llama2", "mistral", "embedded") for loader in LOADERS]
+    assert [line[:16].strip() for line in speed[4:]] == names  # after the title, two lines of header and a rule
+
+
+@pytest.mark.parametrize("verdict", ["REGRESSED", "IMPROVED", "UNCHANGED", "INCONCLUSIVE", "INVALID"])
+def test_colour_is_in_the_codes_and_in_nothing_else(verdict):
+    from rich.text import Text
+
+    run = run_of(benchmark(verdict=verdict, verdict_detail="x", change={"ratio": 0.5}))
+    plain, coloured = (report(run, color=color) for color in (False, True))
+    assert "\x1b[" not in plain
+    assert f"m{verdict}\x1b[0m: x" in coloured
+    assert Text.from_ansi(coloured).plain.split() == plain.split()
+
+
+@pytest.mark.parametrize(
+    ("documents", "shown"), [(1, "– / –"), (2, "1.50 / –"), (19, "10.00 / –"), (20, "10.50 / 19.05")]
+)
+def test_p95_needs_twenty_documents(documents, shown):
+    run = run_of(benchmark(seconds=tuple(float(second) for second in range(1, documents + 1))))
+    assert f" {shown} " in report(run)
+
+
+def test_synthetic_weights_have_no_quality():
+    info = dict.fromkeys(("rouge1", "rouge2", "rougeLsum", "rouge1_interval", "rouge1_floor", "degenerate"))
+    both = report(run_of(benchmark("llama2-7b-chat-fp16", weights="synthetic", **info), benchmark()))
+    assert both.count("llama2-7b-chat-fp16  ") == 2
+    assert both.count("llama2-7b-chat-4-bit ") == 3
+    alone = report(run_of(benchmark(weights="synthetic", **info)))
+    assert "Quality" not in alone
+    assert notes_of(alone)[-1].startswith("synthetic weights: ")
+    assert "synthetic weights" not in report(run_of(benchmark()))
+
+
+def test_unknown_figures_are_dashes():
+    unknown = {"power_watts_mean": None, "temperature_celsius_max": None}
+    run = run_of(benchmark(telemetry=unknown, joules_per_token=None, model_bandwidth_utilization=None))
+    assert tables_of(report(run))[-1].split()[-5:] == ["+20.0%", "–", "–", "–", "–"]
+
+
+def test_device_table_is_left_out_where_the_device_was_not_measured():
+    assert "Device" not in report(run_of(benchmark(copy_bandwidth_bytes_per_second=None)))
+
+
+def test_no_prediction_is_held_against_a_cpu_s_peak():
+    run = run_of(benchmark(workload_settings={"loader_settings": {"threads": 8}}))
+    assert tables_of(report(run))[-1].split()[3:6] == ["6.00", "5.00", "–"]
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "note"),
+    [
+        ("a100", NAME, "published for a100: 81.2 document tok/s (100 documents); here 250.0"),
+        ("a100", "llama2-7b-chat-default", "published for a100: 109.7 document tok/s (10 documents); here 250.0"),
+        ("t4", NAME, "published for t4: 54.2 document tok/s (100 documents); here 250.0"),
+    ],
+)
+def test_published_figure_is_named_for_what_it_is(family, name, note):
+    assert f"{name}: {note}" in notes_of(report(run_of(benchmark(name)), replace(A100, family=family)))
+
+
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [
+        ("h100", NAME),
+        ("t4", "llama2-7b-chat-default"),
+        ("a100", "llama2-7b-chat-fp16"),
+        ("a100", "mistral-7b-instruct-4-bit"),
+    ],
+)
+def test_nothing_published_is_shown_for_another_family_model_or_loader(family, name):
+    assert "published" not in report(run_of(benchmark(name)), replace(A100, family=family))
+
+
+@pytest.mark.parametrize("text", MARKUP)
+@pytest.mark.parametrize("color", [False, True])
+def test_markup_in_what_is_reported_is_shown_as_it_is(text, color):
+    compared = benchmark(verdict="REGRESSED", verdict_detail=text, environment_differences=[f"torch {text}", text])
+    alone = benchmark("llama2-7b-chat-fp16", verdict_detail=text)
+    notes = notes_of(report(run_of(compared, alone, outcomes=(outcome("x", "failed", text),)), color=color))
+    assert notes[0].endswith(f": {text}")
+    assert notes[1] == f"  environment: torch {text}; {text}"
+    assert notes[-2] == text
+    assert notes[-1] == f"x: failed: {text}"
+
+
+def test_experiments_that_share_a_reason_share_a_line():
+    outcomes = (
+        outcome("a", "unavailable", "no licence"),
+        outcome("b", "passed", "no licence"),
+        outcome("c", "unavailable", "no licence"),
+        outcome("d", "failed", "no licence"),
+        outcome("e", "unavailable", "no network"),
+        outcome("f", "skipped", "for t4"),
+        outcome("g", "out_of_memory", "too large"),
+    )
+    assert report(run_of(outcomes=outcomes)).splitlines() == [
+        "a, c: unavailable: no licence",
+        "d: failed: no licence",
+        "e: unavailable: no network",
+        "g: out of memory: too large",
+    ]
+
+
+def test_one_missing_baseline_is_told_whole_and_several_are_counted():
+    one, two = benchmark(verdict_detail="no baseline, save one"), benchmark("llama2-7b-chat-fp16")
+    assert "no baseline, save one" in notes_of(report(run_of(one)))
+    assert notes_of(report(run_of(one, two)))[-1] == (
+        "no baseline for 2 experiments on 'nvidia-a100-sxm4-40gb'; save one with --benchmark-save=NAME"
+    )
+
+
+def test_overhead_is_told_with_its_interval():
+    run = run_of(benchmark(overhead={"ratio": 0.99876, "low": 0.99, "high": 1.0051, "confidence": 0.95}))
+    assert f"{NAME}: the harness keeps 0.9988 [0.9900, 1.0051] of a bare loop's tok/s" in notes_of(report(run))
+
+
+def test_device_that_is_not_itself_is_said_last():
+    limited = replace(A100, memory_bytes=int(14.5 * GIB), is_limited=True)
+    assert notes_of(report(run_of(), limited)) == ["held to 14.5 GiB: never a baseline"]
+    assert notes_of(report(run_of(), A100.standing_in_for("t4"))) == [
+        "NVIDIA A100-SXM4-40GB stands in for t4: its capacity can be compared, its speed cannot"
+    ]
