@@ -13,7 +13,7 @@ import pytest
 from fixtures import embedded, loading
 from fixtures.device import clock_of, detect_device
 from fixtures.documents import embedded_documents
-from fixtures.generation import build_prompts, measure
+from fixtures.generation import Instruments, build_prompts, measure
 from fixtures.loading import LoadedModel, NotLoaded, check_nothing_offloaded, load
 from fixtures.models import EXPERIMENTS, MODELS
 from fixtures.outcomes import OffloadedError, Outcome, UnavailableError
@@ -113,9 +113,7 @@ def test_measured_summaries_are_those_that_were_generated(loaded):
         loaded,
         prompts,
         max_new_tokens=8,
-        device=CPU,
-        clock=clock_of(CPU),
-        monitor=NullMonitor(),
+        instruments=Instruments(device=CPU, clock=clock_of(CPU), monitor=NullMonitor()),
         on_record=told.append,
     )
     assert list(measured.records) == told
