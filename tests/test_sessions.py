@@ -272,6 +272,11 @@ SLEEPING_SECOND_MODEL = """
 """
 
 
+def heed_interrupts() -> None:
+    """A shell lets what it starts in the background ignore SIGINT, and this test may be run by such a shell."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def interrupted(project: Project, what: signal.Signals) -> tuple[int, str]:
     """A session that gets a signal in the third timed round of its second experiment; exit code and output."""
     project.use(FAKE_MODELS + SLEEPING_SECOND_MODEL)
@@ -282,6 +287,7 @@ def interrupted(project: Project, what: signal.Signals) -> tuple[int, str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=heed_interrupts,
     )
     deadline = time.monotonic() + 60
     while not (project.folder / "asleep").exists() and time.monotonic() < deadline:
