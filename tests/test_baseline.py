@@ -237,7 +237,7 @@ def compared(now, before, spread=ASSUMED_GPU_SPREAD, tolerance=0.05):
             entry(),
             stored("0001_a.json", benchmark("llama2-7b-chat-fp16")),
             Verdict.NO_BASELINE,
-            f"no baseline for '{NAME}' in 0001_a.json; save one with --benchmark-save=NAME",
+            f"no baseline for '{NAME}' in 0001_a.json; name a run that holds it",
         ),
         (
             entry(),
