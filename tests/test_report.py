@@ -176,6 +176,12 @@ def test_markup_in_what_is_reported_is_shown_as_it_is(text, color):
     assert notes[-1] == f"x: failed: {text}"
 
 
+def test_failure_that_is_the_verdict_is_told_once():
+    regressed = benchmark(verdict="REGRESSED", verdict_detail="0.500 of 0001_main.json")
+    failed = outcome(regressed["extra_info"]["experiment"], "failed", "REGRESSED: tokens/s 0.500 of 0001_main.json")
+    assert report(run_of(regressed, outcomes=(failed,))).count("0.500 of 0001_main.json") == 1
+
+
 def test_experiments_that_share_a_reason_share_a_line():
     outcomes = (
         outcome("a", "unavailable", "no licence"),
