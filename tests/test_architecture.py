@@ -17,6 +17,7 @@ ORDER = (
     "controls",
     "models",
     "embedded",
+    "shapes",
     "synthetic",
     "weights",
     "chat",
