@@ -4,8 +4,9 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 INSTALLED := .venv/installed
+RUNS ?= 5
 
-.PHONY: help setup bench test test-slow check compare doctor clean
+.PHONY: help setup bench test test-slow check compare spread doctor clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +15,7 @@ help:
 	@echo "make test-slow  those that take longer"
 	@echo "make check      lint, format, types"
 	@echo "make compare    two run files                         RUN=results/latest AGAINST=baselines/SLUG/0001_NAME.json"
+	@echo "make spread     how much runs differ, in fresh processes   RUNS=5 ARGS=\"--documents 8\""
 	@echo "make doctor     whether this machine can run them, and what to do where it cannot"
 	@echo "make setup      only the set-up"
 
@@ -44,6 +46,9 @@ check: $(INSTALLED)
 compare: $(INSTALLED)
 	@test -n "$(RUN)" -a -n "$(AGAINST)" || { echo "usage: make compare RUN=results/latest AGAINST=baselines/SLUG/0001_NAME.json" >&2; exit 2; }
 	@$(PY) -m fixtures.compare "$(RUN)" "$(AGAINST)" $(ARGS)
+
+spread: $(INSTALLED)
+	@$(PY) -m fixtures.replicate --runs $(RUNS) $(ARGS)
 
 doctor: $(INSTALLED)
 	@$(PY) -m fixtures.doctor

@@ -10,8 +10,6 @@ import pytest
 from pytest_benchmark.stats import Stats
 
 from fixtures.baseline import (
-    ASSUMED_CPU_SPREAD,
-    ASSUMED_GPU_SPREAD,
     Baselines,
     Comparison,
     StoredRun,
@@ -20,12 +18,12 @@ from fixtures.baseline import (
     find_baseline,
     pick_run,
     read_baselines,
-    read_spread,
     save_baseline,
 )
 from fixtures.journal import JournalContents
 from fixtures.outcomes import DeviceInvalidError, InputError, RegressionError, Verdict
 from fixtures.runfile import build_run, entries_of, read_run, run_text
+from fixtures.spread import ASSUMED_GPU_SPREAD, DeviceSpread
 from fixtures.statistics import Spread, Timing
 from tests.runs import MACHINE, benchmark, run_of
 
@@ -42,7 +40,7 @@ def stored(file, *benchmarks, **machine):
 
 
 def baselines(*files):
-    return Baselines(folder=Path("there"), runs=tuple(map(stored, files)), spread=ASSUMED_GPU_SPREAD)
+    return Baselines(folder=Path("there"), runs=tuple(map(stored, files)), spread=DeviceSpread(runs=ASSUMED_GPU_SPREAD))
 
 
 # Storing --------------------------------------------------------------------------------------------------------------
@@ -103,7 +101,7 @@ def test_runs_are_read_oldest_first(tmp_path):
 
 def test_absent_folder_holds_nothing_and_has_the_assumed_spread(tmp_path):
     found = read_baselines(tmp_path / "absent", is_gpu=True)
-    assert (found.runs, found.spread) == ((), ASSUMED_GPU_SPREAD)
+    assert (found.runs, found.spread.runs) == ((), ASSUMED_GPU_SPREAD)
 
 
 @pytest.mark.parametrize("name", ["0001.json", "001_main.json", "main.json", "0001_.json", "x0001_main.json"])
@@ -131,44 +129,6 @@ def test_stored_run_is_known_by_its_file(file, label, number, is_anchor):
 @pytest.mark.parametrize(("commit_info", "commit"), [({"id": "abc"}, "abc"), ({}, "unknown"), (None, "unknown")])
 def test_stored_run_without_a_commit_is_of_an_unknown_one(commit_info, commit):
     assert StoredRun(path=Path("x.json"), run={"commit_info": commit_info}).commit == commit
-
-
-@pytest.mark.parametrize(("is_gpu", "assumed"), [(True, ASSUMED_GPU_SPREAD), (False, ASSUMED_CPU_SPREAD)])
-def test_spread_is_assumed_by_kind_until_it_is_measured(tmp_path, is_gpu, assumed):
-    assert read_spread(tmp_path, is_gpu=is_gpu) == assumed
-    assert assumed.is_assumed
-    (tmp_path / "spread.json").write_text('{"standard_deviation": 0.015, "degrees_of_freedom": 7, "runs": 8}')
-    measured = read_spread(tmp_path, is_gpu=is_gpu)
-    assert measured == Spread(standard_deviation=0.015, degrees_of_freedom=7)
-    assert not measured.is_assumed
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "",
-        "{half",
-        "[]",
-        "null",
-        "0.01",
-        "{}",
-        '{"standard_deviation": 0.01}',
-        '{"degrees_of_freedom": 7}',
-        '{"standard_deviation": null, "degrees_of_freedom": 7}',
-        '{"standard_deviation": "wide", "degrees_of_freedom": 7}',
-        '{"standard_deviation": -0.01, "degrees_of_freedom": 7}',
-        '{"standard_deviation": 0.01, "degrees_of_freedom": 0}',
-        '{"standard_deviation": 0.01, "degrees_of_freedom": -1}',
-        '{"standard_deviation": 0.01, "degrees_of_freedom": null}',
-        '{"standard_deviation": NaN, "degrees_of_freedom": 7}',
-        '{"standard_deviation": Infinity, "degrees_of_freedom": 7}',
-        '{"standard_deviation": 0.01, "degrees_of_freedom": Infinity}',
-    ],
-)
-def test_spread_that_is_none_is_refused_by_name(tmp_path, content):
-    (tmp_path / "spread.json").write_text(content)
-    with pytest.raises(InputError, match=r"spread\.json does not hold a measured spread .*; restore it or delete it"):
-        read_spread(tmp_path, is_gpu=True)
 
 
 # Choosing -------------------------------------------------------------------------------------------------------------
