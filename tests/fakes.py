@@ -1,13 +1,17 @@
-"""A model without weights and a clock without time, for sessions that take no seconds."""
+"""A model without weights, a clock without time and a GPU without silicon, for sessions that take no seconds."""
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from fixtures.device import Clock
+from fixtures import environment, generation, plugin, release, suite
+from fixtures.device import Clock, Device
 from fixtures.loading import Weights
 from fixtures.models import Experiment
+from fixtures.telemetry import NullMonitor
 
 
 class FakeTime:
@@ -97,3 +101,42 @@ class FakeModel:
 
     def ends_by_itself(self, token_ids: Sequence[int]) -> bool:
         return False
+
+
+class FakeGpu:
+    """Stands for the device and its allocator: what is taken for an owner is given back when the owner is gone."""
+
+    device = Device(
+        kind="cuda",
+        name="Tesla T4",
+        slug="tesla-t4",
+        family="t4",
+        memory_bytes=15_000_000_000,
+        compute_dtype="float16",
+        uuid="GPU-1111",
+    )
+
+    def __init__(self, allocated_bytes: int = 0) -> None:
+        self.allocated = self.peak = allocated_bytes
+
+    def take(self, owner: object, size: int) -> None:
+        self.allocated += size
+        self.peak = max(self.peak, self.allocated)
+        weakref.finalize(owner, self._give_back, size)
+
+    def _give_back(self, size: int) -> None:
+        self.allocated -= size
+
+    def reset_peak(self) -> None:
+        self.peak = self.allocated
+
+    def install(self) -> None:
+        """Put this GPU in the place of the machine's own, wherever a session asks for it."""
+        plugin.detect_device = lambda: self.device
+        suite.monitor_of = lambda device: NullMonitor()
+        environment._driver_version = lambda: "580.65.06"
+        release.allocated_memory_bytes = lambda device: self.allocated
+        for module in (generation, release):
+            module.peak_memory_bytes = lambda device: self.peak
+            module.reset_peak_memory = lambda device: self.reset_peak()
+            module.release_memory = lambda device: gc.collect()

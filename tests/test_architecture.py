@@ -12,6 +12,7 @@ ORDER = (
     "journal",
     "cache",
     "device",
+    "release",
     "environment",
     "telemetry",
     "controls",
