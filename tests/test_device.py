@@ -1,11 +1,24 @@
+import os
+import re
 import sys
 from types import SimpleNamespace
 
 import pytest
 
 from fixtures import device
-from fixtures.device import GIB, Clock, Device, detect_device, family_of, slugify, stand_in
-from fixtures.outcomes import InputError
+from fixtures.device import (
+    GIB,
+    Clock,
+    Device,
+    check_same_gpu,
+    clock_of,
+    detect_device,
+    family_of,
+    limit_memory,
+    slugify,
+    stand_in,
+)
+from fixtures.outcomes import InputError, UnavailableError
 
 
 class NVMLError(Exception):
@@ -93,9 +106,40 @@ def test_the_first_visible_gpu_is_measured(monkeypatch, visible, name):
     assert detected(monkeypatch, [T4, H100], visible).name == name
 
 
-@pytest.mark.parametrize("visible", ["", "-1", "7", "GPU-3333"])
-def test_without_a_visible_gpu_the_cpu_is_measured(monkeypatch, visible):
+@pytest.mark.parametrize("visible", ["", " ", "-1"])
+def test_the_cpu_is_measured_where_all_gpus_are_hidden_on_purpose(monkeypatch, visible):
     assert detected(monkeypatch, [T4, H100], visible).kind == "cpu"
+
+
+@pytest.mark.parametrize("visible", ["7", "GPU-3333", "7,0", ",0", "-1,0", "all"])
+def test_naming_a_gpu_that_is_not_there_is_refused_and_not_the_cpu_measured(monkeypatch, visible):
+    line = f"CUDA_VISIBLE_DEVICES={visible!r} begins with none of this machine's GPUs (0 to 1, "
+    with pytest.raises(InputError, match=re.escape(line) + ".* unset it; empty, it measures on the CPU"):
+        detected(monkeypatch, [T4, H100], visible)
+
+
+def test_mig_slice_is_refused_in_one_line(monkeypatch):
+    with pytest.raises(InputError, match=r"CUDA_VISIBLE_DEVICES=MIG-1a2b: a MIG slice shares .*sudo nvidia-smi -mig 0"):
+        detected(monkeypatch, [H100], "MIG-1a2b")
+
+
+@pytest.mark.parametrize(("visible", "index"), [(None, 0), ("1,0", 1), ("GPU-2222", 1)])
+def test_device_knows_which_of_the_machine_s_gpus_it_is(monkeypatch, visible, index):
+    found = detected(monkeypatch, [T4, H100], visible)
+    assert (found.index, found.gpus_in_machine) == (index, 2)
+
+
+def test_gpu_that_nvml_does_not_describe_is_named_and_nvml_closed(monkeypatch):
+    def memory(gpu):
+        raise NVMLError("Not Supported")
+
+    calls = []
+    nvml = fake_nvml([T4], calls)
+    nvml.nvmlDeviceGetMemoryInfo = memory
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    with pytest.raises(InputError, match=r"NVML does not describe the GPU \(Not Supported\): 'make doctor'"):
+        detect_device({})
+    assert calls == ["init", "shutdown"]
 
 
 @pytest.mark.parametrize("gpus", [None, []], ids=["no-driver", "no-gpu"])
@@ -122,6 +166,8 @@ def test_a_gpu_is_described_as_nvml_has_it(monkeypatch):
         memory_bytes=16 * GIB,
         compute_dtype="float16",
         uuid="GPU-1111-aaaa",
+        index=0,
+        gpus_in_machine=1,
     )
 
 
@@ -165,3 +211,83 @@ def test_gpu_whose_driver_does_not_answer_is_not_passed_over(monkeypatch):
     with pytest.raises(InputError, match=r"version mismatch.*make doctor"):
         detect_device({})
     assert detect_device({"CUDA_VISIBLE_DEVICES": ""}).kind == "cpu"
+
+
+# NVML's GPU and torch's -----------------------------------------------------------------------------------------------
+
+
+def fake_torch(monkeypatch, *, version, cuda, is_available, driver=(570, 12080)):
+    """A torch of this build beside a driver of this version and CUDA."""
+    nvml = fake_nvml([T4], [])
+    nvml.nvmlSystemGetDriverVersion = lambda: f"{driver[0]}.1"
+    nvml.nvmlSystemGetCudaDriverVersion_v2 = lambda: driver[1]
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    properties = SimpleNamespace(uuid="1111-aaaa", name="Tesla T4", total_memory=16 * GIB)
+    cuda_module = SimpleNamespace(is_available=lambda: is_available, get_device_properties=lambda _: properties)
+    torch = SimpleNamespace(__version__=version, version=SimpleNamespace(cuda=cuda), cuda=cuda_module)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("version", "cuda", "said"),
+    [
+        ("2.13.0", "13.0", "it is built for CUDA 13.0, and driver 570.1 offers CUDA 12.8; update the driver"),
+        (
+            "2.13.0+cpu",
+            None,
+            "it is built without CUDA, and driver 570.1 offers CUDA 12.8; update the driver, or install",
+        ),
+    ],
+    ids=["driver-too-old", "cpu-build"],
+)
+def test_torch_that_cannot_use_the_gpu_is_said_with_driver_and_build(monkeypatch, version, cuda, said):
+    gpu = detected(monkeypatch, [T4])
+    fake_torch(monkeypatch, version=version, cuda=cuda, is_available=False)
+    with pytest.raises(UnavailableError, match=re.escape(f"torch {version} cannot use the Tesla T4: {said}")):
+        clock_of(gpu)
+
+
+def test_cuda_counts_gpus_as_nvidia_smi_does_unless_told_otherwise(monkeypatch):
+    gpu = detected(monkeypatch, [T4])
+    fake_torch(monkeypatch, version="2.13.0", cuda="12.6", is_available=True)
+    clock_of(gpu)
+    assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    clock_of(gpu)
+    assert os.environ["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"
+
+
+def torch_properties(uuid, gib=16):
+    return SimpleNamespace(uuid=uuid, name="A GPU", total_memory=int(gib * GIB))
+
+
+@pytest.mark.parametrize("uuid", ["1111-aaaa", "GPU-1111-aaaa"])
+def test_torch_s_gpu_is_matched_by_uuid_with_and_without_its_prefix(monkeypatch, uuid):
+    check_same_gpu(detected(monkeypatch, [T4, H100]), torch_properties(uuid))
+
+
+def test_another_gpu_first_in_torch_s_order_is_refused(monkeypatch):
+    gpu = detected(monkeypatch, [T4, H100])
+    with pytest.raises(
+        UnavailableError, match=r"torch's first GPU is the A GPU \(2222-bbbb\).*CUDA_DEVICE_ORDER=PCI_BUS_ID"
+    ):
+        check_same_gpu(gpu, torch_properties("2222-bbbb"))
+
+
+def test_slice_of_a_gpu_is_refused(monkeypatch):
+    with pytest.raises(UnavailableError, match=r"torch sees 8\.0 of the 16\.0 GiB of the Tesla T4: a MIG slice"):
+        check_same_gpu(detected(monkeypatch, [T4]), torch_properties("1111-aaaa", gib=8))
+
+
+@pytest.mark.parametrize("gib", [0.99, 16.1, 0, -3, float("nan"), float("inf")])
+def test_memory_limit_that_the_device_cannot_have_is_refused(monkeypatch, gib):
+    line = f"--memory-limit {gib:g}: give between 1 and the 16.0 GiB of the Tesla T4"
+    with pytest.raises(InputError, match=re.escape(line)):
+        limit_memory(detected(monkeypatch, [T4]), gib)
+
+
+@pytest.mark.parametrize("gib", [1, 14.6, 16])
+def test_memory_limit_within_the_device_holds_it_to_that(monkeypatch, gib):
+    limited = limit_memory(detected(monkeypatch, [T4]), gib)
+    assert (limited.memory_bytes, limited.is_limited) == (int(gib * GIB), True)

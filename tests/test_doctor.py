@@ -71,6 +71,7 @@ def fake_nvml(*gpus, **replaced):
             "nvmlDeviceGetCurrentClocksThrottleReasons": lambda gpu: 0x01,
             "nvmlDeviceGetPowerManagementLimit": lambda gpu: 700_000,
             "nvmlDeviceGetPowerManagementDefaultLimit": lambda gpu: 700_000,
+            "nvmlDeviceGetMigMode": lambda gpu: [0, 0],
             **replaced,
         }
     )
@@ -282,7 +283,20 @@ def test_no_gpu_behind_a_driver_is_no_fault():
     assert doctor_gpu.check_visible([], None).state is State.SKIP
 
 
-@pytest.mark.parametrize("visible", ["7", "MIG-3"])
+def test_naming_a_mig_slice_fails():
+    finding = doctor_gpu.check_visible([], "MIG-3")
+    assert (finding.state, finding.seen) == (State.FAIL, "CUDA_VISIBLE_DEVICES='MIG-3' names a MIG slice")
+    assert "nvidia-smi -mig 0" in finding.remedy
+
+
+def test_gpu_cut_into_slices_fails():
+    nvml = fake_nvml(H100, nvmlDeviceGetMigMode=lambda gpu: [1, 1])
+    finding = doctor_gpu.check_gpu(nvml, the_gpu(nvml))
+    assert (finding.state, finding.seen.rpartition(", ")[2]) == (State.FAIL, "MIG on")
+    assert "nvidia-smi -mig 0" in finding.remedy
+
+
+@pytest.mark.parametrize("visible", ["7", "GPU-3333"])
 def test_naming_a_gpu_that_is_not_there_fails(visible):
     finding = doctor_gpu.check_visible([], visible)
     assert (finding.state, finding.seen) == (State.FAIL, f"CUDA_VISIBLE_DEVICES={visible!r} hides every GPU")
@@ -336,7 +350,7 @@ def test_a_gpu_at_rest_is_ok():
     assert doctor_gpu.check_gpu(nvml, the_gpu(nvml)) == Finding(
         name="GPU 0",
         state=State.OK,
-        seen="NVIDIA H100 80GB HBM3: utilisation 0%, no processes, 34 °C, not throttled, power limit 700 W",
+        seen="NVIDIA H100 80GB HBM3: utilisation 0%, no processes, 34 °C, not throttled, power limit 700 W, MIG off",
     )
 
 
@@ -415,6 +429,7 @@ def test_what_a_product_does_not_offer_is_no_fault():
         "Temperature",
         "CurrentClocksEventReasons",
         "PowerManagementLimit",
+        "MigMode",
     )
     nvml = fake_nvml(T4, **{f"nvmlDeviceGet{query}": raising(NotSupportedError()) for query in queries})
     finding = doctor_gpu.check_gpu(nvml, the_gpu(nvml))

@@ -118,3 +118,91 @@ def test_leak_of_the_last_model_is_found_too(project):
 def test_few_bytes_that_libraries_keep_are_no_leak(project):
     project.use(fake_gpu(more=LEAK_OF_THE_FIRST.replace("LEAK", "MIB")))
     assert project.bench(*LLAMA_ON_A_T4).exit_code == 0
+
+
+# Out of memory ----------------------------------------------------------------------------------------------------------
+
+OF_TORCH = (
+    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 14.56 GiB of which 1.31 GiB is free. "
+    "Including non-PyTorch memory, this process has 13.25 GiB memory in use. Of the allocated memory 12.50 GiB is allocated "
+    "by PyTorch, and 256.00 MiB is reserved by PyTorch but unallocated. If reserved but unallocated memory is large try "
+    "setting PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True to avoid fragmentation."
+)
+FIGURES = "asked for 2.00 GiB, 12.50 GiB in use, 256.00 MiB reserved beside it, 1.31 GiB free, 14.56 GiB in all"
+LOST = "CUDA error: unspecified launch failure\\nSearch for `cudaErrorLaunchFailure' in NVIDIA's documentation."
+
+RAISED_BY_THE_FIRST = """
+    import torch
+    from fixtures import loading
+
+    class Raising(OnGpu):
+        def generate(self, *arguments):
+            if self._calls + 1 == CALL:
+                self.half_done = Tensor(500 * MIB)
+                held = Tensor(700 * MIB)
+                raise ERROR
+            return super().generate(*arguments)
+
+    class Tensor:
+        def __init__(self, size):
+            GPU.take(self, size)
+
+    def load_half(experiment, *_, **__):
+        if experiment.loader != "default":
+            return OnGpu(experiment, TIME)
+        half = Tensor(900 * MIB)
+        if CALL == 0:
+            raise ERROR
+        return Raising(experiment, TIME)
+
+    loading._load = load_half
+    loading.release_memory = RELEASE
+
+    @pytest.fixture(scope="session")
+    def load_model():
+        return lambda experiment: loading.load(
+            experiment, lambda: None, GPU.device, TIME.clock, longest_sequence=len, predict=False
+        )
+"""
+
+
+def raised_by_the_first(call: int, error: str, release: str = "lambda device: None") -> str:
+    """Models of which the first raises while it is loaded (call 0), in the warm-up (1) or in a round (2 and on)."""
+    more = RAISED_BY_THE_FIRST.replace("CALL", str(call)).replace("ERROR", error).replace("RELEASE", release)
+    return fake_gpu(more=more)
+
+
+@pytest.mark.parametrize(("call", "doing"), [(0, "loading"), (1, "generating"), (3, "generating")])
+def test_out_of_memory_is_told_with_its_figures_and_freed_wherever_it_is_raised(project, call, doing):
+    project.use(raised_by_the_first(call, f'torch.OutOfMemoryError("{OF_TORCH}")'))
+    session = project.bench(*LLAMA_ON_A_T4, "--no-memory-prediction")
+    first, *others = session.run["outcomes"]
+    assert first["detail"] == f"out of memory while {doing}: {FIGURES} (it should have fitted)"
+    assert [each["outcome"] for each in others] == ["passed"] * 3
+    assert "stay allocated" not in session.output
+    assert session.infos["4-bit"]["peak_memory_bytes"] == 100 * MIB
+
+
+@pytest.mark.parametrize("call", [0, 1, 3])
+def test_lost_gpu_is_recorded_and_the_rest_skipped_without_touching_it(project, call):
+    touched = "lambda device: print('a lost GPU was touched')"
+    project.use(raised_by_the_first(call, f'torch.AcceleratorError("{LOST}")', touched))
+    session = project.bench(*LLAMA_ON_A_T4)
+    assert session.exit_code == 11
+    first, *others = session.run["outcomes"]
+    assert (first["experiment"], first["outcome"]) == (LLAMA[0], "invalid")
+    assert first["detail"].startswith("the GPU was lost: CUDA error: unspecified launch failure")
+    assert [each["outcome"] for each in others] == ["skipped"] * 3
+    assert {each["detail"] for each in others} == {f"not run: the GPU was lost in {LLAMA[0]}"}
+    assert "Traceback" not in session.output
+    assert "touched" not in session.output
+
+
+def test_report_says_which_of_two_gpus_was_measured(project):
+    two = """
+    from dataclasses import replace
+    GPU.device = replace(GPU.device, index=1, gpus_in_machine=2)
+    """
+    project.use(fake_gpu(more=two))
+    session = project.bench(*LLAMA_ON_A_T4, "-k", "4-bit")
+    assert "measured on GPU 1 of 2: Tesla T4 (GPU-1111)" in session.output

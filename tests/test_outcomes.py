@@ -12,6 +12,7 @@ from fixtures.outcomes import (
     TestOutcome,
     UnavailableError,
     is_out_of_memory,
+    out_of_memory_figures,
     outcome_of_test,
     session_exit_code,
 )
@@ -134,3 +135,37 @@ def caused_by(cause, depth=1):
 )
 def test_memory_that_ran_out_is_recognized_and_nothing_else(error, expected):
     assert is_out_of_memory(error) is expected
+
+
+OF_TORCH = (
+    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.18 GiB of which 64.81 GiB is free. "
+    "Including non-PyTorch memory, this process has 14.37 GiB memory in use. 14.60 GiB allowed; Of the allocated memory "
+    "13.11 GiB is allocated by PyTorch, and 756.20 MiB is reserved by PyTorch but unallocated. If reserved but unallocated "
+    "memory is large try setting PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True to avoid fragmentation."
+)
+FIGURES = "asked for 2.00 GiB, 13.11 GiB in use, 756.20 MiB reserved beside it, 64.81 GiB free, 79.18 GiB in all, 14.60 GiB allowed"
+
+
+@pytest.mark.parametrize(
+    ("error", "figures"),
+    [
+        pytest.param(OutOfMemoryError(OF_TORCH), FIGURES, id="torch"),
+        pytest.param(caused_by(OutOfMemoryError(OF_TORCH)), FIGURES, id="as-cause"),
+        pytest.param(
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
+                "allocate 4294967296 bytes. Error code 12 (Cannot allocate memory)"
+            ),
+            "asked for 4.00 GiB",
+            id="cpu",
+        ),
+        pytest.param(
+            RuntimeError("CUDA error: out of memory\nSearch for `cudaErrorMemoryAllocation'"),
+            "CUDA error: out of memory",
+            id="cuda-driver",
+        ),
+        pytest.param(MemoryError(), "MemoryError", id="python"),
+    ],
+)
+def test_out_of_memory_says_what_was_asked_for_and_what_there_was(error, figures):
+    assert out_of_memory_figures(error) == figures
