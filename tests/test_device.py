@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fixtures import device
+from fixtures import benchmark_fixtures, device
 from fixtures.device import (
     GIB,
     Clock,
@@ -15,6 +15,7 @@ from fixtures.device import (
     detect_device,
     family_of,
     limit_memory,
+    release_memory,
     slugify,
     stand_in,
 )
@@ -291,3 +292,36 @@ def test_memory_limit_that_the_device_cannot_have_is_refused(monkeypatch, gib):
 def test_memory_limit_within_the_device_holds_it_to_that(monkeypatch, gib):
     limited = limit_memory(detected(monkeypatch, [T4]), gib)
     assert (limited.memory_bytes, limited.is_limited) == (int(gib * GIB), True)
+
+
+def test_memory_is_released_with_the_workspace_that_cublas_keeps(monkeypatch):
+    calls = []
+    torch = SimpleNamespace(
+        _C=SimpleNamespace(_cuda_clearCublasWorkspaces=lambda: calls.append("workspaces")),
+        cuda=SimpleNamespace(empty_cache=lambda: calls.append("cache")),
+    )
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    release_memory(detected(monkeypatch, [T4]))
+    assert calls == ["workspaces", "cache"]
+
+
+@pytest.mark.parametrize(
+    ("error", "bandwidth"), [(None, 3e12), (MemoryError("CUDA out of memory"), None)], ids=["fits", "does-not-fit"]
+)
+def test_bandwidth_is_unknown_where_the_copy_does_not_fit(monkeypatch, error, bandwidth):
+    def copy(device, clock):
+        if error:
+            raise error
+        return 3e12
+
+    monkeypatch.setattr(benchmark_fixtures, "copy_bandwidth", copy)
+    assert benchmark_fixtures._copy_bandwidth_if_it_fits(None, None) == bandwidth
+
+
+def test_copy_that_fails_otherwise_is_not_passed_over(monkeypatch):
+    def copy(device, clock):
+        raise ValueError("boom")
+
+    monkeypatch.setattr(benchmark_fixtures, "copy_bandwidth", copy)
+    with pytest.raises(ValueError, match="boom"):
+        benchmark_fixtures._copy_bandwidth_if_it_fits(None, None)

@@ -15,6 +15,7 @@ from fixtures.outcomes import (
     out_of_memory_figures,
     outcome_of_test,
     session_exit_code,
+    with_what_came_later,
 )
 
 
@@ -169,3 +170,12 @@ FIGURES = "asked for 2.00 GiB, 13.11 GiB in use, 756.20 MiB reserved beside it, 
 )
 def test_out_of_memory_says_what_was_asked_for_and_what_there_was(error, figures):
     assert out_of_memory_figures(error) == figures
+
+
+@pytest.mark.parametrize(("earlier", "detail"), [("", "leaked"), ("slower", "slower; leaked")])
+def test_fault_found_in_the_teardown_is_told_beside_what_the_test_said(earlier, detail):
+    said = TestOutcome(nodeid="t", experiment="e", outcome=Outcome.INVALID, detail=earlier)
+    leaked = TestOutcome(nodeid="t", experiment="e", outcome=Outcome.FAILED, detail="leaked")
+    assert with_what_came_later(said, leaked) == TestOutcome(
+        nodeid="t", experiment="e", outcome=Outcome.FAILED, detail=detail
+    )
