@@ -98,7 +98,11 @@ class Project:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    folder = tmp_path / "project"
+    return make_project(tmp_path / "project")
+
+
+def make_project(folder: Path) -> Project:
+    """A new project folder with fake models."""
     folder.mkdir()
     for name in ("conftest.py", "pytest.ini"):
         shutil.copy(ROOT / name, folder / name)

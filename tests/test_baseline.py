@@ -342,15 +342,16 @@ def built():
             ),
             experiments=(experiment("one", *"dcba"), experiment("two", *"ab")),
             outcomes=({"outcome": "passed"},),
-            dropped_lines=0,
+            dropped_lines=1,
         )
     )
 
 
 def test_built_run_has_the_session_the_finished_experiments_and_the_outcomes(built):
-    assert built.keys() == {"machine_info", "version", "benchmarks", "outcomes"}
+    assert built.keys() == {"machine_info", "version", "benchmarks", "outcomes", "dropped_lines"}
     assert [each["name"] for each in built["benchmarks"]] == ["one", "two"]
     assert built["outcomes"] == [{"outcome": "passed"}]
+    assert built["dropped_lines"] == 1
 
 
 def test_seconds_are_the_experiment_s_own_in_its_document_order(built):

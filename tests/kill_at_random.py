@@ -1,0 +1,435 @@
+"""Kills sessions at random points and checks what is left of them: `python -m tests.kill_at_random --kills 60 --seed 0`.
+
+Most are forked processes that use the suite directly with fake models, a few are whole pytest sessions. A process is
+killed at a random moment, at a random call into the file system, or at a random byte of a file that it writes (the
+kernel's SIGXFSZ: half a line stays behind). After each kill everything is read back and resumed, the resumed session
+being killed as well now and then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fixtures.baseline import StoredRun, read_baselines
+from fixtures.device import GIB, Device
+from fixtures.documents import embedded_documents
+from fixtures.journal import JournalContents, read_journal
+from fixtures.models import EXPERIMENTS, Experiment
+from fixtures.outcomes import Outcome, TestOutcome
+from fixtures.runfile import entries_of, read_run
+from fixtures.settings import Settings
+from fixtures.suite import Suite
+from tests.conftest import FAKE_MODELS, Project, make_project
+from tests.fakes import FakeModel, FakeTime
+from tests.runs import MACHINE
+
+DOCUMENTS = 8
+DEVICE = Device(kind="cpu", name="a CPU", slug="a-cpu", family="cpu", memory_bytes=8 * GIB, compute_dtype="float32")
+SELECTED: dict[str, Experiment] = {
+    f"benchmarks/test_summarize.py::test_summarize[{each.name}]": each for each in EXPERIMENTS if "cpu" in each.families
+}
+EXPECTED_IDS = [document.id for document in embedded_documents().sample(DOCUMENTS, seed=0)]
+FILE_CALLS = ("open", "os.link", "os.mkdir", "os.remove", "os.rename", "os.symlink", "os.truncate")
+
+Say = Callable[[str], None]
+"""Reports that something is finished: from then on it must never be lost."""
+
+
+# A session without pytest ---------------------------------------------------------------------------------------------
+
+
+class Telling:
+    """A progress display that reports each document, as the live line does."""
+
+    is_live = False
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+
+    def document(self, experiment: str, records: list[Any], total: int) -> None:
+        self._say(f"document {experiment} {records[-1].document_id}")
+
+    def warn(self, line: str) -> None:
+        return
+
+
+class Rounds:
+    """pytest-benchmark's `pedantic`, without pytest."""
+
+    def pedantic(self, target: Callable[..., Any], *, setup: Callable[[], Any], rounds: int) -> None:
+        for _ in range(rounds):
+            arguments, named = setup()
+            target(*arguments, **named)
+
+
+def settings_in(folder: Path, *, resume: Path | None, save_as: str | None) -> Settings:
+    return Settings(
+        documents=DOCUMENTS,
+        seed=0,
+        max_new_tokens=None,
+        max_prompt_tokens=2048,
+        documents_file=None,
+        document_source=None,
+        model_paths={},
+        gpu_family=None,
+        memory_limit_gib=None,
+        predict_memory=True,
+        synthetic_weights=False,
+        tolerance=0.05,
+        require_baseline=False,
+        results_dir=folder / "results",
+        baselines_dir=folder / "baselines",
+        compare_with=None,
+        save_as=save_as,
+        json_path=None,
+        resume=resume,
+    )
+
+
+def run_session(folder: Path, say: Say, *, resume: Path | None = None, save_as: str | None = None) -> None:
+    """What the plugin does with a session of the embedded experiments."""
+    suite = Suite(
+        settings_in(folder, resume=resume, save_as=save_as),
+        DEVICE,
+        machine_info=MACHINE,
+        commit_info={"id": "a commit"},
+        progress=Telling(say),
+    )
+    suite.open(SELECTED)
+    clock_time = FakeTime()
+    for nodeid, experiment in SELECTED.items():
+        if nodeid not in suite.carried:
+            suite.compare(suite.summarize(Rounds(), FakeModel(experiment, clock_time), nodeid, clock_time.clock))
+            suite.note_outcome(TestOutcome(nodeid=nodeid, experiment=experiment.name, outcome=Outcome.PASSED))
+            say(f"outcome {experiment.name}")
+    for line in suite.finish(was_cut_short=False):
+        if line.startswith("baseline saved: "):
+            say(f"stored {Path(line).name}")
+    suite.lock.close()
+
+
+# Killing it -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process's end, and what it had reported by then."""
+
+    was_killed: bool
+    told: list[str]
+
+
+def in_a_process(work: Callable[[Say], None], kill_after_seconds: float | None = None) -> Ended:
+    """Fork, let the child work, and kill it at the given moment, if any."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        code = 1
+        try:
+            work(lambda line: os.write(writer, f"{line}\n".encode()) and None)
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(writer)
+    if kill_after_seconds is not None:
+        time.sleep(kill_after_seconds)
+        os.kill(child, signal.SIGKILL)
+    with open(reader, encoding="utf-8") as pipe:  # noqa: PTH123  (a descriptor, not a path)
+        told = pipe.read().splitlines()
+    _, status = os.waitpid(child, 0)
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status):
+        raise RuntimeError(f"a session failed where it should have been killed or have ended well: {told[-1:]}")
+    return Ended(was_killed=os.WIFSIGNALED(status), told=told)
+
+
+def count_file_calls(on_call: Callable[[], None]) -> None:
+    sys.addaudithook(lambda event, _: on_call() if event in FILE_CALLS else None)
+
+
+def kill_at_call(number: int) -> None:
+    calls = iter(range(1, number))
+
+    def on_call() -> None:
+        if next(calls, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    count_file_calls(on_call)
+
+
+def kill_at_byte(size_bytes: int) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, size_bytes))
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # which Python would turn into an OSError
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How far a whole session goes: the ranges in which points are drawn."""
+
+    seconds: float
+    file_calls: int
+    largest_file_bytes: int
+
+
+def measure_extent(folder: Path) -> Extent:
+    """By a session that nobody kills."""
+    folder.mkdir()
+    started = time.monotonic()
+
+    def work(say: Say) -> None:
+        calls: list[None] = []
+        count_file_calls(lambda: calls.append(None))
+        run_session(folder, say, save_as="main")
+        say(f"calls {len(calls)}")
+
+    ended = in_a_process(work)
+    return Extent(
+        seconds=time.monotonic() - started,
+        file_calls=int(ended.told[-1].split()[1]),
+        largest_file_bytes=(folder / "results" / "latest" / "journal.jsonl").stat().st_size,
+    )
+
+
+# Checking what is left ------------------------------------------------------------------------------------------------
+
+
+class Lost(AssertionError):
+    """Something that was reported as finished is not there, or something is half there."""
+
+
+def check(holds: bool, what: str) -> None:
+    if not holds:
+        raise Lost(what)
+
+
+def newest(folder: Path) -> Path | None:
+    return max(
+        (each for each in (folder / "results").glob("2*")), default=None, key=lambda each: each.stat().st_ctime_ns
+    )
+
+
+def ids_by_experiment(journal: JournalContents) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for record in journal.documents:
+        found.setdefault(record["experiment"], []).append(record["document_id"])
+    return found
+
+
+def check_what_is_left(folder: Path, told: list[str], tally: Counter[str]) -> None:
+    """After a kill: what was reported is readable, and nothing is half written."""
+    latest = folder / "results" / "latest"
+    words = [line.split() for line in told]
+    documents = {(word[1], word[2]) for word in words if word[0] == "document"}
+    outcomes = {word[1] for word in words if word[0] == "outcome"}
+    if latest.exists():
+        journal = read_journal(latest / "journal.jsonl")
+        check(journal.dropped_lines - journal.session.get("dropped_lines", 0) <= 1, "more than one line is unreadable")
+        kept = {(name, each) for name, ids in ids_by_experiment(journal).items() for each in ids}
+        check(documents <= kept, f"{len(documents - kept)} reported documents are not in the journal")
+        tally["cut-off lines"] += journal.dropped_lines - journal.session.get("dropped_lines", 0)
+    else:
+        check(not documents, "documents were reported and there is no results/latest")
+    run_file = latest / "run.json"
+    finished = {each["experiment"] for each in read_run(run_file)["outcomes"]} if run_file.exists() else set()
+    check(outcomes <= finished, f"{outcomes - finished} were reported as finished and are not in run.json")
+    check_baselines(folder, {word[1] for word in words if word[0] == "stored"})
+    tally["documents reported"] += len(documents)
+    tally["run.json whole"] += run_file.exists()
+    tally["temporaries left"] += sum(1 for path in folder.rglob(".*.json.*") if path.is_file())
+
+
+def stored_runs(folder: Path) -> tuple[StoredRun, ...]:
+    """Everything in the folders of baselines; raises InputError for what is no whole run."""
+    folders = [each for each in (folder / "baselines").glob("*") if each.is_dir()]
+    return tuple(stored for each in folders for stored in read_baselines(each, is_gpu=False).runs)
+
+
+def check_baselines(folder: Path, told: set[str]) -> None:
+    stored = stored_runs(folder)
+    for each in stored:
+        check_complete(each.run)
+    missing = told - {each.path.name for each in stored}
+    check(not missing, f"{missing} was reported as stored and is not there")
+
+
+def check_complete(run: dict[str, Any]) -> None:
+    found = {entry.experiment: list(entry.timings) for entry in entries_of(run)}
+    expected = {experiment.name: EXPECTED_IDS for experiment in SELECTED.values()}
+    check(
+        found == expected,
+        f"a complete run holds {found.keys()} with {[len(each) for each in found.values()]} documents",
+    )
+
+
+def check_resumed(folder: Path, told_before: list[str]) -> None:
+    """After a resumed session came to its end: exactly the documents expected, and what was finished not measured again."""
+    latest = folder / "results" / "latest"
+    run = read_run(latest / "run.json")
+    check_complete(run)
+    journal = read_journal(latest / "journal.jsonl")
+    check(
+        ids_by_experiment(journal) == {each.name: EXPECTED_IDS for each in SELECTED.values()},
+        "the resumed journal does not hold each document once",
+    )
+    reported = {line.split()[1] for line in told_before if line.startswith("outcome")}
+    carried = {each["experiment"] for each in run["outcomes"] if "carried_from" in each}
+    check(reported <= carried, f"{reported - carried} was finished and measured again")
+    kept = {(each["experiment"], each["document_id"]) for each in (*journal.documents, *journal.superseded_documents)}
+    told = {tuple(line.split()[1:]) for line in told_before if line.startswith("document")}
+    check(told <= kept, "documents of the interrupted attempt are gone from the resumed journal")
+    check_baselines(folder, set())
+
+
+# Rounds of kills ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Row:
+    """One way of killing, and what was seen after it."""
+
+    kills: int = 0
+    seen: Counter[str] = field(default_factory=Counter)
+    lost: list[str] = field(default_factory=list)
+
+
+def resumable(folder: Path) -> Path | None:
+    latest = folder / "results" / "latest"
+    return latest if latest.exists() else None
+
+
+def kill_and_resume(folder: Path, kind: str, draw: random.Random, extent: Extent, row: Row) -> None:
+    """One session killed at a random point (some also when they are resumed), then resumed to its end."""
+    folder.mkdir()
+    save_as = draw.choice(["main", None])
+    told: list[str] = []
+    for _ in range(draw.choice([1, 1, 2])):
+        resume = resumable(folder)
+        moment = draw.uniform(0, extent.seconds) if kind == "moment" else None
+        call, size = draw.randint(1, extent.file_calls), draw.randint(1, extent.largest_file_bytes)
+
+        def work(say: Say, resume: Path | None = resume, call: int = call, size: int = size) -> None:
+            if kind == "call":
+                kill_at_call(call)
+            if kind == "byte":
+                kill_at_byte(size)
+            run_session(folder, say, resume=resume, save_as=save_as)
+
+        ended = in_a_process(work, moment)
+        row.kills += ended.was_killed
+        told += ended.told
+        check_what_is_left(folder, ended.told, row.seen)
+    before = resumable(folder)
+    in_a_process(lambda say: run_session(folder, say, resume=before, save_as="last"))
+    check_resumed(folder, told)
+    check(any(each.path.name.endswith("_last.json") for each in stored_runs(folder)), "the resumed run was not stored")
+    check(not list((folder / "baselines").rglob(".*")), "a temporary stays beside the baselines")
+
+
+SLOW_AND_TELLING = """
+    import os, time
+    from fixtures.progress import Progress
+
+    show = Progress.document
+
+    def tell(self, experiment, records, total):
+        show(self, experiment, records, total)
+        with open("told", "a") as file:
+            file.write(f"document {experiment} {records[-1].document_id}\\n")
+        time.sleep(0.03)
+
+    Progress.document = tell
+"""
+
+
+def kill_whole_session(folder: Path, draw: random.Random, row: Row) -> None:
+    """The same with pytest around it, killed by its process id."""
+    project = make_project(folder)
+    project.use(FAKE_MODELS + SLOW_AND_TELLING)
+    command = [*project.command("--documents", str(DOCUMENTS)), "-q"]
+    saving = draw.choice([["--benchmark-save=main"], []])
+    process = start(project, [*command, *saving])
+    while process.poll() is None and newest(folder) is None:  # the imports before it write nothing
+        time.sleep(0.01)
+    time.sleep(draw.uniform(0, 1.6))
+    process.kill()
+    row.kills += process.wait() == -signal.SIGKILL
+    marker = folder / "told"
+    told = marker.read_text(encoding="utf-8").splitlines() if marker.exists() else []
+    check_what_is_left(folder, told, row.seen)
+    latest = resumable(folder)
+    resumed = start(project, [*command, *([] if latest is None else ["--resume", str(latest)])])
+    output, _ = resumed.communicate(timeout=120)
+    check(resumed.returncode == 0, f"the resumed session ended with {resumed.returncode}: {output}")
+    check_resumed(folder, told)
+
+
+def start(project: Project, command: list[str]) -> subprocess.Popen[str]:
+    environment = {**project.environment, "XDG_CACHE_HOME": str(project.folder / "cache")}
+    return subprocess.Popen(
+        command, cwd=project.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def kill_many(folder: Path, *, kills: int, whole_sessions: int, seed: int) -> dict[str, Row]:
+    """At least `kills` kills in all, of which `whole_sessions` are of pytest sessions; one row a way of killing."""
+    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+    draw = random.Random(seed)
+    (folder / "first").mkdir()
+    run_session(folder / "first", lambda _: None, save_as="main")  # imports what children then need not
+    extent = measure_extent(folder / "extent")
+    rows = {kind: Row() for kind in ("moment", "call", "byte", "session")}
+    attempt = 0
+    while sum(row.kills for row in rows.values()) < kills:
+        attempt += 1
+        kind = "session" if rows["session"].kills < whole_sessions else ("moment", "call", "byte")[attempt % 3]
+        place = folder / f"{attempt:04}"
+        try:
+            if kind == "session":
+                kill_whole_session(place, draw, rows[kind])
+            else:
+                kill_and_resume(place, kind, draw, extent, rows[kind])
+        except Exception as error:
+            rows[kind].lost.append(f"{place.name}: {type(error).__name__}: {error}")
+            if sum(len(row.lost) for row in rows.values()) > 9:
+                break
+    return rows
+
+
+def table(rows: dict[str, Row]) -> str:
+    columns = ("documents reported", "cut-off lines", "run.json whole", "temporaries left")
+    lines = [f"{'killed at a':12}" + "".join(f"{name:>20}" for name in ("kills", *columns, "lost or half written"))]
+    for kind, row in rows.items():
+        figures = (row.kills, *(row.seen[name] for name in columns), len(row.lost))
+        lines.append(f"{kind:12}" + "".join(f"{figure:>20}" for figure in figures))
+    return "\n".join([*lines, *(f"LOST {fault}" for row in rows.values() for fault in row.lost)])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=60)
+    parser.add_argument("--whole-sessions", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        rows = kill_many(Path(folder), kills=options.kills, whole_sessions=options.whole_sessions, seed=options.seed)
+    print(table(rows))
+    return 1 if any(row.lost for row in rows.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
