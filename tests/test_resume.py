@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from fixtures.documents import DocumentSource
 from tests.conftest import FAKE_MODELS, Project, Session
-from tests.kill_at_random import kill_many, table
+from tests.kill_at_random import DEVICE, kill_many, settings_in, table
 from tests.test_sessions import EMBEDDED, SLOWER_MODELS, failing, finished_documents, interrupted
 
 SMALL = ("--documents", "2")
@@ -158,41 +162,57 @@ def test_experiments_that_were_not_asked_for_before_are_measured(project):
     assert carried(session) == [EMBEDDED[2]]
 
 
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [
-        (("--documents", "3"), "documents 3, 2 there"),
-        ((*SMALL, "--seed", "1"), "seed 1, 0 there"),
-        ((*SMALL, "--max-new-tokens", "32"), "max_new_tokens 32, 48 there"),
-        ((*SMALL, "--max-prompt-tokens", "512"), "max_prompt_tokens 512, 2048 there"),
-        ((*SMALL, "--weights", "synthetic"), "weights synthetic, published there"),
-        ((*SMALL, "--document-source", "embedded"), "document_source embedded, None there"),
-        ((*SMALL, "--no-memory-prediction"), "predict_memory False, True there"),
-    ],
-)
-def test_other_settings_are_refused_by_name_and_leave_no_folder(project, one_error_line, options, named):
+def test_other_settings_are_refused_by_name_and_leave_no_folder(project, one_error_line):
     project.bench(*SMALL, "-k", "smollm2 and 4-bit")
     earlier = name_of_latest(project)
-    session = project.bench(*options, "--resume", "results/latest")
+    session = project.bench("--documents", "3", "--seed", "1", "--resume", "results/latest")
     assert session.exit_code == 4
     assert one_error_line(session) == (
-        f"ERROR: {earlier} was measured with other settings: {named}; make them equal or measure anew"
+        f"ERROR: {earlier} was measured with other settings: documents 3, 2 there; seed 1, 0 there; "
+        "make them equal or measure anew"
     )
     assert [path.name for path in (project.folder / "results").glob("2*")] == [earlier]
 
 
-def test_documents_file_counts_by_its_content(project, one_error_line):
-    rows = [
-        {"url": f"u{n}", "article": {"section_name": ["s"], "document": [f"A text {n}."], "summary": ["Text."]}}
-        for n in range(3)
-    ]
-    for name, count in (("a.jsonl", 2), ("copy.jsonl", 2), ("longer.jsonl", 3)):
-        (project.folder / name).write_text("".join(f"{json.dumps(row)}\n" for row in rows[:count]))
-    selected = ("-k", "smollm2 and 4-bit", "--documents", "2")
-    project.bench(*selected, "--documents-file", "a.jsonl")
-    assert project.bench(*selected, "--documents-file", "copy.jsonl", "--resume", "results/latest").exit_code == 0
-    refused = project.bench(*selected, "--documents-file", "longer.jsonl", "--resume", "results/latest")
-    assert "documents_file_sha256" in one_error_line(refused)
+@pytest.mark.parametrize(
+    ("changed", "key"),
+    [
+        ({"documents": 9}, "documents"),
+        ({"seed": 1}, "seed"),
+        ({"max_new_tokens": 32}, "max_new_tokens"),
+        ({"max_prompt_tokens": 512}, "max_prompt_tokens"),
+        ({"document_source": DocumentSource.EMBEDDED}, "document_source"),
+        ({"documents_file": Path(__file__)}, "documents_file_sha256"),
+        ({"synthetic_weights": True}, "weights"),
+        ({"gpu_family": "t4"}, "gpu_family"),
+        ({"memory_limit_gib": 4.0}, "memory_limit_gib"),
+        ({"predict_memory": False}, "predict_memory"),
+    ],
+)
+def test_every_setting_that_shapes_the_work_is_recorded(tmp_path, changed, key):
+    before = settings_in(tmp_path, resume=None, save_as=None)
+    now = replace(before, **changed).workload_on(DEVICE)
+    assert {name for name, value in before.workload_on(DEVICE).items() if value != now[name]} == {key}
+    assert json.loads(json.dumps(now)) == now
+
+
+def test_defaults_and_the_same_values_given_are_one_workload(tmp_path):
+    given = settings_in(tmp_path, resume=None, save_as=None)
+    default = replace(given, documents=None, max_new_tokens=48, tolerance=0.1, require_baseline=True)
+    assert default.workload_on(DEVICE) == given.workload_on(DEVICE)
+
+
+def test_files_and_folders_count_by_their_content(tmp_path, tiny_llama):
+    settings = settings_in(tmp_path, resume=None, save_as=None)
+    copy = shutil.copytree(tiny_llama, tmp_path / "copy")
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / name).write_text("the same")
+    first, second = (
+        replace(settings, documents_file=file, model_paths={"smollm2-135m-instruct": folder}).workload_on(DEVICE)
+        for file, folder in ((tmp_path / "a.jsonl", tiny_llama), (tmp_path / "b.jsonl", copy))
+    )
+    assert first == second
+    assert str(tmp_path) not in json.dumps(first)
 
 
 def test_a_baseline_is_not_a_run_to_resume(project, one_error_line):
