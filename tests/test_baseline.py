@@ -65,6 +65,16 @@ def test_run_is_stored_under_the_number_after_the_highest(tmp_path, there, next_
     assert len(list(tmp_path.iterdir())) == len(there) + 1
 
 
+def test_temporaries_of_a_killed_process_are_neither_read_nor_kept(tmp_path):
+    stored = save_baseline(tmp_path, "main", run_of(benchmark()))
+    (tmp_path / ".0001_main.json.123").hardlink_to(stored)
+    (tmp_path / ".0002_half.json.124").write_text("{")
+    assert [each.path for each in read_baselines(tmp_path, is_gpu=True).runs] == [stored]
+    second = save_baseline(tmp_path, "main", run_of())
+    assert sorted(tmp_path.iterdir()) == [stored, second]
+    assert read_run(stored) == run_of(benchmark())
+
+
 def test_folder_is_made_for_the_first_run(tmp_path):
     assert save_baseline(tmp_path / "baselines" / "a100", "main", run_of()).name == "0001_main.json"
 

@@ -1,3 +1,4 @@
+import os
 import resource
 from contextlib import contextmanager
 
@@ -118,6 +119,15 @@ def test_nothing_is_left_when_writing_exclusively_fails(tmp_path):
     with files_at_most(10), pytest.raises(OSError, match="File too large"):
         write_exclusively(tmp_path / "run.json", "much too long for that")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("write", [write_atomically, write_exclusively])
+def test_what_a_killed_process_of_the_same_id_left_linked_to_its_file_is_not_written_into(tmp_path, write):
+    stored = tmp_path / "stored.json"
+    stored.write_text("whole")
+    (tmp_path / f".run.json.{os.getpid()}").hardlink_to(stored)
+    write(tmp_path / "run.json", "new")
+    assert stored.read_text() == "whole"
 
 
 def test_writing_exclusively_never_replaces_a_file(tmp_path):

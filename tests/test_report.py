@@ -213,6 +213,39 @@ def test_overhead_is_told_with_its_interval():
     assert f"{NAME}: the harness keeps 0.9988 [0.9900, 1.0051] of a bare loop's tok/s" in notes_of(report(run))
 
 
+CARRIED = {"carried_from": "the run"}
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "told"),
+    [
+        (
+            (outcome("a", "passed") | CARRIED, outcome("b", "out_of_memory") | CARRIED, outcome(NAME, "passed")),
+            f"carried a, b; measured now: {NAME}",
+        ),
+        ((outcome(NAME, "passed"), outcome("b", "skipped")), f"carried nothing; measured now: {NAME}"),
+    ],
+)
+def test_resumed_run_says_in_one_line_what_was_carried_and_what_measured(outcomes, told):
+    run = run_of(benchmark(), benchmark("llama2-7b-chat-fp16", **CARRIED), outcomes=outcomes)
+    run["resumed_from"] = {"run": "the run", "commit": "0123456789abcdef"}
+    assert f"resumed from the run (commit 0123456789ab): {told}" in notes_of(report(run))
+
+
+def test_resumed_run_of_which_everything_was_finished_says_so():
+    run = run_of(benchmark(**CARRIED), outcomes=(outcome(NAME, "passed") | CARRIED, outcome("b", "skipped")))
+    run["resumed_from"] = {"run": "the run", "commit": None}
+    assert notes_of(report(run))[-1] == (
+        f"resumed from the run (commit None): carried {NAME}; measured now: nothing (everything was finished already)"
+    )
+
+
+@pytest.mark.parametrize(("count", "lines"), [(1, "1 line"), (2, "2 lines")])
+def test_cut_off_lines_are_counted(count, lines):
+    assert report(run_of() | {"dropped_lines": count}) == f"journal: {lines} that a crash had cut off dropped\n"
+    assert report(run_of() | {"dropped_lines": 0}) == ""
+
+
 def test_device_that_is_not_itself_is_said_last():
     limited = replace(A100, memory_bytes=int(14.5 * GIB), is_limited=True)
     assert notes_of(report(run_of(), limited)) == ["held to 14.5 GiB: never a baseline"]

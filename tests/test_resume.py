@@ -93,7 +93,7 @@ def test_carried_tests_are_not_run_again(project):
     assert session.exit_code == 0
     assert [each["stats"] for each in session.run["benchmarks"]] == [each["stats"] for each in before.run["benchmarks"]]
     assert "3 carried" in session.output
-    assert "everything was finished already, nothing was measured" in session.output
+    assert "measured now: nothing (everything was finished already)" in session.output
 
 
 def test_a_carried_failure_fails_the_session_again(project):
@@ -145,7 +145,7 @@ def test_a_cut_off_last_line_is_dropped_counted_and_said(killed):
     session = killed.bench("--resume", "results/latest")
     assert session.exit_code == 0
     assert session.run["dropped_lines"] == 1
-    assert "journal: 1 line cut off by a crash dropped" in session.output
+    assert "journal: 1 line that a crash had cut off dropped" in session.output
 
 
 def test_only_what_is_selected_is_carried(project):
