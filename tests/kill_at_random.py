@@ -20,6 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -165,24 +166,27 @@ def in_a_process(work: Callable[[Say], None], kill_after_seconds: float | None =
     return Ended(was_killed=os.WIFSIGNALED(status), told=told)
 
 
-def count_file_calls(on_call: Callable[[], None]) -> None:
-    sys.addaudithook(lambda event, _: on_call() if event in FILE_CALLS else None)
-
-
 def kill_at_call(number: int) -> None:
     calls = iter(range(1, number))
 
-    def on_call() -> None:
-        if next(calls, None) is None:
+    def hook(event: str, _: Any) -> None:
+        if event in FILE_CALLS and next(calls, None) is None:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    count_file_calls(on_call)
+    sys.addaudithook(hook)
 
 
-def kill_at_byte(size_bytes: int) -> None:
+def kill_at_byte(file_name: str, size_bytes: int) -> None:
+    """Let no file whose name contains `file_name` grow beyond this size."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, size_bytes))
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # which Python would turn into an OSError
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes if file_name in str(arguments[0]) else hard, hard))
+
+    sys.addaudithook(hook)
 
 
 @dataclass(frozen=True)
@@ -191,7 +195,7 @@ class Extent:
 
     seconds: float
     file_calls: int
-    largest_file_bytes: int
+    file_bytes: dict[str, int]
 
 
 def measure_extent(folder: Path) -> Extent:
@@ -200,8 +204,8 @@ def measure_extent(folder: Path) -> Extent:
     started = time.monotonic()
 
     def work(say: Say) -> None:
-        calls: list[None] = []
-        count_file_calls(lambda: calls.append(None))
+        calls: list[str] = []
+        sys.addaudithook(lambda event, _: calls.append(event) if event in FILE_CALLS else None)
         run_session(folder, say, save_as="main")
         say(f"calls {len(calls)}")
 
@@ -209,7 +213,10 @@ def measure_extent(folder: Path) -> Extent:
     return Extent(
         seconds=time.monotonic() - started,
         file_calls=int(ended.told[-1].split()[1]),
-        largest_file_bytes=(folder / "results" / "latest" / "journal.jsonl").stat().st_size,
+        file_bytes={
+            name: next(path.stat().st_size for path in folder.rglob(f"*{name}"))
+            for name in ("journal.jsonl", "run.json", "main.json")
+        },
     )
 
 
@@ -322,13 +329,16 @@ def kill_and_resume(folder: Path, kind: str, draw: random.Random, extent: Extent
     for _ in range(draw.choice([1, 1, 2])):
         resume = resumable(folder)
         moment = draw.uniform(0, extent.seconds) if kind == "moment" else None
-        call, size = draw.randint(1, extent.file_calls), draw.randint(1, extent.largest_file_bytes)
+        arm: Callable[[], None] = {
+            "moment": lambda: None,
+            "call": partial(kill_at_call, draw.randint(1, extent.file_calls)),
+            "byte": partial(
+                kill_at_byte, name := draw.choice(list(extent.file_bytes)), draw.randint(1, extent.file_bytes[name])
+            ),
+        }[kind]
 
-        def work(say: Say, resume: Path | None = resume, call: int = call, size: int = size) -> None:
-            if kind == "call":
-                kill_at_call(call)
-            if kind == "byte":
-                kill_at_byte(size)
+        def work(say: Say, resume: Path | None = resume, arm: Callable[[], None] = arm) -> None:
+            arm()
             run_session(folder, say, resume=resume, save_as=save_as)
 
         ended = in_a_process(work, moment)
