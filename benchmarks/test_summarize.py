@@ -7,6 +7,7 @@ import pytest
 from fixtures.baseline import assert_not_regressed
 from fixtures.models import EXPERIMENTS
 from fixtures.quality import assert_rouge_floor
+from fixtures.quality_change import assert_quality_held
 from fixtures.selection import experiments_as_parameters
 
 
@@ -17,3 +18,4 @@ def test_summarize(loaded_model, summarize, compare):
     comparison = compare(summaries)
     assert_not_regressed(comparison)
     assert_rouge_floor(summaries.quality)
+    assert_quality_held(comparison.quality)

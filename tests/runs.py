@@ -59,6 +59,7 @@ def benchmark(name: str = "llama2-7b-chat-4-bit", *, seconds: tuple[float, ...] 
         "rouge1_floor": 0.1875,
         "lead3_rouge1": 0.25,
         "degenerate": {"empty": 0, "repeating": 1},
+        "degenerate_document_ids": {"empty": [], "repeating": ["document 1"]},
         "cap_hits": 2,
         "truncated_documents": 3,
         "load_seconds": 12.5,
@@ -83,6 +84,7 @@ def benchmark(name: str = "llama2-7b-chat-4-bit", *, seconds: tuple[float, ...] 
         "baseline": None,
         "change": None,
         "environment_differences": [],
+        "quality_change": None,
     }
     return {"name": f"test_summarize[{name}]", "extra_info": extra_info | info, "stats": {"data": list(seconds)}}
 

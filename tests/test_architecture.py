@@ -36,6 +36,7 @@ ORDER = (
     "runfile",
     "results",
     "spread",
+    "quality_change",
     "baseline",
     "settings",
     "report",

@@ -298,6 +298,7 @@ def test_run_file_gets_the_comparison_in_plain_types():
             "confidence": 0.95,
         },
         "environment_differences": ["torch 2.13.0, 2.12.0 there"],
+        "quality_change": None,
     }
     assert json.loads(json.dumps(found)) == found
 

@@ -38,6 +38,11 @@ def with_seconds(run, factor):
     return run
 
 
+def verdicts(output):
+    """The lines that begin an experiment; what is said below each is indented."""
+    return [line for line in output.splitlines() if not line.startswith(" ")]
+
+
 # Two runs that sessions wrote -----------------------------------------------------------------------------------------
 
 
@@ -46,7 +51,7 @@ def test_two_sessions_of_one_thing_are_clean_with_a_line_an_experiment(project, 
     project.bench()
     before, now = sorted((project.folder / "results").glob("2*"))
     assert main([str(now), str(before)]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = verdicts(capsys.readouterr().out)
     assert [line.partition(":")[0] for line in lines] == [
         f"smollm2-135m-instruct-{x}" for x in ("default", "8-bit", "4-bit")
     ]
@@ -58,7 +63,7 @@ def test_session_s_run_against_one_of_another_speed(project, capsys, factor, exi
     run = project.bench().run
     write(project.folder / "other", with_seconds(run, factor))
     assert main([str(project.folder / "results" / "latest"), str(project.folder / "other")]) == exit_code
-    lines = capsys.readouterr().out.splitlines()
+    lines = verdicts(capsys.readouterr().out)
     assert [f"{verdict}: {factor:.3f} of other [" in line for line in lines] == [True] * 3
 
 
@@ -71,6 +76,7 @@ def test_folder_and_file_are_the_same_to_it(folders, capsys, now, before):
     assert main([str(folders / now), str(folders / before)]) == 0
     assert capsys.readouterr().out == (
         f"{NAME}: UNCHANGED: 1.000 of before [0.973, 1.028], 8 documents, spread between runs 1.0% assumed\n"
+        "  quality NON-INFERIOR to before: ROUGE-1 +0.0 points [+0.0, +0.0], 8 documents, 0 summaries changed\n"
     )
 
 
@@ -99,7 +105,7 @@ def test_one_regression_among_others_is_enough(folders, capsys):
     write(folders / "now", run_of(slow, same))
     write(folders / "before", run_of(benchmark(), same))
     assert main([str(folders / "now"), str(folders / "before")]) == 1
-    assert [line.split(": ")[1] for line in capsys.readouterr().out.splitlines()] == ["REGRESSED", "UNCHANGED"]
+    assert [line.split(": ")[1] for line in verdicts(capsys.readouterr().out)] == ["REGRESSED", "UNCHANGED"]
 
 
 @pytest.mark.parametrize(("tolerance", "verdict"), [("5%", "UNCHANGED"), ("0.05", "UNCHANGED"), ("2%", "INCONCLUSIVE")])
@@ -137,9 +143,52 @@ def test_run_of_another_device_is_incomparable_and_both_are_named(folders, capsy
 def test_environment_differences_are_listed_below_the_verdict(folders, capsys):
     write(folders / "before", run_of(benchmark(), torch="2.12.0", driver="570.1"))
     main([str(folders / "now"), str(folders / "before")])
-    verdict, environment = capsys.readouterr().out.splitlines()
+    verdict, environment, _ = capsys.readouterr().out.splitlines()
     assert verdict.startswith(f"{NAME}: UNCHANGED: ")
     assert environment == f"  environment: driver {MACHINE['driver']}, 570.1 there; torch 2.13.0, 2.12.0 there"
+
+
+def worse(seconds=2.0):
+    """The hand-made run with eight summaries that score less by 4 points, and an eighth of them empty."""
+    ids = {"empty": ["document 8"], "repeating": []}
+    return run_of(
+        benchmark(
+            seconds=(seconds,) * 8, rouge1_scores=[0.21] * 8, degenerate_document_ids=ids, summary_sha256=["1"] * 8
+        )
+    )
+
+
+@pytest.mark.parametrize(("seconds", "exit_code"), [(2.0, 10), (4.0, 1)])
+def test_lost_quality_has_its_exit_code_unless_speed_was_lost_too(folders, capsys, seconds, exit_code):
+    write(folders / "now", worse(seconds))
+    assert main([str(folders / "now"), str(folders / "before")]) == exit_code
+    assert capsys.readouterr().out.splitlines()[1] == (
+        "  quality INFERIOR to before: ROUGE-1 -4.0 points [-4.0, -4.0], 8 documents, 8 summaries changed, "
+        "empty 1 more and 0 fewer (p 0.5), repeating 0 more and 1 fewer (p 1)"
+    )
+
+
+@pytest.mark.parametrize("change", [{"workload": "another workload"}, {"rouge1_scores": []}])
+def test_quality_is_not_compared_where_the_work_differs_or_nothing_was_scored(folders, capsys, change):
+    write(folders / "before", run_of(benchmark(**change)))
+    assert main([str(folders / "now"), str(folders / "before")]) == 0
+    assert "quality" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"rouge1_scores": [0.25] * 7},
+        {"rouge1_scores": [0.25] * 7 + [float("nan")]},
+        {"rouge1_scores": [0.25] * 7 + [None]},
+        {"summary_sha256": []},
+        {"degenerate_document_ids": []},
+        {"degenerate_document_ids": {"empty": []}},
+    ],
+)
+def test_damaged_scores_are_refused(folders, refused, damage):
+    write(folders / "before", run_of(benchmark(**damage)))
+    assert "is not a run of this suite" in refused("now", "before")
 
 
 def test_experiment_that_against_lacks_has_no_baseline_there(folders, capsys):

@@ -20,9 +20,9 @@ FLOOR = Floor(rouge1=0.28, origin="a published table")
 TEXT = "The cat sat on the mat. The dog ran away! Who saw it?"
 
 
-def record(summary, *, hit_cap=False):
+def record(summary, document_id="d", *, hit_cap=False):
     return GenerationRecord(
-        document_id="d",
+        document_id=document_id,
         document_tokens=10,
         prompt_tokens=20,
         generated_tokens=5,
@@ -45,8 +45,7 @@ def quality(scores, floor):
         rouge1_interval=None,
         lead3_rouge1=0.0,
         floor=floor,
-        empty=0,
-        repeating=0,
+        degenerate_document_ids={},
     )
 
 
@@ -99,10 +98,15 @@ def test_a_summary_that_goes_round_in_circles_is_repeating(summary, expected):
 
 
 def test_a_score_counts_degenerate_outputs_and_averages_all():
-    records = [record("the cat sat", hit_cap=True), record(" "), record("cat " * 30, hit_cap=True), record(TEXT)]
+    records = [
+        record("the cat sat", "first", hit_cap=True),
+        record(" ", "second"),
+        record("cat " * 30, "third", hit_cap=True),
+        record(TEXT, "fourth"),
+    ]
     documents = [document("the cat ran away"), document("a dog"), document("a dog"), document(TEXT)]
     found = score(records, documents, FLOOR)
-    assert (found.empty, found.repeating) == (1, 1)
+    assert found.degenerate_document_ids == {"empty": ("second",), "repeating": ("third",)}
     assert found.scores["rouge1"] == pytest.approx((4 / 7, 0.0, 0.0, 1.0))
     assert found.means["rouge1"] == pytest.approx(11 / 28)
     assert found.rouge1_interval.low < 11 / 28 < found.rouge1_interval.high

@@ -115,6 +115,7 @@ def test_p95_needs_twenty_documents(documents, shown):
 
 def test_synthetic_weights_have_no_quality():
     info = dict.fromkeys(("rouge1", "rouge2", "rougeLsum", "rouge1_interval", "rouge1_floor", "degenerate"))
+    info |= {"rouge1_scores": [], "degenerate_document_ids": None}
     both = report(run_of(benchmark("llama2-7b-chat-fp16", weights="synthetic", **info), benchmark()))
     assert both.count("llama2-7b-chat-fp16  ") == 2
     assert both.count("llama2-7b-chat-4-bit ") == 3
@@ -244,6 +245,50 @@ def test_resumed_run_of_which_everything_was_finished_says_so():
 def test_cut_off_lines_are_counted(count, lines):
     assert report(run_of() | {"dropped_lines": count}) == f"journal: {lines} that a crash had cut off dropped\n"
     assert report(run_of() | {"dropped_lines": 0}) == ""
+QUALITY_CHANGE = {
+    "verdict": "INFERIOR",
+    "mean": -0.0249,
+    "low": -0.031,
+    "high": -0.0004,
+    "confidence": 0.9,
+    "documents": 8,
+    "documents_needed": None,
+    "changed_summaries": 6,
+    "mcnemar": {kind: {"more": 0, "fewer": 0, "p_value": 1.0} for kind in ("empty", "repeating")},
+    "baseline": "0001_main.json",
+}
+LOST = "INFERIOR to 0001_main.json: ROUGE-1 -2.5 points [-3.1, +0.0], 8 documents, 6 summaries changed"
+
+
+def test_quality_against_the_baseline_has_its_line_and_a_failure_for_it_is_told_once():
+    run = run_of(benchmark(quality_change=QUALITY_CHANGE), outcomes=(outcome(NAME, "failed", f"quality {LOST}"),))
+    assert report(run).count(LOST) == 1
+    assert f"{NAME}: quality {LOST}" in notes_of(report(run))
+
+
+def test_failure_for_more_empty_outputs_is_told_beside_the_quality_line():
+    tests = {"empty": {"more": 7, "fewer": 0, "p_value": 0.0078}}
+    change = QUALITY_CHANGE | {"verdict": "NON-INFERIOR", "mcnemar": tests}
+    failed = outcome(NAME, "failed", "7 more empty outputs than 0001_main.json")
+    told = notes_of(report(run_of(benchmark(quality_change=change), outcomes=(failed,))))
+    assert f"{NAME}: quality NON-{LOST}, empty 7 more and 0 fewer (p 0.0078)" in told
+    assert told[-1] == f"{NAME}: failed: 7 more empty outputs than 0001_main.json"
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_quantized_loader_is_shown_beside_the_16_bit_one_of_its_run_whichever_ran_first(order):
+    run = run_of(*[benchmark("llama2-7b-chat-fp16"), benchmark(rouge1_scores=[0.2] * 8)][::order])
+    (line,) = [line for line in notes_of(report(run)) if "quality" in line]
+    assert line == (
+        f"{NAME}: quality INFERIOR to fp16 of this run: "
+        "ROUGE-1 -5.0 points [-5.0, -5.0], 8 documents, 0 summaries changed"
+    )
+
+
+def test_run_stored_before_quality_was_compared_is_shown_without():
+    old = benchmark()
+    del old["extra_info"]["quality_change"], old["extra_info"]["degenerate_document_ids"]
+    assert "quality" not in report(run_of(old))
 
 
 def test_device_that_is_not_itself_is_said_last():
