@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import FAKE_MODELS, Project
+from tests.conftest import FAKE_MODELS, Project, Session
 
 EMBEDDED = ("smollm2-135m-instruct-default", "smollm2-135m-instruct-8-bit", "smollm2-135m-instruct-4-bit")
 
@@ -215,6 +215,84 @@ def test_missed_rouge_floor_alone_has_its_own_exit_code(project):
     assert session.outcomes[EMBEDDED[2]] == "failed"
     assert "is below its floor" in session.output
     assert session.stored == []
+
+
+WORTHLESS_MODELS = FAKE_MODELS.replace("experiment, TIME)", "experiment, TIME, summary='zzz')")
+EMPTY_MODELS = FAKE_MODELS.replace("experiment, TIME)", "experiment, TIME, summary='')")
+WORSE_4_BIT = FAKE_MODELS.replace(
+    "FakeModel(experiment, TIME)",
+    "FakeModel(experiment, TIME, summary='zzz' if experiment.loader == '4-bit' else None)",
+)
+NO_FLOOR = ("--max-new-tokens", "40")
+
+
+def lines_with(session: Session, text: str) -> list[str]:
+    return [line for line in session.output.splitlines() if text in line]
+
+
+def test_worse_summaries_than_the_baseline_s_fail_with_the_quality_exit_code_and_one_line(project):
+    project.bench("--benchmark-save=main", "-k", "4-bit", *NO_FLOOR)
+    project.use(WORSE_4_BIT)
+    session = project.bench("--benchmark-save=worse", "-k", "4-bit", *NO_FLOOR)
+    assert (session.exit_code, session.outcomes[EMBEDDED[2]]) == (10, "failed")
+    assert (session.folder / "results" / "latest" / "exit_code").read_text() == "10\n"
+    assert "Traceback" not in session.output
+    (noted,) = lines_with(session, f"{EMBEDDED[2]}: quality INFERIOR to 0001_main.json: ROUGE-1 -")
+    assert noted.endswith("8 documents, 8 summaries changed")
+    assert [path.name for path in session.stored] == ["0001_main.json"]
+    change = session.infos["4-bit"]["quality_change"]
+    assert (change["verdict"], change["baseline"], change["documents"]) == ("INFERIOR", "0001_main.json", 8)
+    assert change["changed_summaries"] == 8
+    assert change["high"] < 0
+
+
+def test_quality_of_an_unchanged_model_is_non_inferior(project):
+    project.bench("--benchmark-save=main")
+    session = project.bench()
+    assert session.exit_code == 0
+    said = "quality NON-INFERIOR to 0001_main.json: ROUGE-1 +0.0 points [+0.0, +0.0], 8 documents, 0 summaries changed"
+    assert all(f"{experiment}: {said}" in session.output for experiment in EMBEDDED)
+
+
+def test_outputs_that_became_empty_fail_even_where_rouge_cannot_tell(project):
+    project.use(WORTHLESS_MODELS)
+    project.bench("--benchmark-save=main", "-k", "4-bit", *NO_FLOOR)
+    project.use(EMPTY_MODELS)
+    session = project.bench("-k", "4-bit", *NO_FLOOR)
+    assert session.exit_code == 10
+    assert session.infos["4-bit"]["degenerate_document_ids"]["empty"] == session.infos["4-bit"]["document_ids"]
+    assert session.infos["4-bit"]["quality_change"]["mcnemar"]["empty"]["more"] == 8
+    assert f"{EMBEDDED[2]}: failed: 8 more empty outputs than 0001_main.json, 0 fewer" in session.output
+
+
+def test_regression_outranks_lost_quality_and_both_are_told(project):
+    project.bench("--benchmark-save=main", "-k", "4-bit", *NO_FLOOR)
+    project.use(WORSE_4_BIT.replace("TIME, ", "TIME, seconds_per_token=0.02, "))
+    session = project.bench("-k", "4-bit", *NO_FLOOR)
+    assert session.exit_code == 1
+    assert lines_with(session, f"{EMBEDDED[2]}: REGRESSED: ")
+    assert lines_with(session, f"{EMBEDDED[2]}: quality INFERIOR to 0001_main.json")
+
+
+def test_quantized_loader_is_shown_beside_the_default_of_its_session_and_never_fails(project):
+    project.use(WORSE_4_BIT)
+    session = project.bench("--benchmark-save=main", *NO_FLOOR)
+    assert session.exit_code == 0
+    assert len(lines_with(session, f"{EMBEDDED[2]}: quality INFERIOR to default of this run: ROUGE-1 -")) == 1
+    assert len(lines_with(session, f"{EMBEDDED[1]}: quality NON-INFERIOR to default of this run: ROUGE-1 +0.0")) == 1
+    assert [path.name for path in session.stored] == ["0001_main.json"]
+
+
+def test_baseline_stored_before_quality_was_told_by_document_is_compared_without_mcnemar(project):
+    stored = project.bench("--benchmark-save=main", "-k", "4-bit").stored[0]
+    run = json.loads(stored.read_text())
+    for benchmark in run["benchmarks"]:
+        del benchmark["extra_info"]["degenerate_document_ids"], benchmark["extra_info"]["quality_change"]
+    stored.write_text(json.dumps(run))
+    session = project.bench("-k", "4-bit")
+    assert session.exit_code == 0
+    assert session.infos["4-bit"]["quality_change"]["mcnemar"] is None
+    assert "does not tell them by document" in session.output
 
 
 def test_other_failure_outranks_a_missed_floor(project):
