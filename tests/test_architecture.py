@@ -46,6 +46,8 @@ ORDER = (
     "suite",
     "compare",
     "replicate",
+    "adopt",
+    "summary",
     "doctor_finding",
     "doctor_gpu",
     "doctor_bitsandbytes",
