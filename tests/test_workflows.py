@@ -13,7 +13,7 @@ import yaml
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / ".github" / "workflows"
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
-WORKFLOWS = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in FOLDER.glob("*.yml")}
+WORKFLOWS = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.yml"))}
 JOBS = {(name, job): found for name, workflow in WORKFLOWS.items() for job, found in workflow["jobs"].items()}
 STEPS = [(name, job, step) for (name, job), found in JOBS.items() for step in found["steps"]]
 NIGHTLY = WORKFLOWS["nightly"]["jobs"]
@@ -52,7 +52,7 @@ def test_every_script_step_is_one_make_target_that_exists(name, job, command):
     assert made[1] in TARGETS
 
 
-@pytest.mark.parametrize("action", {step["uses"] for _, _, step in STEPS if "uses" in step})
+@pytest.mark.parametrize("action", sorted({step["uses"] for _, _, step in STEPS if "uses" in step}))
 def test_actions_are_pinned_to_a_commit(action):
     assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", action)
 
