@@ -70,6 +70,7 @@ def benchmark(name: str = "llama2-7b-chat-4-bit", *, seconds: tuple[float, ...] 
         "copy_bandwidth_bytes_per_second": 1.2e12,
         "model_bandwidth_utilization": 0.5,
         "joules_per_token": 4.0,
+        "controls": {},
         "telemetry": {
             "throttled_share": {},
             "temperature_celsius_max": 60,

@@ -352,7 +352,7 @@ def built():
                 document("cut short", "a", 9.0),
             ),
             experiments=(experiment("one", *"dcba"), experiment("two", *"ab")),
-            outcomes=({"outcome": "passed"},),
+            outcomes=({"nodeid": "a", "outcome": "passed"},),
             dropped_lines=1,
         )
     )
@@ -361,7 +361,7 @@ def built():
 def test_built_run_has_the_session_the_finished_experiments_and_the_outcomes(built):
     assert built.keys() == {"machine_info", "version", "benchmarks", "outcomes", "dropped_lines"}
     assert [each["name"] for each in built["benchmarks"]] == ["one", "two"]
-    assert built["outcomes"] == [{"outcome": "passed"}]
+    assert built["outcomes"] == [{"nodeid": "a", "outcome": "passed"}]
     assert built["dropped_lines"] == 1
 
 

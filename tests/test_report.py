@@ -245,6 +245,8 @@ def test_resumed_run_of_which_everything_was_finished_says_so():
 def test_cut_off_lines_are_counted(count, lines):
     assert report(run_of() | {"dropped_lines": count}) == f"journal: {lines} that a crash had cut off dropped\n"
     assert report(run_of() | {"dropped_lines": 0}) == ""
+
+
 QUALITY_CHANGE = {
     "verdict": "INFERIOR",
     "mean": -0.0249,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import json
 import shutil
 import signal
@@ -72,7 +73,7 @@ def test_resuming_a_killed_run_measures_only_what_was_not_finished(killed):
     assert carried(session) == [EMBEDDED[0]]
     assert [info.get("carried_from") for info in session.infos.values()] == [earlier, None, None]
     assert session.run["resumed_from"]["run"] == earlier
-    assert "2 passed, 21 deselected, 1 carried" in session.output
+    assert re.search(r"2 passed, \d+ deselected, 1 carried", session.output)
     assert f"resumed from {earlier} (commit unversioned): carried {EMBEDDED[0]}; measured now: " in session.output
     assert [path.name for path in session.stored] == ["0001_main.json"]
 
