@@ -99,6 +99,8 @@ def settings_in(folder: Path, *, resume: Path | None, save_as: str | None) -> Se
         predict_memory=True,
         synthetic_weights=False,
         tolerance=0.05,
+        baseline_runs=3,
+        passes=1,
         require_baseline=False,
         results_dir=folder / "results",
         baselines_dir=folder / "baselines",
