@@ -36,6 +36,7 @@ ORDER = (
     "runfile",
     "results",
     "spread",
+    "attribution",
     "quality_change",
     "baseline",
     "settings",
