@@ -39,10 +39,10 @@ $(INSTALLED): requirements.txt requirements-dev.txt requirements-model.txt
 	@touch $@
 
 bench: $(INSTALLED)
-	$(PY) -m pytest benchmarks $(ARGS)
+	$(PY) -m fixtures.passes $(ARGS)
 
 nightly: $(INSTALLED)
-	$(PY) -m pytest benchmarks -m $(FAMILY) $(REQUIRED) --benchmark-json=results/nightly-$(FAMILY).json $(ARGS)
+	$(PY) -m fixtures.passes -m $(FAMILY) $(REQUIRED) --benchmark-json=results/nightly-$(FAMILY).json $(ARGS)
 
 summary: $(INSTALLED)
 	@$(PY) -m fixtures.summary "$(RUN)" $(if $(GITHUB_STEP_SUMMARY),--output "$(GITHUB_STEP_SUMMARY)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.baseline import assert_not_regressed
+from fixtures.comparison import assert_not_regressed
 from fixtures.models import EXPERIMENTS
 from fixtures.quality import assert_rouge_floor
 from fixtures.quality_change import assert_quality_held

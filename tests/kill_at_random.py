@@ -108,6 +108,7 @@ def settings_in(folder: Path, *, resume: Path | None, save_as: str | None) -> Se
         save_as=save_as,
         json_path=None,
         resume=resume,
+        confirm=None,
     )
 
 
