@@ -379,6 +379,29 @@ def test_a_plan_is_made_of_what_is_measured_and_stored(project):
     assert sorted((project.folder / "results").iterdir()) == runs
 
 
+A_GPU = """
+    from tests.fakes import FakeGpu
+
+    FakeGpu().install()
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "documents"), [((), "100"), (("--weights", "synthetic"), "49"), (("--documents", "30"), "30")]
+)
+def test_a_plan_counts_the_documents_that_there_are_without_asking_the_hub(project, options, documents):
+    project.use(A_GPU)
+    session = project.bench("--plan", "-m", "t4 and llama2", *options)
+    assert session.exit_code == 0
+    assert row(session.output)[:5] == [documents, "3", "(0)", "1.0%", "assumed"]
+
+
+def test_a_session_of_seven_documents_has_no_plan(project):
+    session = project.bench("--plan", "-k", "4-bit", "--documents", "7")
+    assert session.exit_code == 0
+    assert row(session.output, SMOLLM2) == ["7", "–", "–", "–", "–", "–"]
+
+
 def test_documents_that_are_not_there_are_refused_before_a_plan(project, one_error_line):
     session = project.bench("--plan", "--documents", "5000")
     assert session.exit_code == 4
