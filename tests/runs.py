@@ -85,6 +85,9 @@ def benchmark(name: str = "llama2-7b-chat-4-bit", *, seconds: tuple[float, ...] 
         "verdict_detail": f"no baseline for '{name}'",
         "baseline": None,
         "change": None,
+        "attribution": None,
+        "anchor": None,
+        "first_pass": None,
         "environment_differences": [],
         "quality_change": None,
     }
@@ -99,6 +102,7 @@ def outcome(name: str, what: str, detail: str = "") -> dict[str, Any]:
         "outcome": what,
         "detail": detail,
         "quality_only": False,
+        "machine_only": False,
         "is_final": True,
     }
 

@@ -48,6 +48,16 @@ def test_clean_run_is_stored_whole_under_the_next_number_of_its_device(adopt, ca
     assert adopt(CLEAN)[1][-1] == "baselines/nvidia-a100-sxm4-40gb/0002_nightly.json"
 
 
+def test_anchor_is_adopted_once_and_a_second_one_is_refused_in_one_line(adopt, capsys):
+    anchor = "baselines/nvidia-a100-sxm4-40gb/0001_anchor.json"
+    assert adopt(CLEAN, name="anchor") == (0, [anchor])
+    assert adopt(CLEAN, name="anchor") == (2, [anchor])
+    shown = capsys.readouterr()
+    assert shown.out == f"baseline saved: {anchor}\n"
+    assert shown.err.startswith(f"ERROR: {anchor} is the anchor, and an anchor never moves; ")
+    assert shown.err.count("\n") == 1
+
+
 def with_outcome(what):
     return {**CLEAN, "outcomes": [outcome(NAME, "passed"), outcome("another", what)]}
 

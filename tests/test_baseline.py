@@ -1,9 +1,10 @@
-"""Stored runs: their numbers, which one is the baseline, what the comparison says; and the run file itself."""
+"""Stored runs: their numbers, and which of them are the baseline of an experiment; and the run file itself."""
 
 from __future__ import annotations
 
 import json
 import multiprocessing
+import time
 from pathlib import Path
 
 import pytest
@@ -11,20 +12,19 @@ from pytest_benchmark.stats import Stats
 
 from fixtures.baseline import (
     Baselines,
-    Comparison,
     StoredRun,
-    assert_not_regressed,
-    compare,
+    _alone_in,
+    find_anchor,
     find_baseline,
     pick_run,
     read_baselines,
     save_baseline,
 )
 from fixtures.journal import JournalContents
-from fixtures.outcomes import DeviceInvalidError, InputError, RegressionError, Verdict
+from fixtures.outcomes import InputError
 from fixtures.runfile import build_run, entries_of, read_run, run_text
-from fixtures.spread import ASSUMED_GPU_SPREAD, DeviceSpread
-from fixtures.statistics import Spread, Timing
+from fixtures.spread import ASSUMED_GPU_SPREAD, VERSIONS, DeviceSpread
+from fixtures.statistics import Timing
 from tests.runs import MACHINE, benchmark, run_of
 
 NAME = "llama2-7b-chat-4-bit"
@@ -37,6 +37,10 @@ def entry(**changes):
 
 def stored(file, *benchmarks, **machine):
     return StoredRun(path=Path("baselines/an-a100", file), run=run_of(*(benchmarks or [benchmark()]), **machine))
+
+
+def files(runs):
+    return [each.path.name for each in runs]
 
 
 def baselines(*files):
@@ -97,6 +101,58 @@ def test_folder_that_cannot_be_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"cannot store a baseline in .*/file: File exists"):
         save_baseline(tmp_path / "file", "main", run_of())
+
+
+def test_anchor_is_stored_once_and_a_second_one_is_refused_by_the_first_s_name(tmp_path):
+    save_baseline(tmp_path, "main", run_of(benchmark()))
+    first = save_baseline(tmp_path, "anchor", run_of(benchmark()))
+    with pytest.raises(InputError) as refused:
+        save_baseline(tmp_path, "anchor", run_of())
+    assert str(refused.value).startswith(f"{first} is the anchor, and an anchor never moves; ")
+    assert "\n" not in str(refused.value)
+    assert (read_run(first), len(list(tmp_path.iterdir()))) == (run_of(benchmark()), 2)
+
+
+def test_names_that_hold_the_anchor_s_are_others(tmp_path):
+    for name in ("anchor_2", "my_anchor", "anchor"):
+        assert save_baseline(tmp_path, name, run_of()).exists()
+
+
+def test_of_processes_that_save_an_anchor_at_once_one_does(tmp_path):
+    # The lock is held until all of them wait for it: a check before the lock would let them all pass.
+    context = multiprocessing.get_context("fork")
+    may_begin, codes = context.Event(), context.Queue()
+
+    def save_an_anchor():
+        may_begin.wait(60)
+        try:
+            save_baseline(tmp_path, "anchor", run_of())
+            codes.put("stored")
+        except InputError:
+            codes.put("refused")
+
+    writers = [context.Process(target=save_an_anchor) for _ in range(4)]
+    for writer in writers:
+        writer.start()
+    with _alone_in(tmp_path):
+        may_begin.set()
+        deadline = time.monotonic() + 60
+        while waiting_for_a_lock({writer.pid for writer in writers}) < len(writers) and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert sorted(codes.get(timeout=60) for _ in writers) == ["refused", "refused", "refused", "stored"]
+    for writer in writers:
+        writer.join()
+    assert files_in(tmp_path) == ["0001_anchor.json"]
+
+
+def waiting_for_a_lock(pids):
+    """How many of these processes the kernel keeps waiting (proc_locks(5): '->' marks who waits)."""
+    lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    return sum(fields[1] == "->" and int(fields[5]) in pids for fields in lines)
+
+
+def files_in(folder):
+    return sorted(path.name for path in folder.iterdir())
 
 
 # Reading --------------------------------------------------------------------------------------------------------------
@@ -177,156 +233,65 @@ def test_empty_folder_has_nothing_to_pick():
     ids=["newest", "newest-of-this-workload", "newest-of-another", "another-experiment", "anchor", "anchor-alone-fits"],
 )
 def test_baseline_is_the_newest_run_of_the_same_workload(runs, chosen):
-    assert find_baseline(entry(), runs).path.name == chosen
+    assert files(find_baseline(entry(), runs, most=1)) == [chosen]
 
 
 @pytest.mark.parametrize(
     "runs", [[], [stored("0001_anchor.json")], [stored("0001_a.json", benchmark("llama2-7b-chat-fp16"))]]
 )
 def test_without_a_run_of_the_experiment_there_is_no_baseline(runs):
-    assert find_baseline(entry(), runs) is None
+    assert find_baseline(entry(), runs, most=3) == ()
 
 
-# Comparing ------------------------------------------------------------------------------------------------------------
-
-
-def compared(now, before, spread=ASSUMED_GPU_SPREAD, tolerance=0.05):
-    return compare(now, MACHINE, before, spread=spread, tolerance=tolerance, slug="an-a100")
-
-
-@pytest.mark.parametrize(
-    ("now", "before", "verdict", "detail"),
-    [
-        (
-            entry(),
-            None,
-            Verdict.NO_BASELINE,
-            f"no baseline for '{NAME}' on 'an-a100'; save one with --benchmark-save=NAME",
-        ),
-        (
-            entry(),
-            stored("0001_a.json", benchmark("llama2-7b-chat-fp16")),
-            Verdict.NO_BASELINE,
-            f"no baseline for '{NAME}' in 0001_a.json; name a run that holds it",
-        ),
-        (
-            entry(),
-            stored("0001_a.json", device="Tesla T4"),
-            Verdict.INCOMPARABLE,
-            "0001_a.json was measured on another device: Tesla T4 there, NVIDIA A100-SXM4-40GB here",
-        ),
-        (
-            entry(workload_settings={"max_new_tokens": 100}),
-            stored("0001_a.json", benchmark(**OTHER)),
-            Verdict.INCOMPARABLE,
-            "0001_a.json measured another workload: max_new_tokens 100, 50 there; save a baseline of this one",
-        ),
-        (
-            entry(workload_settings={}),
-            stored("0001_a.json", benchmark(workload="another workload", workload_settings={})),
-            Verdict.INCOMPARABLE,
-            "0001_a.json measured another workload: its settings are not recorded; save a baseline of this one",
-        ),
-        (
-            entry(seconds=(2.0,) * 7),
-            stored("0001_a.json"),
-            Verdict.INCOMPARABLE,
-            "0001_a.json has 7 documents in common with this run, and 8 are needed; ask for more --documents",
-        ),
-    ],
-    ids=["no-run", "not-in-that-run", "device", "workload", "workload-unknown", "documents"],
-)
-def test_what_cannot_be_compared_says_why_and_what_to_do(now, before, verdict, detail):
-    found = compared(now, before)
-    assert (found.verdict, found.detail, found.change) == (verdict, detail, None)
+def test_runs_before_the_newest_that_measured_alike_are_pooled_newest_first():
+    runs = [stored(f"000{number}_main.json") for number in (1, 2, 3, 4)]
+    assert files(find_baseline(entry(), runs, most=3)) == ["0004_main.json", "0003_main.json", "0002_main.json"]
+    assert len(find_baseline(entry(), runs, most=9)) == 4
 
 
 @pytest.mark.parametrize(
-    ("seconds", "verdict", "line"),
+    "other",
     [
-        (4.0, Verdict.REGRESSED, "0.500 of 0001_a.json [0.486, 0.514]"),
-        (1.0, Verdict.IMPROVED, "2.000 of 0001_a.json [1.945, 2.056]"),
-        (2.0, Verdict.UNCHANGED, "1.000 of 0001_a.json [0.973, 1.028]"),
+        stored("0002_anchor.json"),
+        stored("0002_main.json", benchmark(**OTHER)),
+        stored("0002_main.json", benchmark("llama2-7b-chat-fp16")),
+        stored("0002_main.json", benchmark(seconds=(2.0,) * 7)),
+        *(stored("0002_main.json", **{name: "another"}) for name in VERSIONS),
     ],
+    ids=["anchor", "workload", "experiment", "lacks-a-document", *VERSIONS],
 )
-def test_decided_comparison_tells_ratio_interval_documents_and_spread(seconds, verdict, line):
-    found = compared(entry(seconds=(seconds,) * 8), stored("0001_a.json"))
-    assert found.verdict is verdict
-    assert (
-        found.detail == f"{line}, 8 documents, spread between runs 1.0% assumed"
-    )  # 8 equal documents, ±1.96 · √2 · 1%
+def test_run_that_measured_something_else_is_passed_over_and_those_before_it_are_not(other):
+    runs = [stored("0001_main.json"), other, stored("0003_main.json")]
+    assert files(find_baseline(entry(), runs, most=3)) == ["0003_main.json", "0001_main.json"]
+
+
+def test_run_on_another_host_is_pooled_since_the_spread_between_hosts_is_the_machine_s():
+    runs = [stored("0001_main.json", host="another"), stored("0002_main.json")]
+    assert files(find_baseline(entry(), runs, most=3)) == ["0002_main.json", "0001_main.json"]
+
+
+def test_document_that_only_the_newest_run_has_keeps_no_run_from_the_pool():
+    nine = benchmark(seconds=(2.0,) * 9)
+    runs = [stored("0001_main.json"), stored("0002_main.json", nine)]
+    assert files(find_baseline(entry(), runs, most=3)) == ["0002_main.json", "0001_main.json"]
+    assert files(find_baseline(entry(seconds=(2.0,) * 9), runs, most=3)) == ["0002_main.json"]
 
 
 @pytest.mark.parametrize(
-    ("now", "before", "deviation", "remedy"),
+    ("runs", "found"),
     [
-        ((2.2, 2.0) * 4, (2.0, 2.2) * 4, 0.01, "27 documents would decide, if the change stays"),
-        ((2.0,) * 8, (2.0,) * 8, 0.06, "no number of documents decides at that spread; 12 runs on each side would"),
-        (
-            (1.0, 3.0) * 4,
-            (3.0, 1.0) * 4,
-            0.06,
-            "no number of documents or of runs decides alone: both must grow",
-        ),
+        ([], None),
+        ([stored("0001_main.json"), stored("0002_anchor.json"), stored("0003_main.json")], "0002_anchor.json"),
+        ([stored("0001_main.json")], None),
+        ([stored("0001_anchor_2.json")], None),
+        ([stored("0001_anchor.json", benchmark(**OTHER))], None),
+        ([stored("0001_anchor.json", benchmark("llama2-7b-chat-fp16"))], None),
     ],
-    ids=["documents", "runs", "both"],
+    ids=["empty", "among-others", "none", "another-name", "another-workload", "another-experiment"],
 )
-def test_inconclusive_comparison_says_what_would_decide(now, before, deviation, remedy):
-    spread = Spread(standard_deviation=deviation)
-    found = compared(entry(seconds=now), stored("0001_a.json", benchmark(seconds=before)), spread)
-    assert found.verdict is Verdict.INCONCLUSIVE
-    assert found.detail.endswith(f"% assumed; {remedy}")
-
-
-def test_only_common_documents_are_compared_whatever_their_order():
-    ids = [f"document {number}" for number in (9, 8, 7, 6, 5, 4, 3, 2, 1)]
-    now = entry(seconds=(100.0, *(2.0,) * 8), document_ids=ids)
-    found = compared(now, stored("0001_a.json"))
-    assert (found.change.ratio, found.change.documents) == (1.0, 8)
-
-
-def test_run_file_gets_the_comparison_in_plain_types():
-    found = compared(entry(seconds=(4.0,) * 8), stored("0001_a.json", torch="2.12.0")).as_extra_info()
-    assert found == {
-        "verdict": "REGRESSED",
-        "verdict_detail": "0.500 of 0001_a.json [0.486, 0.514], 8 documents, spread between runs 1.0% assumed",
-        "baseline": {"file": "0001_a.json", "run": "0001_a.json", "commit": "a commit"},
-        "change": {
-            "ratio": pytest.approx(0.5),
-            "low": pytest.approx(0.486, abs=0.0005),
-            "high": pytest.approx(0.514, abs=0.0005),
-            "confidence": 0.95,
-        },
-        "environment_differences": ["torch 2.13.0, 2.12.0 there"],
-        "quality_change": None,
-    }
-    assert json.loads(json.dumps(found)) == found
-
-
-@pytest.mark.parametrize(
-    ("verdict", "is_required", "error"),
-    [
-        (Verdict.REGRESSED, False, RegressionError),
-        (Verdict.INVALID, False, DeviceInvalidError),
-        (Verdict.NO_BASELINE, True, RegressionError),
-        (Verdict.INCOMPARABLE, True, RegressionError),
-    ],
-)
-def test_verdict_that_fails_carries_its_detail(verdict, is_required, error):
-    with pytest.raises(error, match="what to do"):
-        assert_not_regressed(Comparison(verdict=verdict, detail="what to do", is_required=is_required))
-
-
-@pytest.mark.parametrize(
-    ("verdict", "is_required"),
-    [
-        *((each, True) for each in (Verdict.IMPROVED, Verdict.UNCHANGED, Verdict.INCONCLUSIVE)),
-        (Verdict.NO_BASELINE, False),
-        (Verdict.INCOMPARABLE, False),
-    ],
-)
-def test_every_other_verdict_passes(verdict, is_required):
-    assert_not_regressed(Comparison(verdict=verdict, detail="", is_required=is_required))
+def test_anchor_is_found_where_it_measured_this(runs, found):
+    anchor = find_anchor(entry(), runs)
+    assert (anchor and anchor.path.name) == found
 
 
 # The run file ---------------------------------------------------------------------------------------------------------

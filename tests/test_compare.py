@@ -148,6 +148,17 @@ def test_environment_differences_are_listed_below_the_verdict(folders, capsys):
     assert environment == f"  environment: driver {MACHINE['driver']}, 570.1 there; torch 2.13.0, 2.12.0 there"
 
 
+def test_cause_of_a_slowdown_is_told_below_it_and_leaves_the_exit_code(folders, capsys):
+    held = {"kernel_launches_per_second": {"before": 1e5, "after": 1e5, "standard_deviation": 0.01}}
+    fell = {"kernel_launches_per_second": {"before": 5e4, "after": 5e4, "standard_deviation": 0.01}}
+    write(folders / "before", run_of(benchmark(controls=held)))
+    write(folders / "now", run_of(benchmark(seconds=(4.0,) * 8, controls=fell)))
+    assert main([str(folders / "now"), str(folders / "before")]) == 1
+    verdict, cause, _ = capsys.readouterr().out.splitlines()
+    assert verdict.startswith(f"{NAME}: REGRESSED: 0.500 of before [")
+    assert cause == "  HOST: controls moved along: kernel launches -50%"
+
+
 def worse(seconds=2.0):
     """The hand-made run with eight summaries that score less by 4 points, and an eighth of them empty."""
     ids = {"empty": ["document 8"], "repeating": []}
@@ -162,7 +173,7 @@ def worse(seconds=2.0):
 def test_lost_quality_has_its_exit_code_unless_speed_was_lost_too(folders, capsys, seconds, exit_code):
     write(folders / "now", worse(seconds))
     assert main([str(folders / "now"), str(folders / "before")]) == exit_code
-    assert capsys.readouterr().out.splitlines()[1] == (
+    assert capsys.readouterr().out.splitlines()[-1] == (
         "  quality INFERIOR to before: ROUGE-1 -4.0 points [-4.0, -4.0], 8 documents, 8 summaries changed, "
         "empty 1 more and 0 fewer (p 0.5), repeating 0 more and 1 fewer (p 1)"
     )

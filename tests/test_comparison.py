@@ -1,0 +1,361 @@
+"""What the comparison with stored runs decides, what it says, and which exception it ends in."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from fixtures.attribution import Attribution
+from fixtures.baseline import StoredRun
+from fixtures.comparison import Comparison, Judge, assert_not_regressed
+from fixtures.outcomes import Cause, DeviceInvalidError, MachineSlowerError, RegressionError, Verdict
+from fixtures.runfile import entries_of
+from fixtures.spread import ASSUMED_GPU_SPREAD, DeviceSpread
+from fixtures.statistics import Spread
+from tests.runs import MACHINE, benchmark, run_of
+
+NAME = "llama2-7b-chat-4-bit"
+OTHER = {"workload": "another workload", "workload_settings": {"max_new_tokens": 50}}
+
+
+def entry(**changes):
+    return entries_of(run_of(benchmark(**changes)))[0]
+
+
+def stored(file, *benchmarks, **machine):
+    return StoredRun(path=Path("baselines/an-a100", file), run=run_of(*(benchmarks or [benchmark()]), **machine))
+
+
+def of_seconds(file, *seconds):
+    return stored(file, benchmark(seconds=seconds if len(seconds) > 1 else seconds * 8))
+
+
+def judge(spread=ASSUMED_GPU_SPREAD, tolerance=0.05, controls=None, **machine):
+    return Judge(
+        environment=MACHINE | machine,
+        spread=DeviceSpread(runs=spread, controls=controls or {}),
+        tolerance=tolerance,
+        slug="an-a100",
+    )
+
+
+def compared(now, before, spread=ASSUMED_GPU_SPREAD, tolerance=0.05):
+    return judge(spread, tolerance).compare([now], [before] if before else [])
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "verdict", "detail"),
+    [
+        (
+            entry(),
+            None,
+            Verdict.NO_BASELINE,
+            f"no baseline for '{NAME}' on 'an-a100'; save one with --benchmark-save=NAME",
+        ),
+        (
+            entry(),
+            stored("0001_a.json", benchmark("llama2-7b-chat-fp16")),
+            Verdict.NO_BASELINE,
+            f"no baseline for '{NAME}' in 0001_a.json; name a run that holds it",
+        ),
+        (
+            entry(),
+            stored("0001_a.json", device="Tesla T4"),
+            Verdict.INCOMPARABLE,
+            "0001_a.json was measured on another device: Tesla T4 there, NVIDIA A100-SXM4-40GB here",
+        ),
+        (
+            entry(workload_settings={"max_new_tokens": 100}),
+            stored("0001_a.json", benchmark(**OTHER)),
+            Verdict.INCOMPARABLE,
+            "0001_a.json measured another workload: max_new_tokens 100, 50 there; save a baseline of this one",
+        ),
+        (
+            entry(workload_settings={}),
+            stored("0001_a.json", benchmark(workload="another workload", workload_settings={})),
+            Verdict.INCOMPARABLE,
+            "0001_a.json measured another workload: its settings are not recorded; save a baseline of this one",
+        ),
+        (
+            entry(seconds=(2.0,) * 7),
+            stored("0001_a.json"),
+            Verdict.INCOMPARABLE,
+            "0001_a.json has 7 documents in common with this run, and 8 are needed; ask for more --documents",
+        ),
+    ],
+    ids=["no-run", "not-in-that-run", "device", "workload", "workload-unknown", "documents"],
+)
+def test_what_cannot_be_compared_says_why_and_what_to_do(now, before, verdict, detail):
+    found = compared(now, before)
+    assert (found.verdict, found.detail, found.change) == (verdict, detail, None)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "verdict", "line"),
+    [
+        (4.0, Verdict.REGRESSED, "0.500 of 0001_a.json [0.486, 0.514]"),
+        (1.0, Verdict.IMPROVED, "2.000 of 0001_a.json [1.945, 2.056]"),
+        (2.0, Verdict.UNCHANGED, "1.000 of 0001_a.json [0.973, 1.028]"),
+    ],
+)
+def test_decided_comparison_tells_ratio_interval_documents_and_spread(seconds, verdict, line):
+    found = compared(entry(seconds=(seconds,) * 8), stored("0001_a.json"))
+    assert found.verdict is verdict
+    assert (
+        found.detail == f"{line}, 8 documents, spread between runs 1.0% assumed"
+    )  # 8 equal documents, ±1.96 · √2 · 1%
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "deviation", "remedy"),
+    [
+        ((2.2, 2.0) * 4, (2.0, 2.2) * 4, 0.01, "27 documents would decide, if the change stays"),
+        ((2.0,) * 8, (2.0,) * 8, 0.06, "no number of documents decides at that spread; 12 runs on each side would"),
+        (
+            (1.0, 3.0) * 4,
+            (3.0, 1.0) * 4,
+            0.06,
+            "no number of documents or of runs decides alone: both must grow",
+        ),
+    ],
+    ids=["documents", "runs", "both"],
+)
+def test_inconclusive_comparison_says_what_would_decide(now, before, deviation, remedy):
+    spread = Spread(standard_deviation=deviation)
+    found = compared(entry(seconds=now), stored("0001_a.json", benchmark(seconds=before)), spread)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.detail.endswith(f"% assumed; {remedy}")
+
+
+def test_only_common_documents_are_compared_whatever_their_order():
+    ids = [f"document {number}" for number in (9, 8, 7, 6, 5, 4, 3, 2, 1)]
+    now = entry(seconds=(100.0, *(2.0,) * 8), document_ids=ids)
+    found = compared(now, stored("0001_a.json"))
+    assert (found.change.ratio, found.change.documents) == (1.0, 8)
+
+
+def test_run_file_gets_the_comparison_in_plain_types():
+    now = entry(seconds=(4.0,) * 8, rouge1_scores=[])  # no quality: that has tests of its own
+    found = compared(now, stored("0001_a.json", torch="2.12.0")).as_extra_info()
+    assert found == {
+        "verdict": "REGRESSED",
+        "verdict_detail": "0.500 of 0001_a.json [0.486, 0.514], 8 documents, spread between runs 1.0% assumed",
+        "baseline": {"file": "0001_a.json", "run": "0001_a.json", "commit": "a commit", "runs": ["0001_a.json"]},
+        "change": {
+            "ratio": pytest.approx(0.5),
+            "low": pytest.approx(0.486, abs=0.0005),
+            "high": pytest.approx(0.514, abs=0.0005),
+            "confidence": 0.95,
+            "p_value": pytest.approx(0),  # 49 standard errors
+            "documents": 8,
+            "baseline_runs": 1,
+            "passes": 1,
+        },
+        "attribution": {"cause": "UNKNOWN", "detail": "the baseline has no controls: save one that has"},
+        "anchor": None,
+        "environment_differences": ["torch 2.13.0, 2.12.0 there"],
+        "quality_change": None,
+    }
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_comparison_that_decided_nothing_has_nothing_but_its_words():
+    assert compared(entry(), None).as_extra_info() == {
+        "verdict": "NO BASELINE",
+        "verdict_detail": f"no baseline for '{NAME}' on 'an-a100'; save one with --benchmark-save=NAME",
+        **dict.fromkeys(("baseline", "change", "attribution", "anchor", "quality_change")),
+        "environment_differences": [],
+    }
+
+
+# Several runs, two passes, the anchor ---------------------------------------------------------------------------------
+
+
+def test_stored_runs_and_passes_are_added_up_before_their_ratio_is_taken():
+    # Now 2 · 8 · 100 tokens in 8 · (2 + 3) s = 40 a second; before 3 · 8 · 100 in 8 · (2 + 2 + 5) = 33.3.
+    before = [of_seconds("0003_c.json", 2.0), of_seconds("0002_b.json", 2.0), of_seconds("0001_a.json", 5.0)]
+    found = judge().compare([entry(seconds=(2.0,) * 8), entry(seconds=(3.0,) * 8)], before)
+    assert found.change.ratio == pytest.approx(40 / (100 / 3), rel=1e-12)
+    assert (found.change.baseline_runs, found.change.runs_now, found.change.documents) == (3, 2, 8)
+
+
+def test_tokens_are_added_up_too():
+    # Now 1600 tokens in 16 s; before (800 + 400) in 16 + 16.
+    half = stored("0001_a.json", benchmark(generated_tokens=[50] * 8))
+    found = judge().compare([entry(seconds=(1.0,) * 8)] * 2, [stored("0002_b.json"), half])
+    assert found.change.ratio == pytest.approx((1600 / 16) / (1200 / 32), rel=1e-12)
+
+
+@pytest.mark.parametrize(("baselines", "passes"), [(1, 1), (3, 1), (1, 2), (3, 2)])
+def test_error_and_degrees_of_freedom_use_both_numbers_of_runs(baselines, passes):
+    # Equal documents leave the runs' part alone: 0.02² (1/baselines + 1/passes), and its own degrees of freedom.
+    spread = Spread(standard_deviation=0.02, degrees_of_freedom=7)
+    before = [of_seconds(f"000{number}_a.json", 2.0) for number in range(baselines)]
+    change = judge(spread).compare([entry()] * passes, before).change
+    assert change.standard_error == pytest.approx(0.02 * math.sqrt(1 / baselines + 1 / passes), rel=1e-12)
+    assert change.degrees_of_freedom == pytest.approx(7)
+
+
+def test_documents_that_one_of_the_runs_lacks_are_in_none_of_the_sums():
+    ninth = entry(seconds=(*(2.0,) * 8, 100.0))
+    found = judge().compare(
+        [ninth, ninth], [of_seconds("0002_b.json", *(2.0,) * 8, 1.0), of_seconds("0001_a.json", 2.0)]
+    )
+    assert (found.change.ratio, found.change.documents) == (1.0, 8)
+
+
+def test_detail_names_the_newest_run_how_many_before_it_and_the_passes():
+    runs = [of_seconds(f"000{number}_a.json", 2.0) for number in (3, 2, 1)]
+    spread = Spread(standard_deviation=0.01, degrees_of_freedom=1e9)
+    low, high = (math.exp(sign * 1.959964 * 0.01 * math.sqrt(1 / 3 + 1 / 2)) for sign in (-1, 1))
+    assert judge(spread).compare([entry()] * 2, runs).detail == (
+        f"1.000 of 0003_a.json and 2 before it [{low:.3f}, {high:.3f}], 2 passes, 8 documents, "
+        "spread between runs 1.0% measured"
+    )
+    assert judge(spread).compare([entry()] * 2, runs).as_extra_info()["baseline"] == {
+        "file": "0003_a.json",
+        "run": "0003_a.json",
+        "commit": "a commit",
+        "runs": ["0003_a.json", "0002_a.json", "0001_a.json"],
+    }
+
+
+def test_slow_slide_shows_against_the_anchor_and_not_against_the_newest():
+    found = judge().compare(
+        [entry(seconds=(2.0,) * 8)], [of_seconds("0009_a.json", 1.98)], of_seconds("0001_anchor.json", 1.6)
+    )
+    assert (found.verdict, found.anchor.verdict) == (Verdict.UNCHANGED, Verdict.REGRESSED)
+    assert found.as_extra_info()["anchor"] == {
+        "file": "0001_anchor.json",
+        "commit": "a commit",
+        "verdict": "REGRESSED",
+        "ratio": pytest.approx(0.8),
+        "low": pytest.approx(0.8 * math.exp(-1.959964 * 0.01 * math.sqrt(2))),
+        "high": pytest.approx(0.8 * math.exp(1.959964 * 0.01 * math.sqrt(2))),
+        "confidence": 0.95,
+        "p_value": pytest.approx(0),
+        "documents": 8,
+        "baseline_runs": 1,
+        "passes": 1,
+    }
+    assert_not_regressed(found)  # the anchor shows; the newest run decides
+
+
+def test_passes_are_added_up_against_the_anchor_too_and_it_is_one_run():
+    found = judge().compare(
+        [entry(seconds=(2.0,) * 8), entry(seconds=(3.0,) * 8)],
+        [of_seconds("0002_a.json", 2.0)] * 3,
+        of_seconds("0001_anchor.json", 2.0),
+    )
+    assert found.anchor.change.ratio == pytest.approx(0.8, rel=1e-12)
+    assert (found.anchor.change.baseline_runs, found.anchor.change.runs_now) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "anchor",
+    [
+        None,
+        stored("0001_anchor.json", device="Tesla T4"),
+        stored("0001_anchor.json", benchmark(**OTHER)),
+        stored("0001_anchor.json", benchmark("llama2-7b-chat-fp16")),
+        stored("0001_anchor.json", benchmark(seconds=(2.0,) * 7)),
+    ],
+    ids=["none", "device", "workload", "experiment", "documents"],
+)
+def test_anchor_that_cannot_be_compared_with_says_nothing(anchor):
+    found = judge().compare([entry()], [stored("0002_a.json")], anchor)
+    assert (found.verdict, found.anchor) == (Verdict.UNCHANGED, None)
+
+
+# Attribution ----------------------------------------------------------------------------------------------------------
+
+
+def with_controls(file_or_seconds, **rates):
+    controls = {name: {"before": rate, "after": rate, "standard_deviation": 0.001} for name, rate in rates.items()}
+    if isinstance(file_or_seconds, str):
+        return stored(file_or_seconds, benchmark(controls=controls), torch="2.12.0")
+    return entry(seconds=(file_or_seconds,) * 8, controls=controls)
+
+
+@pytest.mark.parametrize(
+    ("driver", "cause"), [("580.95.05", Cause.GPU), (None, Cause.HOST)], ids=["with-a-driver", "without-one"]
+)
+def test_machine_without_a_driver_is_a_cpu(driver, cause):
+    name = "matrix_product_flop_per_second"
+    before, now = with_controls("0001_a.json", **{name: 1.0}), with_controls(4.0, **{name: 0.5})
+    assert judge(driver=driver).compare([now], [before]).attribution.cause is cause
+
+
+def test_deviation_that_was_measured_between_runs_is_the_one_that_a_control_is_held_against():
+    name = "matrix_product_flop_per_second"
+    before, now = with_controls("0001_a.json", **{name: 1.0}), with_controls(4.0, **{name: 0.5})
+    assert judge(controls={name: 0.5}).compare([now], [before]).attribution.cause is Cause.UNKNOWN
+
+
+def test_code_is_told_with_what_differs_from_the_baseline_s_environment():
+    name = "matrix_product_flop_per_second"
+    found = judge().compare([with_controls(4.0, **{name: 1.0})], [with_controls("0001_a.json", **{name: 1.0})])
+    assert found.attribution.cause is Cause.CODE
+    assert found.attribution.detail.endswith("; other than the baseline's: torch 2.13.0, 2.12.0 there")
+
+
+@pytest.mark.parametrize(("seconds", "is_told"), [(4.0, True), (1.0, True), (2.0, False), (2.06, False)])
+def test_cause_is_told_of_a_change_and_of_nothing_else(seconds, is_told):
+    found = compared(entry(seconds=(seconds,) * 8), stored("0001_a.json"))
+    assert (found.attribution is not None) == is_told
+
+
+# What fails -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cause", "error"),
+    [
+        (Cause.GPU, MachineSlowerError),
+        (Cause.HOST, MachineSlowerError),
+        (Cause.CODE, RegressionError),
+        (Cause.WORKLOAD, RegressionError),
+        (Cause.UNKNOWN, RegressionError),
+        (None, RegressionError),
+    ],
+)
+def test_slowdown_is_the_machine_s_where_the_gpu_or_the_host_caused_it(cause, error):
+    sits = Attribution(cause=cause, detail="figures") if cause else None
+    with pytest.raises(RegressionError) as raised:
+        assert_not_regressed(Comparison(verdict=Verdict.REGRESSED, detail="0.500 of it", attribution=sits))
+    assert raised.type is error
+    assert str(raised.value) == "REGRESSED: generated tokens/s 0.500 of it" + (f"; {cause}: figures" if cause else "")
+
+
+def test_slowdown_that_is_held_does_not_fail():
+    sits = Attribution(cause=Cause.CODE, detail="")
+    assert_not_regressed(Comparison(verdict=Verdict.REGRESSED, detail="", attribution=sits, is_held=True))
+
+
+@pytest.mark.parametrize(
+    ("verdict", "is_required", "error"),
+    [
+        (Verdict.REGRESSED, False, RegressionError),
+        (Verdict.INVALID, False, DeviceInvalidError),
+        (Verdict.NO_BASELINE, True, RegressionError),
+        (Verdict.INCOMPARABLE, True, RegressionError),
+    ],
+)
+def test_verdict_that_fails_carries_its_detail(verdict, is_required, error):
+    with pytest.raises(error, match="what to do"):
+        assert_not_regressed(Comparison(verdict=verdict, detail="what to do", is_required=is_required))
+
+
+@pytest.mark.parametrize(
+    ("verdict", "is_required"),
+    [
+        *((each, True) for each in (Verdict.IMPROVED, Verdict.UNCHANGED, Verdict.INCONCLUSIVE)),
+        (Verdict.NO_BASELINE, False),
+        (Verdict.INCOMPARABLE, False),
+    ],
+)
+def test_every_other_verdict_passes(verdict, is_required):
+    assert_not_regressed(Comparison(verdict=verdict, detail="", is_required=is_required))
