@@ -1,16 +1,24 @@
-"""The control: how fast the device copies, on a clock that tells and on the real one."""
+"""The controls: what the device and its host can do, on a clock that tells and on the real one."""
 
 from __future__ import annotations
 
+import gc
+import math
+import weakref
 from dataclasses import replace
+from statistics import stdev
 
 import pytest
 
-from fixtures.controls import copy_bandwidth
+from fixtures import controls
+from fixtures.controls import ControlReading, as_extra_info, copy_bandwidth, measure_controls
 from fixtures.device import GIB, Clock, clock_of, detect_device
 
 CPU = detect_device({"CUDA_VISIBLE_DEVICES": ""})
+GPU = replace(CPU, kind="cuda")
 MEGABYTE = 1_000_000
+COPY, PRODUCT = "copy_bandwidth_bytes_per_second", "matrix_product_flop_per_second"
+LAUNCHES, LOOP = "kernel_launches_per_second", "python_loop_iterations_per_second"
 
 
 def clock_with(copies):
@@ -37,3 +45,87 @@ def test_copy_is_a_sixteenth_of_the_memory_and_on_a_cpu_at_most_256_mib(memory_b
 def test_bandwidth_of_this_machine_is_positive():
     small = replace(CPU, memory_bytes=64 * MEGABYTE)
     assert copy_bandwidth(small, clock_of(small)) > 0
+
+
+def nothing():
+    """What a repetition does where a test's clock says how long it took."""
+
+
+def test_controls_of_a_cpu_have_positive_rates():
+    found = measure_controls(CPU, clock_of(CPU), "float32")
+    assert list(found) == [COPY, PRODUCT, LOOP]
+    assert all(0 < reading.rate < math.inf and reading.standard_deviation >= 0 for reading in found.values())
+
+
+def test_controls_of_a_gpu_are_its_own(monkeypatch):
+    for name in ("_copy", "_matrix_product", "_launches"):
+        monkeypatch.setattr(controls, name, lambda *_: nothing)
+    monkeypatch.setattr(controls, "free_memory_bytes", lambda _: 80 * GIB)
+    monkeypatch.setattr(controls, "release_memory", lambda _: None)
+    found = measure_controls(GPU, clock_with([1.0] * 33), "float16")
+    assert {name: reading.rate for name, reading in found.items()} == {
+        COPY: 2 * 256 * 1024**2,
+        PRODUCT: 2 * 4096**3,
+        LAUNCHES: 1000,
+    }
+
+
+@pytest.mark.parametrize(("free_bytes", "copied_bytes"), [(64 * MEGABYTE, 8 * MEGABYTE), (64 * GIB, 64 * 1024**2)])
+def test_control_copies_an_eighth_of_what_is_free_and_on_a_cpu_at_most_64_mib(monkeypatch, free_bytes, copied_bytes):
+    monkeypatch.setattr(controls, "free_memory_bytes", lambda _: free_bytes)
+    assert measure_controls(CPU, clock_with([1.0] * 33), "float32")[COPY].rate == 2 * copied_bytes
+
+
+def test_control_is_the_median_of_nine_and_their_relative_deviation_after_two_warm_ups(monkeypatch):
+    monkeypatch.setattr(controls, "_cpu_controls", lambda *_: {"x_per_second": (10.0, nothing)})
+    repetitions = [0.25, 8.0, 0.25, 0.5, 0.125, 8.0, 1.0, 0.25, 0.5]
+    found = measure_controls(CPU, clock_with([64.0, 64.0, *repetitions]), "float32")
+    expected = stdev(math.log(seconds) for seconds in repetitions)
+    assert found == {"x_per_second": ControlReading(rate=10.0 / 0.5, standard_deviation=pytest.approx(expected))}
+
+
+def test_controls_are_interleaved(monkeypatch):
+    ran = []
+    works = {name: (1.0, lambda name=name: ran.append(name)) for name in ("a", "b", "c")}
+    monkeypatch.setattr(controls, "_cpu_controls", lambda *_: works)
+    measure_controls(CPU, clock_with([1.0] * 33), "float32")
+    assert ran == ["a", "b", "c"] * 11
+
+
+def test_what_the_controls_allocate_is_let_go_of_before_memory_is_given_back(monkeypatch):
+    class Tensor:
+        def copy(self):
+            pass
+
+    tensor = Tensor()
+    alive, works = weakref.ref(tensor), {"a": (1.0, tensor.copy)}
+    del tensor
+    monkeypatch.setattr(controls, "_cpu_controls", lambda *_: {"a": works.pop("a")})
+    given_back = []
+
+    def release(device):
+        gc.collect()
+        given_back.append((device, alive() is None))
+
+    monkeypatch.setattr(controls, "release_memory", release)
+    measure_controls(CPU, clock_with([1.0] * 11), "float32")
+    assert given_back == [(CPU, True)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_matrix_product_is_in_the_dtype_that_was_asked_for(monkeypatch, dtype):
+    import torch
+
+    monkeypatch.setattr(controls, "CPU_MATRIX_ROWS", 16)
+    _, run = controls._cpu_controls(replace(CPU, memory_bytes=MEGABYTE), dtype)[PRODUCT]
+    assert (run().dtype, run().shape) == (getattr(torch, dtype), (16, 16))
+
+
+def test_run_file_has_the_rates_before_and_after_and_the_larger_deviation():
+    before = {"a": ControlReading(rate=10.0, standard_deviation=0.1), "b": ControlReading(rate=5, standard_deviation=0)}
+    after = {"a": ControlReading(rate=9.0, standard_deviation=0.05), "b": ControlReading(rate=4, standard_deviation=1)}
+    assert as_extra_info(before, after) == {
+        "a": {"before": 10.0, "after": 9.0, "standard_deviation": 0.1},
+        "b": {"before": 5, "after": 4, "standard_deviation": 1},
+    }
+    assert as_extra_info({}, {}) == {}

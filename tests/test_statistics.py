@@ -1,4 +1,5 @@
 import math
+import random
 from dataclasses import replace
 
 import pytest
@@ -8,14 +9,20 @@ from fixtures.statistics import (
     Change,
     Interval,
     Remedy,
+    Replicates,
     Spread,
     Timing,
+    added_up,
     bootstrap_mean_interval,
     decide,
+    holm,
+    is_regressed,
     mean_upper_bound,
     paired_change,
     percentile,
+    pooled_spread,
     remedy,
+    replicates_of,
 )
 
 TOLERANCE = 0.05
@@ -242,3 +249,184 @@ def test_the_remedy_never_names_the_documents_and_runs_that_did_not_decide(undec
 
 def test_a_change_between_the_tolerance_and_the_alarm_has_no_remedy():
     assert remedy(change(0.987, 0.01), tolerance=0.01) == Remedy(documents=None, runs=None)
+
+
+# p-values, and Holm over several of them ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_without_a_spread_between_runs_the_p_value_is_that_of_a_t_test_over_documents(sign):
+    from scipy.stats import ttest_1samp
+
+    differences = [-0.09, 0.02, -0.05, 0.01, -0.03, -0.06, 0.03, -0.04]
+    mean = sum(differences) / 8
+    deviation = math.sqrt(sum((each - mean) ** 2 for each in differences) / 7)
+    found = Change(
+        log_ratio=sign * mean, document_deviation=deviation, documents=8, spread=Spread(standard_deviation=0.0)
+    )
+    expected = ttest_1samp([sign * each for each in differences], 0, alternative="less").pvalue
+    assert found.p_value == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_p_value_of_a_known_error_is_the_normal_distribution_s():
+    assert change(math.exp(-0.0232635), 0.01).p_value == pytest.approx(0.01, rel=1e-5)
+    assert change(1.0, 0.01).p_value == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("ratio", "p_value"), [(0.99, 0.0), (1.0, 1.0), (1.01, 1.0)])
+def test_without_any_error_a_slowdown_is_certain_and_nothing_else_is(ratio, p_value):
+    assert change(ratio, 0.0).p_value == p_value
+
+
+@pytest.mark.parametrize(
+    ("log_ratio", "standard_error", "expected"),
+    [
+        pytest.param(math.log(0.985), 1e-9, True, id="at-the-ratio"),
+        pytest.param(math.nextafter(math.log(0.985), 0) + 1e-12, 1e-9, False, id="above-the-ratio"),
+        # 99% one-sided is 2.326348 standard errors
+        pytest.param(-0.1, 0.1 / 2.32635, True, id="bound-below-1"),
+        pytest.param(-0.1, 0.1 / 2.32634, False, id="bound-above-1"),
+        pytest.param(0.1, 1e-9, False, id="faster"),
+    ],
+)
+def test_a_slowdown_is_regressed_from_the_ratio_on_and_with_its_bound_below_one(log_ratio, standard_error, expected):
+    found = change(1.0, standard_error)
+    assert is_regressed(replace(found, log_ratio=log_ratio)) is expected
+
+
+def test_a_bound_below_one_and_a_p_value_below_one_percent_are_the_same():
+    for standard_error in (0.0429, 0.043):
+        found = change(math.exp(-0.1), standard_error)
+        assert (found.p_value < 0.01) is is_regressed(found)
+
+
+@pytest.mark.parametrize(
+    ("p_values", "rejected"),
+    [
+        ([], []),
+        ([0.05], [True]),
+        ([0.051], [False]),
+        # Holm's steps at 5%: 0.0125, 0.0167, 0.025, 0.05
+        ([0.01, 0.04, 0.03, 0.005], [True, False, False, True]),
+        ([0.0125, 0.0166, 0.025, 0.05], [True, True, True, True]),
+        # the second is not rejected, so that the third, which would be by itself, is not either
+        ([0.01, 0.02, 0.0249, 0.9], [True, False, False, False]),
+        ([0.0126, 0.0001], [True, True]),
+        ([0.0251, 0.0251], [False, False]),
+        ([0.025, 0.025], [True, True]),
+        # the second of two equal ones is held against the easier level, and the first has failed at the harder
+        ([0.03, 0.03], [False, False]),
+    ],
+)
+def test_holm_rejects_step_by_step(p_values, rejected):
+    assert holm(p_values, 0.05) == rejected
+
+
+def test_holm_does_not_depend_on_the_order():
+    p_values = [0.01, 0.04, 0.03, 0.005, 0.0166, 0.5]
+    by_value = dict(zip(p_values, holm(p_values, 0.05), strict=True))
+    for seed in range(20):
+        shuffled = random.Random(seed).sample(p_values, k=len(p_values))
+        assert dict(zip(shuffled, holm(shuffled, 0.05), strict=True)) == by_value
+
+
+# Several runs ---------------------------------------------------------------------------------------------------------
+
+
+def test_runs_are_added_up_document_by_document():
+    first, second = timings((10, 1.0), (20, 2.0)), timings((30, 0.5), (5, 4.0))
+    assert added_up([first, second]) == timings((40, 1.5), (25, 6.0))
+    assert added_up([first]) == first
+
+
+def test_runs_of_unequal_length_are_not_added_up():
+    with pytest.raises(ValueError, match="longer than"):
+        added_up([timings((10, 1.0)), timings((10, 1.0), (20, 2.0))])
+
+
+def test_replicates_are_taken_apart_as_a_two_way_layout():
+    # 100 tokens a document. Seconds (10, 30), (10, 10), (20, 20): 200 tokens in 40, 20 and 40 s.
+    # tokens/mean - seconds/mean: (0.5, -0.5), (0, 0), (0, 0). Less the documents' means (1/6, -1/6):
+    # (1/3, -1/3), (-1/6, 1/6), (-1/6, 1/6), squares 2/9 + 4/36 = 1/3, over (3 - 1)(2 - 1) degrees.
+    found = replicates_of(
+        [
+            timings((100, 10.0), (100, 30.0)),
+            timings((100, 10.0), (100, 10.0)),
+            timings((100, 20.0), (100, 20.0)),
+        ]
+    )
+    assert (found.runs, found.documents, found.document_degrees_of_freedom) == (3, 2, 2)
+    assert found.document_variance == pytest.approx(1 / 6)
+    assert found.speed_variance == pytest.approx(math.log(2) ** 2 / 3)  # of log 5, log 10, log 5
+
+
+def test_replicates_that_differ_by_one_factor_have_no_variance_of_documents():
+    slower = [[(tokens, factor * seconds) for tokens, seconds in DOCUMENTS_OF_ANY_LENGTH] for factor in (1.0, 1.1, 1.3)]
+    found = replicates_of([timings(*each) for each in slower])
+    assert found.document_variance == pytest.approx(0, abs=1e-20)
+    assert found.speed_variance > 0.01
+
+
+@pytest.mark.parametrize("lengths", [[], [2], [2, 3], [1, 1], [0, 0]])
+def test_replicates_are_two_runs_of_the_same_two_documents_at_least(lengths):
+    with pytest.raises(ValueError, match="at least 2 runs of the same documents"):
+        replicates_of([timings((1, 1.0)) * length for length in lengths])
+
+
+def replicates(runs, documents, speed_variance, document_variance):
+    return Replicates(
+        runs=runs, documents=documents, speed_variance=speed_variance, document_variance=document_variance
+    )
+
+
+def test_the_spread_of_one_group_is_its_variance_less_the_documents_part():
+    # 0.0010 - 0.0016 / 8 = 0.0008; of 4 and 28 degrees: 0.0008² / (0.0010²/4 + 0.0002²/28).
+    found = pooled_spread([replicates(5, 8, 0.0010, 0.0016)])
+    assert found.standard_deviation == pytest.approx(math.sqrt(0.0008))
+    assert found.degrees_of_freedom == pytest.approx(0.0008**2 / (0.0010**2 / 4 + 0.0002**2 / 28))
+
+
+def test_groups_are_pooled_by_their_degrees_of_freedom():
+    # (4 · 0.0010 + 1 · 0.0020) / 5 = 0.0012; documents: (4 · 0.0002 + 1 · 0.0001) / 5 = 0.00018.
+    found = pooled_spread([replicates(5, 8, 0.0010, 0.0016), replicates(2, 20, 0.0020, 0.0020)])
+    assert found.standard_deviation == pytest.approx(math.sqrt(0.00102))
+    uncertain = 0.0012**2 / 5 + (0.8 * 0.0002) ** 2 / 28 + (0.2 * 0.0001) ** 2 / 19
+    assert found.degrees_of_freedom == pytest.approx(0.00102**2 / uncertain)
+
+
+def test_without_variance_of_documents_the_degrees_of_freedom_are_the_runs():
+    assert pooled_spread([replicates(5, 8, 0.0009, 0.0)] * 2) == Spread(
+        standard_deviation=pytest.approx(0.03), degrees_of_freedom=pytest.approx(8)
+    )
+
+
+@pytest.mark.parametrize("speed_variance", [0.0002, 0.0001, 0.00025])
+def test_a_spread_that_the_documents_cover_is_as_large_as_could_have_been_seen(speed_variance):
+    # The documents' part is 0.0002. The standard error of a mean square is √(2 ÷ degrees) of it.
+    found = pooled_spread([replicates(5, 8, speed_variance, 0.0016)])
+    standard_error = math.sqrt(2 * (speed_variance**2 / 4 + 0.0002**2 / 28))
+    assert found.standard_deviation == pytest.approx(math.sqrt(standard_error))
+    assert found.degrees_of_freedom == pytest.approx(2)
+
+
+def test_a_spread_needs_replicates():
+    with pytest.raises(ValueError, match="needs replicates"):
+        pooled_spread([])
+
+
+def test_the_spread_of_simulated_runs_is_the_one_that_they_were_drawn_with():
+    # Runs differ by 3%, one document in one run by 2%: 400 groups of 5 runs of 8 documents. The estimate's own relative
+    # standard error is then √(2/1600) / 2 = 1.8% of the deviation; the seed is fixed.
+    draw = random.Random(0)
+
+    def one_run(length):
+        speed = draw.gauss(0, 0.03)
+        return [Timing(tokens=each, seconds=each * math.exp(draw.gauss(0, 0.02) - speed) / 50) for each in length]
+
+    groups = []
+    for _ in range(400):
+        lengths = [draw.randint(80, 120) for _ in range(8)]
+        groups.append(replicates_of([one_run(lengths) for _ in range(5)]))
+    assert pooled_spread(groups).standard_deviation == pytest.approx(0.03, rel=0.04)
+    total = math.sqrt(sum(group.speed_variance for group in groups) / len(groups))
+    assert total == pytest.approx(math.sqrt(0.03**2 + 0.02**2 / 8), rel=0.04)
