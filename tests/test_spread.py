@@ -2,11 +2,37 @@
 
 from __future__ import annotations
 
+import json
+import math
+from dataclasses import asdict
+from statistics import stdev, variance
+
 import pytest
 
+from fixtures import replicate
+from fixtures.device import GIB, Device
 from fixtures.outcomes import InputError
-from fixtures.spread import ASSUMED_CPU_SPREAD, ASSUMED_GPU_SPREAD, DeviceSpread, read_spread
-from fixtures.statistics import Spread
+from fixtures.spread import (
+    ASSUMED_CPU_SPREAD,
+    ASSUMED_GPU_SPREAD,
+    VERSIONS,
+    DeviceSpread,
+    add_replicates,
+    groups_of,
+    read_spread,
+)
+from fixtures.statistics import Spread, Timing, pooled_spread, replicates_of
+from tests.runs import MACHINE, benchmark, run_of
+
+NAME = "llama2-7b-chat-4-bit"
+A100 = Device(
+    kind="cuda",
+    name="NVIDIA A100-SXM4-40GB",
+    slug="nvidia-a100-sxm4-40gb",
+    family="a100",
+    memory_bytes=40 * GIB,
+    compute_dtype="bfloat16",
+)
 
 
 @pytest.mark.parametrize(("is_gpu", "assumed"), [(True, ASSUMED_GPU_SPREAD), (False, ASSUMED_CPU_SPREAD)])
@@ -45,3 +71,295 @@ def test_spread_that_is_none_is_refused_by_name(tmp_path, content):
     (tmp_path / "spread.json").write_text(content)
     with pytest.raises(InputError, match=r"spread\.json does not hold a measured spread .*; restore it or delete it"):
         read_spread(tmp_path, is_gpu=True)
+
+
+def test_controls_and_deviations_of_documents_are_read_too(tmp_path):
+    measured = {"standard_deviation": 0.015, "degrees_of_freedom": 7, "controls": {"a": 0.02}}
+    groups = [
+        # 1 · 7 and 2 · 7 degrees for one experiment: (7 · 0.01² + 14 · 0.04²) / 21 = 0.0011
+        {"experiment": "x", "generated_tokens_per_second": [1, 2], "documents": 8, "document_deviation": 0.01},
+        {"experiment": "x", "generated_tokens_per_second": [1, 2, 3], "documents": 8, "document_deviation": 0.04},
+        {"experiment": "y", "generated_tokens_per_second": [1, 2], "documents": 20, "document_deviation": 0.03},
+    ]
+    (tmp_path / "spread.json").write_text(json.dumps(measured | {"replicates": groups}))
+    found = read_spread(tmp_path, is_gpu=True)
+    assert found.controls == {"a": 0.02}
+    assert found.document_deviations == {"x": pytest.approx(math.sqrt(0.0011)), "y": pytest.approx(0.03)}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        '"controls": null',
+        '"controls": []',
+        '"controls": {"a": "wide"}',
+        '"replicates": null',
+        '"replicates": [1]',
+        '"replicates": [{}]',
+        '"replicates": [{"experiment": "x", "generated_tokens_per_second": [1], "documents": 8, "document_deviation": 1}]',
+    ],
+)
+def test_replicates_that_are_none_are_refused_by_name(tmp_path, more):
+    text = '{"standard_deviation": 0.01, "degrees_of_freedom": 7, ' + more + "}"
+    (tmp_path / "spread.json").write_text(text)
+    with pytest.raises(InputError, match=r"spread\.json does not hold a measured spread"):
+        read_spread(tmp_path, is_gpu=True)
+    if "replicates" in more:
+        with pytest.raises(InputError, match=r"spread\.json does not hold a measured spread"):
+            add_replicates(tmp_path, [measured(2.0), measured(2.1)])
+        assert (tmp_path / "spread.json").read_text() == text
+
+
+# Replicates -----------------------------------------------------------------------------------------------------------
+
+
+def measured(seconds, *, name=NAME, when=None, documents=8, machine=None, **info):
+    """A run of one experiment with this many seconds a document: the first takes 1% more for each whole second of them."""
+    data = (seconds * (1 + int(seconds) / 100), *(seconds,) * (documents - 1))
+    made = run_of(benchmark(name, seconds=data, **info), **(machine or {}))
+    return made | {"datetime": when or f"at {seconds}", "device": asdict(A100)}
+
+
+def taken_apart(*runs):
+    return replicates_of(
+        [[Timing(tokens=100, seconds=each) for each in run["benchmarks"][0]["stats"]["data"]] for run in runs]
+    )
+
+
+def test_group_holds_what_the_two_way_layout_finds_and_where_it_was_measured():
+    runs = [measured(2.0), measured(2.1), measured(3.0)]
+    (group,) = groups_of(runs)
+    found = taken_apart(*runs)
+    assert group == {
+        "experiment": NAME,
+        "workload": "a workload",
+        "weights": "hub",
+        "max_new_tokens": 100,
+        "host": MACHINE["host"],
+        "versions": {name: MACHINE[name] for name in VERSIONS},
+        "measured": ["at 2.0", "at 2.1", "at 3.0"],
+        "documents": 8,
+        "generated_tokens_per_second": [
+            pytest.approx(800 / sum(run["benchmarks"][0]["stats"]["data"])) for run in runs
+        ],
+        "speed_deviation": pytest.approx(math.sqrt(found.speed_variance)),
+        "document_deviation": pytest.approx(math.sqrt(found.document_variance)),
+        "controls": {},
+    }
+    assert found.document_variance > 0
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"name": "llama2-7b-chat-fp16"},
+        {"workload": "another workload"},
+        {"machine": {"host": "another"}},
+        *({"machine": {version: "another"}} for version in VERSIONS),
+        {"verdict": "INVALID"},
+        {"documents": 7},
+    ],
+    ids=["experiment", "workload", "host", *VERSIONS, "invalid", "fewer-than-8-documents"],
+)
+def test_runs_that_differ_are_no_replicates_of_each_other(other):
+    assert list(groups_of([measured(2.0), measured(2.1, **other)])) == []
+    assert [group["measured"] for group in groups_of([measured(2.0), measured(2.1, **other), measured(2.2)])] == (
+        [["at 2.0", "at 2.2"]] if other != {"documents": 7} else []
+    )
+
+
+def test_only_documents_that_all_runs_share_are_counted():
+    (group,) = groups_of([measured(2.0, documents=10), measured(2.1, documents=9)])
+    assert group["documents"] == 9
+
+
+def test_each_experiment_is_a_group_of_its_own():
+    runs = [measured(seconds) for seconds in (2.0, 2.1)]
+    for run, seconds in zip(runs, (4.0, 4.1), strict=True):
+        run["benchmarks"] += measured(seconds, name="llama2-7b-chat-fp16")["benchmarks"]
+    assert [group["experiment"] for group in groups_of(runs)] == [NAME, "llama2-7b-chat-fp16"]
+
+
+def test_one_measurement_that_is_in_two_runs_is_one_replicate():
+    # A file that is given twice, or what a resumed run carries: it would show no difference at all.
+    again = measured(2.0, when="resumed")
+    assert list(groups_of([measured(2.0), again])) == []
+    assert [group["measured"] for group in groups_of([measured(2.0), again, measured(2.1)])] == [["at 2.0", "at 2.1"]]
+
+
+def test_replicates_are_appended_and_the_spread_is_recomputed_from_all(tmp_path):
+    first, second = [measured(2.0), measured(2.1)], [measured(3.0), measured(3.3), measured(3.1)]
+    add_replicates(tmp_path, first)
+    spread, added = add_replicates(tmp_path, second)
+    expected = pooled_spread([taken_apart(*first), taken_apart(*second)])
+    assert spread.runs.standard_deviation == pytest.approx(expected.standard_deviation, rel=1e-12)
+    assert spread.runs.degrees_of_freedom == pytest.approx(expected.degrees_of_freedom, rel=1e-12)
+    assert [group["measured"] for group in added] == [["at 3.0", "at 3.3", "at 3.1"]]
+    contents = json.loads((tmp_path / "spread.json").read_text())
+    assert (contents["schema"], len(contents["replicates"])) == (1, 2)
+    assert read_spread(tmp_path, is_gpu=True) == spread
+
+
+def test_run_that_is_in_the_file_already_is_not_counted_twice(tmp_path):
+    runs = [measured(2.0), measured(2.1)]
+    once, _ = add_replicates(tmp_path, runs)
+    assert add_replicates(tmp_path, runs)[0] == once
+    more, _ = add_replicates(tmp_path, [*runs, measured(2.2)])
+    expected = pooled_spread([taken_apart(*runs, measured(2.2))])
+    assert more.runs.degrees_of_freedom == pytest.approx(expected.degrees_of_freedom, rel=1e-12)
+
+
+def control(rate):
+    return {"before": rate / 2, "after": rate * 2, "standard_deviation": 0.5}
+
+
+def test_deviations_of_the_controls_between_runs_are_pooled(tmp_path):
+    # Each rate is the geometric mean of before and after.
+    rates = {2.0: (100.0, 7.0), 2.1: (110.0, 7.0), 3.0: (90.0, 7.0), 3.1: (80.0, 7.0), 3.2: (120.0, 7.0)}
+    runs = [
+        measured(seconds, controls={"a": control(one), "b": control(other)}, workload=str(int(seconds)))
+        for seconds, (one, other) in rates.items()
+    ]
+    spread, _ = add_replicates(tmp_path, runs)
+    log_rates = [math.log(one) for one, _ in rates.values()]
+    expected = math.sqrt((1 * variance(log_rates[:2]) + 2 * variance(log_rates[2:])) / 3)
+    assert spread.controls == {"a": pytest.approx(expected), "b": pytest.approx(0, abs=1e-12)}
+
+
+def test_control_that_one_of_the_runs_lacks_is_left_out(tmp_path):
+    runs = [measured(2.0, controls={"a": control(1.0), "b": control(1.0)}), measured(2.1, controls={"b": control(1.1)})]
+    old = measured(3.1, workload="old")
+    del old["benchmarks"][0]["extra_info"]["controls"]
+    spread, _ = add_replicates(tmp_path, [*runs, measured(3.0, workload="old", controls={"a": control(1.0)}), old])
+    assert spread.controls == {"b": pytest.approx(stdev([0.0, math.log(1.1)]))}
+
+
+def test_nothing_measured_twice_is_refused_and_nothing_is_written(tmp_path):
+    with pytest.raises(InputError, match=r"no experiment was measured at least twice .* 8 documents in common"):
+        add_replicates(tmp_path / "folder", [measured(2.0)])
+    assert not (tmp_path / "folder").exists()
+
+
+def test_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"cannot write .*spread\.json"):
+        add_replicates(tmp_path / "file", [measured(2.0), measured(2.1)])
+
+
+# The command ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The current folder, in which results and baselines are."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def sessions(folder, monkeypatch):
+    """Stands for processes that measure: each call takes the next item, a run to leave behind or a bare exit code."""
+    calls, ends = [], []
+
+    def run_benchmarks(arguments):
+        calls.append(list(arguments))
+        end = ends.pop(0)
+        if isinstance(end, int):
+            return end
+        latest = folder / arguments[-1] / "latest"
+        latest.mkdir(parents=True)
+        (latest / "run.json").write_text(json.dumps(end))
+        return 0
+
+    monkeypatch.setattr(replicate, "run_benchmarks", run_benchmarks)
+    return calls, ends
+
+
+def in_file(folder):
+    return json.loads((folder / "baselines" / A100.slug / "spread.json").read_text())
+
+
+def write(path, run):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(run))
+    return str(path)
+
+
+def refused(capsys, code, *arguments):
+    assert replicate.main(arguments) == code
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    return said
+
+
+def test_runs_that_are_there_are_pooled(folder, capsys):
+    runs = [measured(2.0), measured(2.1)]
+    write(folder / "one" / "run.json", runs[0])
+    assert replicate.main(["--from", "one", write(folder / "two.json", runs[1])]) == 0
+    spread = pooled_spread([taken_apart(*runs)])
+    assert in_file(folder)["standard_deviation"] == pytest.approx(spread.standard_deviation)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{NAME}: 49.9, 47.5 generated tok/s; between runs ")
+    assert lines[-1] == (
+        f"baselines/{A100.slug}/spread.json: spread between runs {spread.standard_deviation:.2%}, "
+        f"{spread.degrees_of_freedom:.1f} degrees of freedom"
+    )
+
+
+def test_runs_of_two_devices_go_into_two_folders(folder):
+    other = {"device": asdict(A100) | {"slug": "tesla-t4"}}
+    files = [
+        write(folder / f"{number}.json", run)
+        for number, run in enumerate([measured(2.0), measured(2.1), measured(3.0) | other, measured(3.1) | other])
+    ]
+    assert replicate.main(["--from", *files]) == 0
+    found = {path.parent.name: json.loads(path.read_text()) for path in folder.glob("baselines/*/spread.json")}
+    assert {slug: each["replicates"][0]["measured"] for slug, each in found.items()} == {
+        A100.slug: ["at 2.0", "at 2.1"],
+        "tesla-t4": ["at 3.0", "at 3.1"],
+    }
+
+
+def test_each_run_is_a_session_with_the_same_options_and_a_results_folder_of_its_own(folder, sessions):
+    calls, ends = sessions
+    ends += [measured(2.0), measured(2.1)]
+    assert replicate.main(["--runs", "2", "--documents", "8", "-k", "4-bit"]) == 0
+    assert [call[:-1] for call in calls] == [["--documents", "8", "-k", "4-bit", "--results-dir"]] * 2
+    assert len({call[-1] for call in calls}) == 2
+    assert in_file(folder)["replicates"][0]["measured"] == ["at 2.0", "at 2.1"]
+
+
+@pytest.mark.parametrize("runs", ["1", "0", "-3"])
+def test_fewer_than_two_runs_are_refused_before_anything_is_measured(sessions, capsys, runs):
+    assert f"ERROR: --runs {runs}: at least 2" in refused(capsys, 4, "--runs", runs)
+    assert sessions[0] == []
+
+
+def test_run_that_measured_nothing_ends_it_with_its_number_and_exit_code(folder, sessions, capsys):
+    sessions[1].extend([measured(2.0), 12])
+    assert "ERROR: run 2 ended with exit code 12 before anything was measured" in refused(capsys, 4, "--runs", "3")
+    assert not (folder / "baselines").exists()
+
+
+@pytest.mark.parametrize("code", [2, 130])
+def test_interrupted_run_ends_it_with_130_and_says_what_to_do(sessions, capsys, code):
+    sessions[1].extend([measured(2.0), code])
+    assert "pool what was measured with --from" in refused(capsys, 130, "--runs", "3")
+    assert len(sessions[0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        (measured(2.0), "no experiment was measured at least twice"),
+        ({"benchmarks": {}}, "is not a run of this suite"),
+        ({name: part for name, part in measured(2.0).items() if name != "device"}, "does not say on which device"),
+    ],
+    ids=["one", "foreign", "no-device"],
+)
+def test_runs_that_cannot_be_pooled_are_refused_in_one_line(folder, capsys, run, said):
+    assert said in refused(capsys, 4, "--from", write(folder / "a.json", run))
+
+
+def test_missing_run_is_refused_in_one_line(folder, capsys):
+    assert "ERROR: cannot read absent: No such file" in refused(capsys, 4, "--from", "absent")
