@@ -247,6 +247,59 @@ def test_cut_off_lines_are_counted(count, lines):
     assert report(run_of() | {"dropped_lines": 0}) == ""
 
 
+SLOWER = {"ratio": 0.9, "low": 0.88, "high": 0.92}
+
+
+def test_change_has_its_cause_its_first_pass_and_the_anchor_below_it():
+    run = run_of(
+        benchmark(
+            verdict="REGRESSED",
+            verdict_detail="0.900 of 0002_main.json",
+            change=SLOWER,
+            attribution={"cause": "CODE", "detail": "controls held"},
+            first_pass={"verdict": "REGRESSED", "change": SLOWER | {"ratio": 0.89}},
+            anchor=SLOWER | {"verdict": "UNCHANGED", "file": "0001_anchor.json", "ratio": 0.91},
+        )
+    )
+    assert notes_of(report(run))[:4] == [
+        f"{NAME}: REGRESSED: 0.900 of 0002_main.json",
+        "  CODE: controls held",
+        "  first pass: REGRESSED 0.890 [0.880, 0.920]; both together above",
+        "  against 0001_anchor.json: UNCHANGED 0.910 [0.880, 0.920]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("compared", "confirms", "said"),
+    [
+        (0, False, None),
+        (1, False, None),
+        (3, False, "false alarms: up to 1% a comparison, 3.0% of sessions with 3; "),  # 1 - 0.99³
+        (3, True, "false alarms: at most 1% of sessions (Holm, 3 comparisons)"),
+    ],
+)
+def test_rate_of_false_alarms_is_stated(compared, confirms, said):
+    made = [benchmark(each.name, change=SLOWER) for each in EXPERIMENTS[:compared]]
+    run = run_of(*made, benchmark("llama2-7b-chat-fp16"))
+    if confirms:
+        run["confirms"] = {"run": "the run", "commit": "0123456789abcdef"}
+    found = [line for line in notes_of(report(run)) if line.startswith("false alarms")]
+    assert [line[: len(said or "")] for line in found] == ([said] if said else [])
+
+
+def test_second_pass_says_what_it_confirms():
+    run = run_of(benchmark(change=SLOWER), outcomes=(outcome("a", "passed") | CARRIED, outcome(NAME, "passed")))
+    run["confirms"] = {"run": "the run", "commit": "0123456789abcdef"}
+    assert f"second pass of the run (commit 0123456789ab): carried a; measured now: {NAME}" in notes_of(report(run))
+
+
+def test_run_stored_before_changes_had_causes_is_shown_without():
+    old = benchmark(verdict="REGRESSED", verdict_detail="0.900 of it", change=SLOWER)
+    for name in ("attribution", "anchor", "first_pass"):
+        del old["extra_info"][name]
+    assert notes_of(report(run_of(old)))[0] == f"{NAME}: REGRESSED: 0.900 of it"
+
+
 QUALITY_CHANGE = {
     "verdict": "INFERIOR",
     "mean": -0.0249,
