@@ -212,7 +212,7 @@ def test_lengths_that_explain_less_than_half_are_not_the_cause(slower, cause):
 
 
 def test_lengths_that_pull_the_other_way_are_not_the_cause():
-    now, log_ratio = of_length(400, slower=1.5)
+    now, log_ratio = of_length(400, slower=1.15)
     assert log_ratio < 0
     assert sits(log_ratio, now).cause is Cause.CODE
 

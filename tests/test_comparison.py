@@ -202,7 +202,7 @@ def test_error_and_degrees_of_freedom_use_both_numbers_of_runs(baselines, passes
 def test_documents_that_one_of_the_runs_lacks_are_in_none_of_the_sums():
     ninth = entry(seconds=(*(2.0,) * 8, 100.0))
     found = judge().compare(
-        [ninth, ninth], [of_seconds("0002_b.json", *(2.0,) * 8, 1.0), of_seconds("0001_a.json", 2.0)]
+        [ninth, ninth], [of_seconds("0002_b.json", 2.0), of_seconds("0001_a.json", *(2.0,) * 8, 1.0)]
     )
     assert (found.change.ratio, found.change.documents) == (1.0, 8)
 
