@@ -6,13 +6,14 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Project
+from tests.conftest import ROOT, Project
 from tests.test_sessions import A_T4, EMBEDDED, FLOOR_OF_NINETY_PERCENT, heed_interrupts, lines_with
 
 SMALL = ("--documents", "8")
@@ -31,6 +32,12 @@ def stored(project: Project) -> Project:
 
 def folders(project: Project) -> list[Path]:
     return sorted((project.folder / "results").glob("2*"))
+
+
+def kinds_in_journal(project: Project) -> list[str]:
+    """The kind of each record of the newest run, every line of which can be read."""
+    journal = (project.folder / "results" / "latest" / "journal.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line)["kind"] for line in journal.splitlines()]
 
 
 def test_slowdown_that_the_second_pass_shows_too_fails_and_both_are_in_the_file(stored):
@@ -58,9 +65,13 @@ def test_everything_else_is_carried_and_each_outcome_is_there_once(stored):
     first = folders(stored)[-2].name
     assert [info.get("carried_from") for info in session.infos.values()] == [first, first, None]
     assert [session.infos[loader]["first_pass"] for loader in ("default", "8-bit")] == [None, None]
-    journal = (stored.folder / "results" / "latest" / "journal.jsonl").read_text().splitlines()
-    kinds = Counter(json.loads(line)["kind"] for line in journal)
-    assert kinds == {"session": 1, "document": 24, "experiment": 3, "outcome": 3, "superseded_document": 8}
+    assert Counter(kinds_in_journal(stored)) == {
+        "session": 1,
+        "document": 24,
+        "experiment": 3,
+        "outcome": 3,
+        "superseded_document": 8,
+    }
     assert f"second pass of {first} (commit unversioned): carried {', '.join(EMBEDDED[:2])}; measured now: " in (
         session.output
     )
@@ -158,6 +169,20 @@ def test_two_passes_without_a_baseline_are_one_that_is_saved(project):
     assert (session.exit_code, len(project.begun), len(session.stored)) == (0, 1, 1)
 
 
+@pytest.mark.parametrize(("script", "expected", "of_make"), [((SLOW,), "1", 2), ((ONCE_SLOW, {}), "0", 0)])
+def test_night_leaves_the_code_and_the_run_of_its_second_pass(stored, script, expected, of_make):
+    stored.script(*script)
+    command = ["make", "-f", str(ROOT / "Makefile"), "nightly", f"PY={sys.executable}", "INSTALLED=pytest.ini"]
+    environment = {**stored.environment, "MAKEFLAGS": "", "FAMILY": "cpu"}
+    made = subprocess.run(
+        [*command, "--assume-old=pytest.ini"], cwd=stored.folder, env=environment, capture_output=True, check=False
+    )
+    latest = stored.folder / "results" / "latest"
+    assert (made.returncode, (latest / "exit_code").read_text()) == (of_make, f"{expected}\n"), made.stdout
+    assert (stored.folder / "results" / "nightly-cpu.json").read_text() == (latest / "run.json").read_text()
+    assert json.loads((latest / "run.json").read_text())["benchmarks"][-1]["extra_info"]["first_pass"]
+
+
 # Signals ------------------------------------------------------------------------------------------------------------
 
 
@@ -205,8 +230,7 @@ def test_ctrl_c_in_either_pass_ends_both_processes_with_2_and_keeps_what_was_fin
     run = json.loads((stored.folder / "results" / "latest" / "run.json").read_text())
     assert len(run["benchmarks"]) == len(script)
     assert {each["outcome"] for each in run["outcomes"]} == {"passed", "failed"}
-    kinds = [json.loads(line)["kind"] for line in (stored.folder / "results" / "latest" / "journal.jsonl").open()]
-    assert kinds.count("document") == len(run["benchmarks"]) * 8 + 2
+    assert Counter(kinds_in_journal(stored))["document"] == len(run["benchmarks"]) * 8 + 2
 
 
 def test_termination_of_the_driver_ends_the_session_that_it_began(stored):
@@ -334,13 +358,10 @@ def test_held_suspect_that_lost_quality_too_fails_for_what_counts_more(five, con
     others = {"8-bit": 1.35, "4-bit": 1.35}
     five.script(
         *({"slower": {**others, **slower}, "controls": controls, "worthless": ["fp16"]} for slower in BETWEEN_LEVELS),
-        conftest=A_T4 + CAUSE_OF_THE_OTHERS,
+        conftest=A_T4,
     )
-    session = five.make_bench(*FIVE, "--max-new-tokens", "48")
+    session = five.make_bench(*FIVE)
     (outcome,) = (each for each in session.run["outcomes"] if each["experiment"] == SUSPECT)
     assert outcome["outcome"] == "failed"
     assert "quality INFERIOR" in outcome["detail"]
     assert outcome["quality_only"] == (expected == 10)
-
-
-CAUSE_OF_THE_OTHERS = ""

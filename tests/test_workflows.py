@@ -99,6 +99,11 @@ def test_labels_known_to_actionlint_are_the_matrix():
     assert labels == NIGHTLY["gpu"]["strategy"]["matrix"]["family"]
 
 
+@pytest.mark.parametrize("target", ["bench", "nightly"])
+def test_suspects_are_confirmed_at_the_desk_and_at_night(target):
+    assert "python -m fixtures.passes " in dry_run(target)
+
+
 @pytest.mark.parametrize("family", ["t4", "a100", "h100"])
 def test_gpu_s_night_requires_a_baseline(family):
     assert NIGHTLY["gpu"]["steps"][2]["env"]["FAMILY"] == "${{ matrix.family }}"
