@@ -102,7 +102,7 @@ def test_session_in_which_nothing_regressed_is_one_process(stored):
 @pytest.mark.parametrize(
     ("script", "options", "expected"),
     [
-        ({"fail": {"8-bit": "interrupted"}, **SLOW}, (), 2),
+        ({"fail": {"8-bit": "interrupted"}, "slower": {"default": 2.0}}, (), 2),
         (SLOW, ("--documents", "0"), 4),
         (SLOW, ("--passes", "many"), 4),
         (SLOW, ("--confirm",), 4),
