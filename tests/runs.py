@@ -44,6 +44,7 @@ def benchmark(name: str = "llama2-7b-chat-4-bit", *, seconds: tuple[float, ...] 
         "prompt_tokens": [550] * count,
         "generated_tokens": [100] * count,
         "time_to_first_token_seconds": [0.25] * count,
+        "host_rate_per_second": [None] * count,
         "summary_sha256": ["0" * 64] * count,
         "generated_tokens_per_second": 100 * count / sum(seconds),
         "decode_tokens_per_second": 99 * count / (sum(seconds) - 0.25 * count),

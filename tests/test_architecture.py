@@ -45,6 +45,7 @@ ORDER = (
     "report",
     "progress",
     "sampling",
+    "plan",
     "selection",
     "suite",
     "compare",

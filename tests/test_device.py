@@ -44,6 +44,10 @@ def fake_nvml(gpus, calls):
         nvmlDeviceGetCudaComputeCapability=lambda gpu: gpu[1],
         nvmlDeviceGetUUID=lambda gpu: gpu[2],
         nvmlDeviceGetMemoryInfo=lambda gpu: SimpleNamespace(total=16 * GIB),
+        nvmlDeviceGetEnforcedPowerLimit=lambda gpu: 70_000,
+        nvmlDeviceGetMaxPcieLinkGeneration=lambda gpu: 3,
+        nvmlDeviceGetMaxPcieLinkWidth=lambda gpu: 16,
+        nvmlDeviceGetComputeMode=lambda gpu: 0,
     )
 
 
@@ -89,6 +93,26 @@ def test_a_product_has_a_slug_of_its_own_and_a_family(name, slug, family):
 )
 def test_a_cpu_s_slug_leaves_out_trademarks_and_clock_rates(name, slug):
     assert slugify(name) == slug
+
+
+def test_what_a_product_does_not_tell_is_unknown_and_no_fault(monkeypatch):
+    def refuse(gpu):
+        raise NVMLError("Not Supported")
+
+    nvml = fake_nvml([T4], [])
+    for query in ("EnforcedPowerLimit", "MaxPcieLinkGeneration", "MaxPcieLinkWidth", "ComputeMode"):
+        setattr(nvml, f"nvmlDeviceGet{query}", refuse)
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    device = detect_device({})
+    assert (device.name, device.power_limit_watts, device.pcie, device.compute_mode) == ("Tesla T4", None, None, None)
+
+
+def test_a_gpu_on_which_nothing_may_compute_is_refused_with_the_remedy(monkeypatch):
+    nvml = fake_nvml([T4], [])
+    nvml.nvmlDeviceGetComputeMode = lambda gpu: 2
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    with pytest.raises(InputError, match=r"'prohibited': allow it with 'nvidia-smi -c DEFAULT'"):
+        detect_device({})
 
 
 @pytest.mark.parametrize(
@@ -169,6 +193,9 @@ def test_a_gpu_is_described_as_nvml_has_it(monkeypatch):
         uuid="GPU-1111-aaaa",
         index=0,
         gpus_in_machine=1,
+        power_limit_watts=70.0,
+        pcie="generation 3, 16 lanes",
+        compute_mode="default",
     )
 
 
