@@ -15,7 +15,7 @@ REQUIRED = $(if $(filter cpu,$(FAMILY)),,--require-baseline)
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make bench      run the benchmarks for this machine   ARGS=\"-m t4 --documents 100\""
+	@echo "make bench      run the benchmarks for this machine, what REGRESSED twice   ARGS=\"-m t4 --documents 100\""
 	@echo "make nightly    what CI runs every night on one GPU   FAMILY=t4 ARGS=\"--documents 20\""
 	@echo "make summary    a run as markdown                     RUN=results/latest"
 	@echo "make adopt      a clean run becomes a baseline        RUN=results/latest NAME=nightly"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.comparison import assert_not_regressed
+from fixtures.comparison import assert_machine_not_slower, assert_not_regressed
 from fixtures.models import EXPERIMENTS
 from fixtures.quality import assert_rouge_floor
 from fixtures.quality_change import assert_quality_held
@@ -19,3 +19,4 @@ def test_summarize(loaded_model, summarize, compare):
     assert_not_regressed(comparison)
     assert_rouge_floor(summaries.quality)
     assert_quality_held(comparison.quality)
+    assert_machine_not_slower(comparison)

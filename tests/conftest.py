@@ -32,6 +32,22 @@ FAKE_MODELS = """
         return lambda experiment: FakeModel(experiment, TIME)
 """
 
+SCRIPTED_MODELS = """
+    import pytest
+    from tests.fakes import FakeTime, next_of_script
+
+    TIME, SCRIPTED = FakeTime(), next_of_script()
+
+    @pytest.fixture(scope="session")
+    def clock():
+        return TIME.clock
+
+    @pytest.fixture(scope="session")
+    def load_model(suite):
+        suite.measure_controls = lambda dtype: SCRIPTED.readings
+        return lambda experiment: SCRIPTED.model(experiment, TIME)
+"""
+
 
 @dataclass(frozen=True)
 class Session:
@@ -51,6 +67,16 @@ class Session:
         return {each["extra_info"]["loader"]: each["extra_info"] for each in self.run["benchmarks"]}
 
     @property
+    def by_experiment(self) -> dict[str, dict[str, Any]]:
+        """`extra_info` of each measured experiment, by its whole name."""
+        return {each["extra_info"]["experiment"]: each["extra_info"] for each in self.run["benchmarks"]}
+
+    @property
+    def left_behind(self) -> str:
+        """The exit code that the newest folder of results says."""
+        return (self.folder / "results" / "latest" / "exit_code").read_text(encoding="utf-8").strip()
+
+    @property
     def outcomes(self) -> dict[str, str]:
         return {each["experiment"]: each["outcome"] for each in self.run["outcomes"]}
 
@@ -68,6 +94,17 @@ class Project:
     def use(self, conftest: str) -> None:
         (self.folder / "benchmarks" / "conftest.py").write_text(textwrap.dedent(conftest), encoding="utf-8")
 
+    def script(self, *sessions: dict[str, Any], conftest: str = "") -> None:
+        """Let the next sessions have fakes as `tests.fakes.Scripted` says, one after the other."""
+        (self.folder / "begun").unlink(missing_ok=True)
+        (self.folder / "script.json").write_text(json.dumps(sessions), encoding="utf-8")
+        self.use(conftest + SCRIPTED_MODELS)
+
+    @property
+    def begun(self) -> list[int]:
+        """The process ids of the sessions that have begun since the script was written."""
+        return [int(line) for line in (self.folder / "begun").read_text(encoding="utf-8").split()]
+
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "pytest", "benchmarks", "-p", "no:cacheprovider", *arguments]
 
@@ -83,9 +120,19 @@ class Project:
             "COLUMNS": "200",
         }
 
+    def passes_command(self, *arguments: str) -> list[str]:
+        """What `make bench` runs."""
+        return [sys.executable, "-m", "fixtures.passes", "-p", "no:cacheprovider", *arguments]
+
     def bench(self, *arguments: str, **environment: str) -> Session:
+        return self._finish(self.command(*arguments), environment)
+
+    def make_bench(self, *arguments: str) -> Session:
+        return self._finish(self.passes_command(*arguments), {})
+
+    def _finish(self, command: list[str], environment: dict[str, str]) -> Session:
         done = subprocess.run(
-            self.command(*arguments),
+            command,
             cwd=self.folder,
             env={**self.environment, **environment},
             capture_output=True,

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import gc
+import json
+import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import sleep
 from typing import Any, ClassVar
 
 from fixtures import environment, generation, plugin, release, suite
+from fixtures.controls import COPY_BANDWIDTH, MATRIX_PRODUCT, PYTHON_LOOP, ControlReading
 from fixtures.device import Clock, Device
-from fixtures.loading import Weights
+from fixtures.loading import NotLoaded, Weights
 from fixtures.models import Experiment
+from fixtures.outcomes import Outcome
 from fixtures.telemetry import NullMonitor
 
 
@@ -31,8 +38,8 @@ class FakeTime:
 class FakeModel:
     """Stands for a LoadedModel: one token a word, and the first words of the document as its summary.
 
-    `seconds_per_token` is how long a token takes on the fake clock; `fail` is raised by the call with that number
-    (the warm-up is call 1).
+    `seconds_per_token` is how long a token takes on the fake clock, `seconds_to_first_token` how long the first one does
+    if not as long; `tokens` how many make a summary; `fail` is raised by the call with that number (the warm-up is call 1).
     """
 
     template = "fake"
@@ -50,6 +57,8 @@ class FakeModel:
         time: FakeTime,
         *,
         seconds_per_token: float = 0.01,
+        seconds_to_first_token: float | None = None,
+        tokens: int | None = None,
         fail: dict[int, BaseException] | None = None,
         summary: str | None = None,
     ) -> None:
@@ -59,6 +68,8 @@ class FakeModel:
         self.chat = self
         self._time = time
         self._seconds_per_token = seconds_per_token
+        self._seconds_to_first_token = seconds_to_first_token
+        self._tokens = tokens
         self._fail = fail or {}
         self._summary = summary
         self._calls = 0
@@ -88,10 +99,11 @@ class FakeModel:
             raise self._fail[self._calls]
         # Documents differ in how long a token takes, by up to a tenth, as they do on a device.
         a_token = self._seconds_per_token * (1 + len(prompt) % 10 / 100)
-        self._time.pass_by(a_token)
+        tokens = min(self._tokens or max_new_tokens, max_new_tokens)
+        self._time.pass_by(self._seconds_to_first_token or a_token)
         on_first_token()
-        self._time.pass_by(a_token * (max_new_tokens - 1))
-        return [*prompt, *prompt[-max_new_tokens:]]
+        self._time.pass_by(a_token * (tokens - 1))
+        return [*prompt, *prompt[-tokens:]]
 
     def generated_ids(self, output: list[int], prompt_tokens: int) -> list[int]:
         return output[prompt_tokens:]
@@ -101,6 +113,74 @@ class FakeModel:
 
     def ends_by_itself(self, token_ids: Sequence[int]) -> bool:
         return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scripted:
+    """What the fakes of one session are like; experiments are told apart by their loader.
+
+    `slower` is by how much each takes longer than 0.01 s a token, `controls` by how much the controls do (None: there
+    are none). `fail` is raised in an experiment's first timed round, `asleep` waits there for a minute.
+    """
+
+    slower: Mapping[str, float] = field(default_factory=dict)
+    controls: float | None = 1.0
+    seconds_to_first_token: float | None = None
+    tokens: int | None = None
+    worthless: Sequence[str] = ()
+    unavailable: Sequence[str] = ()
+    fail: Mapping[str, str] = field(default_factory=dict)
+    asleep: str | None = None
+
+    @property
+    def readings(self) -> dict[str, ControlReading]:
+        names = () if self.controls is None else (COPY_BANDWIDTH, MATRIX_PRODUCT, PYTHON_LOOP)
+        return {name: ControlReading(rate=100 / (self.controls or 1), standard_deviation=0.001) for name in names}
+
+    def model(self, experiment: Experiment, time: FakeTime) -> FakeModel | NotLoaded:
+        loader = experiment.loader
+        if loader in self.unavailable:
+            return NotLoaded(experiment=experiment, outcome=Outcome.UNAVAILABLE, detail="no licence")
+        kind = Sleeping if loader == self.asleep else FakeModel
+        return kind(
+            experiment,
+            time,
+            seconds_per_token=0.01 * self.slower.get(loader, 1.0),
+            seconds_to_first_token=self.seconds_to_first_token,
+            tokens=self.tokens,
+            summary="zzz" if loader in self.worthless else None,
+            fail={2: ERRORS[self.fail[loader]]} if loader in self.fail else None,
+        )
+
+
+ERRORS: dict[str, BaseException] = {
+    "boom": ValueError("boom"),
+    "interrupted": KeyboardInterrupt(),
+    "lost": RuntimeError("CUDA error: the GPU fell off the bus"),
+}
+SCRIPT, BEGUN = "script.json", "begun"
+
+
+def next_of_script() -> Scripted:
+    """What script.json of the working directory says of this session; the last entry stands for all that follow.
+
+    Each session that begins leaves its process id in the file `begun`.
+    """
+    with Path(BEGUN).open("a") as begun:
+        print(os.getpid(), file=begun)
+    number = len(Path(BEGUN).read_text().split())
+    script = json.loads(Path(SCRIPT).read_text())
+    return Scripted(**script[min(number, len(script)) - 1])
+
+
+class Sleeping(FakeModel):
+    """Leaves the file `asleep` in its third timed round, and waits there to be interrupted."""
+
+    def generate(self, *arguments: Any) -> list[int]:
+        if self._calls == 3:
+            Path("asleep").touch()
+            sleep(60)
+        return super().generate(*arguments)
 
 
 class FakeGpu:

@@ -104,7 +104,7 @@ def test_a_carried_failure_fails_the_session_again(project):
     session = project.bench(*SMALL, "--resume", "results/latest", "--benchmark-save=main")
     assert session.exit_code == 1
     assert session.outcomes[EMBEDDED[0]] == "failed"
-    assert "carried from the run that is resumed: ValueError: boom" in session.output
+    assert "carried from an earlier run: ValueError: boom" in session.output
     assert "1 failed" in session.output
     assert "2 carried" in session.output
     assert session.stored == []

@@ -41,7 +41,7 @@ def summarize(tmp_path, capsys):
         (1, [REGRESSED, benchmark("llama2-7b-chat-fp16")], "## REGRESSED: 1 of 2 experiments (exit code 1)"),
         (1, [benchmark()], "## Failed (exit code 1)"),
         (2, [], "## Interrupted (exit code 2)"),
-        (10, [], "## Quality: a ROUGE floor was missed (exit code 10)"),
+        (10, [], "## Quality: below its floor, or worse than the baseline's (exit code 10)"),
         (11, [], "## No verdict: a model could not be had, or the device was not itself (exit code 11)"),
         (11, [REGRESSED], "## No verdict: a model could not be had, or the device was not itself (exit code 11)"),
         (12, [], "## Nothing measured: every test was for another device (exit code 12)"),

@@ -99,18 +99,24 @@ def test_labels_known_to_actionlint_are_the_matrix():
     assert labels == NIGHTLY["gpu"]["strategy"]["matrix"]["family"]
 
 
+@pytest.mark.parametrize("target", ["bench", "nightly"])
+def test_suspects_are_confirmed_at_the_desk_and_at_night(target):
+    assert "python -m fixtures.passes " in dry_run(target)
+
+
 @pytest.mark.parametrize("family", ["t4", "a100", "h100"])
 def test_gpu_s_night_requires_a_baseline(family):
     assert NIGHTLY["gpu"]["steps"][2]["env"]["FAMILY"] == "${{ matrix.family }}"
-    assert f"benchmarks -m {family} --require-baseline --benchmark-json=results/nightly-{family}.json --seed 1" in (
-        dry_run("nightly", "ARGS=--seed 1", FAMILY=family)
+    assert (
+        f"fixtures.passes -m {family} --require-baseline --benchmark-json=results/nightly-{family}.json --seed 1"
+        in (dry_run("nightly", "ARGS=--seed 1", FAMILY=family))
     )
 
 
 def test_hosted_cpu_s_night_requires_none():
     assert step_that_runs(NIGHTLY["cpu"], "make nightly")["env"] == {"FAMILY": "cpu"}
     assert "--require-baseline" not in dry_run("nightly", FAMILY="cpu")
-    assert "benchmarks -m cpu  --benchmark-json=results/nightly-cpu.json" in dry_run("nightly", FAMILY="cpu")
+    assert "fixtures.passes -m cpu  --benchmark-json=results/nightly-cpu.json" in dry_run("nightly", FAMILY="cpu")
 
 
 @pytest.mark.parametrize("job", ["gpu", "cpu"])
