@@ -10,7 +10,7 @@ import pytest
 
 from fixtures.attribution import Attribution
 from fixtures.baseline import StoredRun
-from fixtures.comparison import Comparison, Judge, assert_not_regressed
+from fixtures.comparison import Comparison, Judge, assert_machine_not_slower, assert_not_regressed
 from fixtures.outcomes import Cause, DeviceInvalidError, MachineSlowerError, RegressionError, Verdict
 from fixtures.runfile import entries_of
 from fixtures.spread import ASSUMED_GPU_SPREAD, DeviceSpread
@@ -311,6 +311,11 @@ def test_cause_is_told_of_a_change_and_of_nothing_else(seconds, is_told):
 # What fails -----------------------------------------------------------------------------------------------------------
 
 
+def judge_as_test_summarize_does(comparison):
+    assert_not_regressed(comparison)
+    assert_machine_not_slower(comparison)
+
+
 @pytest.mark.parametrize(
     ("cause", "error"),
     [
@@ -324,15 +329,18 @@ def test_cause_is_told_of_a_change_and_of_nothing_else(seconds, is_told):
 )
 def test_slowdown_is_the_machine_s_where_the_gpu_or_the_host_caused_it(cause, error):
     sits = Attribution(cause=cause, detail="figures") if cause else None
+    comparison = Comparison(verdict=Verdict.REGRESSED, detail="0.500 of it", attribution=sits)
     with pytest.raises(RegressionError) as raised:
-        assert_not_regressed(Comparison(verdict=Verdict.REGRESSED, detail="0.500 of it", attribution=sits))
+        judge_as_test_summarize_does(comparison)
     assert raised.type is error
     assert str(raised.value) == "REGRESSED: generated tokens/s 0.500 of it" + (f"; {cause}: figures" if cause else "")
 
 
-def test_slowdown_that_is_held_does_not_fail():
-    sits = Attribution(cause=Cause.CODE, detail="")
-    assert_not_regressed(Comparison(verdict=Verdict.REGRESSED, detail="", attribution=sits, is_held=True))
+@pytest.mark.parametrize("cause", [Cause.CODE, Cause.HOST])
+def test_slowdown_that_is_held_does_not_fail(cause):
+    sits = Attribution(cause=cause, detail="")
+    held = Comparison(verdict=Verdict.REGRESSED, detail="", attribution=sits, is_held=True)
+    judge_as_test_summarize_does(held)
 
 
 @pytest.mark.parametrize(

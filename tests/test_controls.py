@@ -11,7 +11,7 @@ from statistics import stdev
 import pytest
 
 from fixtures import controls
-from fixtures.controls import ControlReading, as_extra_info, copy_bandwidth, measure_controls
+from fixtures.controls import ControlReading, as_extra_info, copy_bandwidth, host_pulse, measure_controls
 from fixtures.device import GIB, Clock, clock_of, detect_device
 
 CPU = detect_device({"CUDA_VISIBLE_DEVICES": ""})
@@ -60,7 +60,6 @@ def test_controls_of_a_cpu_have_positive_rates():
 def test_controls_of_a_gpu_are_its_own(monkeypatch):
     for name in ("_copy", "_matrix_product", "_launches"):
         monkeypatch.setattr(controls, name, lambda *_: nothing)
-    monkeypatch.setattr(controls, "free_memory_bytes", lambda _: 80 * GIB)
     monkeypatch.setattr(controls, "release_memory", lambda _: None)
     found = measure_controls(GPU, clock_with([1.0] * 33), "float16")
     assert {name: reading.rate for name, reading in found.items()} == {
@@ -70,18 +69,43 @@ def test_controls_of_a_gpu_are_its_own(monkeypatch):
     }
 
 
-@pytest.mark.parametrize(("free_bytes", "copied_bytes"), [(64 * MEGABYTE, 8 * MEGABYTE), (64 * GIB, 64 * 1024**2)])
-def test_control_copies_an_eighth_of_what_is_free_and_on_a_cpu_at_most_64_mib(monkeypatch, free_bytes, copied_bytes):
-    monkeypatch.setattr(controls, "free_memory_bytes", lambda _: free_bytes)
-    assert measure_controls(CPU, clock_with([1.0] * 33), "float32")[COPY].rate == 2 * copied_bytes
+@pytest.mark.parametrize("allocations_that_fit", [0, 1])
+def test_controls_that_do_not_fit_are_none_and_what_they_took_is_given_back(monkeypatch, allocations_that_fit):
+    given_back = []
+
+    def refuse(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(controls, "_matrix_product", refuse)
+    if not allocations_that_fit:
+        monkeypatch.setattr(controls, "_copy", refuse)
+    monkeypatch.setattr(controls, "release_memory", given_back.append)
+    assert (measure_controls(CPU, clock_of(CPU), "float32"), given_back) == ({}, [CPU])
 
 
-def test_control_is_the_median_of_nine_and_their_relative_deviation_after_two_warm_ups(monkeypatch):
+def test_any_other_fault_of_a_control_is_raised(monkeypatch):
+    def fail(*_):
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(controls, "_copy", fail)
+    with pytest.raises(RuntimeError, match="unspecified launch failure"):
+        measure_controls(CPU, clock_of(CPU), "float32")
+
+
+def test_beat_of_the_host_is_a_rate_of_loop_iterations_on_a_cpu():
+    assert host_pulse(CPU, clock_with([0.5]))() == 20_000 / 0.5
+
+
+def test_control_is_the_rate_over_nine_repetitions_and_their_relative_deviation_after_two_warm_ups(monkeypatch):
     monkeypatch.setattr(controls, "_cpu_controls", lambda *_: {"x_per_second": (10.0, nothing)})
     repetitions = [0.25, 8.0, 0.25, 0.5, 0.125, 8.0, 1.0, 0.25, 0.5]
     found = measure_controls(CPU, clock_with([64.0, 64.0, *repetitions]), "float32")
     expected = stdev(math.log(seconds) for seconds in repetitions)
-    assert found == {"x_per_second": ControlReading(rate=10.0 / 0.5, standard_deviation=pytest.approx(expected))}
+    assert found == {
+        "x_per_second": ControlReading(
+            rate=pytest.approx(10.0 * 9 / sum(repetitions)), standard_deviation=pytest.approx(expected)
+        )
+    }
 
 
 def test_controls_are_interleaved(monkeypatch):
@@ -113,12 +137,23 @@ def test_what_the_controls_allocate_is_let_go_of_before_memory_is_given_back(mon
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_matrix_product_is_in_the_dtype_that_was_asked_for(monkeypatch, dtype):
+def test_matrix_product_is_in_the_dtype_that_was_asked_for(dtype):
     import torch
 
-    monkeypatch.setattr(controls, "CPU_MATRIX_ROWS", 16)
-    _, run = controls._cpu_controls(replace(CPU, memory_bytes=MEGABYTE), dtype)[PRODUCT]
-    assert (run().dtype, run().shape) == (getattr(torch, dtype), (16, 16))
+    product = controls._matrix_product(16, dtype, CPU)()
+    assert (product.dtype, product.shape) == (getattr(torch, dtype), (16, 16))
+
+
+def test_cpu_s_matrix_control_is_many_small_products(monkeypatch):
+    products = []
+    monkeypatch.setattr(controls, "_matrix_product", lambda *_: lambda: products.append(1))
+    amount, run = controls._cpu_controls(CPU, "float32")[PRODUCT]
+    run()
+    assert (len(products), amount) == (200, 200 * 2 * 256**3)
+
+
+def test_control_that_fitted_before_and_not_after_is_left_out():
+    assert as_extra_info({"a": ControlReading(rate=10.0, standard_deviation=0.1)}, {}) == {}
 
 
 def test_run_file_has_the_rates_before_and_after_and_the_larger_deviation():

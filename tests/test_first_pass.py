@@ -97,19 +97,19 @@ def test_holm_is_over_all_comparisons_and_rejects_only_what_was_measured_again()
         compared("c", 0.02),
         compared("none", None, "NO BASELINE"),
     ]
-    assert confirming(4, "a", "b", "c").rejected(run) == ["a", "b"]
-    assert confirming(4, "b").rejected(run) == ["b"]
+    assert confirming(4, "a", "b", "c").rejected(run) == {"a": False, "b": False}
+    assert confirming(4, "b").rejected(run) == {"b": False}
     without_the_carried = run[1:]
-    assert confirming(3, "a", "b", "c").rejected(without_the_carried) == ["a", "b"]
-    assert confirming(3, "b", "c").rejected([*run[2:], compared("d", 0.9)]) == []
+    assert confirming(3, "a", "b", "c").rejected(without_the_carried) == {"a": False, "b": False}
+    assert confirming(3, "b", "c").rejected([*run[2:], compared("d", 0.9)]) == {}
 
 
 def test_p_value_of_what_is_too_small_a_slowdown_to_regress_fails_nothing():
-    assert confirming(1).rejected([compared("a", 0.0001, "UNCHANGED")]) == []
+    assert confirming(1).rejected([compared("a", 0.0001, "UNCHANGED")]) == {}
 
 
 def test_session_that_confirms_nothing_rejects_nothing():
-    assert FirstPasses().rejected([compared("a", 0.0001)]) == []
+    assert FirstPasses().rejected([compared("a", 0.0001)]) == {}
 
 
 def suite_that_held(run, nodeids):
