@@ -308,6 +308,20 @@ def test_disturbance_that_does_nothing_is_unchanged_and_attributed_to_nothing():
     assert (spot.change.ratio, spot.verdict, spot.attribution) == (pytest.approx(1.0), Verdict.UNCHANGED, None)
 
 
+def test_spot_check_alone_draws_nothing_and_tells_each_disturbance(tmp_path, monkeypatch, capsys):
+    spots = (Stage(disturbed_token=0.0125, disturbed_loop=0.75).run(), Stage().run())
+    checks = spot_check.SpotChecks(device="a CPU", cpus=2, spots=spots)
+    monkeypatch.setattr(detection, "check_spots", lambda say: checks)
+    nothing = tmp_path / "no baselines"
+    arguments = ["--spot-check", "--baselines", str(nothing), "--output", str(tmp_path / "table.md")]
+    assert detection.main(arguments) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| it |")]
+    assert rows == [
+        "| it | 0.800 [0.800, 0.800] | REGRESSED | Python loop 0.75 | HOST: controls moved along: Python loop -25% |",
+        "| it | 1.000 [1.000, 1.000] | UNCHANGED | Python loop 1.00 | – |",
+    ]
+
+
 def test_rounds_are_interleaved_and_the_warm_up_is_not_disturbed():
     stage = Stage()
     stage.run()
