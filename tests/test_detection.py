@@ -19,6 +19,7 @@ from fixtures.documents import embedded_documents
 from fixtures.generation import Instruments, build_prompts
 from fixtures.models import EXPERIMENTS
 from fixtures.outcomes import Cause, InputError, JudgementError, Verdict
+from fixtures.runfile import Entry
 from fixtures.simulation import (
     CONFIRMED,
     PLAIN_5,
@@ -284,10 +285,11 @@ class Stage:
     def controls(self):
         return {PYTHON_LOOP: ControlReading(rate=self._loop[self.switched[-1]], standard_deviation=0.001)}
 
-    def run(self):
+    def run(self, deviation=0.001):
         cpu = replace(FakeGpu.device, kind="cpu")
         instruments = Instruments(device=cpu, clock=self.time.clock, monitor=NullMonitor(), controls=self.controls)
-        return spot_check.disturbed("it", self.model, self.prompts, self.switch, instruments, max_new_tokens=8)
+        sides = spot_check.disturbed("it", self.model, self.prompts, self.switch, instruments, max_new_tokens=8)
+        return spot_check.judged(sides, {PYTHON_LOOP: deviation}, is_gpu=False)
 
 
 def test_slower_tokens_with_steady_controls_are_the_codes():
@@ -303,6 +305,19 @@ def test_slower_tokens_with_slower_controls_are_the_hosts():
     assert spot.attribution.cause is Cause.HOST
     assert spot.as_json()["attribution"]["cause"] == "HOST"
     assert spot.controls == {PYTHON_LOOP: 0.75}
+
+
+def test_controls_that_vary_tell_nothing():
+    assert Stage(disturbed_token=0.0125).run(deviation=0.1).attribution.cause is Cause.UNKNOWN
+
+
+def test_controls_deviate_by_what_lies_between_undisturbed_sides():
+    readings = [
+        {PYTHON_LOOP: {"before": before, "after": after}} for before, after in ((1.0, 1.0), (2.0, 0.5), (1.1, 1.1))
+    ]
+    entries = [Entry(name="", extra_info={"controls": each}, seconds=()) for each in readings]
+    expected = math.log(1.1) / math.sqrt(3)  # of 0, 0 and log 1.1
+    assert spot_check.control_deviations(entries) == pytest.approx({PYTHON_LOOP: expected})
 
 
 def test_disturbance_that_does_nothing_is_unchanged_and_attributed_to_nothing():
