@@ -11,7 +11,7 @@ RUNS ?= 5
 # A hosted runner's CPU is another one every night: it has no baseline to require.
 REQUIRED = $(if $(filter cpu,$(FAMILY)),,--require-baseline)
 
-.PHONY: help setup bench nightly summary adopt test test-slow check actionlint compare spread doctor clean
+.PHONY: help setup bench nightly summary adopt test test-slow check actionlint compare spread detection doctor clean
 .DEFAULT_GOAL := help
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo "make actionlint the workflows; downloads actionlint from GitHub, or ACTIONLINT=path/to/it"
 	@echo "make compare    two run files                         RUN=results/latest AGAINST=baselines/SLUG/0001_NAME.json"
 	@echo "make spread     how much runs differ, in fresh processes   RUNS=5 ARGS=\"--documents 8\""
+	@echo "make detection  what a verdict finds: simulated, and tried   ARGS=--simulation-only"
 	@echo "make doctor     whether this machine can run them, and what to do where it cannot"
 	@echo "make setup      only the set-up"
 
@@ -77,6 +78,9 @@ compare: $(INSTALLED)
 
 spread: $(INSTALLED)
 	@$(PY) -m fixtures.replicate --runs $(RUNS) $(ARGS)
+
+detection: $(INSTALLED)
+	@$(PY) -m fixtures.detection $(ARGS)
 
 doctor: $(INSTALLED)
 	@$(PY) -m fixtures.doctor

@@ -1,0 +1,416 @@
+"""What the detection table rests on: draws, rules, bounds, and the spot check's interleaving."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy.stats import beta
+
+from fixtures import detection, simulation, spot_check
+from fixtures.controls import PYTHON_LOOP, ControlReading
+from fixtures.documents import embedded_documents
+from fixtures.generation import Instruments, build_prompts
+from fixtures.models import EXPERIMENTS
+from fixtures.outcomes import Cause, InputError, JudgementError, Verdict
+from fixtures.runfile import Entry
+from fixtures.simulation import (
+    CONFIRMED,
+    PLAIN_5,
+    PLAIN_10,
+    PYTEST_BENCHMARK,
+    RULES,
+    TWO_PASSES,
+    Conditions,
+    Measured,
+    alarms,
+    check_against_the_suite,
+    decide_one,
+    draw,
+    rate_of,
+    read_devices,
+    runs_of,
+    session_alarms,
+    slowdown_found,
+)
+from fixtures.statistics import Timing
+from fixtures.telemetry import NullMonitor
+from tests.fakes import FakeGpu, FakeModel, FakeTime
+from tests.runs import benchmark, run_of
+
+MEASURED = Measured(
+    experiment="llama2-7b-chat-4-bit",
+    timings=tuple(Timing(tokens=100, seconds=2 + number / 10) for number in range(16)),
+    document_deviation=0.1,
+)
+QUIET = Conditions(run_deviation=0.0, degrees_of_freedom=4, document_deviation=0.0)
+NOISY = Conditions(run_deviation=0.02, degrees_of_freedom=4)
+
+
+def drawn(conditions, trials=20, seed=0, **options):
+    return draw([MEASURED], conditions, trials, np.random.default_rng(seed), **options)
+
+
+def write_device(folder, spread=None, seconds=(2.0, 2.5) * 4):
+    """A device's folder with one stored run and the spread of one of its experiments."""
+    folder.mkdir(parents=True)
+    (folder / "0001_main.json").write_text(json.dumps(run_of(benchmark(seconds=seconds))))
+    group = {
+        "experiment": "llama2-7b-chat-4-bit",
+        "documents": 8,
+        "document_deviation": 0.1,
+        "generated_tokens_per_second": [30.0, 31.0, 32.0],
+    }
+    contents = (
+        {"standard_deviation": 0.02, "degrees_of_freedom": 4.5, "replicates": [group]} if spread is None else spread
+    )
+    (folder / "spread.json").write_text(json.dumps(contents))
+
+
+def test_slowdown_of_half_is_found_by_every_rule():
+    trials = drawn(Conditions(run_deviation=0.005, degrees_of_freedom=30, document_deviation=0.05))
+    found = alarms(trials, 0.5)
+    assert {rule: int(alarmed.sum()) for rule, alarmed in found.items()} == dict.fromkeys(RULES, 20)
+    assert decide_one(runs_of(trials, 0, 0.5)) == dict.fromkeys(RULES, True)
+
+
+def test_without_noise_and_change_no_rule_raises_an_alarm():
+    trials = drawn(QUIET)
+    assert {rule: int(alarmed.sum()) for rule, alarmed in alarms(trials, 0.0).items()} == dict.fromkeys(RULES, 0)
+    assert decide_one(runs_of(trials, 0, 0.0)) == dict.fromkeys(RULES, False)
+
+
+def test_without_noise_each_rule_finds_what_its_own_threshold_says():
+    found = slowdown_found(drawn(QUIET), 0.95)
+    assert found == pytest.approx(
+        {CONFIRMED: 1 / 0.985 - 1, TWO_PASSES: 1 / 0.985 - 1, PLAIN_5: 0.05, PLAIN_10: 0.10, PYTEST_BENCHMARK: 0.05}
+    )
+
+
+def test_least_slowdown_separates_what_is_found_from_what_is_not():
+    trials = drawn(NOISY, trials=200)
+    for rule, slowdown in slowdown_found(trials, 0.5).items():
+        assert 0.35 < alarms(trials, slowdown * 0.999)[rule].mean() <= 0.5, rule
+        assert 0.5 <= alarms(trials, slowdown * 1.001)[rule].mean() < 0.65, rule
+
+
+@pytest.mark.parametrize("slowdown", [0.0, 0.03, 0.1])
+def test_trials_at_once_decide_as_the_suite_does_one_by_one(slowdown):
+    trials = drawn(NOISY, trials=30)
+    assert check_against_the_suite(trials, slowdown, alarms(trials, slowdown)) == 30
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_one_decision_that_differs_from_the_suites_stops_the_table(rule):
+    trials = drawn(NOISY)
+    found = alarms(trials, 0.05)
+    found[rule][7] ^= True
+    with pytest.raises(JudgementError, match="decides trial 7 otherwise than the suite"):
+        check_against_the_suite(trials, 0.05, found)
+
+
+def test_p_value_that_differs_from_the_suites_stops_the_table():
+    trials = drawn(NOISY)
+    found = alarms(trials, 0.0)
+    trials.__dict__["first"] = replace(trials.first, standard_error=trials.first.standard_error * 1.001)
+    with pytest.raises(JudgementError, match="'p at 1': False"):
+        check_against_the_suite(trials, 0.0, found)
+
+
+def test_same_seed_draws_the_same_and_another_seed_something_else():
+    one, same, other = drawn(NOISY), drawn(NOISY), drawn(NOISY, seed=1)
+    assert np.array_equal(one.now, same.now)
+    assert np.array_equal(one.spread, same.spread)
+    assert not np.array_equal(one.now, other.now)
+
+
+def test_drawn_runs_vary_as_they_were_asked_to():
+    trials = drawn(Conditions(run_deviation=0.03, degrees_of_freedom=4, document_deviation=0.0), trials=4_000)
+    between_runs = np.log(trials.now[:, 0, 0] / trials.now[:, 1, 0]) / math.sqrt(2)
+    assert between_runs.std() == pytest.approx(0.03, rel=0.05)
+    assert (trials.spread**2).mean() == pytest.approx(0.03**2, rel=0.05)
+    assert (trials.spread**2).std() == pytest.approx(0.03**2 * math.sqrt(2 / 4), rel=0.1)
+    of_documents = drawn(replace(QUIET, document_deviation=None), trials=400)
+    ratios = np.log(of_documents.now[:, 0] / of_documents.now[:, 1]) / math.sqrt(2)
+    assert ratios.std() == pytest.approx(MEASURED.document_deviation, rel=0.05)
+
+
+def test_experiments_of_a_session_share_one_measurement_of_the_spread():
+    trials = drawn(NOISY, trials=10, share_spread=5)
+    assert [len(set(part)) for part in trials.spread.reshape(2, 5).tolist()] == [1, 1]
+    assert trials.spread[0] != trials.spread[5]
+
+
+def test_holm_leaves_a_session_fewer_alarms_and_never_more():
+    trials = drawn(Conditions(run_deviation=0.02, degrees_of_freedom=30, document_deviation=0.0), 5_000, share_spread=5)
+    found = session_alarms(trials)
+    for rule in (CONFIRMED, TWO_PASSES):
+        without, corrected = found.without_holm[rule], found.with_holm[rule]
+        assert len(without) == 1_000
+        assert not (corrected & ~without).any()
+        assert corrected.sum() < without.sum()
+    assert rate_of(found.with_holm[TWO_PASSES]).low < 0.01 < rate_of(found.without_holm[TWO_PASSES]).low
+
+
+def test_pytest_benchmark_fails_above_five_percent_and_not_at_it():
+    """Its documentation: mean:5% fails where the mean is more than 5% above the stored one."""
+    assert not simulation.pytest_benchmark_fails(2.0 * 1.05 - 1e-9, 2.0)
+    assert simulation.pytest_benchmark_fails(2.0 * 1.05 + 1e-9, 2.0)
+    assert not simulation.pytest_benchmark_fails(1.0, 2.0)
+
+
+@pytest.mark.parametrize("found", [0, 3, 1_000])
+def test_bounds_are_clopper_and_pearsons(found):
+    rate = rate_of(np.arange(1_000) < found)
+    low = 0.0 if found == 0 else beta.ppf(0.025, found, 1_000 - found + 1)
+    high = 1.0 if found == 1_000 else beta.ppf(0.975, found + 1, 1_000 - found)
+    assert (rate.share, rate.low, rate.high) == pytest.approx((found / 1_000, low, high), abs=1e-9)
+
+
+def test_device_is_read_with_its_timings_and_deviations(tmp_path):
+    write_device(tmp_path / "tesla-t4")
+    (device,) = read_devices(tmp_path)
+    (measured,) = device.experiments
+    assert (device.slug, device.spread.standard_deviation, device.spread.degrees_of_freedom) == ("tesla-t4", 0.02, 4.5)
+    assert (measured.experiment, measured.document_deviation) == ("llama2-7b-chat-4-bit", 0.1)
+    assert [timing.seconds for timing in measured.timings] == [2.0, 2.5] * 4
+
+
+@pytest.mark.parametrize("spread", [None, {"standard_deviation": 0.02, "degrees_of_freedom": 4.5}])
+def test_without_both_parts_there_is_nothing_to_draw_from(tmp_path, spread, capsys):
+    if spread is not None:
+        write_device(tmp_path / "tesla-t4", spread)
+    with pytest.raises(InputError, match=r"no device in .* has both a measured spread and stored runs"):
+        read_devices(tmp_path)
+    assert detection.main(["--baselines", str(tmp_path), "--simulation-only", "--output", str(tmp_path / "x.md")]) == 4
+    assert capsys.readouterr().err.startswith("ERROR: no device in")
+
+
+def few_trials(folder, *arguments):
+    write_device(folder / "baselines" / "tesla-t4")
+    given = ["--baselines", str(folder / "baselines"), "--trials", "10", "--simulation-only", *arguments]
+    assert detection.main([*given, "--output", str(folder / "out" / "table.md")]) == 0
+    return folder / "out" / "table.md"
+
+
+def test_table_is_written_as_markdown_and_as_json_and_printed(tmp_path, capsys):
+    path = few_trials(tmp_path)
+    text = path.read_text()
+    assert capsys.readouterr().out == text
+    found = json.loads(path.with_suffix(".json").read_text())
+    (device,) = found["devices"]
+    assert found["spot_check"] is None
+    # The measured 2% is one of the table's own: six spreads would be seven otherwise.
+    assert [cell["run_deviation"] for cell in device["cells"][:: len(RULES)]] == list(detection.RUN_DEVIATIONS)
+    for cell in device["cells"]:
+        assert [rate["slowdown"] for rate in cell["rates"]] == list(detection.SLOWDOWNS)
+        assert all(rate["trials"] == 10 for rate in cell["rates"])
+    assert device["trials_decided_by_the_suite_too"] == 10 * len(detection.RUN_DEVIATIONS) * len(detection.SLOWDOWNS)
+    assert text.count(" | this suite, --passes 1 | ") == 2 * len(detection.RUN_DEVIATIONS)
+    assert "2.0% \\* | this suite, --passes 1" in text
+
+
+def test_same_seed_writes_the_same_table(tmp_path):
+    one, same = few_trials(tmp_path / "one"), few_trials(tmp_path / "same")
+    other = few_trials(tmp_path / "other", "--seed", "1")
+    assert one.read_text() == same.read_text()
+    rows, other_rows = (json.loads(path.with_suffix(".json").read_text())["devices"] for path in (one, other))
+    assert rows != other_rows
+
+
+@pytest.mark.parametrize("arguments", [("--trials", "0"), ("--seed", "-1")])
+def test_impossible_numbers_are_refused(arguments, tmp_path, capsys):
+    assert detection.main([*arguments, "--simulation-only", "--output", str(tmp_path / "table.md")]) == 4
+    assert "at least 1 trial, and a seed from 0 on" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_table_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    write_device(tmp_path / "baselines" / "tesla-t4")
+    (tmp_path / "file").write_text("")
+    given = ["--baselines", str(tmp_path / "baselines"), "--trials", "5", "--simulation-only"]
+    assert detection.main([*given, "--output", str(tmp_path / "file" / "table.md")]) == 4
+    assert capsys.readouterr().err.startswith(f"ERROR: cannot write {tmp_path}/file/table.md: ")
+
+
+def cell(rule, run_deviation, unchanged, slower):
+    rates = [(0.0, unchanged), (0.03, slower)]
+    return {
+        "rule": rule,
+        "run_deviation": run_deviation,
+        "rates": [{"slowdown": slowdown, "share": share} for slowdown, share in rates],
+    }
+
+
+def test_goals_are_judged_by_the_worst_row_as_found():
+    cells = [
+        *(cell(CONFIRMED, deviation, 0.01, share) for deviation, share in ((0.002, 1.0), (0.008, 0.95), (0.02, 0.1))),
+        *(cell(TWO_PASSES, deviation, 0.0101, share) for deviation, share in ((0.002, 1.0), (0.008, 0.9499))),
+    ]
+    goals = list(detection._goals(cells))
+    assert [(goal["rule"], goal["is_met"]) for goal in goals] == [
+        (CONFIRMED, True),
+        (CONFIRMED, True),
+        (TWO_PASSES, False),
+        (TWO_PASSES, False),
+    ]
+    assert goals[3]["worst"] == {"run_deviation": 0.008, "slowdown": 0.03, "share": 0.9499}
+
+
+# The spot check --------------------------------------------------------------------------------------------------
+
+
+class Stage:
+    """A fake model on a fake clock, and controls that a disturbance can slow down too."""
+
+    def __init__(self, *, disturbed_token=0.01, disturbed_loop=1.0):
+        self.time = FakeTime()
+        experiment = next(each for each in EXPERIMENTS if each.name == spot_check.EXPERIMENT)
+        self.model = FakeModel(experiment, self.time, seconds_per_token=0.01)
+        self.switched = []
+        self._token = {False: 0.01, True: disturbed_token}
+        self._loop = {False: 1.0, True: disturbed_loop}
+        self.prompts = build_prompts(self.model, embedded_documents().sample(8, seed=0), 128, 8)
+
+    def switch(self, is_on):
+        self.switched.append(is_on)
+        self.model._seconds_per_token = self._token[is_on]
+
+    def controls(self):
+        return {PYTHON_LOOP: ControlReading(rate=self._loop[self.switched[-1]], standard_deviation=0.001)}
+
+    def run(self, deviation=0.001):
+        cpu = replace(FakeGpu.device, kind="cpu")
+        instruments = Instruments(device=cpu, clock=self.time.clock, monitor=NullMonitor(), controls=self.controls)
+        sides = spot_check.disturbed("it", self.model, self.prompts, self.switch, instruments, max_new_tokens=8)
+        return spot_check.judged(sides, {PYTHON_LOOP: deviation}, is_gpu=False)
+
+
+def test_slower_tokens_with_steady_controls_are_the_codes():
+    spot = Stage(disturbed_token=0.0125).run()
+    assert spot.change.ratio == pytest.approx(0.8)
+    assert spot.verdict is Verdict.REGRESSED
+    assert spot.attribution.cause is Cause.CODE
+    assert spot.controls == {PYTHON_LOOP: 1.0}
+
+
+def test_slower_tokens_with_slower_controls_are_the_hosts():
+    spot = Stage(disturbed_token=0.0125, disturbed_loop=0.75).run()
+    assert spot.attribution.cause is Cause.HOST
+    assert spot.as_json()["attribution"]["cause"] == "HOST"
+    assert spot.controls == {PYTHON_LOOP: 0.75}
+
+
+def test_controls_that_vary_tell_nothing():
+    assert Stage(disturbed_token=0.0125).run(deviation=0.1).attribution.cause is Cause.UNKNOWN
+
+
+def test_controls_deviate_by_what_lies_between_undisturbed_sides():
+    readings = [
+        {PYTHON_LOOP: {"before": before, "after": after}} for before, after in ((1.0, 1.0), (2.0, 0.5), (1.1, 1.1))
+    ]
+    entries = [Entry(name="", extra_info={"controls": each}, seconds=()) for each in readings]
+    expected = math.log(1.1) / math.sqrt(3)  # of 0, 0 and log 1.1
+    assert spot_check.control_deviations(entries) == pytest.approx({PYTHON_LOOP: expected})
+
+
+def test_disturbance_that_does_nothing_is_unchanged_and_attributed_to_nothing():
+    spot = Stage().run()
+    assert (spot.change.ratio, spot.verdict, spot.attribution) == (pytest.approx(1.0), Verdict.UNCHANGED, None)
+
+
+def test_spot_check_alone_draws_nothing_and_tells_each_disturbance(tmp_path, monkeypatch, capsys):
+    spots = (Stage(disturbed_token=0.0125, disturbed_loop=0.75).run(), Stage().run())
+    checks = spot_check.SpotChecks(device="a CPU", cpus=2, spots=spots)
+    monkeypatch.setattr(detection, "check_spots", lambda say: checks)
+    nothing = tmp_path / "no baselines"
+    arguments = ["--spot-check", "--baselines", str(nothing), "--output", str(tmp_path / "table.md")]
+    assert detection.main(arguments) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| it |")]
+    assert rows == [
+        "| it | 0.800 [0.800, 0.800] | REGRESSED | Python loop 0.75 | HOST: controls moved along: Python loop -25% |",
+        "| it | 1.000 [1.000, 1.000] | UNCHANGED | Python loop 1.00 | – |",
+    ]
+
+
+def test_rounds_are_interleaved_and_the_warm_up_is_not_disturbed():
+    stage = Stage()
+    stage.run()
+    controls = [False, True, False]
+    assert stage.switched == [*controls, False, *([False, True, True, False] * 8), *controls]
+
+
+class Module:
+    """What torch's modules have of hooks."""
+
+    def __init__(self):
+        self.hooks = []
+
+    def register_forward_hook(self, hook):
+        self.hooks.append(hook)
+        return SimpleNamespace(remove=lambda: self.hooks.remove(hook))
+
+
+def test_delay_waits_for_its_share_of_the_time_since_the_last_token():
+    module, seconds = Module(), iter([100.0, 110.0, 111.0, 112.0, 113.0, 123.0, 124.0, 125.5])
+    with spot_check.delay(module, 0.2, lambda: next(seconds)) as switch:
+        (hook,) = module.hooks
+        switch(True)  # at 100
+        hook()  # from 110 to 112, its share of 10 seconds
+        assert next(seconds) == 113.0
+        hook()  # from 123, 11 seconds later, until 125.2
+        assert next(seconds, None) is None
+    assert module.hooks == []
+
+
+def test_delay_that_is_switched_off_waits_for_nothing():
+    module, seconds = Module(), iter([100.0, 110.0])
+    with spot_check.delay(module, 0.2, lambda: next(seconds)) as switch:
+        switch(False)
+        module.hooks[0]()
+        assert next(seconds, None) is None
+
+
+def test_neighbour_is_stopped_between_its_rounds_and_gone_at_the_end(monkeypatch):
+    started = []
+    start = spot_check.subprocess.Popen
+    monkeypatch.setattr(spot_check, "usable_cpus", lambda: 1)
+    monkeypatch.setattr(spot_check.subprocess, "Popen", lambda *given: started.append(start(*given)) or started[-1])
+
+    def has_state(wanted):
+        """The third field of /proc/<pid>/stat; a signal takes a moment to arrive."""
+        for _ in range(500):
+            found = Path(f"/proc/{started[0].pid}/stat").read_text().rpartition(")")[2].split()[0]
+            if found in wanted:
+                return True
+            time.sleep(0.01)
+        return False
+
+    with spot_check.busy_neighbour() as switch:
+        assert has_state("T")
+        switch(True)
+        assert has_state("R")
+        switch(False)
+        assert has_state("T")
+    assert started[0].returncode == -9
+
+
+@pytest.mark.slow
+def test_command_simulates_and_tries_the_real_thing(tmp_path, monkeypatch, capsys):
+    write_device(tmp_path / "baselines" / "tesla-t4")
+    monkeypatch.setattr(spot_check, "DOCUMENTS", 2)
+    monkeypatch.setattr(spot_check, "MAX_NEW_TOKENS", 4)
+    path = tmp_path / "table.md"
+    given = ["--baselines", str(tmp_path / "baselines"), "--trials", "50", "--output", str(path)]
+    assert detection.main(given) == 0
+    found = json.loads(path.with_suffix(".json").read_text())
+    spots = found["spot_check"]["spots"]
+    assert len(spots) == len(spot_check.DELAYS) + 1
+    assert all(0 < spot["low"] <= spot["ratio"] <= spot["high"] for spot in spots)
+    assert "| a busy neighbour on" in capsys.readouterr().out
