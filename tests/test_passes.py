@@ -336,7 +336,7 @@ def test_suspect_that_five_comparisons_may_show_by_chance_does_not_fail_and_says
     assert 0.002 < info["change"]["p_value"] < 0.01
     told = "not failed: p 0.005, and of 5 comparisons only below 0.002 keeps the session's false alarms at 1% (Holm)"
     assert len(lines_with(session, told)) == 1
-    assert "false alarms: at most 1% of sessions (Holm, 5 comparisons)" in session.output.splitlines()
+    assert "false alarms: held at 1% of sessions (Holm, 5 comparisons)" in session.output.splitlines()
 
 
 @pytest.mark.parametrize(("controls", "expected"), [(1.0, 1), (1.2, 11)])

@@ -275,7 +275,7 @@ def test_change_has_its_cause_its_first_pass_and_the_anchor_below_it():
         (0, False, None),
         (1, False, None),
         (3, False, "false alarms: up to 1% a comparison, 3.0% of sessions with 3; "),  # 1 - 0.99³
-        (3, True, "false alarms: at most 1% of sessions (Holm, 3 comparisons)"),
+        (3, True, "false alarms: held at 1% of sessions (Holm, 3 comparisons)"),
     ],
 )
 def test_rate_of_false_alarms_is_stated(compared, confirms, said):
