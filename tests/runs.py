@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from fixtures.device import GIB
+from fixtures.device import GIB, Device
 from fixtures.models import EXPERIMENTS
 from fixtures.outcomes import Verdict
 
+A100 = Device(
+    kind="cuda",
+    name="NVIDIA A100-SXM4-40GB",
+    slug="nvidia-a100-sxm4-40gb",
+    family="a100",
+    memory_bytes=40 * GIB,
+    compute_dtype="bfloat16",
+)
 MACHINE = {
     "device": "NVIDIA A100-SXM4-40GB",
     "device_memory_bytes": 40 * GIB,

@@ -8,19 +8,10 @@ from dataclasses import asdict
 import pytest
 
 from fixtures.adopt import main
-from fixtures.device import GIB, Device
-from tests.runs import benchmark, outcome, run_of
+from tests.runs import A100, benchmark, outcome, run_of
 from tests.test_sessions import failing
 
 NAME = "llama2-7b-chat-4-bit"
-A100 = Device(
-    kind="cuda",
-    name="NVIDIA A100-SXM4-40GB",
-    slug="nvidia-a100-sxm4-40gb",
-    family="a100",
-    memory_bytes=40 * GIB,
-    compute_dtype="bfloat16",
-)
 CLEAN = {**run_of(benchmark(), outcomes=(outcome(NAME, "passed"),)), "device": asdict(A100)}
 
 

@@ -6,19 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from fixtures.device import GIB, Device
+from fixtures.device import GIB
 from fixtures.models import EXPERIMENTS, LOADERS
 from fixtures.report import final_report
-from tests.runs import benchmark, outcome, run_of
+from tests.runs import A100, benchmark, outcome, run_of
 
-A100 = Device(
-    kind="cuda",
-    name="NVIDIA A100-SXM4-40GB",
-    slug="nvidia-a100-sxm4-40gb",
-    family="a100",
-    memory_bytes=40 * GIB,
-    compute_dtype="bfloat16",
-)
 NAME = "llama2-7b-chat-4-bit"
 HUNDRED_DOCUMENTS = (2.5,) * 100
 WIDEST_FIGURES = {

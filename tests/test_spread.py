@@ -10,7 +10,6 @@ from statistics import stdev, variance
 import pytest
 
 from fixtures import replicate
-from fixtures.device import GIB, Device
 from fixtures.outcomes import InputError
 from fixtures.spread import (
     ASSUMED_CPU_SPREAD,
@@ -22,17 +21,9 @@ from fixtures.spread import (
     read_spread,
 )
 from fixtures.statistics import Spread, Timing, pooled_spread, replicates_of
-from tests.runs import MACHINE, benchmark, run_of
+from tests.runs import A100, MACHINE, benchmark, run_of
 
 NAME = "llama2-7b-chat-4-bit"
-A100 = Device(
-    kind="cuda",
-    name="NVIDIA A100-SXM4-40GB",
-    slug="nvidia-a100-sxm4-40gb",
-    family="a100",
-    memory_bytes=40 * GIB,
-    compute_dtype="bfloat16",
-)
 
 
 @pytest.mark.parametrize(("is_gpu", "assumed"), [(True, ASSUMED_GPU_SPREAD), (False, ASSUMED_CPU_SPREAD)])
