@@ -24,6 +24,7 @@ ORDER = (
     "weights",
     "chat",
     "memory",
+    "compiled",
     "loading",
     "documents",
     "generation",
