@@ -52,7 +52,8 @@ def test_an_experiment_is_made_of_what_exists(experiment):
     assert experiment.model in MODELS
     assert experiment.loader in LOADERS
     assert experiment.families | experiment.on_request <= FAMILIES
-    assert set(experiment.markers) == {MODELS[experiment.model].marker, *experiment.families}
+    kinds = {"compiled"} if LOADERS[experiment.loader].is_compiled else set()
+    assert set(experiment.markers) == {MODELS[experiment.model].marker, *kinds, *experiment.families}
 
 
 def test_no_two_experiments_have_one_name():
