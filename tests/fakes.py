@@ -20,6 +20,8 @@ from fixtures.models import Experiment
 from fixtures.outcomes import Outcome
 from fixtures.telemetry import NullMonitor
 
+Rows = list[list[int]]
+
 
 class FakeTime:
     """Seconds that pass only when something says so."""
@@ -87,26 +89,26 @@ class FakeModel:
         self.words.extend(words)
         return range(len(self.words) - len(words), len(self.words))
 
-    def prepare(self, token_ids: Sequence[int]) -> Any:
-        return list(token_ids)
+    def prepare(self, rows: Sequence[Sequence[int]]) -> Rows:
+        return [list(row) for row in rows]
 
-    def generate_bare(self, prompt: list[int], max_new_tokens: int) -> list[int]:
-        return self.generate(prompt, max_new_tokens, lambda: None)
+    def generate_bare(self, prepared: Rows, max_new_tokens: int) -> Rows:
+        return self.generate(prepared, max_new_tokens, lambda: None)
 
-    def generate(self, prompt: list[int], max_new_tokens: int, on_first_token: Callable[[], None]) -> list[int]:
+    def generate(self, prepared: Rows, max_new_tokens: int, on_first_token: Callable[[], None]) -> Rows:
         self._calls += 1
         if self._calls in self._fail:
             raise self._fail[self._calls]
         # Documents differ in how long a token takes, by up to a tenth, as they do on a device.
-        a_token = self._seconds_per_token * (1 + len(prompt) % 10 / 100)
+        a_token = self._seconds_per_token * (1 + max(map(len, prepared)) % 10 / 100)
         tokens = min(self._tokens or max_new_tokens, max_new_tokens)
         self._time.pass_by(self._seconds_to_first_token or a_token)
         on_first_token()
         self._time.pass_by(a_token * (tokens - 1))
-        return [*prompt, *prompt[-tokens:]]
+        return [row[-tokens:] for row in prepared]
 
-    def generated_ids(self, output: list[int], prompt_tokens: int) -> list[int]:
-        return output[prompt_tokens:]
+    def generated_ids(self, output: Rows, prepared: Rows) -> Rows:
+        return output
 
     def decode(self, token_ids: Sequence[int]) -> str:
         return self._summary if self._summary is not None else " ".join(self.words[token] for token in token_ids)
@@ -176,7 +178,7 @@ def next_of_script() -> Scripted:
 class Sleeping(FakeModel):
     """Leaves the file `asleep` in its third timed round, and waits there to be interrupted."""
 
-    def generate(self, *arguments: Any) -> list[int]:
+    def generate(self, *arguments: Any) -> Rows:
         if self._calls == 3:
             Path("asleep").touch()
             sleep(60)
