@@ -7,15 +7,17 @@ import json
 import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import sleep
 from typing import Any, ClassVar
 
-from fixtures import environment, generation, plugin, release, suite
+from fixtures import batching, environment, generation, plugin, release, suite
 from fixtures.controls import COPY_BANDWIDTH, MATRIX_PRODUCT, PYTHON_LOOP, ControlReading
 from fixtures.device import Clock, Device
 from fixtures.loading import NotLoaded, Weights
+from fixtures.memory import MemoryPrediction
 from fixtures.models import Experiment
 from fixtures.outcomes import Outcome
 from fixtures.telemetry import NullMonitor
@@ -51,6 +53,7 @@ class FakeModel:
     weights_bytes = 1_000
     weights_read_bytes = 900
     predicted_memory_bytes = 3_000
+    bytes_per_row = 10
     words: ClassVar[list[str]] = []  # shared, as loaders of one model share a vocabulary
 
     def __init__(
@@ -88,6 +91,16 @@ class FakeModel:
         words = message.split()
         self.words.extend(words)
         return range(len(self.words) - len(words), len(self.words))
+
+    def memory_for(self, sequence_tokens: int, batch_size: int) -> MemoryPrediction:
+        return MemoryPrediction(
+            weights_bytes=self.weights_bytes, cache_bytes=batch_size * self.bytes_per_row, workspace_bytes=0
+        )
+
+    def as_experiment(self, experiment: Experiment, prediction: MemoryPrediction) -> FakeModel:
+        other = copy(self)
+        other.experiment, other.predicted_memory_bytes = experiment, prediction.total_bytes
+        return other
 
     def prepare(self, rows: Sequence[Sequence[int]]) -> Rows:
         return [list(row) for row in rows]
@@ -218,6 +231,8 @@ class FakeGpu:
         suite.monitor_of = lambda device: NullMonitor()
         environment._driver_version = lambda: "580.65.06"
         release.allocated_memory_bytes = lambda device: self.allocated
+        batching.free_memory_bytes = lambda device: device.memory_bytes - self.allocated
+        batching.release_memory = lambda device: gc.collect()
         for module in (generation, release):
             module.peak_memory_bytes = lambda device: self.peak
             module.reset_peak_memory = lambda device: self.reset_peak()

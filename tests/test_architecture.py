@@ -27,6 +27,7 @@ ORDER = (
     "loading",
     "documents",
     "generation",
+    "batching",
     "metrics",
     "quality",
     "overhead",
