@@ -48,6 +48,7 @@ def benchmark(name: str = "llama2-7b-chat-4-bit", *, seconds: tuple[float, ...] 
         "workload": "a workload",
         "workload_settings": {"max_new_tokens": 100, "loader_settings": {"dtype": "float16"}},
         "document_ids": [f"document {number}" for number in range(1, count + 1)],
+        "batch_document_ids": None,
         "document_tokens": [500] * count,
         "prompt_tokens": [550] * count,
         "generated_tokens": [100] * count,

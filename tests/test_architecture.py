@@ -28,6 +28,7 @@ ORDER = (
     "loading",
     "documents",
     "generation",
+    "batching",
     "metrics",
     "quality",
     "overhead",

@@ -152,6 +152,7 @@ def test_run_file_keeps_the_first_pass_s_facts_in_plain_types():
             "change": {"ratio": 0.9},
             "attribution": None,
             "document_ids": [f"document {number}" for number in range(1, 9)],
+            "batch_document_ids": None,
             "generated_tokens": [100] * 8,
             "time_to_first_token_seconds": [0.25] * 8,
             "generated_tokens_per_second": 100 / 3,

@@ -6,7 +6,7 @@ from fixtures.metrics import Speed, speed_of, time_to_first_token_seconds
 
 def record(start, first_token, end, *, generated=10, document=100):
     return GenerationRecord(
-        document_id="d",
+        document_id=f"document at {start}",
         document_tokens=document,
         prompt_tokens=document + 20,
         generated_tokens=generated,
@@ -24,6 +24,7 @@ def test_every_figure_is_a_ratio_of_sums_or_a_percentile():
     assert speed_of(records) == Speed(
         generated_tokens_per_second=32 / 10,
         decode_tokens_per_second=30 / 7,
+        decode_steps_per_second=30 / 7,
         document_tokens_per_second=400 / 10,
         documents_per_second=2 / 10,
         time_to_first_token_p50_seconds=1.5,
