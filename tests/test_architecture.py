@@ -27,6 +27,7 @@ ORDER = (
     "loading",
     "documents",
     "generation",
+    "continuous",
     "metrics",
     "quality",
     "overhead",
