@@ -65,7 +65,6 @@ class FakeManager:
             count = 1 if number in self.short else max_new_tokens
             error = self.error if number in self.failing else None
             self.queue.append(FakeResult(str(number), prompt[-count:], times[:count], error))
-        self.queue.reverse()  # they do not come in the order they were given
         return [str(number) for number in range(len(inputs))]
 
     def is_running(self) -> bool:
@@ -74,7 +73,7 @@ class FakeManager:
     def get_result(self, timeout: float) -> FakeResult | None:
         if self.raises is not None:
             raise self.raises
-        return self.queue.pop() if self.queue else None
+        return self.queue.pop() if self.queue else None  # not in the order they were given
 
     def stop(self, *, block: bool, hard_stop: bool) -> None:
         assert block
