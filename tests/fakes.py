@@ -7,18 +7,22 @@ import json
 import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import sleep
 from typing import Any, ClassVar
 
-from fixtures import environment, generation, plugin, release, suite
+from fixtures import batching, environment, generation, plugin, release, suite
 from fixtures.controls import COPY_BANDWIDTH, MATRIX_PRODUCT, PYTHON_LOOP, ControlReading
 from fixtures.device import Clock, Device
 from fixtures.loading import NotLoaded, Weights
+from fixtures.memory import MemoryPrediction
 from fixtures.models import Experiment
 from fixtures.outcomes import Outcome
 from fixtures.telemetry import NullMonitor
+
+Rows = list[list[int]]
 
 
 class FakeTime:
@@ -49,6 +53,7 @@ class FakeModel:
     weights_bytes = 1_000
     weights_read_bytes = 900
     predicted_memory_bytes = 3_000
+    bytes_per_row = 10
     words: ClassVar[list[str]] = []  # shared, as loaders of one model share a vocabulary
 
     def __init__(
@@ -87,26 +92,36 @@ class FakeModel:
         self.words.extend(words)
         return range(len(self.words) - len(words), len(self.words))
 
-    def prepare(self, token_ids: Sequence[int]) -> Any:
-        return list(token_ids)
+    def memory_for(self, sequence_tokens: int, batch_size: int) -> MemoryPrediction:
+        return MemoryPrediction(
+            weights_bytes=self.weights_bytes, cache_bytes=batch_size * self.bytes_per_row, workspace_bytes=0
+        )
 
-    def generate_bare(self, prompt: list[int], max_new_tokens: int) -> list[int]:
-        return self.generate(prompt, max_new_tokens, lambda: None)
+    def as_experiment(self, experiment: Experiment, prediction: MemoryPrediction) -> FakeModel:
+        other = copy(self)
+        other.experiment, other.predicted_memory_bytes = experiment, prediction.total_bytes
+        return other
 
-    def generate(self, prompt: list[int], max_new_tokens: int, on_first_token: Callable[[], None]) -> list[int]:
+    def prepare(self, rows: Sequence[Sequence[int]]) -> Rows:
+        return [list(row) for row in rows]
+
+    def generate_bare(self, prepared: Rows, max_new_tokens: int) -> Rows:
+        return self.generate(prepared, max_new_tokens, lambda: None)
+
+    def generate(self, prepared: Rows, max_new_tokens: int, on_first_token: Callable[[], None]) -> Rows:
         self._calls += 1
         if self._calls in self._fail:
             raise self._fail[self._calls]
         # Documents differ in how long a token takes, by up to a tenth, as they do on a device.
-        a_token = self._seconds_per_token * (1 + len(prompt) % 10 / 100)
+        a_token = self._seconds_per_token * (1 + max(map(len, prepared)) % 10 / 100)
         tokens = min(self._tokens or max_new_tokens, max_new_tokens)
         self._time.pass_by(self._seconds_to_first_token or a_token)
         on_first_token()
         self._time.pass_by(a_token * (tokens - 1))
-        return [*prompt, *prompt[-tokens:]]
+        return [row[-tokens:] for row in prepared]
 
-    def generated_ids(self, output: list[int], prompt_tokens: int) -> list[int]:
-        return output[prompt_tokens:]
+    def generated_ids(self, output: Rows, prepared: Rows) -> Rows:
+        return output
 
     def decode(self, token_ids: Sequence[int]) -> str:
         return self._summary if self._summary is not None else " ".join(self.words[token] for token in token_ids)
@@ -176,7 +191,7 @@ def next_of_script() -> Scripted:
 class Sleeping(FakeModel):
     """Leaves the file `asleep` in its third timed round, and waits there to be interrupted."""
 
-    def generate(self, *arguments: Any) -> list[int]:
+    def generate(self, *arguments: Any) -> Rows:
         if self._calls == 3:
             Path("asleep").touch()
             sleep(60)
@@ -216,6 +231,8 @@ class FakeGpu:
         suite.monitor_of = lambda device: NullMonitor()
         environment._driver_version = lambda: "580.65.06"
         release.allocated_memory_bytes = lambda device: self.allocated
+        batching.free_memory_bytes = lambda device: device.memory_bytes - self.allocated
+        batching.release_memory = lambda device: gc.collect()
         for module in (generation, release):
             module.peak_memory_bytes = lambda device: self.peak
             module.reset_peak_memory = lambda device: self.reset_peak()

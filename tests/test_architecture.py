@@ -28,6 +28,7 @@ ORDER = (
     "documents",
     "generation",
     "continuous",
+    "batching",
     "metrics",
     "quality",
     "overhead",

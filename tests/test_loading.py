@@ -68,25 +68,81 @@ def test_published_sampling_defaults_are_cleared(loaded):
     assert loaded.model.generation_config.top_p is None
 
 
-def test_pad_token_outside_the_vocabulary_is_replaced_by_the_end_token(tiny_llama, tmp_path):
-    folder = tmp_path / "odd"
-    shutil.copytree(tiny_llama, folder)
+def with_pad_token(tiny_llama, folder, pad_token):
+    """The tiny Llama with another pad token, or none, as its tokenizer has it; and the id of that token."""
     from transformers import AutoTokenizer
 
+    shutil.copytree(tiny_llama, folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.add_special_tokens({"pad_token": "<one-past-the-vocabulary>"})
+    tokenizer.pad_token = None
+    if pad_token:
+        tokenizer.add_special_tokens({"pad_token": pad_token})
     tokenizer.save_pretrained(folder)
-    model = load_tiny(folder).model
-    assert model.generation_config.pad_token_id == model.generation_config.eos_token_id
+    return load_tiny(folder), tokenizer.pad_token_id
+
+
+@pytest.mark.parametrize(
+    ("pad_token", "its_id", "used"),
+    [
+        (None, None, 0),  # as Llama-2 is published: its end token stands in
+        ("<one-past-the-vocabulary>", 1_000, 0),  # as it is often patched
+        ("<user>", 1, 1),
+    ],
+)
+def test_pad_token_is_one_that_has_an_embedding_and_rows_can_be_padded_with_it(
+    tiny_llama, tmp_path, pad_token, its_id, used
+):
+    found, pad_id = with_pad_token(tiny_llama, tmp_path / "odd", pad_token)
+    assert pad_id == its_id
+    assert found.model.config.vocab_size == 1_000
+    assert found.model.generation_config.pad_token_id == used
+    prepared = found.prepare([[5, 6, 7], [8]])
+    assert prepared.input_ids.tolist() == [[5, 6, 7], [used, used, 8]]
+    assert prepared.attention_mask.tolist() == [[1, 1, 1], [0, 0, 1]]
+    assert len(found.generated_ids(found.generate(prepared, 2, lambda: None), prepared)) == 2
+
+
+def test_model_without_any_end_token_is_padded_inside_its_vocabulary(loaded):
+    tokenizer = SimpleNamespace(pad_token_id=1_000)
+    model = SimpleNamespace(
+        generation_config=SimpleNamespace(eos_token_id=None),
+        get_input_embeddings=loaded.model.get_input_embeddings,
+    )
+    assert loading._pad_token(tokenizer, model) == 0
+
+
+def test_rows_of_a_batch_are_answered_as_they_are_alone(loaded):
+    rows = [
+        loaded.chat.chat_ids(message) for message in ("Say something.", "Say something longer, and then more.", "Hi.")
+    ]
+    assert len({len(row) for row in rows}) == 3
+    prepared = loaded.prepare(rows)
+    told = []
+    together = loaded.generated_ids(loaded.generate(prepared, 12, lambda: told.append(True)), prepared)
+    alone = []
+    for row in rows:
+        single = loaded.prepare([row])
+        alone += loaded.generated_ids(loaded.generate(single, 12, lambda: None), single)
+    assert together == alone
+    assert told == [True]
+
+
+def test_what_follows_a_rows_end_token_is_padding_and_not_counted(loaded):
+    import torch
+
+    prepared = loaded.prepare([[5, 6], [7]])
+    output = torch.tensor([[5, 6, 9, 0, 0, 0], [0, 7, 9, 9, 9, 9]])  # 0 is the end token, and pads
+    assert loaded.generated_ids(output, prepared) == [[9, 0], [9, 9, 9, 9]]
 
 
 def test_first_token_is_told_once_and_greedy_output_repeats(loaded):
     told = []
-    prompt = loaded.prepare(loaded.chat.chat_ids("Say something."))
-    first, second = (loaded.generate(prompt, 12, lambda: told.append(True)) for _ in range(2))
+    prepared = loaded.prepare([loaded.chat.chat_ids("Say something.")])
+    first, second = (loaded.generate(prepared, 12, lambda: told.append(True)) for _ in range(2))
     assert told == [True, True]
     assert first.tolist() == second.tolist()
-    assert 1 <= len(loaded.generated_ids(first, prompt.shape[1])) <= 12
+    (generated,) = loaded.generated_ids(first, prepared)
+    assert 1 <= len(generated) <= 12
 
 
 def test_prompt_with_new_tokens_stays_within_the_context(loaded):
@@ -118,8 +174,9 @@ def test_measured_summaries_are_those_that_were_generated(loaded):
     )
     assert list(measured.records) == told
     for record, prompt in zip(told, prompts, strict=True):
-        output = loaded.generate(loaded.prepare(prompt.token_ids), 8, lambda: None)
-        assert record.summary == loaded.decode(loaded.generated_ids(output, len(prompt.token_ids)))
+        prepared = loaded.prepare([prompt.token_ids])
+        (generated,) = loaded.generated_ids(loaded.generate(prepared, 8, lambda: None), prepared)
+        assert record.summary == loaded.decode(generated)
     assert measured.peak_memory_bytes > loaded.weights_bytes
 
 

@@ -454,12 +454,12 @@ HARNESS_THAT_COSTS = (
     FAKE_MODELS
     + """
     class Costly(FakeModel):
-        def generate(self, prompt, max_new_tokens, on_first_token):
+        def generate(self, prepared, max_new_tokens, on_first_token):
             TIME.pass_by(COST)
-            return super().generate(prompt, max_new_tokens, on_first_token)
+            return super().generate(prepared, max_new_tokens, on_first_token)
 
-        def generate_bare(self, prompt, max_new_tokens):
-            return FakeModel.generate(self, prompt, max_new_tokens, lambda: None)
+        def generate_bare(self, prepared, max_new_tokens):
+            return FakeModel.generate(self, prepared, max_new_tokens, lambda: None)
 
     @pytest.fixture(scope="session")
     def load_model():

@@ -106,8 +106,9 @@ def test_it_loads_and_generates_as_any_other(cache, loader):
     assert isinstance(found, LoadedModel), found
     assert (found.weights.kind, found.weights.revision) == ("synthetic", "smollm2-135m-instruct-shape-1")
     assert found.ends_by_itself([found.chat.tokenizer.convert_tokens_to_ids("<end>")])
-    prompt = found.prepare(found.chat.chat_ids("Say something."))
-    assert 1 <= len(found.generated_ids(found.generate(prompt, 4, lambda: None), prompt.shape[1])) <= 4
+    prepared = found.prepare([found.chat.chat_ids("Say something.")])
+    (generated,) = found.generated_ids(found.generate(prepared, 4, lambda: None), prepared)
+    assert 1 <= len(generated) <= 4
 
 
 def test_every_id_of_the_tokenizer_lies_inside_the_smallest_vocabulary():
