@@ -8,14 +8,14 @@ from fixtures.comparison import assert_machine_not_slower, assert_not_regressed
 from fixtures.models import BATCH_SIZES, EXPERIMENTS
 from fixtures.quality import assert_rouge_floor
 from fixtures.quality_change import assert_quality_held
-from fixtures.selection import variants_as_parameters
+from fixtures.selection import variants_of_loaded_models
 
 IN_BATCHES = [(each, each.in_batches_of(rows)) for each in EXPERIMENTS for rows in BATCH_SIZES]
 IN_THE_LARGEST = [(each, each.in_the_largest_batch) for each in EXPERIMENTS]
 
 
 @pytest.mark.batching
-@pytest.mark.parametrize(("loaded_model", "experiment"), variants_as_parameters(IN_BATCHES), indirect=["loaded_model"])
+@variants_of_loaded_models(IN_BATCHES)
 def test_batching(loaded_model, experiment, summarize_in_batches, compare):
     """Each batch is one timed round, the longest documents first; all batch sizes of a loader share one load."""
     summaries = summarize_in_batches(loaded_model, experiment)
@@ -27,9 +27,7 @@ def test_batching(loaded_model, experiment, summarize_in_batches, compare):
 
 
 @pytest.mark.batching
-@pytest.mark.parametrize(
-    ("loaded_model", "experiment"), variants_as_parameters(IN_THE_LARGEST), indirect=["loaded_model"]
-)
+@variants_of_loaded_models(IN_THE_LARGEST)
 def test_largest_safe_batch(loaded_model, experiment, find_largest_batch):
     """The largest that is predicted to fit, confirmed by running the longest prompts; fewer rows than the baseline's fail."""
     assert_not_regressed(find_largest_batch(loaded_model, experiment))
