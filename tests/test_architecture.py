@@ -28,6 +28,7 @@ ORDER = (
     "loading",
     "documents",
     "generation",
+    "continuous",
     "batching",
     "metrics",
     "quality",

@@ -1,0 +1,23 @@
+"""How fast is the whole sample summarized when all documents are submitted at once, and when is each one finished?"""
+
+from __future__ import annotations
+
+import pytest
+
+from fixtures.comparison import assert_machine_not_slower, assert_not_regressed
+from fixtures.models import CONTINUOUS_EXPERIMENTS
+from fixtures.quality import assert_rouge_floor
+from fixtures.quality_change import assert_quality_held
+from fixtures.selection import experiments_as_parameters
+
+
+@pytest.mark.continuous
+@pytest.mark.parametrize("loaded_model", experiments_as_parameters(CONTINUOUS_EXPERIMENTS), indirect=True)
+def test_continuous(loaded_model, summarize_at_once, compare):
+    """All documents at once are one timed round; steps are filled with whichever documents are ready."""
+    summaries = summarize_at_once(loaded_model)
+    comparison = compare(summaries)
+    assert_not_regressed(comparison)
+    assert_rouge_floor(summaries.quality)
+    assert_quality_held(comparison.quality)
+    assert_machine_not_slower(comparison)
