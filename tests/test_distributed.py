@@ -202,7 +202,7 @@ def test_process_that_dies_or_hangs_ends_the_run_with_one_line(project, of_what,
 def test_two_processes_with_the_embedded_model(project):
     project.use("")
     session = project.launch(
-        "-m", "cpu and distributed", "-k", "smollm2 and default", "--documents", "4", "--max-new-tokens", "8"
+        "-m", "cpu and distributed", "-k", "smollm2 and default", "--documents", "2", "--max-new-tokens", "4"
     )
     assert session.exit_code == 0, session.output
     info = session.infos["default"]
