@@ -130,6 +130,11 @@ class Project:
     def make_bench(self, *arguments: str) -> Session:
         return self._finish(self.passes_command(*arguments), {})
 
+    def launch(self, *arguments: str) -> Session:
+        """Two processes under torchrun, on a free port."""
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        return self._finish([*launcher, *self.command(*arguments)[1:]], {"OMP_NUM_THREADS": "1"})
+
     def _finish(self, command: list[str], environment: dict[str, str]) -> Session:
         done = subprocess.run(
             command,

@@ -8,6 +8,7 @@ ROOT = Path(__file__).parent.parent
 # A module imports only modules to its left.
 ORDER = (
     "outcomes",
+    "processes",
     "statistics",
     "journal",
     "cache",
@@ -15,6 +16,7 @@ ORDER = (
     "release",
     "device_lock",
     "environment",
+    "distributed",
     "telemetry",
     "controls",
     "models",
@@ -33,6 +35,7 @@ ORDER = (
     "metrics",
     "quality",
     "overhead",
+    "scaling",
     "documents_table",
     "workload",
     "carry",

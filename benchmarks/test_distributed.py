@@ -1,0 +1,25 @@
+"""How much faster are several GPUs than one? Each process has a GPU of its own and an equal part of the documents."""
+
+from __future__ import annotations
+
+import pytest
+
+from fixtures.comparison import assert_machine_not_slower, assert_not_regressed
+from fixtures.models import EXPERIMENTS
+from fixtures.quality import assert_rouge_floor
+from fixtures.quality_change import assert_quality_held
+from fixtures.scaling import assert_scales
+from fixtures.selection import experiments_as_parameters
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("loaded_model", experiments_as_parameters(EXPERIMENTS), indirect=True)
+def test_distributed(loaded_model, summarize_together, compare, device):
+    """Process 0 alone with its part, then all at once, then process 0 again: both rates are of one session."""
+    summaries, scaling = summarize_together(loaded_model)
+    comparison = compare(summaries)
+    assert_not_regressed(comparison)
+    assert_scales(scaling, device)
+    assert_rouge_floor(summaries.quality)
+    assert_quality_held(comparison.quality)
+    assert_machine_not_slower(comparison)
