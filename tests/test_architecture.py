@@ -56,6 +56,7 @@ ORDER = (
     "detection",
     "adopt",
     "summary",
+    "readme",
     "doctor_finding",
     "doctor_gpu",
     "doctor_bitsandbytes",
