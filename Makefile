@@ -47,7 +47,7 @@ nightly: $(INSTALLED)
 	$(PY) -m fixtures.passes -m $(FAMILY) $(REQUIRED) --benchmark-json=results/nightly-$(FAMILY).json $(ARGS)
 
 summary: $(INSTALLED)
-	@$(PY) -m fixtures.summary "$(RUN)" $(if $(GITHUB_STEP_SUMMARY),--output "$(GITHUB_STEP_SUMMARY)")
+	@$(PY) -m fixtures.summary "$(RUN)" $(if $(GITHUB_STEP_SUMMARY),--output "$(GITHUB_STEP_SUMMARY)") $(if $(GITHUB_RUN_ID),--details "$(GITHUB_SERVER_URL)/$(GITHUB_REPOSITORY)/actions/runs/$(GITHUB_RUN_ID)#artifacts")
 
 adopt: $(INSTALLED)
 	@test -n "$(NAME)" || { echo "usage: make adopt RUN=results/latest NAME=nightly" >&2; exit 2; }

@@ -42,6 +42,7 @@ ORDER = (
     "comparison",
     "first_pass",
     "settings",
+    "next_steps",
     "report",
     "progress",
     "sampling",
