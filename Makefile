@@ -11,7 +11,7 @@ RUNS ?= 5
 # A hosted runner's CPU is another one every night: it has no baseline to require.
 REQUIRED = $(if $(filter cpu,$(FAMILY)),,--require-baseline)
 
-.PHONY: help setup bench nightly summary adopt test test-slow check actionlint compare spread detection doctor clean
+.PHONY: help setup bench nightly summary adopt readme test test-slow check actionlint compare spread detection doctor clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make nightly    what CI runs every night on one GPU   FAMILY=t4 ARGS=\"--documents 20\""
 	@echo "make summary    a run as markdown                     RUN=results/latest"
 	@echo "make adopt      a clean run becomes a baseline        RUN=results/latest NAME=nightly"
+	@echo "make readme     the README's tables from baselines/, and docs/documents.md"
 	@echo "make test       the harness's own tests"
 	@echo "make test-slow  those that take longer"
 	@echo "make check      lint, format, types, workflows"
@@ -46,11 +47,14 @@ nightly: $(INSTALLED)
 	$(PY) -m fixtures.passes -m $(FAMILY) $(REQUIRED) --benchmark-json=results/nightly-$(FAMILY).json $(ARGS)
 
 summary: $(INSTALLED)
-	@$(PY) -m fixtures.summary "$(RUN)" $(if $(GITHUB_STEP_SUMMARY),--output "$(GITHUB_STEP_SUMMARY)")
+	@$(PY) -m fixtures.summary "$(RUN)" $(if $(GITHUB_STEP_SUMMARY),--output "$(GITHUB_STEP_SUMMARY)") $(if $(GITHUB_RUN_ID),--details "$(GITHUB_SERVER_URL)/$(GITHUB_REPOSITORY)/actions/runs/$(GITHUB_RUN_ID)#artifacts")
 
 adopt: $(INSTALLED)
 	@test -n "$(NAME)" || { echo "usage: make adopt RUN=results/latest NAME=nightly" >&2; exit 2; }
 	@$(PY) -m fixtures.adopt "$(RUN)" "$(NAME)"
+
+readme: $(INSTALLED)
+	@$(PY) -m fixtures.readme
 
 test: $(INSTALLED)
 	$(PY) -m pytest -m "not slow" -n 2 $(ARGS)

@@ -137,12 +137,12 @@ def test_summary_goes_to_the_job_s_page_where_there_is_one():
 def test_baselines_are_proposed_after_a_green_scheduled_run_of_main_and_never_pushed():
     scheduled = "github.event_name == 'schedule' && github.ref == 'refs/heads/main'"
     propose = NIGHTLY["propose"]
-    assert (propose["needs"], propose["if"]) == (["gpu", "cpu"], "${{ " + scheduled + " }}")
+    assert (propose["needs"], propose["if"]) == (["gpu", "cpu", "readme"], "${{ " + scheduled + " }}")
     assert step_that_runs(NIGHTLY["gpu"], "make adopt NAME=nightly")["if"] == "${{ success() && " + scheduled + " }}"
     request = propose["steps"][-1]
     assert request["uses"].startswith("peter-evans/create-pull-request@")
     assert (request["with"]["base"], request["with"]["branch"]) == ("main", "nightly-baselines")
-    assert request["with"]["add-paths"] == "baselines"
+    assert request["with"]["add-paths"].split() == ["baselines", "README.md"]
     assert "git push" not in "".join(path.read_text() for path in (*FOLDER.glob("*.yml"), ROOT / "Makefile"))
 
 
@@ -151,6 +151,15 @@ def test_adopted_runs_travel_to_the_pull_request_in_the_folder_they_were_adopted
     download = NIGHTLY["propose"]["steps"][1]
     assert upload["with"]["path"] == "baselines/*/*_nightly.json"
     assert download["with"] == {"pattern": "baseline-*", "path": "baselines", "merge-multiple": True}
+
+
+def test_readme_of_the_pull_request_is_made_from_the_adopted_runs():
+    job, propose = NIGHTLY["readme"], NIGHTLY["propose"]
+    assert (job["needs"], job["if"]) == (["gpu", "cpu"], propose["if"])
+    assert job["steps"][1] == propose["steps"][1]  # the adopted runs, into baselines/
+    assert commands_of(job) == ["make readme"]
+    assert (job["steps"][-1]["with"]["name"], job["steps"][-1]["with"]["path"]) == ("readme", "README.md")
+    assert propose["steps"][2]["with"] == {"name": "readme"}
 
 
 def test_ci_runs_what_the_ci_script_runs():

@@ -1,0 +1,129 @@
+"""The README's tables are what the stored runs say, and nothing outside the markers is touched."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from fixtures.outcomes import InputError
+from fixtures.readme import FILES, main, newest_rows, rewritten, tables_of
+from tests.runs import A100, benchmark, run_of
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Stores a run in a folder of baselines, and returns that folder."""
+
+    def stored(*benchmarks, number=1, date="2026-11-23", device=A100, **machine):
+        folder = tmp_path / "baselines" / device.slug
+        folder.mkdir(parents=True, exist_ok=True)
+        run = {**run_of(*benchmarks, **machine), "device": asdict(device), "datetime": f"{date}T17:41:24+00:00"}
+        (folder / f"{number:04}_main.json").write_text(json.dumps(run))
+        return tmp_path / "baselines"
+
+    return stored
+
+
+def copy_of_the_project(folder):
+    for name in FILES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    shutil.copytree(ROOT / "baselines", folder / "baselines", dirs_exist_ok=True)
+
+
+@pytest.mark.parametrize("name", FILES, ids=str)
+def test_tables_are_not_stale(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert rewritten(text, tables_of(ROOT / "baselines"), name) == text, "stale: run `make readme`"
+
+
+def test_new_run_makes_the_readme_stale_and_make_readme_mends_it_once(tmp_path, store, capsys):
+    copy_of_the_project(tmp_path)
+    store(benchmark())
+    before = (tmp_path / "README.md").read_text()
+    assert main(["--root", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "README.md: rewritten\ndocs/documents.md: unchanged\n"
+    after = (tmp_path / "README.md").read_text()
+    added = set(after.splitlines()) - set(before.splitlines())
+    assert (
+        "| llama2-7b-chat-4-bit | NVIDIA A100-SXM4-40GB | 250.0 | 50.0 | 8 | 2.00 | 0.250 | 2026-11-23, hub weights |"
+        in added
+    )
+    assert "| llama2-7b-chat-4-bit | 8 | 50.0 | 250.0 | 0.250 | 5.00 | 6.00 | 0.500 | 4.00 |" in added
+    assert set(before.splitlines()) <= set(after.splitlines())
+    assert main(["--root", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "README.md: unchanged\ndocs/documents.md: unchanged\n"
+
+
+def test_newest_run_of_an_experiment_and_workload_wins(store):
+    store(benchmark(), benchmark("llama2-7b-chat-fp16"), number=1, date="2026-11-01")
+    store(benchmark(workload="another"), number=2, date="2026-11-02")
+    rows = newest_rows(store(benchmark(), number=10, date="2026-11-10"))
+    assert [(row.entry.experiment, row.info["workload"], row.date) for row in rows] == [
+        ("llama2-7b-chat-fp16", "a workload", "2026-11-01"),
+        ("llama2-7b-chat-4-bit", "a workload", "2026-11-10"),
+        ("llama2-7b-chat-4-bit", "another", "2026-11-02"),
+    ]
+
+
+def test_rows_of_other_versions_dates_or_weights_are_a_table_of_their_own(store):
+    store(benchmark(), benchmark("llama2-7b-chat-fp16", weights="synthetic"))
+    store(benchmark("llama2-7b-chat-8-bit"), number=2, torch="2.14.0")
+    store(benchmark("llama2-7b-chat-bf16"), number=3, date="2026-11-24")
+    measured = tables_of(store(benchmark("mistral-7b-instruct-bf16"), number=4))["measured"]
+    titles = [line for line in measured.splitlines() if line.startswith("**")]
+    assert len(titles) == 4
+    assert titles[1].startswith("**NVIDIA A100-SXM4-40GB, 2026-11-24: driver 580.95.05, cuda 13.0, ")
+    assert titles[3].endswith("; hub weights, 100 new tokens at most**")
+
+
+def test_runs_of_cpus_and_tests_of_memory_are_left_out(store):
+    store(benchmark() | {"name": "test_memory[llama2-7b-chat-4-bit]"})
+    baselines = store(benchmark(), device=replace(A100, kind="cpu", slug="a-cpu"))
+    assert list(newest_rows(baselines)) == []
+    assert tables_of(baselines)["measured"] == "No run of a GPU is stored.\n"
+
+
+def test_figures_that_an_older_run_lacks_are_dashes_and_new_ones_are_no_obstacle(store):
+    old = benchmark(joules_per_token=None, rouge1=None, scaling_efficiency={"2": 0.9})
+    del old["extra_info"]["model_bandwidth_utilization"], old["extra_info"]["predicted_memory_bytes"]
+    assert tables_of(store(old))["measured"].splitlines()[-1] == (
+        "| llama2-7b-chat-4-bit | 8 | 50.0 | 250.0 | – | 5.00 | – | – | – |"
+    )
+
+
+def test_experiment_of_no_known_loader_comes_after_those_known(store):
+    batched = benchmark(experiment="llama2-7b-chat-4-bit-batch8", batch_size=8) | {"name": "test_batching[x]"}
+    unknown = benchmark(experiment="llama2-7b-chat-6-bit", loader="6-bit") | {"name": "test_summarize[y]"}
+    names = [row.entry.experiment for row in newest_rows(store(unknown, batched, benchmark()))]
+    assert names == ["llama2-7b-chat-4-bit", "llama2-7b-chat-4-bit-batch8", "llama2-7b-chat-6-bit"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("no markers", "no pairs of markers"),
+        ("<!-- begin measured: x -->\n", "no pairs of markers"),
+        ("<!-- begin measured: x -->\n<!-- end documents -->\n", "no pairs of markers"),
+        ("<!-- begin unheard-of: x -->\n<!-- end unheard-of -->\n", "markers for no table: unheard-of"),
+    ],
+)
+def test_markers_that_cannot_be_used_are_refused(text, said):
+    with pytest.raises(InputError, match=said):
+        rewritten(text, {"measured": "", "documents": ""}, Path("README.md"))
+
+
+def test_stored_run_that_is_corrupt_is_named_in_one_line_and_nothing_is_written(tmp_path, capsys):
+    copy_of_the_project(tmp_path)
+    corrupt = tmp_path / "baselines" / "a-gpu" / "0001_main.json"
+    corrupt.parent.mkdir()
+    corrupt.write_text("{half")
+    assert main(["--root", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith(f"ERROR: {corrupt} is not JSON")
+    assert (tmp_path / "README.md").read_text() == (ROOT / "README.md").read_text()
