@@ -43,6 +43,9 @@ ORDER = (
     "first_pass",
     "settings",
     "report",
+    "report_page",
+    "charts",
+    "report_html",
     "progress",
     "sampling",
     "plan",
@@ -64,7 +67,7 @@ ORDER = (
     "benchmark_fixtures",
     "plugin",
 )
-HEAVY = {"torch", "transformers", "datasets", "bitsandbytes", "scipy", "rouge_score"}
+HEAVY = {"torch", "transformers", "datasets", "bitsandbytes", "scipy", "rouge_score", "matplotlib", "jinja2"}
 
 
 def parsed(path):
