@@ -89,7 +89,7 @@ def test_a_regression_is_the_verdict_whatever_else_there_is():
     page = page_of([source(benchmark(FP16, verdict="IMPROVED", change=CHANGE | {"ratio": 1.1}), slow)])
     assert page.verdict == (
         "REGRESSED",
-        "1 of 2 experiments regressed: 8-bit generates -10.0% tokens a second [-15.0%, -5.0%], put down to CODE.",
+        "1 of 2 experiments regressed: 8-bit is 10.0% slower [5.0%, 15.0%], put down to CODE.",
     )
 
 
@@ -97,7 +97,7 @@ def test_what_ran_out_of_memory_is_in_the_sentence_the_table_and_the_chart():
     lost = outcome("llama2-7b-chat-default", "out_of_memory", "predicted not to fit (as expected on this device)")
     one = source(benchmark(FP16, verdict="UNCHANGED", change=CHANGE | {"ratio": 1.0}), outcomes=[lost])
     page = page_of([one])
-    assert page.verdict == ("UNCHANGED", "Nothing regressed: 1 experiment unchanged; 1 out of memory.")
+    assert page.verdict == ("UNCHANGED", "No regression found: 1 experiment unchanged; 1 out of memory.")
     chart = tradeoff_chart(page)
     assert "✕ llama2-7b-chat-default: out of memory" in chart.wide
     assert "✕ llama2-7b-chat-default: out of memory" in chart.narrow
