@@ -467,7 +467,7 @@ def test_changes_are_highlighted_until_they_are_switched_off(open_page):
 @pytest.mark.parametrize("by", ["hover", "focus"])
 def test_a_figure_says_what_it_means(open_page, by):
     opened = open_page()
-    getattr(opened.page.locator("#experiments ~ .scroll button.term").nth(1), by)()
+    getattr(opened.page.locator("button.term[popovertarget=term-generated]").first, by)()
     assert opened.page.locator("#term-generated").is_visible()
     assert "Σ generated tokens ÷ Σ seconds" in opened.page.locator("#term-generated").inner_text()
 
@@ -476,7 +476,7 @@ def test_all_that_matters_is_there_without_script(open_page):
     opened = open_page(java_script_enabled=False)
     opened.page.locator("#list summary").nth(1).click()
     assert opened.page.get_by_text("Fill the kettle number 2.").is_visible()
-    opened.page.locator("button.term").first.click()
+    opened.page.locator("button.term[popovertarget=term-verdict]").first.click()
     assert opened.page.locator("#term-verdict").is_visible()
 
 
