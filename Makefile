@@ -11,12 +11,13 @@ RUNS ?= 5
 # A hosted runner's CPU is another one every night: it has no baseline to require.
 REQUIRED = $(if $(filter cpu,$(FAMILY)),,--require-baseline)
 
-.PHONY: help setup bench nightly summary adopt readme test test-slow check actionlint compare spread detection doctor clean
+.PHONY: help setup bench nightly report summary adopt readme test test-slow check actionlint compare spread detection doctor clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make bench      run the benchmarks for this machine, what REGRESSED twice   ARGS=\"-m t4 --documents 100\""
 	@echo "make nightly    what CI runs every night on one GPU   FAMILY=t4 ARGS=\"--documents 20\""
+	@echo "make report     runs as one HTML page                 RUN=results/latest, or RUNS=\"a b c\" OUTPUT=page.html"
 	@echo "make summary    a run as markdown                     RUN=results/latest"
 	@echo "make adopt      a clean run becomes a baseline        RUN=results/latest NAME=nightly"
 	@echo "make readme     the README's tables from baselines/, and docs/documents.md"
@@ -45,6 +46,10 @@ bench: $(INSTALLED)
 
 nightly: $(INSTALLED)
 	$(PY) -m fixtures.passes -m $(FAMILY) $(REQUIRED) --benchmark-json=results/nightly-$(FAMILY).json $(ARGS)
+
+# RUNS has a default of its own, which is for `make spread`.
+report: $(INSTALLED)
+	@$(PY) -m fixtures.report_html $(if $(filter file,$(origin RUNS)),"$(RUN)",$(RUNS)) $(if $(OUTPUT),--output "$(OUTPUT)") $(ARGS)
 
 summary: $(INSTALLED)
 	@$(PY) -m fixtures.summary "$(RUN)" $(if $(GITHUB_STEP_SUMMARY),--output "$(GITHUB_STEP_SUMMARY)") $(if $(GITHUB_RUN_ID),--details "$(GITHUB_SERVER_URL)/$(GITHUB_REPOSITORY)/actions/runs/$(GITHUB_RUN_ID)#artifacts")

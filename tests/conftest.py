@@ -19,9 +19,10 @@ ROOT = Path(__file__).parent.parent
 
 FAKE_MODELS = """
     import pytest
-    from tests.fakes import FakeModel, FakeTime
+    from tests.fakes import FakeModel, FakeTime, leave_out_pages
 
     TIME = FakeTime()
+    leave_out_pages()
 
     @pytest.fixture(scope="session")
     def clock():
@@ -34,9 +35,10 @@ FAKE_MODELS = """
 
 SCRIPTED_MODELS = """
     import pytest
-    from tests.fakes import FakeTime, next_of_script
+    from tests.fakes import FakeTime, leave_out_pages, next_of_script
 
     TIME, SCRIPTED = FakeTime(), next_of_script()
+    leave_out_pages()
 
     @pytest.fixture(scope="session")
     def clock():

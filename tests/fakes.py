@@ -39,6 +39,11 @@ class FakeTime:
         return Clock(lambda: None, lambda: self.seconds)
 
 
+def leave_out_pages() -> None:
+    """Leave out report.html: its charts take two seconds a session, which only the report's own tests need."""
+    suite.write_report = lambda folder, baselines: folder / "report.html"
+
+
 class FakeModel:
     """Stands for a LoadedModel: one token a word, and the first words of the document as its summary.
 

@@ -50,6 +50,9 @@ ORDER = (
     "settings",
     "next_steps",
     "report",
+    "report_page",
+    "charts",
+    "report_html",
     "progress",
     "sampling",
     "plan",
@@ -72,7 +75,7 @@ ORDER = (
     "benchmark_fixtures",
     "plugin",
 )
-HEAVY = {"torch", "transformers", "datasets", "bitsandbytes", "scipy", "rouge_score"}
+HEAVY = {"torch", "transformers", "datasets", "bitsandbytes", "scipy", "rouge_score", "matplotlib", "jinja2"}
 
 
 def parsed(path):
