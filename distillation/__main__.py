@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -141,12 +140,29 @@ class Distillation:
             make()
         self.state.wait_for_everyone()
 
+    def _in_all(
+        self,
+        steps: Steps,
+        name: str,
+        inputs: Mapping[str, Any],
+        output: Path,
+        make: Callable[[Path], Mapping[str, Any]],
+    ) -> bool:
+        """A step that all processes do together; the first keeps the record. Whether it was done now."""
+        is_done = steps.is_done(name, inputs, output)
+        self.state.wait_for_everyone()  # all have looked before the first one changes anything
+        if self.state.is_main_process:
+            steps.run(name, inputs, output, make)
+        elif not is_done:
+            make(output)
+        self.state.wait_for_everyone()
+        return not is_done
+
     # The steps ---------------------------------------------------------------------------------------------------
 
     def _summarize(self) -> None:
         """Documents and the teacher's summaries of them, in a folder that other students share."""
-        if self.state.is_main_process:
-            self.steps.reload()
+        self._in_first(lambda: Steps(self.settings.out))
         folder = self.data_folder
         self._in_first(lambda: self._make_data_folder(folder))
         steps = Steps(folder)
@@ -163,21 +179,11 @@ class Distillation:
                 folder / "parts", len(parts), path, {"teacher": told, "sources": self.drawn.sources}
             )
 
+        is_made = self._in_all(steps, "summaries", self.data_inputs, self.summaries_path, make)
         if self.state.is_main_process:
-            is_made = steps.run("summaries", self.data_inputs, self.summaries_path, make)
             facts = steps.facts("summaries")
             dropped = ", ".join(f"{count} {kind}" for kind, count in facts["dropped"].items())
             _say(f"{'' if is_made else 'unchanged: '}{facts['asked']} texts of the teacher, dropped {dropped}")
-        elif not self._is_summarized:
-            make(self.summaries_path)
-        self.state.wait_for_everyone()
-
-    @property
-    def _is_summarized(self) -> bool:
-        found = Steps(self.data_folder)
-        with suppress(KeyError):
-            return bool(found.facts("summaries")) and self.summaries_path.exists()
-        return False
 
     def _make_data_folder(self, folder: Path) -> None:
         Steps(folder)
@@ -232,12 +238,7 @@ class Distillation:
         self.steps.run("student", self.initial_inputs, self.initial_folder, make)
 
     def _train(self) -> None:
-        path = self.settings.out / "trained"
-        if self.state.is_main_process:
-            self.steps.run("training", self.training_inputs, path, self._train_into)
-        elif not path.is_dir():
-            self._train_into(path)
-        self.state.wait_for_everyone()
+        self._in_all(self.steps, "training", self.training_inputs, self.settings.out / "trained", self._train_into)
 
     def _train_into(self, path: Path) -> Mapping[str, Any]:
         """Train, and leave the weights at `path`, whole or not at all; checkpoints of other settings are let go of."""

@@ -11,9 +11,9 @@ from typing import Any
 from distillation.opening import Teacher
 from distillation.settings import DistillSettings
 from distillation.training_documents import Drawn
+from fixtures.device import Device
 from fixtures.documents import DocumentSource
 from fixtures.environment import describe_environment
-from fixtures.device import Device
 from fixtures.journal import write_atomically
 from fixtures.students import PROVENANCE_FILE, SCHEMA, text_digest
 

@@ -34,7 +34,8 @@ class Steps:
         self._finished: dict[str, dict[str, Any]] = _read(self._path)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._write()
+            if not self._path.exists():
+                self._write()
         except OSError as error:
             raise InputError(f"--out {folder}: cannot be written ({error.strerror}); name a writable folder") from error
 
@@ -43,12 +44,11 @@ class Steps:
     ) -> bool:
         """Let `make` leave `output`, unless this step left it before from the same inputs; whether it was made now.
 
-        What it returns, and the seconds it took over all tries, is kept as `facts`.
+        What it returns is kept as `facts`.
         """
-        mark = fingerprint(inputs)
-        before = self._finished.get(name, {})
-        if before.get("inputs") == mark and "facts" in before and output.exists():
+        if self.is_done(name, inputs, output):
             return False
+        mark, before = fingerprint(inputs), self._finished.get(name, {})
         spent = before.get("seconds", 0.0) if before.get("inputs") == mark else 0.0
         if before.get("inputs") != mark:
             _remove(output)
@@ -64,16 +64,17 @@ class Steps:
         self._write()
         return True
 
+    def is_done(self, name: str, inputs: Mapping[str, Any], output: Path) -> bool:
+        """Whether the step left `output` from these inputs before."""
+        before = self._finished.get(name, {})
+        return before.get("inputs") == fingerprint(inputs) and "facts" in before and output.exists()
+
     def facts(self, name: str) -> Mapping[str, Any]:
         return dict(self._finished[name]["facts"])
 
-    def reload(self) -> None:
-        """Read what another process of this run has finished."""
-        self._finished = _read(self._path)
-
     @property
     def seconds(self) -> dict[str, float]:
-        """What each step took, over all tries."""
+        """What each step took, over all tries that came to an end of their own or by Ctrl-C."""
         return {name: float(step["seconds"]) for name, step in self._finished.items()}
 
     def _write(self) -> None:

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import ceil
 from pathlib import Path
 
@@ -87,7 +88,7 @@ def passages(document: Document, count: int) -> tuple[Document, ...]:
     if count < 2 or len(sentences) < 2 * count:
         return (document,)
     edges = [round(number * len(sentences) / count) for number in range(count + 1)]
-    parts = (" ".join(sentences[start:end]) for start, end in zip(edges, edges[1:], strict=False))
+    parts = (" ".join(sentences[start:end]) for start, end in pairwise(edges))
     return (
         document,
         *(
