@@ -39,7 +39,9 @@ def example(role="training", prompt=PROMPT, answer=ANSWER):
     return {"role": role, "dropped": "", "prompt_ids": prompt, "output_ids": answer, "reference": "So it is."}
 
 
-ROWS = [example(prompt=[5 + number, 6, 7], answer=[20 + number, 21, 0]) for number in range(8)] + [example("validation")]
+ROWS = [example(prompt=[5 + number, 6, 7], answer=[20 + number, 21, 0]) for number in range(8)] + [
+    example("validation")
+]
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +152,9 @@ def test_out_of_memory_with_one_example_ends_in_one_line(tmp_path, tiny_llama, m
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setattr(DistillationTrainer, "training_step", never)
-    with pytest.raises(DeviceMemoryError, match="micro-batch of 1: asked for 2.00 GiB; give a shorter --max-prompt-tokens"):
+    with pytest.raises(
+        DeviceMemoryError, match="micro-batch of 1: asked for 2.00 GiB; give a shorter --max-prompt-tokens"
+    ):
         train_tiny(tmp_path, tiny_llama, settings_of("--steps", "1", "--batch-size", "2"))
 
 
@@ -249,5 +253,3 @@ def test_smaller_model_of_the_same_tokenizer_is_taken(teacher, tiny_llama):
 def test_folder_without_a_model_is_no_student_to_begin_with(teacher, tmp_path):
     with pytest.raises(InputError, match="holds no config.json with .safetensors"):
         open_smaller(tmp_path, teacher)
-
-
