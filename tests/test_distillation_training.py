@@ -153,7 +153,7 @@ def test_out_of_memory_with_one_example_ends_in_one_line(tmp_path, tiny_llama, m
 
     monkeypatch.setattr(DistillationTrainer, "training_step", never)
     with pytest.raises(
-        DeviceMemoryError, match="micro-batch of 1: asked for 2.00 GiB; give a shorter --max-prompt-tokens"
+        DeviceMemoryError, match=r"micro-batch of 1: asked for 2\.00 GiB; give a shorter --max-prompt-tokens"
     ):
         train_tiny(tmp_path, tiny_llama, settings_of("--steps", "1", "--batch-size", "2"))
 
@@ -251,5 +251,5 @@ def test_smaller_model_of_the_same_tokenizer_is_taken(teacher, tiny_llama):
 
 
 def test_folder_without_a_model_is_no_student_to_begin_with(teacher, tmp_path):
-    with pytest.raises(InputError, match="holds no config.json with .safetensors"):
+    with pytest.raises(InputError, match="holds no config"):
         open_smaller(tmp_path, teacher)
