@@ -11,7 +11,7 @@ RUNS ?= 5
 # A hosted runner's CPU is another one every night: it has no baseline to require.
 REQUIRED = $(if $(filter cpu,$(FAMILY)),,--require-baseline)
 
-.PHONY: help setup bench nightly report summary adopt readme test test-slow check actionlint compare spread detection doctor clean
+.PHONY: help setup bench nightly report summary adopt readme test test-slow check actionlint compare spread detection distill distill-table judge doctor clean
 .DEFAULT_GOAL := help
 
 help:
@@ -28,6 +28,9 @@ help:
 	@echo "make compare    two run files                         RUN=results/latest AGAINST=baselines/SLUG/0001_NAME.json"
 	@echo "make spread     how much runs differ, in fresh processes   RUNS=5 ARGS=\"--documents 8\""
 	@echo "make detection  what a verdict finds: simulated, and tried   ARGS=--simulation-only"
+	@echo "make distill    a smaller model from a teacher's summaries   ARGS=\"--teacher smollm2-135m-instruct --layers 15 --out students/smollm2-15l\""
+	@echo "make judge      the students of a run beside their teachers   RUN=results/latest"
+	@echo "make distill-table  a student, without KL and untrained too, judged   OUT=students/NAME ARGS=... BENCH=\"--documents 100\""
 	@echo "make doctor     whether this machine can run them, and what to do where it cannot"
 	@echo "make setup      only the set-up"
 
@@ -90,6 +93,21 @@ spread: $(INSTALLED)
 
 detection: $(INSTALLED)
 	@$(PY) -m fixtures.detection $(ARGS)
+
+distill: $(INSTALLED)
+	@$(PY) -m distillation $(ARGS)
+
+judge: $(INSTALLED)
+	@$(PY) -m distillation.judge $(RUN) $(ARGS)
+
+# A student that is not as good as its teacher makes the benchmarks fail, and is a row of the table all the same.
+distill-table: $(INSTALLED)
+	@test -n "$(OUT)" || { echo "usage: make distill-table OUT=students/NAME ARGS=\"--teacher MODEL --layers N\" BENCH=\"--documents 100\"" >&2; exit 2; }
+	$(PY) -m distillation $(ARGS) --out $(OUT)
+	$(PY) -m distillation $(ARGS) --kl-weight 0 --out $(OUT)-without-kl
+	-$(PY) -m pytest benchmarks -m student --student $(OUT)/initial --student $(OUT)-without-kl --student $(OUT) \
+		$$(test -f $(OUT)/heldout.jsonl && echo --documents-file $(OUT)/heldout.jsonl) $(BENCH)
+	$(PY) -m distillation.judge results/latest
 
 doctor: $(INSTALLED)
 	@$(PY) -m fixtures.doctor

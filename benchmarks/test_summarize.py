@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
-
 from fixtures.comparison import assert_machine_not_slower, assert_not_regressed
 from fixtures.models import EXPERIMENTS
 from fixtures.quality import assert_rouge_floor
 from fixtures.quality_change import assert_quality_held
-from fixtures.selection import experiments_as_parameters
+from fixtures.selection import experiments_of
 
 
-@pytest.mark.parametrize("loaded_model", experiments_as_parameters(EXPERIMENTS), indirect=True)
+def pytest_generate_tests(metafunc):
+    """The table's experiments, and those of --student."""
+    metafunc.parametrize("loaded_model", experiments_of(metafunc.config, EXPERIMENTS), indirect=True)
+
+
 def test_summarize(loaded_model, summarize, compare):
     """Each document is one timed round; the summaries that were timed are the ones that are scored."""
     summaries = summarize(loaded_model)
@@ -19,4 +21,5 @@ def test_summarize(loaded_model, summarize, compare):
     assert_not_regressed(comparison)
     assert_rouge_floor(summaries.quality)
     assert_quality_held(comparison.quality)
+    assert_quality_held(comparison.teacher_quality)
     assert_machine_not_slower(comparison)

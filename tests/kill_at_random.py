@@ -109,6 +109,8 @@ def settings_in(folder: Path, *, resume: Path | None, save_as: str | None) -> Se
         json_path=None,
         resume=resume,
         confirm=None,
+        students={},
+        student_margin=0.1,
     )
 
 

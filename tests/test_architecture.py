@@ -44,6 +44,7 @@ ORDER = (
     "spread",
     "attribution",
     "quality_change",
+    "students",
     "baseline",
     "comparison",
     "first_pass",

@@ -1,0 +1,328 @@
+"""`make distill`: documents, the teacher's summaries, the student, its training, and what is left of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from distillation import summaries
+from distillation.card import DATA_SETTINGS, TRAINING_SETTINGS, provenance, write_card
+from distillation.opening import Teacher, compute_dtype, load_teacher, load_weights, open_teacher
+from distillation.settings import DistillSettings, parse_settings
+from distillation.steps import Steps, check_out_folder, fingerprint
+from distillation.student import check_layers, initial_student, open_smaller, save_student
+from distillation.training_documents import Drawn, draw, write_documents
+from fixtures.device import Device, detect_device
+from fixtures.loading import quiet_libraries
+from fixtures.outcomes import SuiteError
+from fixtures.results import shown
+from fixtures.students import HELD_OUT_FILE
+from fixtures.weights import folder_digest
+
+USAGE_ERROR = 4  # as pytest's
+INTERRUPTED = 130
+INITIAL = "initial"
+UNTRAINED: Mapping[str, Any] = {"steps": 0, "best_step": 0, "best_validation_loss": None, "examples": 0, "history": []}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 when the student is there, 4 where something is wrong (one line says what), 130 after Ctrl-C."""
+    is_first = os.environ.get("RANK", "0") == "0"
+    try:
+        settings = parse_settings(arguments)
+        run(settings, is_first=is_first)
+    except SuiteError as error:
+        if is_first:
+            print(f"ERROR: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt as interruption:
+        if is_first:
+            print(str(interruption) or "interrupted; the same command goes on with what is finished", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def run(settings: DistillSettings, *, is_first: bool) -> None:
+    """Check everything that can be wrong, then do the steps that are not done. Raises SuiteError."""
+    check_out_folder(settings.out)
+    drawn = draw(settings)
+    quiet_libraries(show_progress=False)
+    teacher = open_teacher(settings.teacher, settings.model_paths)
+    if settings.layers is not None:
+        check_layers(teacher, settings.layers)
+    if settings.student_from is not None:
+        open_smaller(settings.student_from, teacher)
+    device = detect_device()
+    if settings.plan:
+        from distillation.plan import tell_plan
+
+        tell_plan(settings, teacher, drawn, device)
+        return
+    from accelerate import PartialState
+
+    state = PartialState(cpu=not device.is_gpu)
+    if is_first and settings.documents and len(drawn.all) < settings.documents:
+        _say(f"{settings.documents} documents asked for, and {len(drawn.all)} are in the train half of the sources")
+    Distillation(settings=settings, teacher=teacher, drawn=drawn, device=device, state=state).run()
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """One run's steps. The first process makes what is made once; all of them generate and train."""
+
+    settings: DistillSettings
+    teacher: Teacher
+    drawn: Drawn
+    device: Device
+    state: Any
+
+    def run(self) -> None:
+        self._summarize()
+        self._in_first(self._begin_student)
+        self._train()
+        self._in_first(self._finish)
+
+    # What goes into the steps ------------------------------------------------------------------------------------
+
+    @cached_property
+    def data_inputs(self) -> dict[str, Any]:
+        inputs = summaries.inputs_of(self.drawn, self.settings, self.teacher.facts(), self.teacher.chat)
+        return {**inputs, "teacher_batch": self.teacher_batch}
+
+    @cached_property
+    def data_folder(self) -> Path:
+        """Beside the student and named by what went into it, so that students of the same summaries share them."""
+        return self.settings.out.parent / f".teacher-summaries-{fingerprint(self.data_inputs)}"
+
+    @property
+    def summaries_path(self) -> Path:
+        return self.data_folder / "summaries.parquet"
+
+    @property
+    def initial_inputs(self) -> dict[str, Any]:
+        given = self.settings.student_from
+        return {
+            "teacher": self.teacher.facts(),
+            "layers": self.settings.layers,
+            "student_from": None if given is None else folder_digest(given),
+            "name": self.settings.name,
+        }
+
+    @property
+    def training_inputs(self) -> dict[str, Any]:
+        chosen = {key: getattr(self.settings, key) for key in (*TRAINING_SETTINGS, "steps")}
+        return {"summaries": fingerprint(self.data_inputs), "student": self.initial_inputs, **chosen}
+
+    @property
+    def teacher_batch(self) -> int:
+        return self.settings.teacher_batch or (128 if self.device.is_gpu else 8)
+
+    @property
+    def dtype(self) -> str:
+        return compute_dtype(self.device, float32=self.settings.float32)
+
+    @cached_property
+    def steps(self) -> Steps:
+        return Steps(self.settings.out)
+
+    def _in_first(self, make: Any) -> None:
+        if self.state.is_main_process:
+            make()
+        self.state.wait_for_everyone()
+
+    def _in_all(
+        self,
+        steps: Steps,
+        name: str,
+        inputs: Mapping[str, Any],
+        output: Path,
+        make: Callable[[Path], Mapping[str, Any]],
+    ) -> bool:
+        """A step that all processes do together; the first keeps the record. Whether it was done now."""
+        is_done = steps.is_done(name, inputs, output)
+        self.state.wait_for_everyone()  # all have looked before the first one changes anything
+        if self.state.is_main_process:
+            steps.run(name, inputs, output, make)
+        elif not is_done:
+            make(output)
+        self.state.wait_for_everyone()
+        return not is_done
+
+    # The steps ---------------------------------------------------------------------------------------------------
+
+    def _summarize(self) -> None:
+        """Documents and the teacher's summaries of them, in a folder that other students share."""
+        self._in_first(lambda: Steps(self.settings.out))
+        folder = self.data_folder
+        self._in_first(lambda: self._make_data_folder(folder))
+        steps = Steps(folder)
+        asked = summaries.requests(self.drawn, self.settings, self.teacher.chat)
+        parts = summaries.batches(asked, self.teacher_batch)
+
+        def make(path: Path) -> Mapping[str, Any]:
+            self._answer(parts, folder / "parts")
+            self.state.wait_for_everyone()
+            if not self.state.is_main_process:
+                return {}
+            told = {**self.teacher.facts(), **{key: getattr(self.settings, key) for key in (*DATA_SETTINGS, "seed")}}
+            return summaries.join_parts(
+                folder / "parts", len(parts), path, {"teacher": told, "sources": self.drawn.sources}
+            )
+
+        is_made = self._in_all(steps, "summaries", self.data_inputs, self.summaries_path, make)
+        if self.state.is_main_process:
+            facts = steps.facts("summaries")
+            dropped = ", ".join(f"{count} {kind}" for kind, count in facts["dropped"].items())
+            _say(f"{'' if is_made else 'unchanged: '}{facts['asked']} texts of the teacher, dropped {dropped}")
+
+    def _make_data_folder(self, folder: Path) -> None:
+        Steps(folder)
+        write_documents(folder / "training_documents.jsonl", self.drawn.training)
+        write_documents(folder / "validation_documents.jsonl", self.drawn.validation)
+
+    def _answer(self, parts: Sequence[Sequence[summaries.Request]], folder: Path) -> None:
+        from tqdm import tqdm
+
+        rank, world = self.state.process_index, self.state.num_processes
+        left = [number for number in range(len(parts)) if number % world == rank]
+        missing = [number for number in left if not summaries.part_path(folder, number).is_file()]
+        if not missing:
+            return
+        model = load_teacher(self.teacher, self.dtype, self.state.device)
+        tokens = 0
+        with tqdm(
+            total=len(left), initial=len(left) - len(missing), desc="summaries", disable=None if rank == 0 else True
+        ) as bar:
+
+            def on_part(generated: int) -> None:
+                nonlocal tokens
+                tokens += generated
+                bar.update()
+                bar.set_postfix_str(f"{tokens / max(bar.format_dict['elapsed'], 1e-9):.0f} tok/s")
+
+            summaries.answer_parts(
+                parts,
+                folder,
+                model,
+                self.device,
+                decode=self._decode,
+                temperature=self.settings.sampling_temperature,
+                seed=self.settings.seed,
+                on_part=on_part,
+                share=(rank, world),
+            )
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return str(self.teacher.chat.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+
+    @property
+    def initial_folder(self) -> Path:
+        return self.settings.out / INITIAL
+
+    def _begin_student(self) -> None:
+        def make(folder: Path) -> Mapping[str, Any]:
+            model, layers = initial_student(self.teacher, self.settings.layers, self.settings.student_from)
+            self._leave(model, folder, f"{self.settings.name}-{INITIAL}", layers, UNTRAINED)
+            return {"layers": list(layers)}
+
+        self.steps.run("student", self.initial_inputs, self.initial_folder, make)
+
+    def _train(self) -> None:
+        self._in_all(self.steps, "training", self.training_inputs, self.settings.out / "trained", self._train_into)
+
+    def _train_into(self, path: Path) -> Mapping[str, Any]:
+        """Train, and leave the weights at `path`, whole or not at all; checkpoints of other settings are let go of."""
+        checkpoints = self.settings.out / f"checkpoints-{fingerprint(self.training_inputs)}"
+        model, told = load_weights(self.initial_folder, "float32", "cpu", local_files_only=True), dict(UNTRAINED)
+        if self.settings.steps != 0:
+            from distillation.trainer import Interrupted, train
+
+            try:
+                model, told = train(
+                    checkpoints,
+                    summaries.read_rows(self.summaries_path),
+                    self.settings,
+                    self.device,
+                    dtype=self.dtype,
+                    open_student=lambda: load_weights(self.initial_folder, "float32", "cpu", local_files_only=True),
+                    teacher=load_teacher(self.teacher, self.dtype, self.state.device)
+                    if self.settings.kl_weight
+                    else None,
+                    decode=self._decode,
+                    pad=0,
+                    processes=self.state.num_processes,
+                    say=_say,
+                )
+            except Interrupted as interruption:
+                raise KeyboardInterrupt(str(interruption)) from None
+        if self.state.is_main_process:
+            temporary = path.with_name(".trained")
+            model.to("cpu").save_pretrained(temporary)
+            temporary.rename(path)
+        return told
+
+    def _finish(self) -> None:
+        """The student's own files; checkpoints go, since nothing is left to be resumed."""
+        import shutil
+
+        out = self.settings.out
+        layers = tuple(self.steps.facts("student")["layers"])
+        told = self.steps.facts("training")
+        model = load_weights(out / "trained", "float32", "cpu", local_files_only=True)
+        self._leave(model, out, self.settings.name, layers, told)
+        if self.drawn.held_out:
+            write_documents(out / HELD_OUT_FILE, self.drawn.held_out)
+        for folder in out.glob("checkpoints-*"):
+            shutil.rmtree(folder)
+        _say(
+            f"student: {shown(out)}; judge it: pytest benchmarks -m student --student {shown(out)}"
+            + self._held_out_option
+        )
+
+    @property
+    def _held_out_option(self) -> str:
+        return f" --documents-file {shown(self.settings.out / HELD_OUT_FILE)}" if self.drawn.held_out else ""
+
+    def _leave(self, model: Any, folder: Path, name: str, layers: tuple[int, ...], training: Mapping[str, Any]) -> None:
+        chat = self.teacher.chat
+        folder.mkdir(parents=True, exist_ok=True)
+        digest = _weights_digest(model)
+        save_student(model, chat.tokenizer, folder, dtype=chat.config.dtype, mark=digest)
+        data = Steps(self.data_folder)
+        facts = provenance(
+            name,
+            self.teacher,
+            self.settings,
+            self.drawn,
+            self.device,
+            layers=layers,
+            summaries=data.facts("summaries"),
+            training=training,
+            seconds={**data.seconds, **self.steps.seconds},
+            processes=self.state.num_processes,
+            dtype=self.dtype,
+            weights_sha256=digest,
+        )
+        write_card(folder, facts, self.teacher, self.settings)
+
+
+def _weights_digest(model: Any) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""Step 5: what stands beside the student's weights: its provenance, which benchmarks read, and a model card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from distillation.opening import Teacher
+from distillation.settings import DistillSettings
+from distillation.training_documents import Drawn
+from fixtures.device import Device
+from fixtures.documents import DocumentSource
+from fixtures.environment import describe_environment
+from fixtures.journal import write_atomically
+from fixtures.students import PROVENANCE_FILE, SCHEMA, text_digest
+
+TRAINING_SETTINGS = (
+    "ce_weight",
+    "kl_weight",
+    "temperature",
+    "prompt_weight",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "evaluations",
+    "patience",
+    "seed",
+)
+DATA_SETTINGS = (
+    "passages_per_document",
+    "summaries_per_document",
+    "rewrites_per_document",
+    "sampling_temperature",
+    "max_new_tokens",
+    "max_prompt_tokens",
+)
+LICENCES = {
+    DocumentSource.EMBEDDED: "the embedded articles: Apache-2.0",
+    DocumentSource.WIKILINGUA: "WikiLingua's texts come from wikiHow: CC BY-NC-SA 3.0",
+}
+
+
+def provenance(
+    name: str,
+    teacher: Teacher,
+    settings: DistillSettings,
+    drawn: Drawn,
+    device: Device,
+    *,
+    layers: tuple[int, ...],
+    summaries: Mapping[str, Any],
+    training: Mapping[str, Any],
+    seconds: Mapping[str, float],
+    processes: int,
+    dtype: str,
+    weights_sha256: str,
+) -> dict[str, Any]:
+    """Everything that a session or a reader wants to know of a student: plain JSON types."""
+    return {
+        "schema": SCHEMA,
+        "name": name,
+        "teacher": teacher.facts(),
+        "architecture": teacher.chat.config.model_type,
+        "layers": list(layers),
+        "student_from": None if settings.student_from is None else settings.student_from.name,
+        "sources": list(drawn.sources),
+        "documents": {
+            "training": len(drawn.training),
+            "validation": len(drawn.validation),
+            "held_out": len(drawn.held_out),
+        },
+        "data_settings": {key: getattr(settings, key) for key in DATA_SETTINGS},
+        "training_settings": {key: getattr(settings, key) for key in TRAINING_SETTINGS},
+        "summaries": dict(summaries),
+        "training": dict(training),
+        "seconds": dict(seconds),
+        "processes": processes,
+        "dtype": dtype,
+        "environment": describe_environment(device),
+        "weights_sha256": weights_sha256,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "trained_on": sorted({text_digest(document.text) for document in drawn.all}),
+    }
+
+
+def write_card(folder: Path, facts: Mapping[str, Any], teacher: Teacher, settings: DistillSettings) -> None:
+    """README.md, and last of all the provenance that makes the folder a student. Raises OSError."""
+    write_atomically(folder / "README.md", model_card(facts, teacher, settings))
+    write_atomically(folder / PROVENANCE_FILE, json.dumps(facts, indent=1) + "\n")
+
+
+def model_card(facts: Mapping[str, Any], teacher: Teacher, settings: DistillSettings) -> str:
+    """Markdown with the front matter that model hubs read."""
+    is_apache = teacher.spec.licence_url.endswith("LICENSE-2.0")
+    summaries, training, seconds = facts["summaries"], facts["training"], facts["seconds"]
+    began = f"layers {', '.join(map(str, facts['layers']))} of the teacher, embeddings and head kept"
+    kept = began if facts["layers"] else f"the smaller model {facts['student_from']}"
+    lines = [
+        "---",
+        f"license: {'apache-2.0' if is_apache else 'other'}",
+        *([] if is_apache else ["license_name: teacher", f"license_link: {teacher.spec.licence_url}"]),
+        f"base_model: {teacher.spec.repository}",
+        "pipeline_tag: text-generation",
+        "tags: [summarization, distillation]",
+        "---",
+        "",
+        f"# {facts['name']}",
+        "",
+        f"A summarizer distilled from {teacher.spec.name} (`{facts['teacher']['revision']}`). It began as {kept}.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| documents | {facts['documents']['training']} to train on, {facts['documents']['validation']} to validate; of the train "
+        f"half of {'; '.join(facts['sources'])} |",
+        f"| the teacher's texts | {summaries['asked']}, {summaries['generated_tokens']:,} tokens; dropped: "
+        f"{', '.join(f'{count} {kind}' for kind, count in summaries['dropped'].items())} |",
+        *_training_rows(training, facts["training_settings"]),
+        f"| cost | {sum(seconds.values()) / 3600:.2f} hours on {facts['processes']} × {facts['environment']['device']} "
+        f"({', '.join(f'{name} {spent:.0f} s' for name, spent in seconds.items())}), {facts['dtype']} |",
+        f"| licence | the teacher's: {teacher.spec.licence_url}; {LICENCES[settings.document_source]}"
+        f"{'; further documents: their own, see their source' if settings.documents_files else ''} |",
+        "",
+        *_history(training),
+        "It speaks as its teacher does, mistakes included. How fast and how good it is: "
+        f"`pytest benchmarks -m student --student {facts['name']}`.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _training_rows(training: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+    if not training["steps"]:
+        return ["| training | none |"]
+    weights = (
+        f"{settings['ce_weight']:g} × CE + {settings['kl_weight']:g} × KL at temperature {settings['temperature']:g}"
+    )
+    return [
+        f"| training | {training['steps']} steps of {settings['batch_size']} examples out of {training['examples']}, {weights} |",
+        f"| kept | step {training['best_step']}, validation loss {training['best_validation_loss']:.4f} |",
+    ]
+
+
+def _history(training: Mapping[str, Any]) -> list[str]:
+    """A row a validation: its loss, and ROUGE-1 against the references."""
+    by_step: dict[int, dict[str, float]] = {}
+    for each in training["history"]:
+        by_step.setdefault(each["step"], {}).update(each)
+    rows = [each for each in by_step.values() if "eval_loss" in each]
+    if not rows:
+        return []
+    told = [
+        f"| {each['step']} | {_number(each.get('loss'))} | {_number(each['eval_loss'])} | {_number(each.get('eval_rouge1'))} |"
+        for each in rows
+    ]
+    return ["| step | loss | validation loss | validation ROUGE-1 |", "|---|---|---|---|", *told, ""]
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"

@@ -1,0 +1,228 @@
+"""`make judge RUN=…`: a run's students beside their teachers, with what ROUGE cannot tell: perplexity under the teacher.
+
+The summaries that were timed and scored are the ones that are judged: they are in the run's documents.parquet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distillation.opening import Teacher, compute_dtype, load_teacher, open_teacher
+from distillation.summaries import read_rows
+from fixtures.device import GIB, Device, detect_device
+from fixtures.documents import Document, build_prompt
+from fixtures.journal import write_atomically
+from fixtures.loading import quiet_libraries
+from fixtures.outcomes import InputError, QualityVerdict, SuiteError, first_line
+from fixtures.runfile import Run, read_run
+from fixtures.settings import model_paths_of
+
+USAGE_ERROR = 4  # as pytest's
+
+LEAST_SPEED_RATIO = 1.7
+MOST_WEIGHTS_RATIO = 0.65
+LEAST_ROUGE1_RATIO = 0.9
+MOST_PERPLEXITY_RATIO = 1.5
+"""What a student is to reach beside its teacher of the same loader."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table as markdown, and leave it in the run's folder as students.md; 4 where the run cannot be used."""
+    parser = argparse.ArgumentParser(
+        prog="make judge", description="Judge the students of a run beside their teachers."
+    )
+    parser.add_argument("run", type=Path, nargs="?", default=Path("results/latest"), help="a results folder")
+    parser.add_argument("--model-path", action="append", default=[], metavar="NAME=FOLDER", help="the teacher's folder")
+    options = parser.parse_args(arguments)
+    try:
+        text = judge_run(options.run, model_paths_of(options.model_path))
+    except SuiteError as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    print(text, end="")
+    return 0
+
+
+def judge_run(folder: Path, model_paths: Mapping[str, Path]) -> str:
+    """The table of a run's students and teachers, also written into its folder.
+
+    Raises InputError where the run has no student or lost its texts, UnavailableError where a teacher cannot be had.
+    """
+    infos = [each["extra_info"] for each in _read(folder)["benchmarks"]]
+    teachers = {info["teacher"] for info in infos if info.get("teacher")}
+    if not teachers:
+        raise InputError(f"{folder}: has no student; measure one with pytest benchmarks -m student --student FOLDER")
+    quiet_libraries(show_progress=False)
+    device, rows = detect_device(), _rows(folder)
+    perplexities: dict[str, float] = {}
+    for name in sorted(teachers):
+        teacher = open_teacher(name, model_paths)
+        chosen = [info for info in infos if name in (info["model"], info.get("teacher"))]
+        perplexities |= _perplexities(chosen, rows, teacher, device)
+    text = "\n".join(_table(infos, perplexities)) + "\n"
+    write_atomically(folder / "students.md", text)
+    return text
+
+
+def _read(folder: Path) -> Run:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder of results")
+    return read_run(folder / "run.json")
+
+
+def _rows(folder: Path) -> list[dict[str, Any]]:
+    from pyarrow import ArrowException
+
+    path = folder / "documents.parquet"
+    try:
+        return read_rows(path)
+    except (OSError, ArrowException) as error:
+        raise InputError(
+            f"{path}: cannot be read ({first_line(error)}); it has the summaries that are to be judged"
+        ) from error
+
+
+def _perplexities(
+    infos: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], teacher: Teacher, device: Device
+) -> dict[str, float]:
+    """By experiment: exp of the mean negative log-likelihood a token that the teacher gives to its summaries."""
+    place = "cuda" if device.is_gpu else "cpu"
+    model = load_teacher(teacher, compute_dtype(device, float32=False), place)
+    found = {}
+    for info in infos:
+        limit = min(info["max_prompt_tokens"], teacher.chat.context_tokens - info["max_new_tokens"])
+        likelihoods = [
+            _likelihood(model, teacher, row, limit)
+            for row in rows
+            if row["experiment"] == info["experiment"] and row["summary"].strip() and row["text"]
+        ]
+        tokens = sum(count for _, count in likelihoods)
+        found[info["experiment"]] = math.exp(-sum(each for each, _ in likelihoods) / tokens) if tokens else math.inf
+    return found
+
+
+def _likelihood(model: Any, teacher: Teacher, row: Mapping[str, Any], limit: int) -> tuple[float, int]:
+    """Log-likelihood of one summary after its prompt, and its tokens."""
+    import torch
+    from torch.nn import functional
+
+    document = Document(url=row["url"], section=row["section"], text=row["text"], reference=row["reference"])
+    prompt = list(build_prompt(document, teacher.chat, limit).token_ids)
+    summary = list(teacher.chat.tokenizer(row["summary"], add_special_tokens=False)["input_ids"])
+    ids = torch.tensor([[*prompt, *summary]], device=model.device)
+    with torch.inference_mode():
+        logits = model(ids, logits_to_keep=len(summary) + 1).logits[0, :-1].float()  # [summary tokens, vocabulary]
+    return -float(functional.cross_entropy(logits, ids[0, -len(summary) :], reduction="sum")), len(summary)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What one student's experiment reaches beside its teacher's; ratios are student ÷ teacher.
+
+    `more_degenerate` counts empty and repeating outputs beyond the teacher's.
+    """
+
+    speed_ratio: float
+    weights_ratio: float
+    rouge1_ratio: float | None
+    quality: str | None
+    perplexity_ratio: float
+    more_degenerate: int
+
+    @property
+    def shortfalls(self) -> tuple[str, ...]:
+        """What it misses, a phrase each."""
+        rouge1 = self.rouge1_ratio if self.rouge1_ratio is not None else 0.0
+        checks = (
+            (self.speed_ratio >= LEAST_SPEED_RATIO, f"tok/s {self.speed_ratio:.2f}× (at least {LEAST_SPEED_RATIO}×)"),
+            (
+                self.weights_ratio <= MOST_WEIGHTS_RATIO,
+                f"weights {self.weights_ratio:.0%} (at most {MOST_WEIGHTS_RATIO:.0%})",
+            ),
+            (rouge1 >= LEAST_ROUGE1_RATIO, f"ROUGE-1 {rouge1:.0%} (at least {LEAST_ROUGE1_RATIO:.0%})"),
+            (self.quality != QualityVerdict.INFERIOR, f"ROUGE-1 {QualityVerdict.INFERIOR}"),
+            (
+                self.perplexity_ratio <= MOST_PERPLEXITY_RATIO,
+                f"perplexity {self.perplexity_ratio:.2f}× (at most {MOST_PERPLEXITY_RATIO}×)",
+            ),
+            (self.more_degenerate <= 0, f"{self.more_degenerate} more empty or repeating"),
+        )
+        return tuple(phrase for holds, phrase in checks if not holds)
+
+    @property
+    def verdict(self) -> str:
+        return (
+            "SHORT: " + "; ".join(self.shortfalls)
+            if self.shortfalls
+            else f"REACHED ({self.quality or 'too few documents'})"
+        )
+
+
+def standing(info: Mapping[str, Any], teacher: Mapping[str, Any], perplexities: Mapping[str, float]) -> Standing:
+    """One student's experiment, its teacher's, and both their perplexities."""
+    change = info["teacher_change"]
+    quality = change["quality_change"]
+    return Standing(
+        speed_ratio=change["generated_tokens_per_second"]["ratio"],
+        weights_ratio=change["weights_ratio"],
+        rouge1_ratio=change["rouge1_ratio"],
+        quality=None if quality is None else quality["verdict"],
+        perplexity_ratio=perplexities[info["experiment"]] / perplexities[teacher["experiment"]],
+        more_degenerate=_degenerate(info) - _degenerate(teacher),
+    )
+
+
+def _degenerate(info: Mapping[str, Any]) -> int:
+    return sum((info["degenerate"] or {}).values())
+
+
+HEADER = (
+    "experiment",
+    "layers",
+    "steps",
+    "generated tok/s",
+    "weights GiB",
+    "peak GiB",
+    "ROUGE-1 (95% interval)",
+    "perplexity under the teacher",
+    "empty",
+    "repeating",
+    "verdict beside the teacher",
+)
+
+
+def _table(infos: Sequence[Mapping[str, Any]], perplexities: Mapping[str, float]) -> Iterator[str]:
+    by_name = {info["experiment"]: info for info in infos}
+    yield "| " + " | ".join(HEADER) + " |"
+    yield "|" + "---|" * len(HEADER)
+    for info in infos:
+        if info["experiment"] in perplexities:
+            change = info.get("teacher_change")
+            verdict = "–" if not change else standing(info, by_name[change["teacher"]], perplexities).verdict
+            yield "| " + " | ".join([*_cells(info, perplexities[info["experiment"]]), verdict]) + " |"
+
+
+def _cells(info: Mapping[str, Any], perplexity: float) -> list[str]:
+    interval, told = info["rouge1_interval"], info.get("student_provenance")
+    rouge1 = "–" if info["rouge1"] is None else f"{info['rouge1']:.3f}"
+    return [
+        info["experiment"],
+        "all" if told is None else str(len(told["layers"]) or told["student_from"]),
+        "–" if told is None else str(told["training"]["steps"]),
+        f"{info['generated_tokens_per_second']:.1f}",
+        f"{info['weights_bytes'] / GIB:.2f}",
+        f"{info['peak_memory_bytes'] / GIB:.2f}",
+        rouge1 + (f" ({interval[0]:.3f}–{interval[1]:.3f})" if interval else ""),
+        f"{perplexity:.2f}",
+        *(str((info["degenerate"] or {}).get(kind, "–")) for kind in ("empty", "repeating")),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,425 @@
+"""Step 4: transformers' Trainer with the distillation loss, ROUGE on held-out documents, and a Ctrl-C that saves.
+
+Imports torch and transformers at once: import it when training begins.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
+
+from distillation.generate import generate
+from distillation.settings import DistillSettings
+from distillation.summaries import TRAINING, VALIDATION
+from fixtures.device import Device, release_memory
+from fixtures.outcomes import DeviceMemoryError, InputError, JudgementError, is_out_of_memory, out_of_memory_figures
+from fixtures.quality import rouge_f1
+
+IGNORED = -100
+WARM_UP_SHARE = 0.05
+MOST_VALIDATION_DOCUMENTS = 32
+"""That ROUGE is generated for at each validation; the loss is over all of them."""
+
+Example = Mapping[str, Any]
+
+
+class Interrupted(Exception):  # noqa: N818  (no error: asked for)
+    """Ctrl-C or SIGTERM: the step under way was finished, and a checkpoint was saved."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"interrupted after step {step}, which is saved; the same command goes on from there")
+
+
+def examples_of(rows: Sequence[Mapping[str, Any]], role: str) -> list[Example]:
+    """What can be learnt from: all that was not dropped."""
+    return [row for row in rows if row["role"] == role and not row["dropped"]]
+
+
+class Collator:
+    """Left-padded batches: every answer ends in the last column, so that logits are needed of the last ones alone.
+
+    `labels` and `loss_weights` are [batch, kept], aligned with the last `kept` tokens; the first column is no label.
+    """
+
+    def __init__(self, pad: int, prompt_weight: float) -> None:
+        self._pad = pad
+        self._prompt_weight = prompt_weight
+
+    def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+        rows = [[*each["prompt_ids"], *each["output_ids"]] for each in examples]
+        width = max(map(len, rows))
+        kept = width if self._prompt_weight else 1 + max(len(each["output_ids"]) for each in examples)
+        ids = torch.full((len(rows), width), self._pad)
+        mask = torch.zeros_like(ids)
+        labels = torch.full((len(rows), kept), IGNORED)
+        weights = torch.zeros((len(rows), kept))
+        for number, (row, each) in enumerate(zip(rows, examples, strict=True)):
+            ids[number, width - len(row) :] = torch.tensor(row)
+            mask[number, width - len(row) :] = 1
+            answered = len(each["output_ids"])
+            told = len(row) - 1 if self._prompt_weight else answered  # nothing predicts the first token
+            labels[number, kept - told :] = torch.tensor(row[len(row) - told :])
+            weights[number, kept - told :] = self._prompt_weight
+            weights[number, kept - answered :] = 1.0
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        return {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "position_ids": positions,
+            "labels": labels,
+            "loss_weights": weights,
+        }
+
+
+class DistillationTrainer(Trainer):  # type: ignore[misc]
+    """Minimizes ce_weight × CE(teacher's tokens) + kl_weight × T² × KL(teacher ‖ student), averaged over labelled tokens
+    (Hinton et al. 2015, "Distilling the Knowledge in a Neural Network").
+    """
+
+    def __init__(
+        self,
+        *,
+        teacher: Any,
+        settings: DistillSettings,
+        validation: Sequence[Example],
+        device: Device,
+        decode: Any,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self._teacher = teacher
+        self._settings = settings
+        self._validation = validation
+        self._device = device
+        self._decode = decode
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        labels, weights = inputs["labels"][:, 1:], inputs["loss_weights"][:, 1:]
+        is_label = labels != IGNORED
+        asked = {name: inputs[name] for name in ("input_ids", "attention_mask", "position_ids")}
+        asked |= {"logits_to_keep": labels.shape[1] + 1, "use_cache": False}
+        logits = model(**asked).logits[:, :-1][is_label].float()  # [labelled tokens, vocabulary]
+        loss = self._settings.ce_weight * functional.cross_entropy(logits, labels[is_label], reduction="none")
+        if self._teacher is not None:
+            with torch.no_grad():
+                wanted = self._teacher(**asked).logits[:, :-1][is_label].float()
+            loss = loss + self._settings.kl_weight * divergence(wanted, logits, self._settings.temperature)
+        count = is_label.sum() if num_items_in_batch is None else num_items_in_batch
+        total = (loss * weights[is_label]).sum() / count
+        if not math.isfinite(total.item()):
+            raise JudgementError(
+                f"the loss is {total.item()} after step {self.state.global_step}: lower --learning-rate (now "
+                f"{self._settings.learning_rate:g}), or compute in --float32; the last checkpoint is from before it"
+            )
+        if num_items_in_batch is not None and self.args.average_tokens_across_devices:
+            total = total * self.accelerator.num_processes  # whose gradients are averaged, and the count is everybody's
+        return (total, {"logits": total.detach()}) if return_outputs else total
+
+    def prediction_step(self, model: Any, inputs: Any, *_: Any, **__: Any) -> tuple[Any, None, None]:
+        """The loss alone: logits would be gathered for nothing."""
+        with torch.no_grad(), self.compute_loss_context_manager():
+            loss = self.compute_loss(model, self._prepare_inputs(inputs))
+        return loss.detach(), None, None
+
+    def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
+        """The loss over all validation examples, and ROUGE-1 against the references of some."""
+        metrics: dict[str, float] = super().evaluate(*arguments, **options)
+        found = {"eval_rouge1": self._rouge1()}
+        self.log(found)
+        return metrics | found
+
+    def _rouge1(self) -> float:
+        from accelerate.utils import gather_object
+
+        rank, world = self.args.process_index, self.args.world_size
+        mine = self._validation[:MOST_VALIDATION_DOCUMENTS][rank::world]
+        model = self.accelerator.unwrap_model(self.model).eval()
+        size = self.args.per_device_eval_batch_size
+        outputs: list[list[int]] = []
+        random_state = torch.get_rng_state()
+        with self.autocast_smart_context_manager():
+            for start in range(0, len(mine), size):
+                prompts = [each["prompt_ids"] for each in mine[start : start + size]]
+                outputs += generate(model, self._device, prompts, self._settings.max_new_tokens)
+        torch.set_rng_state(random_state)
+        model.train()
+        pairs = zip(mine, outputs, strict=True)
+        scores = gather_object([rouge_f1(self._decode(ids), each["reference"])["rouge1"] for each, ids in pairs])
+        return fmean(scores) if scores else 0.0
+
+
+def divergence(teacher: torch.Tensor, student: torch.Tensor, temperature: float) -> torch.Tensor:
+    """T² × KL(teacher ‖ student) of each row of logits at temperature T: [rows]."""
+    wanted = functional.log_softmax(teacher / temperature, dim=-1)
+    found = functional.log_softmax(student / temperature, dim=-1)
+    return functional.kl_div(found, wanted, log_target=True, reduction="none").sum(dim=-1) * temperature**2
+
+
+class ProgressBar(TrainerCallback):  # type: ignore[misc]
+    """A bar with loss and time left on a terminal; a line a log elsewhere."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(
+            total=state.max_steps,
+            initial=state.global_step,
+            desc="training",
+            disable=None if args.process_index == 0 else True,
+        )
+        self._shows_lines = self._bar.disable and args.process_index == 0
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._bar.update(state.global_step - self._bar.n if not self._bar.disable else 0)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float] | None = None, **_: Any) -> None:
+        names = {"loss": "loss", "eval_loss": "validation loss", "eval_rouge1": "validation ROUGE-1"}
+        shown = {names[key]: f"{value:.4g}" for key, value in (logs or {}).items() if key in names}
+        if shown and self._shows_lines:
+            told = ", ".join(f"{name} {value}" for name, value in shown.items())
+            print(f"step {state.global_step} of {state.max_steps}: {told}", flush=True)
+        elif shown:
+            self._bar.set_postfix(shown)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._bar.close()
+
+
+class StopWhenAsked(TrainerCallback):  # type: ignore[misc]
+    """Ctrl-C or SIGTERM ends training after the step under way, with a checkpoint; a second one ends it at once."""
+
+    def __init__(self) -> None:
+        self.is_asked = False
+        self.step: int | None = None
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def ask(*_: object) -> None:
+            if self.is_asked:
+                raise KeyboardInterrupt
+            self.is_asked = True
+            print("stopping after this step, with a checkpoint; once more stops at once", file=sys.stderr, flush=True)
+
+        for number in kept:
+            signal.signal(number, ask)
+        try:
+            yield
+        finally:
+            for number, handler in kept.items():
+                signal.signal(number, handler)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if _any_process(self.is_asked, args):
+            self.step = state.global_step
+            control.should_save = control.should_training_stop = True
+
+
+def _any_process(is_asked: bool, args: Any) -> bool:
+    """Whether any of the processes was asked: they stop at one step, or the others would wait for ever."""
+    if args.world_size == 1:
+        return is_asked
+    asked = torch.tensor([float(is_asked)], device=args.device)
+    torch.distributed.all_reduce(asked)
+    return bool(asked.item())
+
+
+def last_whole_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end: the state's file is the last of it."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
+    return next((path for path in found if _is_whole(path)), None)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        return "global_step" in json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+
+
+def micro_batch_of(settings: DistillSettings, device: Device, processes: int) -> int:
+    """Examples at a time on one device: a divisor of what each step takes there. Raises InputError where there is none."""
+    share, rest = divmod(settings.batch_size, processes)
+    if rest:
+        raise InputError(
+            f"--batch-size {settings.batch_size} cannot be shared by {processes} processes; give a multiple of it"
+        )
+    wanted = settings.micro_batch or (8 if device.is_gpu else 2)
+    return max(size for size in range(1, min(wanted, share) + 1) if share % size == 0)
+
+
+def train(
+    folder: Path,
+    rows: Sequence[Example],
+    settings: DistillSettings,
+    device: Device,
+    *,
+    dtype: str,
+    open_student: Callable[[], Any],
+    teacher: Any,
+    decode: Callable[[Sequence[int]], str],
+    pad: int,
+    processes: int,
+    say: Callable[[str], None],
+) -> tuple[Any, dict[str, Any]]:
+    """The trained student, with the lowest validation loss, and what is to be told of it; goes on at the last checkpoint.
+
+    Where memory runs out the micro-batch is halved and accumulation doubled, so that a step stays what it was. Raises
+    Interrupted after Ctrl-C, JudgementError where the loss is no number and DeviceMemoryError where one example does not fit.
+    """
+    micro_batch = micro_batch_of(settings, device, processes)
+    while True:
+        try:
+            return _train(
+                folder, rows, settings, device, dtype, open_student(), teacher, decode, pad, micro_batch, processes
+            )
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            traceback.clear_frames(error.__traceback__)
+            detail = out_of_memory_figures(error)
+        release_memory(device)
+        if micro_batch == 1 or processes > 1:
+            remedy = "a shorter --max-prompt-tokens" if micro_batch == 1 else f"--micro-batch {micro_batch // 2}"
+            raise DeviceMemoryError(
+                f"out of memory while training with a micro-batch of {micro_batch}: {detail}; give {remedy}"
+            )
+        smaller = max(size for size in range(1, micro_batch // 2 + 1) if micro_batch % size == 0)
+        say(
+            f"out of memory with a micro-batch of {micro_batch} ({detail}); on with {smaller}, {settings.batch_size} a step as before"
+        )
+        micro_batch = smaller
+
+
+def _train(
+    folder: Path,
+    rows: Sequence[Example],
+    settings: DistillSettings,
+    device: Device,
+    dtype: str,
+    student: Any,
+    teacher: Any,
+    decode: Callable[[Sequence[int]], str],
+    pad: int,
+    micro_batch: int,
+    processes: int,
+) -> tuple[Any, dict[str, Any]]:
+    training, validation = examples_of(rows, TRAINING), examples_of(rows, VALIDATION)
+    if not training or not validation:
+        raise InputError(
+            f"{len(training)} texts to train on and {len(validation)} to validate are left of what the teacher wrote (the rest is "
+            "empty or repeating); give more --documents or another --teacher"
+        )
+    steps = total_steps(len(training), settings)
+    stop = StopWhenAsked()
+    checkpoint = last_whole_checkpoint(folder)
+    trainer = DistillationTrainer(
+        model=student,
+        teacher=teacher if settings.kl_weight else None,
+        settings=settings,
+        validation=validation,
+        device=device,
+        decode=decode,
+        args=_arguments(folder, settings, device, dtype, steps, micro_batch, processes, is_new=checkpoint is None),
+        train_dataset=list(training),
+        eval_dataset=list(validation),
+        data_collator=Collator(pad, settings.prompt_weight),
+        callbacks=[EarlyStoppingCallback(early_stopping_patience=settings.patience), stop, ProgressBar()],
+    )
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+    with stop.listening():
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    if stop.step is not None:
+        raise Interrupted(stop.step)
+    return trainer.accelerator.unwrap_model(trainer.model), _told(trainer, training, micro_batch)
+
+
+def total_steps(examples: int, settings: DistillSettings) -> int:
+    """Optimizer steps of the whole run."""
+    if settings.steps is not None:
+        return settings.steps
+    return max(1, math.ceil(settings.epochs * math.ceil(examples / settings.batch_size)))
+
+
+def _arguments(
+    folder: Path,
+    settings: DistillSettings,
+    device: Device,
+    dtype: str,
+    steps: int,
+    micro_batch: int,
+    processes: int,
+    *,
+    is_new: bool,
+) -> TrainingArguments:
+    every = math.ceil(steps / settings.evaluations)
+    return TrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=micro_batch,
+        per_device_eval_batch_size=micro_batch,
+        gradient_accumulation_steps=settings.batch_size // (micro_batch * processes),
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=math.ceil(WARM_UP_SHARE * steps),
+        weight_decay=0.01,
+        bf16=dtype == "bfloat16",
+        use_cpu=not device.is_gpu,
+        eval_strategy="steps",
+        eval_steps=every,
+        eval_on_start=is_new,  # again at each resumption, it would use up the patience
+        save_strategy="steps",
+        save_steps=every,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        restore_callback_states_from_checkpoint=True,
+        logging_steps=max(1, every // 5),
+        logging_nan_inf_filter=False,
+        seed=settings.seed,
+        data_seed=settings.seed,
+        remove_unused_columns=False,
+        dataloader_pin_memory=device.is_gpu,
+        disable_tqdm=True,
+        report_to="none",
+        ddp_find_unused_parameters=False,
+        ddp_backend=None if device.is_gpu or "WORLD_SIZE" not in os.environ else "gloo",
+    )
+
+
+def _told(trainer: Any, training: Sequence[Example], micro_batch: int) -> dict[str, Any]:
+    """Steps and losses, plain JSON types."""
+    history = trainer.state.log_history
+    keep = ("step", "epoch", "loss", "eval_loss", "eval_rouge1")
+    return {
+        "steps": trainer.state.global_step,
+        "best_step": trainer.state.best_global_step,
+        "best_validation_loss": trainer.state.best_metric,
+        "examples": len(training),
+        "labelled_tokens": sum(len(each["output_ids"]) for each in training),
+        "micro_batch": micro_batch,
+        "history": [{key: each[key] for key in keep if key in each} for each in history if set(each) & set(keep[2:])],
+    }

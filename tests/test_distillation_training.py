@@ -1,0 +1,255 @@
+"""The loss, its batches, batched generation, and what happens when memory runs out or the loss is no number."""
+
+from __future__ import annotations
+
+import json
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from distillation.generate import Sampling, generate
+from distillation.opening import load_weights, open_teacher
+from distillation.settings import parse_settings
+from distillation.student import check_layers, initial_student, open_smaller
+from distillation.trainer import (
+    IGNORED,
+    Collator,
+    DistillationTrainer,
+    divergence,
+    last_whole_checkpoint,
+    micro_batch_of,
+    total_steps,
+    train,
+)
+from fixtures.device import Device
+from fixtures.outcomes import DeviceMemoryError, InputError, JudgementError
+
+CPU = Device(kind="cpu", name="cpu", slug="cpu", family="cpu", memory_bytes=2**34, compute_dtype="float32")
+TEACHER = "smollm2-135m-instruct"
+PROMPT, ANSWER = [5, 6, 7], [8, 9]
+
+
+def settings_of(*arguments):
+    return parse_settings(["--teacher", TEACHER, "--layers", "1", "--out", "students/small", *arguments])
+
+
+def example(role="training", prompt=PROMPT, answer=ANSWER):
+    return {"role": role, "dropped": "", "prompt_ids": prompt, "output_ids": answer, "reference": "So it is."}
+
+
+ROWS = [example(prompt=[5 + number, 6, 7], answer=[20 + number, 21, 0]) for number in range(8)] + [
+    example("validation")
+]
+
+
+@pytest.fixture(scope="module")
+def teacher(tiny_llama):
+    return open_teacher(TEACHER, {TEACHER: tiny_llama})
+
+
+@pytest.fixture
+def tiny(tiny_llama):
+    return load_weights(tiny_llama, "float32", "cpu", local_files_only=True)
+
+
+def train_tiny(folder, tiny_llama, settings, rows=ROWS, said=None):
+    return train(
+        folder,
+        rows,
+        settings,
+        CPU,
+        dtype="float32",
+        open_student=lambda: load_weights(tiny_llama, "float32", "cpu", local_files_only=True),
+        teacher=load_weights(tiny_llama, "float32", "cpu", local_files_only=True),
+        decode=lambda _: "So it is.",
+        pad=0,
+        processes=1,
+        say=[].append if said is None else said.append,
+    )
+
+
+# Batches and the loss --------------------------------------------------------------------------------------------
+
+
+def test_labels_are_the_answer_alone_and_end_in_the_last_column():
+    batch = Collator(0, 0.0)([example(), example(prompt=[4], answer=[3])])
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9], [0, 0, 0, 4, 3]]
+    assert batch["labels"].tolist() == [[IGNORED, 8, 9], [IGNORED, IGNORED, 3]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 4], [0, 0, 0, 0, 1]]
+
+
+def test_prompt_weight_makes_labels_of_the_prompt_too_but_not_of_its_first_token():
+    batch = Collator(0, 0.25)([example(), example(prompt=[4], answer=[3])])
+    assert batch["labels"].tolist() == [[IGNORED, 6, 7, 8, 9], [IGNORED, IGNORED, IGNORED, IGNORED, 3]]
+    assert batch["loss_weights"][0].tolist() == [0.0, 0.25, 0.25, 1.0, 1.0]
+
+
+def test_divergence_of_a_known_pair():
+    teacher, student = torch.tensor([[math.log(3.0), 0.0]]), torch.zeros(1, 2)
+    expected = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    assert divergence(teacher, student, 1.0).item() == pytest.approx(expected)
+    assert divergence(2 * teacher, student, 2.0).item() == pytest.approx(4 * expected)
+
+
+def loss_of(model, settings, teacher, batch):
+    trainer = SimpleNamespace(
+        _settings=settings,
+        _teacher=teacher,
+        args=SimpleNamespace(average_tokens_across_devices=False),
+        state=SimpleNamespace(global_step=0),
+    )
+    return DistillationTrainer.compute_loss(trainer, model, batch).item()
+
+
+def test_loss_of_padded_rows_is_that_of_the_same_rows_alone(tiny):
+    long, short = example(), example(prompt=[4], answer=[3])
+    alone = [loss_of(tiny, settings_of("--kl-weight", "0"), None, Collator(0, 0.0)([each])) for each in (long, short)]
+    both = loss_of(tiny, settings_of("--kl-weight", "0"), None, Collator(0, 0.0)([long, short]))
+    assert both == pytest.approx((2 * alone[0] + alone[1]) / 3, rel=1e-5)
+
+
+def test_student_that_is_its_teacher_has_no_divergence(tiny):
+    batch = Collator(0, 0.0)([example()])
+    assert loss_of(tiny, settings_of("--ce-weight", "0"), tiny, batch) == pytest.approx(0.0, abs=1e-6)
+
+
+# Training --------------------------------------------------------------------------------------------------------
+
+
+def test_steps_follow_from_epochs_unless_they_are_given():
+    assert total_steps(33, settings_of("--epochs", "3", "--batch-size", "16")) == 9
+    assert total_steps(33, settings_of("--steps", "4")) == 4
+
+
+def test_micro_batch_divides_what_a_device_takes_of_a_step():
+    assert micro_batch_of(settings_of("--batch-size", "12", "--micro-batch", "5"), CPU, 1) == 4
+    with pytest.raises(InputError, match="cannot be shared by 2 processes"):
+        micro_batch_of(settings_of("--batch-size", "3"), CPU, 2)
+
+
+def test_out_of_memory_halves_the_micro_batch_and_keeps_the_step(tmp_path, tiny_llama, monkeypatch):
+    sizes, said = [], []
+    whole = DistillationTrainer.training_step
+
+    def at_most_two(self, model, inputs, *more):
+        sizes.append(len(inputs["labels"]))
+        if len(inputs["labels"]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return whole(self, model, inputs, *more)
+
+    monkeypatch.setattr(DistillationTrainer, "training_step", at_most_two)
+    settings = settings_of("--steps", "2", "--batch-size", "8", "--micro-batch", "8", "--evaluations", "1")
+    _, told = train_tiny(tmp_path, tiny_llama, settings, said=said)
+    assert sizes == [8, 4, *[2] * 8]  # two steps of four micro-batches: eight examples a step, as before
+    assert (told["steps"], told["micro_batch"]) == (2, 2)
+    assert "on with 4, 8 a step as before" in said[0]
+
+
+def test_out_of_memory_with_one_example_ends_in_one_line(tmp_path, tiny_llama, monkeypatch):
+    def never(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(DistillationTrainer, "training_step", never)
+    with pytest.raises(
+        DeviceMemoryError, match=r"micro-batch of 1: asked for 2\.00 GiB; give a shorter --max-prompt-tokens"
+    ):
+        train_tiny(tmp_path, tiny_llama, settings_of("--steps", "1", "--batch-size", "2"))
+
+
+def test_loss_that_is_no_number_stops_with_what_to_change(tmp_path, tiny_llama, monkeypatch):
+    monkeypatch.setattr("distillation.trainer.divergence", lambda *_: torch.tensor(float("nan")))
+    with pytest.raises(JudgementError, match="the loss is nan after step 0: lower --learning-rate"):
+        train_tiny(tmp_path, tiny_llama, settings_of("--steps", "1", "--batch-size", "2"))
+
+
+def test_training_stops_early_and_keeps_the_best(tmp_path, tiny_llama):
+    settings = settings_of(
+        "--steps", "20", "--evaluations", "20", "--batch-size", "2", "--patience", "1", "--learning-rate", "0.5"
+    )
+    _, told = train_tiny(tmp_path, tiny_llama, settings)
+    assert told["steps"] < 20
+    assert told["best_step"] < told["steps"]
+
+
+def test_nothing_left_to_learn_from_is_one_line(tmp_path, tiny_llama):
+    rows = [{**each, "dropped": "empty"} for each in ROWS]
+    with pytest.raises(InputError, match="0 texts to train on and 0 to validate are left"):
+        train_tiny(tmp_path, tiny_llama, settings_of("--steps", "1"), rows)
+
+
+def test_checkpoint_that_was_cut_off_is_passed_over(tmp_path):
+    for number, text in ((2, json.dumps({"global_step": 2})), (10, '{"glo'), (12, None)):
+        (tmp_path / f"checkpoint-{number}").mkdir()
+        if text is not None:
+            (tmp_path / f"checkpoint-{number}" / "trainer_state.json").write_text(text)
+    assert last_whole_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
+
+
+# Teacher and student ---------------------------------------------------------------------------------------------
+
+
+def test_batch_answers_as_its_prompts_do_alone(tiny):
+    prompts = [[5, 6, 7, 8], [9]]
+    together = generate(tiny, CPU, prompts, 6)
+    assert together == [generate(tiny, CPU, [prompt], 6)[0] for prompt in prompts]
+
+
+def test_samples_differ_by_seed_and_by_nothing_else(tiny):
+    def sample(seed):
+        return generate(tiny, CPU, [[5, 6, 7]] * 2, 8, Sampling(temperature=1.0, seed=seed))
+
+    assert sample(1) == sample(1)
+    assert sample(1) != sample(2)
+
+
+def test_batch_that_does_not_fit_is_halved(tiny, monkeypatch):
+    sizes, whole = [], type(tiny).generate
+
+    def at_most_one(self, ids, **options):
+        sizes.append(len(ids))
+        if len(ids) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return whole(self, ids, **options)
+
+    monkeypatch.setattr(type(tiny), "generate", at_most_one)
+    assert len(generate(tiny, CPU, [[5], [6], [7]], 2)) == 3
+    assert sizes == [3, 1, 2, 1, 1]
+
+
+def test_student_has_the_teachers_own_layers(teacher, tiny):
+    student, kept = initial_student(teacher, 1, None)
+    assert kept == (0,)
+    ours, theirs = student.state_dict(), tiny.state_dict()
+    assert len(ours) < len(theirs)
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+
+
+def test_as_many_layers_as_the_teacher_has_are_refused(teacher):
+    with pytest.raises(InputError, match=f"--layers 2: {TEACHER} has 2, and a student is to have fewer"):
+        check_layers(teacher, 2)
+
+
+def test_student_of_another_tokenizer_is_refused(teacher, tiny_llama, tmp_path):
+    for path in tiny_llama.iterdir():
+        text = path.read_bytes()
+        if path.name == "tokenizer.json":
+            vocabulary = json.loads(text)
+            vocabulary["model"]["vocab"] = {
+                token.replace("Ġthe", "Ġeth"): number for token, number in vocabulary["model"]["vocab"].items()
+            }
+            vocabulary["model"]["merges"] = []
+            text = json.dumps(vocabulary).encode()
+        (tmp_path / path.name).write_bytes(text)
+    with pytest.raises(InputError, match="its tokenizer is not that of"):
+        open_smaller(tmp_path, teacher)
+
+
+def test_smaller_model_of_the_same_tokenizer_is_taken(teacher, tiny_llama):
+    assert open_smaller(tiny_llama, teacher).config.num_hidden_layers == 2
+
+
+def test_folder_without_a_model_is_no_student_to_begin_with(teacher, tmp_path):
+    with pytest.raises(InputError, match="holds no config"):
+        open_smaller(tmp_path, teacher)
