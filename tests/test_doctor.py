@@ -447,9 +447,13 @@ def test_what_does_not_fit_now_is_named_and_is_no_fault():
     finding = doctor_gpu.check_memory(H100["name"], 8.5 * GIB, 80 * GIB)
     fitting, too_large = finding.seen.split(" fit; ")
     assert finding.state is State.OK
-    assert fitting.startswith("8.5 of 80.0 GiB free: llama2-7b-chat (4-bit), mistral-7b-instruct (8-bit, 4-bit)")
+    assert fitting.startswith(
+        "8.5 of 80.0 GiB free: llama2-7b-chat (4-bit, 4-bit-compiled), "
+        "mistral-7b-instruct (8-bit, 4-bit, 8-bit-compiled, 4-bit-compiled)"
+    )
     assert too_large.startswith(
-        "llama2-7b-chat (default, fp16, bf16, 8-bit), mistral-7b-instruct (default, fp16, bf16)"
+        "llama2-7b-chat (default, fp16, bf16, 8-bit, fp16-compiled, 8-bit-compiled), "
+        "mistral-7b-instruct (default, fp16, bf16, fp16-compiled)"
     )
 
 

@@ -30,7 +30,10 @@ def journal_of(*experiments, **facts):
             times = {"start_seconds": 1.0, "first_token_seconds": 1.25, "end_seconds": 3.0}
             counts = {name: info[name][number] for name in ("document_tokens", "prompt_tokens", "generated_tokens")}
             flags = {"truncated": False, "hit_cap": True, "summary": "A summary.", "host_rate_per_second": None}
-            documents.append({"nodeid": nodeid, "document_id": document_id, **times, **counts, **flags, **facts})
+            places = {"batch": number, "rows": 1}
+            documents.append(
+                {"nodeid": nodeid, "document_id": document_id, **times, **counts, **flags, **places, **facts}
+            )
     return JournalContents(
         session=SESSION, documents=tuple(documents), experiments=tuple(finished), outcomes=(), dropped_lines=0
     )
@@ -71,6 +74,8 @@ def test_row_has_the_facts_of_one_document_and_experiment(written):
         "first_token_seconds": 1.25,
         "end_seconds": 3.0,
         "host_rate_per_second": None,
+        "batch": 0,
+        "rows": 1,
         "summary": "A summary.",
         "summary_sha256": "0" * 64,
         "empty": False,

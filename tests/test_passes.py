@@ -119,7 +119,7 @@ def test_session_that_decided_nothing_hands_its_code_on(stored, script, options,
     session = stored.make_bench(*options)
     assert (session.exit_code, len(stored.begun)) == (expected, 1)
     assert "Traceback" not in session.output
-    assert "once more" not in session.output
+    assert "once more in a fresh process" not in session.output
 
 
 def test_failure_that_is_no_slowdown_is_not_measured_again(stored):
