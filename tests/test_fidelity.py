@@ -72,6 +72,9 @@ class Forced:
     def generated_ids(self, output, prepared):
         return [list(row) for row in output]
 
+    def summary_with_logits(self, prompt, max_new_tokens):
+        return list(prompt), self.forced_logits(prompt, prompt)
+
     def forced_logits(self, prompt, summary):
         assert list(prompt) == list(summary)
         self._asked += 1
@@ -184,11 +187,27 @@ def test_forced_logits_are_those_of_one_pass_over_prompt_and_summary(default):
     torch.testing.assert_close(found, own, rtol=1e-4, atol=1e-5)
 
 
-def test_forced_logits_choose_the_summary_that_was_generated(default):
+def test_logits_of_a_summary_are_the_same_generated_and_forced(default):
+    import torch
+
     prompt = default.chat.chat_ids("Say something.")
     prepared = default.prepare([prompt])
-    (summary,) = default.generated_ids(default.generate(prepared, 12, lambda: None), prepared)
-    assert default.forced_logits(prompt, summary).argmax(dim=-1).tolist() == summary
+    (expected,) = default.generated_ids(default.generate(prepared, 12, lambda: None), prepared)
+    summary, logits = default.summary_with_logits(prompt, 12)
+    assert summary == expected == logits.argmax(dim=-1).tolist()
+    torch.testing.assert_close(default.forced_logits(prompt, summary), logits, rtol=1e-5, atol=1e-6)
+
+
+def test_logits_after_the_end_token_are_left_out(default, monkeypatch):
+    prompt = default.chat.chat_ids("Say something.")
+    whole, logits = default.summary_with_logits(prompt, 12)
+    assert logits.shape == (12, 1_000)
+    end = whole[2]
+    assert end not in whole[:2]
+    monkeypatch.setattr(default.model.generation_config, "eos_token_id", end)
+    summary, shorter = default.summary_with_logits(prompt, 12)
+    assert summary == whole[:3]
+    assert shorter.tolist() == logits[:3].tolist()
 
 
 def test_compiled_loader_tells_its_decoders_logits_whatever_rows_it_is_compiled_for(tiny_llama, default, uncompiled):
@@ -245,6 +264,10 @@ FAKE_H100 = (
             assert GPU.allocated == 7 * MIB, "another model is on the device"
             LOADED.append(experiment.name)
             GPU.take(self, 93 * MIB)
+
+        def summary_with_logits(self, prompt, max_new_tokens):
+            rows = self.generate([list(prompt)], max_new_tokens, lambda: None)
+            return rows[0], self.forced_logits(prompt, rows[0])
 
         def forced_logits(self, prompt, summary):
             import torch
@@ -335,8 +358,6 @@ def test_compiled_loaders_are_skipped_on_a_cpu_and_the_reason_says_what_they_nee
 def test_fidelity_runs_only_when_named(project):
     project.use(FAKE_H100.replace("FOUR_BIT", "0.1"))
     session = project.bench(
-        "-m", "h100 and compiled and mistral", "-k", "4-bit", "--documents", "2", "--document-source", "embedded"
+        "-m", "h100 and mistral", "-k", "4-bit", "--documents", "2", "--document-source", "embedded"
     )
-    assert [each["name"] for each in session.run["benchmarks"]] == [
-        "test_summarize[mistral-7b-instruct-4-bit-compiled]"
-    ]
+    assert [each["name"] for each in session.run["benchmarks"]] == ["test_summarize[mistral-7b-instruct-4-bit]"]
