@@ -361,3 +361,13 @@ def test_fidelity_runs_only_when_named(project):
         "-m", "h100 and mistral", "-k", "4-bit", "--documents", "2", "--document-source", "embedded"
     )
     assert [each["name"] for each in session.run["benchmarks"]] == ["test_summarize[mistral-7b-instruct-4-bit]"]
+
+
+def test_summaries_worse_than_the_twins_end_with_the_exit_code_of_quality(project):
+    worthless = "tokens=60, summary='zzz' if experiment.loader == '4-bit-compiled' else None,"
+    project.use(FAKE_H100.replace("FOUR_BIT", "0.1").replace("tokens=5,", worthless))
+    session = project.bench(*FIDELITY, "-k", "4-bit")
+    assert session.outcomes == {"smollm2-135m-instruct-4-bit-compiled": "failed"}
+    assert session.exit_code == 10
+    assert session.infos["4-bit-compiled"]["fidelity"]["agreement"]["equal_summaries"] == 8
+    assert "quality INFERIOR to 4-bit of this session" in session.output
