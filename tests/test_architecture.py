@@ -44,6 +44,7 @@ ORDER = (
     "spread",
     "attribution",
     "quality_change",
+    "fidelity",
     "students",
     "baseline",
     "comparison",

@@ -63,7 +63,10 @@ def test_no_two_experiments_have_one_name():
 @pytest.mark.parametrize("family", ["t4", "v100"])
 def test_gpus_without_bfloat16_have_no_bf16_experiment(family):
     loaders = {each.loader for each in EXPERIMENTS if family in each.families | each.on_request}
-    assert loaders == {name for name, loader in LOADERS.items() if not loader.is_compiled} - {"bf16"}
+    assert loaders == {name for name, loader in LOADERS.items() if not loader.is_compiled} - {
+        "bf16",
+        "8-bit-threshold-0",
+    }
 
 
 @pytest.mark.parametrize("model", SEVEN_BILLION)
@@ -103,6 +106,7 @@ INT8 = {"quantization": "llm.int8", "threshold": 6.0}
         ("4-bit", A_CPU, NF4 | {"dtype": "float32", "compute_dtype": "float32", "threads": 6}),
         ("8-bit", T4, INT8 | {"dtype": "float16"}),
         ("8-bit", H100, INT8 | {"dtype": "float16"}),
+        ("8-bit-threshold-0", H100, INT8 | {"dtype": "float16", "threshold": 0.0}),
         ("8-bit", A_CPU, INT8 | {"dtype": "float32", "threads": 6}),
         ("8-bit", device("cpu", "bfloat16"), INT8 | {"dtype": "float32", "threads": 6}),
         ("default", A_CPU, {"dtype": "float32", "threads": 6}),

@@ -1,0 +1,261 @@
+"""Compiled decoding against transformers' own `generate`, with tiny random models on the CPU and nothing compiled."""
+
+from __future__ import annotations
+
+import pytest
+
+from fixtures import compiled
+from fixtures.compiled import ATTENTION, CompiledDecoder, CompiledDecoders, attend, cache_tokens_for
+from fixtures.loading import LoadedModel
+from tests.test_loading import load_tiny
+
+END, PAD, VOCABULARY, CACHE_TOKENS = 3, 7, 97, 64
+SHORT, LONG = [11, 12, 13, 14], [40, 41, 42, 43, 44, 45, 46, 47, 48]
+
+
+def tiny(kind="Llama", key_value_heads=4):
+    """A random model whose greedy outputs are varied: as it is initialized it would repeat one token."""
+    import torch
+    import transformers
+
+    torch.manual_seed(5)
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=key_value_heads,
+        max_position_embeddings=128,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=PAD,
+    )
+    model = getattr(transformers, f"{kind}ForCausalLM")(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(12)
+    model.generation_config = transformers.GenerationConfig(do_sample=False, pad_token_id=PAD)
+    return model
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered():
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(ATTENTION, attend)
+
+
+MODELS = [("Llama", 4), ("Llama", 2), ("Llama", 1), ("Mistral", 2)]
+
+
+@pytest.fixture(scope="module", params=MODELS, ids=lambda each: f"{each[0]}-{each[1]}-key-heads")
+def model(request):
+    return tiny(*request.param)
+
+
+@pytest.fixture(scope="module")
+def llama():
+    return tiny()
+
+
+def padded(*rows):
+    """Rows of tokens as one batch, padded on the left: ids and mask."""
+    import torch
+
+    longest = max(map(len, rows))
+    ids = [[PAD] * (longest - len(row)) + list(row) for row in rows]
+    mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
+    return torch.tensor(ids), torch.tensor(mask)
+
+
+def expected(model, *rows, tokens=20, ends=()):
+    """What transformers generates for each row alone, up to its end token, then padding up to the longest."""
+    import torch
+
+    model.set_attn_implementation("sdpa")
+    found = []
+    for row in rows:
+        ids, mask = padded(row)
+        with torch.inference_mode():
+            output = model.generate(ids, attention_mask=mask, max_new_tokens=tokens, eos_token_id=list(ends) or None)
+        found.append(output[0, len(row) :].tolist())
+    longest = max(map(len, found))
+    return [row + [PAD] * (longest - len(row)) for row in found]
+
+
+def decoder_of(model, rows=1, ends=(), tokens=CACHE_TOKENS):
+    model.set_attn_implementation(ATTENTION)
+    return CompiledDecoder(
+        model, rows=rows, tokens=tokens, end_tokens=ends or [VOCABULARY], pad_token=PAD, compiled=lambda step: step
+    )
+
+
+def generated(decoder, *rows, tokens=20, on_first_token=lambda: None):
+    ids, mask = padded(*rows)
+    output = decoder.generate(ids, mask, tokens, on_first_token)
+    assert output[:, : ids.shape[1]].tolist() == ids.tolist(), "the prompt comes first"
+    return output[:, ids.shape[1] :].tolist()
+
+
+def test_one_row_is_answered_as_transformers_answers_it(model):
+    reference = expected(model, LONG)
+    assert len(set(reference[0])) > 10, "outputs that vary little would agree by chance"
+    assert generated(decoder_of(model), LONG) == reference
+
+
+def test_rows_padded_on_the_left_are_answered_as_they_are_alone(model):
+    reference = expected(model, SHORT, LONG, [5])
+    assert len({tuple(row) for row in reference}) == 3
+    assert generated(decoder_of(model, rows=3), SHORT, LONG, [5]) == reference
+
+
+def ends_in_the_middle(model, row, *, at):
+    """The token that transformers chooses first at this place of the row's summary, and no earlier."""
+    (summary,) = expected(model, row)
+    assert summary[at] not in summary[:at]
+    return summary[at]
+
+
+def test_row_that_ends_before_the_others_is_padded(llama):
+    end = ends_in_the_middle(llama, SHORT, at=5)
+    reference = expected(llama, SHORT, LONG, ends=[end])
+    assert reference[0][5:] == [end] + [PAD] * (len(reference[1]) - 6)
+    assert len(reference[1]) > 8, "the other row goes on"
+    assert generated(decoder_of(llama, rows=2, ends=[end]), SHORT, LONG) == reference
+
+
+def test_each_of_several_end_tokens_ends_a_row_and_the_last_ends_the_batch(llama):
+    ends = [ends_in_the_middle(llama, SHORT, at=5), ends_in_the_middle(llama, LONG, at=8)]
+    reference = expected(llama, SHORT, LONG, ends=ends)
+    assert 1 < len(reference[1]) <= 9
+    assert generated(decoder_of(llama, rows=2, ends=ends), SHORT, LONG) == reference
+
+
+def test_first_token_may_be_the_end(llama):
+    end = ends_in_the_middle(llama, LONG, at=0)
+    assert generated(decoder_of(llama, ends=[end]), LONG) == [[end]]
+
+
+def test_end_is_found_where_it_is_the_last_that_the_limit_allows(llama):
+    end = ends_in_the_middle(llama, SHORT, at=5)
+    assert generated(decoder_of(llama, ends=[end]), SHORT, tokens=6) == expected(llama, SHORT, tokens=6, ends=[end])
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 13])
+def test_no_more_is_generated_than_is_allowed(llama, tokens):
+    reference = expected(llama, LONG, tokens=tokens)
+    assert len(reference[0]) == tokens
+    assert generated(decoder_of(llama), LONG, tokens=tokens) == reference
+
+
+def test_sequence_may_fill_the_cache_to_its_last_token(llama):
+    tokens = CACHE_TOKENS - len(LONG)
+    assert generated(decoder_of(llama), LONG, tokens=tokens) == expected(llama, LONG, tokens=tokens)
+
+
+def test_fewer_rows_than_compiled_for_are_answered_and_no_more_handed_back(llama):
+    decoder = decoder_of(llama, rows=4)
+    assert generated(decoder, SHORT, LONG) == expected(llama, SHORT, LONG)
+
+
+def test_rows_that_fill_up_do_not_keep_an_ended_batch_going(llama):
+    end = ends_in_the_middle(llama, SHORT, at=5)
+    assert generated(decoder_of(llama, rows=4, ends=[end]), SHORT) == expected(llama, SHORT, ends=[end])
+
+
+def test_nothing_is_left_of_a_longer_document_before(llama):
+    decoder = decoder_of(llama, rows=2, ends=[ends_in_the_middle(llama, SHORT, at=5)])
+    generated(decoder, [*LONG, *LONG, *LONG], LONG, tokens=30)
+    again = generated(decoder, SHORT, [5], tokens=12)
+    assert again == generated(decoder_of(llama, rows=2, ends=decoder._ends.tolist()), SHORT, [5], tokens=12)
+    assert again == expected(llama, SHORT, [5], tokens=12, ends=decoder._ends.tolist())
+
+
+def test_logits_are_the_models_own_for_the_same_tokens(model):
+    import torch
+
+    summary = torch.tensor([[30, 31, 32, 33, 34], [60, 61, 62, 63, 64]])
+    ids, mask = padded(SHORT, LONG)
+    decoder = decoder_of(model, rows=2)
+    step, same_tensor = decoder._next, torch.empty(2, VOCABULARY)
+    decoder._next = lambda: same_tensor.copy_(step())  # as a graph that is replayed hands them back
+    found = decoder.logits(ids, mask, summary)
+    model.set_attn_implementation("sdpa")
+    whole, attended = torch.cat([ids, summary], dim=1), torch.cat([mask, torch.ones_like(summary)], dim=1)
+    with torch.inference_mode():
+        own = model(
+            whole, attention_mask=attended, position_ids=(attended.cumsum(-1) - 1).clamp(min=0), use_cache=False
+        ).logits
+    assert found.shape == (2, 5, VOCABULARY)
+    torch.testing.assert_close(found, own[:, ids.shape[1] - 1 : -1], rtol=1e-4, atol=1e-3)
+
+
+def test_first_token_is_told_once_and_before_the_second_is_computed(llama):
+    decoder = decoder_of(llama)
+    happened, step = [], decoder._next
+
+    def noted_step():
+        happened.append("step")
+        return step()
+
+    decoder._next = noted_step
+    generated(decoder, LONG, tokens=4, on_first_token=lambda: happened.append("first token"))
+    assert happened == ["first token", "step", "step", "step"]
+
+
+# What is compiled, and when ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def uncompiled(monkeypatch):
+    """Each building takes 10 s on the clock that is handed back, and compiles nothing."""
+    seconds = [0.0]
+
+    def compile_slowly(step):
+        seconds[0] += 10
+        return step
+
+    monkeypatch.setattr(compiled, "_compiled_by_inductor", compile_slowly)
+    return lambda: seconds[0]
+
+
+def test_only_more_rows_are_compiled_anew_and_the_seconds_add_up(llama, uncompiled):
+    llama.set_attn_implementation(ATTENTION)
+    decoders = CompiledDecoders(llama, tokens=CACHE_TOKENS, end_tokens=[END], pad_token=PAD, clock=uncompiled)
+    assert decoders.compile_seconds == 0
+    two = decoders.for_rows(2)
+    assert (two.rows, decoders.compile_seconds) == (2, 10)
+    assert decoders.for_rows(1) is two
+    assert decoders.for_rows(2) is two
+    assert decoders.compile_seconds == 10
+    assert (decoders.for_rows(3).rows, decoders.compile_seconds) == (3, 20)
+
+
+@pytest.mark.parametrize(("longest", "tokens"), [(1, 64), (64, 64), (65, 128), (612, 640)])
+def test_cache_is_as_long_as_the_longest_sequence_or_a_little_longer(longest, tokens):
+    assert cache_tokens_for(longest) == tokens
+
+
+def test_compiled_loader_generates_what_its_eager_twin_does(tiny_llama, uncompiled):
+    eager, found = (load_tiny(tiny_llama, loader) for loader in ("4-bit", "4-bit-compiled"))
+    assert isinstance(found, LoadedModel), found
+    assert eager.compile_seconds is None
+    assert found.compile_seconds == 0, "nothing is compiled before it is known for how many rows"
+    rows = [found.chat.chat_ids(message) for message in ("Say something.", "Say something longer.")]
+    for batch in (rows[:1], rows):
+        answers = []
+        for each in (eager, found):
+            prepared = each.prepare(batch)
+            answers.append(each.generated_ids(each.generate(prepared, 12, lambda: None), prepared))
+        assert answers[0] == answers[1]
+    assert found.decoders.for_rows(1).rows == 2
+    assert found.compile_seconds is not None
+
+
+@pytest.mark.slow
+def test_step_compiled_by_inductor_generates_the_same(llama):
+    llama.set_attn_implementation(ATTENTION)
+    decoder = CompiledDecoder(llama, rows=2, tokens=CACHE_TOKENS, end_tokens=[END], pad_token=PAD)
+    assert generated(decoder, SHORT, LONG) == expected(llama, SHORT, LONG, ends=[END])
