@@ -11,6 +11,7 @@ ORDER = (
     "processes",
     "statistics",
     "journal",
+    "session_seconds",
     "cache",
     "device",
     "release",

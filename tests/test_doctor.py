@@ -452,8 +452,8 @@ def test_what_does_not_fit_now_is_named_and_is_no_fault():
         "mistral-7b-instruct (8-bit, 4-bit, 8-bit-compiled, 4-bit-compiled)"
     )
     assert too_large.startswith(
-        "llama2-7b-chat (default, fp16, bf16, 8-bit, fp16-compiled, 8-bit-compiled), "
-        "mistral-7b-instruct (default, fp16, bf16, fp16-compiled)"
+        "llama2-7b-chat (default, fp16, bf16, 8-bit, default-compiled, fp16-compiled, 8-bit-compiled), "
+        "mistral-7b-instruct (default, fp16, bf16, default-compiled, fp16-compiled)"
     )
 
 

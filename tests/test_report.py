@@ -7,11 +7,13 @@ from dataclasses import replace
 import pytest
 
 from fixtures.device import GIB
-from fixtures.models import EXPERIMENTS, LOADERS
+from fixtures.models import EXPERIMENTS, LOADERS, MODELS
 from fixtures.report import final_report
 from tests.runs import A100, benchmark, outcome, run_of
 
 NAME = "llama2-7b-chat-4-bit"
+COMPILED_LOADERS = {name for name, loader in LOADERS.items() if loader.is_compiled}
+EAGER_LOADERS = {each.loader for each in EXPERIMENTS} - COMPILED_LOADERS
 HUNDRED_DOCUMENTS = (2.5,) * 100
 WIDEST_FIGURES = {
     "generated_tokens_per_second": 1_234.5,
@@ -71,19 +73,29 @@ def test_tables_fit_with_the_widest_figures_and_nothing_is_cut(width):
     assert sum("149.50 / 194.05" in line for line in lines) == len(EXPERIMENTS)
 
 
-def test_full_names_are_whole_in_a_hundred_columns():
+@pytest.mark.parametrize("loaders", [EAGER_LOADERS, COMPILED_LOADERS - {"default-compiled"}])
+def test_full_names_are_whole_in_a_hundred_columns(loaders):
+    shown = [each.name for each in EXPERIMENTS if each.loader in loaders]
+    run = run_of(*(benchmark(name, seconds=HUNDRED_DOCUMENTS) for name in shown))
+    lines = tables_of(report(run, width=100))
+    for name in shown:
+        assert sum(line.startswith(f"{name} ") for line in lines) == 3
+
+
+def test_names_are_short_in_every_table_where_one_is_too_long_for_a_hundred_columns():
     run = run_of(*(benchmark(each.name, seconds=HUNDRED_DOCUMENTS) for each in EXPERIMENTS))
     lines = tables_of(report(run, width=100))
-    for each in EXPERIMENTS:
-        assert sum(line.startswith(f"{each.name} ") for line in lines) == 3
+    assert max(len(line) for line in lines) <= 100
+    assert not any(line.startswith("smollm2-135m-instruct") for line in lines)
+    assert sum(line.startswith("embedded default-compiled ") for line in lines) == 4  # "Side by side" among them
 
 
 @pytest.mark.parametrize("width", [90, 80, 40])
 def test_names_are_short_where_the_screen_is_narrow_and_80_columns_are_the_least(width):
-    plain = [loader for loader in LOADERS if not LOADERS[loader].is_compiled]
-    run = run_of(*(benchmark(each.name, seconds=HUNDRED_DOCUMENTS) for each in EXPERIMENTS if each.loader in plain))
+    shown = [each for each in EXPERIMENTS if each.loader in EAGER_LOADERS]
+    run = run_of(*(benchmark(each.name, seconds=HUNDRED_DOCUMENTS) for each in shown))
     speed = report(run, width=width).split("\n\n")[0].splitlines()
-    names = [f"{model} {loader}" for model in ("llama2", "mistral", "embedded") for loader in plain]
+    names = [f"{MODELS[each.model].marker} {each.loader}" for each in shown]
     assert [line[:16].strip() for line in speed[4:]] == names  # after the title, two lines of header and a rule
 
 

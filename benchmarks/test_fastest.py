@@ -1,0 +1,23 @@
+"""How fast can each precision be on this device? In large batches, and compiled where the device compiles."""
+
+from __future__ import annotations
+
+import pytest
+
+from fixtures.comparison import assert_machine_not_slower, assert_not_regressed
+from fixtures.models import FASTEST_EXPERIMENTS
+from fixtures.quality import assert_rouge_floor
+from fixtures.quality_change import assert_quality_held
+from fixtures.selection import experiments_as_parameters
+
+
+@pytest.mark.fastest
+@pytest.mark.parametrize("loaded_model", experiments_as_parameters(FASTEST_EXPERIMENTS), indirect=True)
+def test_fastest(loaded_model, summarize_fastest, compare):
+    """Even batches, each a timed round, the longest documents first; how many rows the workload tells."""
+    summaries = summarize_fastest(loaded_model)
+    comparison = compare(summaries)
+    assert_not_regressed(comparison)
+    assert_rouge_floor(summaries.quality)
+    assert_quality_held(comparison.quality)
+    assert_machine_not_slower(comparison)

@@ -1,0 +1,192 @@
+"""The fastest way of each precision, ways side by side, and where a session's time goes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fixtures import session_seconds
+from fixtures.batching import rows_of_even_batches
+from fixtures.compiled import inductor_options
+from fixtures.device import GIB, GPU_FAMILIES, Device
+from fixtures.memory import MemoryPrediction
+from fixtures.models import BATCH_SIZES, FASTEST_EXPERIMENTS, GPUS_THAT_COMPILE
+from fixtures.report import final_report, way_of
+from fixtures.report_page import Row
+from fixtures.runfile import Entry
+from fixtures.session_seconds import SessionSeconds, session_line
+from tests.conftest import FAKE_MODELS
+from tests.runs import A100, benchmark, run_of
+from tests.test_gpu_sessions import fake_gpu
+
+H100 = Device(kind="cuda", name="H100", slug="h100", family="h100", memory_bytes=80 * GIB, compute_dtype="bfloat16")
+CPU = Device(kind="cpu", name="a CPU", slug="cpu", family="cpu", memory_bytes=16 * GIB, compute_dtype="float32")
+ON_AN_H100 = """
+    from dataclasses import replace
+    GPU.device = replace(GPU.device, family="h100", slug="h100", memory_bytes=80 * 1024**3)
+"""
+SIDE_BY_SIDE = (
+    "-m",
+    "h100 and llama2 and (h100 or compiled or batching or continuous or fastest)",
+    "-k",
+    "4-bit and (batch8 or batch32 or not batch)",
+)
+
+
+# Which experiments ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", [*GPU_FAMILIES, "cpu"])
+def test_each_precision_has_one_fastest_way_on_a_device_and_it_is_compiled_where_that_can_be(family):
+    ways = [each for each in FASTEST_EXPERIMENTS if family in each.families | each.on_request]
+    precisions = [(way.model, way.loader.removesuffix("-compiled")) for way in ways]
+    assert len(set(precisions)) == len(precisions)
+    compiled = {way.loader for way in ways if way.loader.endswith("-compiled")}
+    every = {f"{loader}-compiled" for loader in ("default", "fp16", "8-bit", "4-bit")}
+    assert compiled == (every if family in GPUS_THAT_COMPILE else set())
+
+
+class Fitting:
+    """Each row takes a GiB."""
+
+    def memory_for(self, sequence_tokens, batch_size):
+        return MemoryPrediction(weights_bytes=GIB, cache_bytes=GIB * batch_size, workspace_bytes=0)
+
+
+@pytest.mark.parametrize(
+    ("documents", "free_gib", "device", "rows"),
+    [
+        (100, 80, H100, 25),
+        (100, 24, H100, 20),
+        (33, 80, H100, 17),
+        (3, 80, H100, 3),
+        (10, 0, H100, 1),
+        (100, 80, CPU, 8),
+    ],
+)
+def test_batches_are_as_few_and_as_even_as_memory_allows(monkeypatch, documents, free_gib, device, rows):
+    monkeypatch.setattr("fixtures.batching.free_memory_bytes", lambda device: free_gib * GIB)
+    monkeypatch.setattr("fixtures.batching.release_memory", lambda device: None)
+    assert rows_of_even_batches(Fitting(), 100, documents, device) == rows
+
+
+def test_products_of_one_row_alone_are_tuned():
+    assert [inductor_options(rows)["coordinate_descent_tuning"] for rows in (1, *BATCH_SIZES[1:])] == [True] + [
+        False
+    ] * 5
+
+
+# Sessions -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def on_an_h100(project):
+    project.use(fake_gpu(more=ON_AN_H100))
+    return project
+
+
+def collected(project, *options):
+    output = project.bench("--collect-only", "-q", *options).output
+    return {line.partition("[")[2].rstrip("]") for line in output.splitlines() if "::" in line}
+
+
+def test_fastest_stands_in_place_of_single_documents(on_an_h100):
+    assert collected(on_an_h100, "-m", "h100 and llama2", "--fastest") == {
+        "llama2-7b-chat-bf16-fastest",
+        *(f"llama2-7b-chat-{loader}-compiled-fastest" for loader in ("default", "fp16", "8-bit", "4-bit")),
+    }
+    assert "fastest" not in " ".join(collected(on_an_h100, "-m", "h100 and llama2"))
+
+
+def test_readmes_expression_has_all_ways_of_one_precision_in_one_session(on_an_h100):
+    loaders = ("4-bit", "4-bit-compiled")
+    assert collected(on_an_h100, *SIDE_BY_SIDE) == {
+        *(f"llama2-7b-chat-{loader}" for loader in loaders),
+        *(f"llama2-7b-chat-{loader}-batch{rows}" for loader in loaders for rows in (8, 32)),
+        "llama2-7b-chat-4-bit-continuous",
+        "llama2-7b-chat-4-bit-compiled-fastest",
+    }
+
+
+def test_workload_tells_loader_and_rows_and_the_session_where_its_time_went(project):
+    of_fakes = "    from fixtures import session_seconds\n    session_seconds.now = lambda: TIME.seconds\n"
+    project.use(FAKE_MODELS + of_fakes)
+    session = project.bench("--fastest", "-m", "cpu and embedded", "-k", "4-bit", "--documents", "10")
+    assert session.exit_code == 0
+    info = session.by_experiment["smollm2-135m-instruct-4-bit-fastest"]
+    settings = info["workload_settings"]
+    assert (settings["loader"], settings["batch_size"]) == ("4-bit", 5)
+    assert [len(ids) for ids in info["batch_document_ids"]] == [5, 5]
+    spent = session.run["session"]
+    (found,) = session.run["benchmarks"]
+    assert spent["generating_seconds"] > sum(found["stats"]["data"])
+    assert spent["generating_seconds"] == pytest.approx(spent["seconds"])
+    assert f"{session_line(spent)}\n" in session.output
+    journal = (session.folder / "results" / "latest" / "journal.jsonl").read_text().splitlines()
+    assert [json.loads(line)["kind"] for line in journal][-1] == "session_seconds"
+
+
+# Where time goes ------------------------------------------------------------------------------------------------------
+
+
+def test_compiling_is_taken_out_of_generating_once_for_each_load(monkeypatch):
+    time = [0.0]
+    monkeypatch.setattr(session_seconds, "now", lambda: time[0])
+    spent = SessionSeconds()
+    for _ in range(2):
+        with spent.loading():
+            time[0] += 10
+        time[0] += 25
+        spent.add_generating(10.0, 4.0)  # compiled in it
+        spent.add_generating(10.0, 4.0)  # another experiment on the same load
+    assert spent.as_record() == {
+        "seconds": 70.0,
+        "loading_seconds": 20.0,
+        "compile_seconds": 8.0,
+        "generating_seconds": 32.0,
+        "other_seconds": 10.0,
+        "other_share": 1 / 7,
+    }
+
+
+def test_line_has_shares_of_the_whole():
+    parts = {"generating": 150.0, "loading": 20.0, "compile": 20.0, "other": 10.0}
+    session = {"seconds": 200.0, **{f"{part}_seconds": seconds for part, seconds in parts.items()}}
+    assert session_line(session) == (
+        "session: 3 min 20 s, 75.0% generating, 10.0% loading, 10.0% compiling, 5.0% anything else"
+    )
+
+
+# Side by side ---------------------------------------------------------------------------------------------------------
+
+IN_FOURS = [[f"document {first + more}" for more in range(4)] for first in (1, 5)]
+
+
+def test_ways_have_names_and_speed_is_beside_eager():
+    eager = benchmark()
+    compiled = benchmark("llama2-7b-chat-4-bit-compiled", seconds=(0.5,) * 8)
+    batched = benchmark("llama2-7b-chat-4-bit-compiled", batch_document_ids=IN_FOURS, generated_tokens_per_second=400.0)
+    batched["stats"]["data"] = [1.0, 1.0]
+    alone = benchmark("llama2-7b-chat-8-bit")
+    assert [way_of(each["extra_info"]) for each in (eager, compiled, batched)] == [
+        "eager",
+        "compiled",
+        "compiled, batch 4",
+    ]
+    report = final_report(run_of(eager, compiled, batched, alone), A100, width=200, color=False)
+    table = report.partition("Side by side")[2].partition("\n\n")[0]
+    cells = [line.split() for line in table.splitlines() if "llama2" in line]
+    assert [(row[0], row[-4]) for row in cells] == [
+        ("llama2-7b-chat-4-bit", "1.00"),
+        ("llama2-7b-chat-4-bit-compiled", "4.00"),
+        ("llama2-7b-chat-4-bit-compiled", "8.00"),
+    ]
+    assert "Side by side" not in final_report(run_of(eager, alone), A100, width=200, color=False)
+
+
+def test_page_gives_each_document_its_share_of_its_batch():
+    info = benchmark(batch_document_ids=IN_FOURS)["extra_info"]
+    entry = Entry(name="test_batching[a]", extra_info=info, seconds=(4.0, 8.0))
+    row = Row(number=0, source=None, entry=entry, label="a")
+    assert list(row.document_seconds.values()) == [1.0] * 4 + [2.0] * 4
