@@ -66,6 +66,7 @@ def test_gpus_without_bfloat16_have_no_bf16_experiment(family):
     assert loaders == {name for name, loader in LOADERS.items() if not loader.is_compiled} - {
         "bf16",
         "8-bit-threshold-0",
+        "w8a16",
     }
 
 
@@ -107,6 +108,7 @@ INT8 = {"quantization": "llm.int8", "threshold": 6.0}
         ("8-bit", T4, INT8 | {"dtype": "float16"}),
         ("8-bit", H100, INT8 | {"dtype": "float16"}),
         ("8-bit-threshold-0", H100, INT8 | {"dtype": "float16", "threshold": 0.0}),
+        ("w8a16", H100, {"quantization": "int8 weights", "dtype": "bfloat16"}),
         ("8-bit", A_CPU, INT8 | {"dtype": "float32", "threads": 6}),
         ("8-bit", device("cpu", "bfloat16"), INT8 | {"dtype": "float32", "threads": 6}),
         ("default", A_CPU, {"dtype": "float32", "threads": 6}),

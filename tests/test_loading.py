@@ -26,7 +26,7 @@ CPU = detect_device({"CUDA_VISIBLE_DEVICES": ""})
 
 def load_tiny(folder, loader="default", model="smollm2-135m-instruct", device=CPU, predict=True):
     return load(
-        BY_NAME[f"{model}-{loader}"],
+        BY_NAME[f"{model}-default"].loaded_as(loader),
         lambda: find_weights(MODELS[model], {model: folder}),
         device,
         clock_of(device),

@@ -28,8 +28,10 @@ def test_gpu_of_no_known_family_gets_whatever_fits_its_memory():
         "mistral-7b-instruct-4-bit",
         "llama2-7b-chat-8-bit-compiled",
         "llama2-7b-chat-4-bit-compiled",
+        "llama2-7b-chat-w8a16-compiled",
         "mistral-7b-instruct-8-bit-compiled",
         "mistral-7b-instruct-4-bit-compiled",
+        "mistral-7b-instruct-w8a16-compiled",
     }
 
 
