@@ -71,6 +71,7 @@ def test_everything_else_is_carried_and_each_outcome_is_there_once(stored):
         "experiment": 3,
         "outcome": 3,
         "superseded_document": 8,
+        "session_seconds": 1,
     }
     assert f"second pass of {first} (commit unversioned): carried {', '.join(EMBEDDED[:2])}; measured now: " in (
         session.output
