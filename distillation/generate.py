@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fixtures.device import Device, release_memory
-from fixtures.outcomes import DeviceMemoryError, is_out_of_memory, out_of_memory_figures
+from fixtures.outcomes import DeviceMemoryError, explain_out_of_memory
 
 TokenIds = Sequence[int]
 
@@ -39,10 +38,7 @@ def generate(
     try:
         return _generate(model, prompts, max_new_tokens, sampling)
     except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        traceback.clear_frames(error.__traceback__)
-        detail = out_of_memory_figures(error)
+        detail = explain_out_of_memory(error)
     release_memory(device)
     if len(prompts) == 1:
         raise DeviceMemoryError(f"out of memory while generating from one prompt: {detail}")

@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +25,7 @@ from distillation.generate import generate
 from distillation.settings import DistillSettings
 from distillation.summaries import TRAINING, VALIDATION
 from fixtures.device import Device, release_memory
-from fixtures.outcomes import DeviceMemoryError, InputError, JudgementError, is_out_of_memory, out_of_memory_figures
+from fixtures.outcomes import DeviceMemoryError, InputError, JudgementError, explain_out_of_memory
 from fixtures.quality import rouge_f1
 
 IGNORED = -100
@@ -294,10 +293,7 @@ def train(
                 folder, rows, settings, device, dtype, open_student(), teacher, decode, pad, micro_batch, processes
             )
         except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            traceback.clear_frames(error.__traceback__)
-            detail = out_of_memory_figures(error)
+            detail = explain_out_of_memory(error)
         release_memory(device)
         if micro_batch == 1 or processes > 1:
             remedy = "a shorter --max-prompt-tokens" if micro_batch == 1 else f"--micro-batch {micro_batch // 2}"
