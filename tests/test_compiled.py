@@ -1,4 +1,4 @@
-"""Compiled decoding against transformers' own `generate`, with tiny random models on the CPU and nothing compiled."""
+"""Compiled decoding against transformers' own `generate`, with tiny random models on the CPU; all but the slow ones compile nothing."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 from fixtures import compiled
 from fixtures.compiled import ATTENTION, CompiledDecoder, CompiledDecoders, attend, cache_tokens_for
 from fixtures.loading import LoadedModel
+from fixtures.models import LOADERS
 from tests.test_loading import load_tiny
 
 END, PAD, VOCABULARY, CACHE_TOKENS = 3, 7, 97, 64
@@ -259,3 +260,13 @@ def test_step_compiled_by_inductor_generates_the_same(llama):
     llama.set_attn_implementation(ATTENTION)
     decoder = CompiledDecoder(llama, rows=2, tokens=CACHE_TOKENS, end_tokens=[END], pad_token=PAD)
     assert generated(decoder, SHORT, LONG) == expected(llama, SHORT, LONG, ends=[END])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loader", [name for name, loader in LOADERS.items() if loader.is_compiled])
+def test_every_compiled_loader_is_compiled_in_one_piece(tiny_llama, loader):
+    found = load_tiny(tiny_llama, loader)
+    prompt, summary = found.chat.chat_ids("Say something."), [30, 31, 32, 33]
+    whole = found.forced_logits(prompt, summary)
+    eager = load_tiny(tiny_llama, LOADERS[loader].eager_twin or "default").forced_logits(prompt, summary)
+    assert (whole - eager).norm() / eager.norm() < 0.02  # 16 bits, summed in another order
