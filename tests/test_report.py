@@ -73,6 +73,11 @@ def test_tables_fit_with_the_widest_figures_and_nothing_is_cut(width):
     assert sum("149.50 / 194.05" in line for line in lines) == len(EXPERIMENTS)
 
 
+def test_no_line_ends_in_blanks():
+    lines = report(run_of(benchmark(), benchmark("llama2-7b-chat-fp16"))).splitlines()
+    assert lines == [line.rstrip() for line in lines]
+
+
 @pytest.mark.parametrize("loaders", [EAGER_LOADERS, COMPILED_LOADERS - {"default-compiled"}])
 def test_full_names_are_whole_in_a_hundred_columns(loaders):
     shown = [each.name for each in EXPERIMENTS if each.loader in loaders]
