@@ -207,6 +207,19 @@ def test_documents_that_one_of_the_runs_lacks_are_in_none_of_the_sums():
     assert (found.change.ratio, found.change.documents) == (1.0, 8)
 
 
+def test_compiled_experiment_is_judged_by_the_spread_of_compiled_ones():
+    spread = DeviceSpread(
+        runs=Spread(standard_deviation=0.09, degrees_of_freedom=9),
+        compiled=Spread(standard_deviation=0.002, degrees_of_freedom=9),
+    )
+    judging = Judge(environment=MACHINE, spread=spread, tolerance=0.05, slug="an-a100")
+    verdicts = []
+    for name in ("llama2-7b-chat-fp16", "llama2-7b-chat-fp16-compiled"):
+        faster = stored("0001_a.json", benchmark(name, seconds=(1.94,) * 8))
+        verdicts.append(judging.compare([entry(name=name, seconds=(2.0,) * 8)], [faster]).verdict)
+    assert verdicts == [Verdict.INCONCLUSIVE, Verdict.REGRESSED]
+
+
 def test_detail_names_the_newest_run_how_many_before_it_and_the_passes():
     runs = [of_seconds(f"000{number}_a.json", 2.0) for number in (3, 2, 1)]
     spread = Spread(standard_deviation=0.01, degrees_of_freedom=1e9)

@@ -56,6 +56,10 @@ def test_spread_is_assumed_by_kind_until_it_is_measured(tmp_path, is_gpu, assume
         '{"standard_deviation": NaN, "degrees_of_freedom": 7}',
         '{"standard_deviation": Infinity, "degrees_of_freedom": 7}',
         '{"standard_deviation": 0.01, "degrees_of_freedom": Infinity}',
+        '{"compiled": {}}',
+        '{"compiled": 0.01}',
+        '{"compiled": {"standard_deviation": 0.01, "degrees_of_freedom": 0}}',
+        '{"standard_deviation": 0.01, "degrees_of_freedom": 7, "compiled": {"standard_deviation": -1, "degrees_of_freedom": 7}}',
     ],
 )
 def test_spread_that_is_none_is_refused_by_name(tmp_path, content):
@@ -191,6 +195,29 @@ def test_replicates_are_appended_and_the_spread_is_recomputed_from_all(tmp_path)
     assert read_spread(tmp_path, is_gpu=True) == spread
 
 
+def test_compiled_loaders_have_a_spread_of_their_own(tmp_path):
+    eager = [measured(2.0), measured(2.6)]
+    compiled = [measured(seconds, name="llama2-7b-chat-fp16-compiled") for seconds in (1.0, 1.01, 1.02)]
+    alone, _ = add_replicates(tmp_path, compiled)
+    assert alone.runs == ASSUMED_GPU_SPREAD, "nothing is known of eager runs"
+    both, _ = add_replicates(tmp_path, eager)
+    of_eager, of_compiled = (pooled_spread([taken_apart(*runs)]) for runs in (eager, compiled))
+    assert of_compiled.standard_deviation < of_eager.standard_deviation / 10
+    for name, expected in (
+        ("llama2-7b-chat-fp16", of_eager),
+        ("compiled-student-4-bit", of_eager),
+        ("llama2-7b-chat-8-bit-compiled", of_compiled),
+        ("llama2-7b-chat-4-bit-compiled-batch8", of_compiled),
+    ):
+        found = both.of(name)
+        assert found.standard_deviation == pytest.approx(expected.standard_deviation, rel=1e-9)
+        assert found.degrees_of_freedom == pytest.approx(expected.degrees_of_freedom, rel=1e-9)
+    assert alone.of("llama2-7b-chat-fp16-compiled") == both.compiled
+    assert both.deviations_like("mistral-7b-instruct-bf16").keys() == {NAME}
+    assert both.deviations_like("mistral-7b-instruct-fp16-compiled").keys() == {"llama2-7b-chat-fp16-compiled"}
+    assert read_spread(tmp_path, is_gpu=True) == both
+
+
 def test_run_that_is_in_the_file_already_is_not_counted_twice(tmp_path):
     runs = [measured(2.0), measured(2.1)]
     once, _ = add_replicates(tmp_path, runs)
@@ -292,7 +319,7 @@ def test_runs_that_are_there_are_pooled(folder, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"{NAME}: 49.9, 47.5 generated tok/s; between runs ")
     assert lines[-1] == (
-        f"baselines/{A100.slug}/spread.json: spread between runs {spread.standard_deviation:.2%}, "
+        f"baselines/{A100.slug}/spread.json: spread between eager runs {spread.standard_deviation:.2%}, "
         f"{spread.degrees_of_freedom:.1f} degrees of freedom"
     )
 
