@@ -103,6 +103,9 @@ class FakeModel:
             weights_bytes=self.weights_bytes, cache_bytes=batch_size * self.bytes_per_row, workspace_bytes=0
         )
 
+    def fit_rows(self, rows: int) -> None:
+        """Nothing is compiled."""
+
     def as_experiment(self, experiment: Experiment, prediction: MemoryPrediction) -> FakeModel:
         other = copy(self)
         other.experiment, other.predicted_memory_bytes = experiment, prediction.total_bytes

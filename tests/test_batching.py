@@ -294,6 +294,9 @@ class Limited:
     def __init__(self, fits, error=None):
         self.fits, self.error, self.batches = fits, error, []
 
+    def fit_rows(self, rows):
+        pass
+
     def memory_for(self, sequence_tokens, batch_size):
         return MemoryPrediction(weights_bytes=GIB, cache_bytes=100 * 1024**2 * batch_size, workspace_bytes=0)
 

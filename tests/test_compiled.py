@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from fixtures import compiled
+from fixtures.batching import find_largest_batch
 from fixtures.compiled import ATTENTION, CompiledDecoder, CompiledDecoders, attend, cache_tokens_for
 from fixtures.loading import LoadedModel
 from fixtures.models import LOADERS
-from tests.test_loading import load_tiny
+from tests.test_loading import CPU, load_tiny
 
 END, PAD, VOCABULARY, CACHE_TOKENS = 3, 7, 97, 64
 SHORT, LONG = [11, 12, 13, 14], [40, 41, 42, 43, 44, 45, 46, 47, 48]
@@ -232,6 +235,32 @@ def test_only_more_rows_are_compiled_anew_and_the_seconds_add_up(llama, uncompil
     assert decoders.for_rows(2) is two
     assert decoders.compile_seconds == 10
     assert (decoders.for_rows(3).rows, decoders.compile_seconds) == (3, 20)
+
+
+def test_decoder_for_another_number_of_rows_is_dropped_before_single_documents_are_measured(llama, uncompiled):
+    llama.set_attn_implementation(ATTENTION)
+    decoders = CompiledDecoders(llama, tokens=CACHE_TOKENS, end_tokens=[END], pad_token=PAD, clock=uncompiled)
+    decoders.drop_unless_for(1)
+    many = decoders.for_rows(4)
+    decoders.drop_unless_for(4)
+    assert decoders.for_rows(4) is many
+    decoders.drop_unless_for(1)
+    assert decoders.for_rows(1).rows == 1
+
+
+def test_search_for_the_largest_batch_recovers_from_the_decoder_that_ran_out(tiny_llama, uncompiled, monkeypatch):
+    found = load_tiny(tiny_llama, "4-bit-compiled")
+    generate = CompiledDecoder.generate
+
+    def of_three_rows_at_most(decoder, *arguments):
+        if decoder.rows > 3:
+            raise MemoryError("no more than three rows")
+        return generate(decoder, *arguments)
+
+    monkeypatch.setattr(CompiledDecoder, "generate", of_three_rows_at_most)
+    largest = find_largest_batch(found, [SimpleNamespace(token_ids=tuple(SHORT))], 4, CPU)
+    assert largest.rows == 3
+    assert largest.tries[0] == (8, False)
 
 
 @pytest.mark.parametrize(("longest", "tokens"), [(1, 64), (64, 64), (65, 128), (612, 640)])
