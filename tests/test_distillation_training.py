@@ -17,6 +17,7 @@ from distillation.trainer import (
     IGNORED,
     Collator,
     DistillationTrainer,
+    GroupedByLength,
     divergence,
     last_whole_checkpoint,
     micro_batch_of,
@@ -84,6 +85,25 @@ def test_prompt_weight_makes_labels_of_the_prompt_too_but_not_of_its_first_token
     batch = Collator(0, 0.25)([example(), example(prompt=[4], answer=[3])])
     assert batch["labels"].tolist() == [[IGNORED, 6, 7, 8, 9], [IGNORED, IGNORED, IGNORED, IGNORED, 3]]
     assert batch["loss_weights"][0].tolist() == [0.0, 0.25, 0.25, 1.0, 1.0]
+
+
+def test_batches_are_of_like_length_in_an_order_of_seed_and_epoch_alone():
+    lengths = [1 + 37 * number % 101 for number in range(400)]
+
+    def order(seed, epoch):
+        sampler = GroupedByLength(4, lengths, seed)
+        sampler.set_epoch(epoch)
+        torch.rand(7)
+        return list(sampler)
+
+    def padding(indices):
+        batches = [[lengths[index] for index in indices[start : start + 4]] for start in range(0, len(indices), 4)]
+        return sum(max(batch) * len(batch) for batch in batches) / sum(lengths) - 1
+
+    assert sorted(order(0, 0)) == list(range(400))
+    assert padding(order(0, 0)) < 0.05 < padding(range(400))
+    assert order(0, 3) == order(0, 3)
+    assert len({tuple(order(seed, epoch)) for seed, epoch in ((0, 0), (0, 1), (2, 0))}) == 3
 
 
 def test_divergence_of_a_known_pair():
