@@ -514,6 +514,55 @@ def test_other_tenant_settles_after_each_switch_and_has_the_gpu_of_this_process(
     assert done == [(spot_check.USE_GPU, ["cuda:0"]), True, settled, False, settled]
 
 
+class FakeTorch:
+    """A GPU that begins nothing before it must, and knows how much is queued; it ends its tenant in the end."""
+
+    def __init__(self):
+        self.queued, self.most_queued, self.waits, self.devices = [], 0, 0, set()
+        self.cuda = SimpleNamespace(Event=self.event, synchronize=self.queued.clear)
+        self.uint8 = "uint8"
+
+    def randn(self, *shape, device):
+        self.devices.add(device)
+        return SimpleNamespace(half=lambda: self)
+
+    def randint(self, high, size, *, dtype, device):
+        self.devices.add(device)
+        return self
+
+    def empty_like(self, other):
+        return SimpleNamespace(copy_=lambda source: self.queue("copy"))
+
+    def mm(self, left, right, out):
+        self.queue("product")
+
+    def queue(self, work):
+        self.queued.append(work)
+        self.most_queued = max(self.most_queued, len(self.queued))
+
+    def event(self, *, blocking):
+        assert blocking
+        recorded = object()
+
+        def wait():
+            self.waits += 1
+            if self.waits > 20:
+                raise KeyboardInterrupt
+            done = self.queued.index(recorded) + 1 if recorded in self.queued else 0
+            del self.queued[:done]
+
+        return SimpleNamespace(record=lambda: self.queued.append(recorded), synchronize=wait)
+
+
+def test_other_tenant_says_when_it_has_used_the_gpu_and_never_has_more_than_a_few_kernels_queued(monkeypatch, capsys):
+    torch = FakeTorch()
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    with pytest.raises(KeyboardInterrupt):
+        exec(spot_check.USE_GPU, {"sys": SimpleNamespace(argv=["-c", "1", "cuda:0"])})
+    assert (capsys.readouterr().out, torch.devices, torch.waits) == ("ready\n", {"cuda:0"}, 21)
+    assert torch.most_queued == 4 * 3 - 1  # four times a copy, a product and their event
+
+
 @pytest.mark.parametrize(("device", "tenants"), [(FakeGpu.device, 1), (replace(FakeGpu.device, kind="cpu"), 0)])
 def test_another_tenant_is_tried_on_a_gpu_only(device, tenants):
     instruments = Instruments(device=device, clock=FakeTime().clock, monitor=NullMonitor())
