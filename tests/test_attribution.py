@@ -55,11 +55,21 @@ def at(**moved):
         ({"matrix": 0.9}, Cause.GPU),
         ({"kernel": 0.9}, Cause.HOST),
         ({"kernel": 0.9, "matrix": 0.8}, Cause.GPU),
-        ({"kernel": 0.8, "matrix": 0.9}, Cause.HOST),
+        ({"kernel": 0.5, "matrix": 0.9}, Cause.GPU),
+        ({"kernel": 0.5, "copy": 0.9}, Cause.GPU),
+        ({"kernel": 0.9, "matrix": 0.96}, Cause.HOST),
     ],
-    ids=["bandwidth", "matrix-product", "launches", "matrix-product-more-than-launches", "launches-more"],
+    ids=[
+        "bandwidth",
+        "matrix-product",
+        "launches",
+        "matrix-product-more-than-launches",
+        "launches-more-than-matrix-product",
+        "launches-more-than-bandwidth",
+        "matrix-product-too-little",
+    ],
 )
-def test_on_a_gpu_the_control_that_moved_most_tells_it_from_its_host(moved, cause):
+def test_on_a_gpu_its_own_controls_come_before_launches_that_fall_with_them(moved, cause):
     assert sits(-0.1, entry(at(**moved))).cause is cause
 
 

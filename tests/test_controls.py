@@ -108,6 +108,20 @@ def test_control_is_the_rate_over_nine_repetitions_and_their_relative_deviation_
     }
 
 
+def test_slice_that_the_host_loses_shows_in_a_gpu_s_launches_and_not_in_what_the_gpu_does_by_itself(monkeypatch):
+    works = dict.fromkeys((COPY, PRODUCT, LAUNCHES), (10.0, nothing))
+    monkeypatch.setattr(controls, "_gpu_controls", lambda *_: works)
+    monkeypatch.setattr(controls, "release_memory", lambda _: None)
+    quiet, lost = [0.25] * 3, [3.25] * 3  # a repetition of each
+    repetitions = [*quiet * 2, *quiet, *lost, *quiet * 3, *lost, *quiet * 3]
+    found = measure_controls(GPU, clock_with(repetitions), "float16")
+    assert {name: reading.rate for name, reading in found.items()} == {
+        COPY: 10.0 / 0.25,
+        PRODUCT: 10.0 / 0.25,
+        LAUNCHES: pytest.approx(10.0 * 9 / (7 * 0.25 + 2 * 3.25)),
+    }
+
+
 def test_controls_are_interleaved(monkeypatch):
     ran = []
     works = {name: (1.0, lambda name=name: ran.append(name)) for name in ("a", "b", "c")}

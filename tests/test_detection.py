@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,10 +19,11 @@ from scipy.stats import beta
 
 from fixtures import detection, simulation, spot_check
 from fixtures.controls import PYTHON_LOOP, ControlReading
+from fixtures.device import Clock
 from fixtures.documents import embedded_documents
 from fixtures.generation import Instruments, build_prompts
 from fixtures.models import EXPERIMENTS
-from fixtures.outcomes import Cause, InputError, JudgementError, Verdict
+from fixtures.outcomes import Cause, InputError, JudgementError, UnavailableError, Verdict
 from fixtures.runfile import Entry
 from fixtures.simulation import (
     CONFIRMED,
@@ -205,7 +210,7 @@ def test_table_is_written_as_markdown_and_as_json_and_printed(tmp_path, capsys):
     assert capsys.readouterr().out == text
     found = json.loads(path.with_suffix(".json").read_text())
     (device,) = found["devices"]
-    assert found["spot_check"] is None
+    assert found["spot_checks"] == []
     # The measured 2% is one of the table's own: six spreads would be seven otherwise.
     assert [cell["run_deviation"] for cell in device["cells"][:: len(RULES)]] == list(detection.RUN_DEVIATIONS)
     for cell in device["cells"]:
@@ -271,7 +276,7 @@ class Stage:
 
     def __init__(self, *, disturbed_token=0.01, disturbed_loop=1.0):
         self.time = FakeTime()
-        experiment = next(each for each in EXPERIMENTS if each.name == spot_check.EXPERIMENT)
+        experiment = next(each for each in EXPERIMENTS if each.name == spot_check.ON_CPU.experiment)
         self.model = FakeModel(experiment, self.time, seconds_per_token=0.01)
         self.switched = []
         self._token = {False: 0.01, True: disturbed_token}
@@ -325,16 +330,25 @@ def test_disturbance_that_does_nothing_is_unchanged_and_attributed_to_nothing():
     assert (spot.change.ratio, spot.verdict, spot.attribution) == (pytest.approx(1.0), Verdict.UNCHANGED, None)
 
 
-def test_spot_check_alone_draws_nothing_and_tells_each_disturbance(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("option", ["--spot-check", "--spot-checks-only"])
+def test_spot_checks_alone_draw_nothing_and_tell_each_disturbance_of_each_device(option, tmp_path, monkeypatch, capsys):
     spots = (Stage(disturbed_token=0.0125, disturbed_loop=0.75).run(), Stage().run())
-    checks = spot_check.SpotChecks(device="a CPU", cpus=2, spots=spots)
-    monkeypatch.setattr(detection, "check_spots", lambda say: checks)
+
+    def check(device, say):
+        sample = spot_check.ON_GPU if device.is_gpu else spot_check.ON_CPU
+        return spot_check.SpotChecks(device=device.name, cpus=2, sample=sample, spots=spots[not device.is_gpu :])
+
+    monkeypatch.setattr(detection, "check_spots", check)
+    monkeypatch.setattr(detection, "devices_to_try", lambda kind: (FakeGpu.device, THE_CPU))
     nothing = tmp_path / "no baselines"
-    arguments = ["--spot-check", "--baselines", str(nothing), "--output", str(tmp_path / "table.md")]
+    arguments = [option, "--baselines", str(nothing), "--output", str(tmp_path / "table.md")]
     assert detection.main(arguments) == 0
-    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| it |")]
-    assert rows == [
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("| it |", "## "))]
+    assert lines == [
+        f"## The real thing: smollm2-135m-instruct-fp16 on {FakeGpu.device.name}, 2 CPUs",
         "| it | 0.800 [0.800, 0.800] | REGRESSED | Python loop 0.75 | HOST: controls moved along: Python loop -25% |",
+        "| it | 1.000 [1.000, 1.000] | UNCHANGED | Python loop 1.00 | – |",
+        "## The real thing: smollm2-135m-instruct-4-bit on a CPU, 2 CPUs",
         "| it | 1.000 [1.000, 1.000] | UNCHANGED | Python loop 1.00 | – |",
     ]
 
@@ -377,40 +391,243 @@ def test_delay_that_is_switched_off_waits_for_nothing():
         assert next(seconds, None) is None
 
 
-def test_neighbour_is_stopped_between_its_rounds_and_gone_at_the_end(monkeypatch):
-    started = []
-    start = spot_check.subprocess.Popen
-    monkeypatch.setattr(spot_check, "usable_cpus", lambda: 1)
-    monkeypatch.setattr(spot_check.subprocess, "Popen", lambda *given: started.append(start(*given)) or started[-1])
+@pytest.mark.parametrize(("is_on", "token"), [(False, 1.0), (True, 1.25)])
+def test_delay_begins_when_the_device_has_finished_and_switched_off_the_device_is_waited_for_too(is_on, token):
+    """A GPU that takes a second for a pass whose launches take the host a quarter of one; each look at the clock takes 1/64 s."""
+    module, now, busy_until = Module(), 0.0, 0.0
 
-    def has_state(wanted):
-        """The third field of /proc/<pid>/stat; a signal takes a moment to arrive."""
-        for _ in range(500):
-            found = Path(f"/proc/{started[0].pid}/stat").read_text().rpartition(")")[2].split()[0]
-            if found in wanted:
-                return True
-            time.sleep(0.01)
-        return False
+    def synchronize():
+        nonlocal now
+        now = max(now + 1 / 64, busy_until)
 
-    with spot_check.busy_neighbour() as switch:
-        assert has_state("T")
+    found = []
+    with spot_check.delay(module, 0.25, Clock(synchronize, lambda: now)) as switch:
+        switch(is_on)
+        for _ in range(2):
+            start, busy_until = now, now + 1.0
+            now += 0.25
+            module.hooks[0]()
+            found.append(now - start)
+    assert found == [token] * 2
+
+
+def has_state(pid, wanted):
+    """The third field of /proc/<pid>/stat; a signal takes a moment to arrive."""
+    for _ in range(500):
+        try:
+            found = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            found = "gone"
+        if found in wanted:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The processes that the spot check starts."""
+    processes, start = [], spot_check.subprocess.Popen
+    monkeypatch.setattr(
+        spot_check.subprocess,
+        "Popen",
+        lambda *given, **options: processes.append(start(*given, **options)) or processes[-1],
+    )
+    return processes
+
+
+def test_neighbour_is_stopped_between_its_rounds_and_gone_at_the_end(started):
+    cpu = max(os.sched_getaffinity(0))
+    with spot_check.busy_neighbour({cpu}) as switch:
+        (neighbour,) = started
+        assert os.sched_getaffinity(neighbour.pid) == {cpu}
+        assert has_state(neighbour.pid, "T")
         switch(True)
-        assert has_state("R")
+        assert has_state(neighbour.pid, "R")
         switch(False)
-        assert has_state("T")
-    assert started[0].returncode == -9
+        assert has_state(neighbour.pid, "T")
+    assert neighbour.returncode == -9
+
+
+def test_neighbours_are_gone_whatever_happens_beside_them(started):
+    with pytest.raises(KeyboardInterrupt), spot_check.neighbours(SLEEP, ["", ""]):
+        raise KeyboardInterrupt
+    assert [neighbour.returncode for neighbour in started] == [-9, -9]
+
+
+SLEEP = """
+import time
+print("a warning that came first")
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+def test_stopped_neighbour_goes_with_its_parent():
+    script = f"""
+import os, signal
+from fixtures import spot_check
+start = spot_check.subprocess.Popen
+def telling(*given, **options):
+    neighbour = start(*given, **options)
+    print(neighbour.pid, flush=True)
+    return neighbour
+spot_check.subprocess.Popen = telling
+with spot_check.neighbours({SLEEP!r}, [""]):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    killed = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=False)
+    assert killed.returncode == -9
+    assert has_state(int(killed.stdout), ("gone", "Z", "X"))
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("print('loading'); sys.exit('CUDA error: all devices are busy')", r"exit code 1\): CUDA error: all devices"),
+        ("sys.exit()", r"exit code 0\): it said nothing"),
+        ("import time; print('loading', flush=True); time.sleep(600)", r"exit code -9\): loading"),
+    ],
+    ids=["fails", "ends", "hangs"],
+)
+def test_neighbour_that_is_not_ready_stops_the_spot_check_and_is_gone(started, code, said):
+    seconds = 1.0 if "sleep" in code else 60.0
+    with pytest.raises(UnavailableError, match=said), spot_check.neighbours(code, [""], seconds):
+        pytest.fail("the first round began without it")
+    assert all(neighbour.returncode is not None for neighbour in started)
+
+
+def test_other_tenant_settles_after_each_switch_and_has_the_gpu_of_this_process(monkeypatch):
+    done = []
+
+    @contextmanager
+    def fake_neighbours(code, arguments):
+        done.append((code, arguments))
+        yield done.append
+
+    monkeypatch.setattr(spot_check, "neighbours", fake_neighbours)
+    monkeypatch.setattr(spot_check.time, "sleep", done.append)
+    with spot_check.other_tenant(FakeGpu.device) as switch:
+        switch(True)
+        switch(False)
+    settled = spot_check.SETTLE_SECONDS
+    assert done == [(spot_check.USE_GPU, ["cuda:0"]), True, settled, False, settled]
+
+
+class FakeTorch:
+    """A GPU that begins nothing before it must, and knows how much is queued; it ends its tenant in the end."""
+
+    def __init__(self):
+        self.queued, self.most_queued, self.waits, self.devices = [], 0, 0, set()
+        self.cuda = SimpleNamespace(Event=self.event, synchronize=self.queued.clear)
+        self.uint8 = "uint8"
+
+    def randn(self, *shape, device):
+        self.devices.add(device)
+        return SimpleNamespace(half=lambda: self)
+
+    def randint(self, high, size, *, dtype, device):
+        self.devices.add(device)
+        return self
+
+    def empty_like(self, other):
+        return SimpleNamespace(copy_=lambda source: self.queue("copy"))
+
+    def mm(self, left, right, out):
+        self.queue("product")
+
+    def queue(self, work):
+        self.queued.append(work)
+        self.most_queued = max(self.most_queued, len(self.queued))
+
+    def event(self, *, blocking):
+        assert blocking
+        recorded = object()
+
+        def wait():
+            self.waits += 1
+            if self.waits > 20:
+                raise KeyboardInterrupt
+            done = self.queued.index(recorded) + 1 if recorded in self.queued else 0
+            del self.queued[:done]
+
+        return SimpleNamespace(record=lambda: self.queued.append(recorded), synchronize=wait)
+
+
+def test_other_tenant_says_when_it_has_used_the_gpu_and_never_has_more_than_a_few_kernels_queued(monkeypatch, capsys):
+    torch = FakeTorch()
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    with pytest.raises(KeyboardInterrupt):
+        exec(spot_check.USE_GPU, {"sys": SimpleNamespace(argv=["-c", "1", "cuda:0"])})
+    assert (capsys.readouterr().out, torch.devices, torch.waits) == ("ready\n", {"cuda:0"}, 21)
+    assert torch.most_queued == 4 * 3 - 1  # four times a copy, a product and their event
+
+
+@pytest.mark.parametrize(("device", "tenants"), [(FakeGpu.device, 1), (replace(FakeGpu.device, kind="cpu"), 0)])
+def test_another_tenant_is_tried_on_a_gpu_only(device, tenants):
+    instruments = Instruments(device=device, clock=FakeTime().clock, monitor=NullMonitor())
+    names = [name for name, _ in spot_check._disturbances(SimpleNamespace(model=Module()), instruments)]
+    assert len(names) == len(spot_check.DELAYS) + 1 + tenants
+    assert names.count("another tenant of the GPU") == tenants
+
+
+# Where it is tried ------------------------------------------------------------------------------------------------
+
+THE_CPU = replace(FakeGpu.device, kind="cpu", name="a CPU")
+
+
+def detect_with(gpu):
+    return lambda environment: THE_CPU if environment.get("CUDA_VISIBLE_DEVICES") == "" or not gpu else gpu
+
+
+@pytest.mark.parametrize(
+    ("kind", "with_gpu", "without"),
+    [
+        ("all", (FakeGpu.device, THE_CPU), (THE_CPU,)),
+        ("cpu", (THE_CPU,), (THE_CPU,)),
+        ("gpu", (FakeGpu.device,), None),
+    ],
+)
+def test_what_is_there_is_tried_the_gpu_first(kind, with_gpu, without):
+    assert spot_check.devices_to_try(kind, detect_with(FakeGpu.device)) == with_gpu
+    if without is None:
+        with pytest.raises(InputError, match="--device gpu: this process sees none"):
+            spot_check.devices_to_try(kind, detect_with(None))
+    else:
+        assert spot_check.devices_to_try(kind, detect_with(None)) == without
+
+
+def test_gpu_that_is_asked_for_and_not_there_is_one_line_before_anything_is_drawn(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    write_device(tmp_path / "baselines" / "tesla-t4")
+    monkeypatch.setattr(detection, "read_devices", lambda _: pytest.fail("the simulation began"))
+    assert detection.main(["--device", "gpu", "--output", str(tmp_path / "table.md")]) == 4
+    assert capsys.readouterr().err.startswith("ERROR: --device gpu: this process sees none")
+
+
+def test_cpu_asked_for_is_tried_without_a_look_at_the_gpu():
+    def detect(environment):
+        assert environment == {"CUDA_VISIBLE_DEVICES": ""}
+        return THE_CPU
+
+    assert spot_check.devices_to_try("cpu", detect) == (THE_CPU,)
+
+
+@pytest.mark.parametrize("sample", [spot_check.ON_CPU, spot_check.ON_GPU])
+def test_samples_name_experiments_that_there_are(sample):
+    assert [each.name for each in EXPERIMENTS].count(sample.experiment) == 1
 
 
 @pytest.mark.slow
 def test_command_simulates_and_tries_the_real_thing(tmp_path, monkeypatch, capsys):
     write_device(tmp_path / "baselines" / "tesla-t4")
-    monkeypatch.setattr(spot_check, "DOCUMENTS", 2)
-    monkeypatch.setattr(spot_check, "MAX_NEW_TOKENS", 4)
+    monkeypatch.setattr(spot_check, "ON_CPU", replace(spot_check.ON_CPU, documents=2, max_new_tokens=4))
     path = tmp_path / "table.md"
-    given = ["--baselines", str(tmp_path / "baselines"), "--trials", "50", "--output", str(path)]
+    given = ["--baselines", str(tmp_path / "baselines"), "--trials", "50", "--device", "cpu", "--output", str(path)]
     assert detection.main(given) == 0
     found = json.loads(path.with_suffix(".json").read_text())
-    spots = found["spot_check"]["spots"]
+    (checks,) = found["spot_checks"]
+    spots = checks["spots"]
     assert len(spots) == len(spot_check.DELAYS) + 1
     assert all(0 < spot["low"] <= spot["ratio"] <= spot["high"] for spot in spots)
     assert "| a busy neighbour on" in capsys.readouterr().out
