@@ -15,5 +15,5 @@ TIMED_TWICE = [experiment for experiment in EXPERIMENTS if experiment.loader in 
 @pytest.mark.parametrize("loaded_model", experiments_as_parameters(TIMED_TWICE), indirect=True)
 def test_overhead(loaded_model, compare_with_bare_loop):
     """Interleaved A B B A for each document, in one process: what differs is the harness alone."""
-    change = compare_with_bare_loop(loaded_model)
-    assert_harness_costs_nothing(change)
+    overhead = compare_with_bare_loop(loaded_model)
+    assert_harness_costs_nothing(overhead)

@@ -1,6 +1,8 @@
 import math
 import random
+from collections import Counter
 from dataclasses import replace
+from itertools import product
 
 import pytest
 
@@ -14,6 +16,7 @@ from fixtures.statistics import (
     Timing,
     added_up,
     bootstrap_mean_interval,
+    bounding_rank,
     decide,
     holm,
     is_regressed,
@@ -23,6 +26,8 @@ from fixtures.statistics import (
     pooled_spread,
     remedy,
     replicates_of,
+    signed_rank_probability,
+    typical_change,
 )
 
 TOLERANCE = 0.05
@@ -430,3 +435,79 @@ def test_the_spread_of_simulated_runs_is_the_one_that_they_were_drawn_with():
     assert pooled_spread(groups).standard_deviation == pytest.approx(0.03, rel=0.04)
     total = math.sqrt(sum(group.speed_variance for group in groups) / len(groups))
     assert total == pytest.approx(math.sqrt(0.03**2 + 0.02**2 / 8), rel=0.04)
+
+
+# The typical document ------------------------------------------------------------------------------------------------
+
+
+def typical_of(log_ratios):
+    now = [Timing(tokens=1, seconds=math.exp(-each)) for each in log_ratios]
+    return typical_change(now, [Timing(tokens=1, seconds=1.0)] * len(log_ratios))
+
+
+def test_the_typical_change_is_the_textbook_s():
+    """Hollander, Wolfe and Chicken, examples 3.3 and 3.4: Hamilton's depression scale before and after a tranquilizer."""
+    before = (1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30)
+    after = (0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29)
+    found = typical_of([b - a for a, b in zip(before, after, strict=True)])
+    interval = found.interval(0.96)
+    assert math.log(found.ratio) == pytest.approx(-0.46)
+    assert (math.log(interval.low), math.log(interval.high)) == pytest.approx((-0.786, -0.010))
+
+
+@pytest.mark.parametrize("values", range(1, 9))
+def test_the_signed_rank_s_probabilities_are_those_of_all_signs_counted(values):
+    sums = Counter(
+        sum(rank for rank, is_positive in enumerate(signs, 1) if is_positive)
+        for signs in product((False, True), repeat=values)
+    )
+    for most in range(values * (values + 1) // 2 + 1):
+        expected = sum(count for total, count in sums.items() if total <= most) / 2**values
+        assert signed_rank_probability(most, values) == pytest.approx(expected)
+
+
+def test_many_values_are_approximated_within_3_percent(monkeypatch):
+    for most in (7_940, 8_146, 8_446):  # 0.5%, 1% and 2.5%
+        exactly = signed_rank_probability(most, 200)
+        with monkeypatch.context() as patched:
+            patched.setattr("fixtures.statistics.MOST_VALUES_EXACTLY", 199)
+            assert signed_rank_probability(most, 200) == pytest.approx(exactly, rel=0.03)
+            assert signed_rank_probability(most, 200) != exactly
+
+
+@pytest.mark.parametrize(
+    ("values", "confidence", "rank"),
+    [(6, 0.99, 0), (7, 0.99, 1), (5, 0.975, 0), (6, 0.975, 1), (9, 0.975, 6), (10, 0.975, 9), (20, 0.99, 44)],
+)
+def test_the_rank_that_bounds_is_one_above_the_tabulated_critical_value(values, confidence, rank):
+    assert bounding_rank(values, confidence) == rank
+
+
+def test_wilcoxon_s_test_rejects_what_lies_outside_the_interval_and_nothing_inside():
+    from scipy.stats import wilcoxon
+
+    random_numbers = random.Random(1)
+    log_ratios = [random_numbers.gauss(0, 0.02) for _ in range(15)]
+    interval = typical_of(log_ratios).interval()
+    for bound, outwards in ((math.log(interval.low), -1e-9), (math.log(interval.high), 1e-9)):
+        outside, inside = (
+            wilcoxon([each - bound - shift for each in log_ratios], method="exact").pvalue
+            for shift in (outwards, -outwards)
+        )
+        assert outside <= 0.05 < inside
+
+
+def test_the_typical_change_counts_both_sides_tokens():
+    found = typical_change(timings((10, 1.0), (20, 2.0)), timings((10, 2.0), (40, 8.0)))
+    assert found.ratio == pytest.approx(2.0)
+
+
+def test_a_document_held_up_for_long_moves_the_typical_change_no_more_than_one_held_up_a_little():
+    quiet = [0.001 * each for each in range(-5, 6)]
+    assert typical_of([*quiet, -1.0]).interval() == typical_of([*quiet, -100.0]).interval()
+
+
+@pytest.mark.parametrize(("now", "before"), [(2, 3), (0, 0)])
+def test_a_typical_change_needs_the_same_documents(now, before):
+    with pytest.raises(ValueError, match=f"{now} now, {before} in the baseline"):
+        typical_change([Timing(tokens=1, seconds=1.0)] * now, [Timing(tokens=1, seconds=1.0)] * before)
