@@ -142,7 +142,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--validation-share", default="10%", metavar="SHARE", help="of the articles drawn, to stop early by")
     teacher = parser.add_argument_group("what the teacher writes")
     add = teacher.add_argument
-    add("--passages-per-document", type=int, default=1, metavar="N", help="more than 1: its N parts too, each a text")
+    add(
+        "--passages-per-document",
+        type=int,
+        default=1,
+        metavar="N",
+        help="more than 1: its 2 to N parts too, each a text",
+    )
     add("--summaries-per-document", type=int, default=1, metavar="N", help="the first greedy, the others sampled")
     add("--rewrites-per-document", type=int, default=0, metavar="N", help="sampled paraphrases of each text to learn")
     add("--sampling-temperature", type=float, default=0.8, metavar="T", help="of what is sampled")
