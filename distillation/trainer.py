@@ -139,7 +139,8 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
     ) -> Any:
         labels = inputs["labels"][:, 1:]
         is_label = labels != IGNORED
-        asked = {name: inputs[name] for name in ("input_ids", "attention_mask", "position_ids")}
+        asked = {name: inputs[name] for name in ("input_ids", "position_ids")}
+        asked |= {"attention_mask": attended(inputs["attention_mask"])}
         asked |= {"logits_to_keep": labels.shape[1] + 1, "use_cache": False}
         logits, wanted = model(**asked).logits, None  # [examples, kept, vocabulary]
         if self._teacher is not None:
@@ -188,6 +189,15 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         pairs = zip(mine, outputs, strict=True)
         scores = gather_object([rouge_f1(self._decode(ids), each["reference"])["rouge1"] for each, ids in pairs])
         return fmean(scores) if scores else 0.0
+
+
+def attended(mask: torch.Tensor) -> torch.Tensor:
+    """What each token attends to, of a mask of left-padded rows: [examples, 1, width, width].
+
+    Padding attends to itself: a row of nothing has no finite softmax, nor in every kernel a finite gradient.
+    """
+    causal = torch.ones(mask.shape[1], mask.shape[1], dtype=torch.bool, device=mask.device).tril()
+    return (causal & mask.bool()[:, None, None, :]) | torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
 
 
 def token_losses(

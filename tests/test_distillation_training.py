@@ -19,6 +19,7 @@ from distillation.trainer import (
     Collator,
     DistillationTrainer,
     GroupedByLength,
+    attended,
     divergence,
     last_whole_checkpoint,
     micro_batch_of,
@@ -138,6 +139,11 @@ def test_loss_of_padded_rows_is_that_of_the_same_rows_alone(tiny):
 def test_student_that_is_its_teacher_has_no_divergence(tiny):
     batch = Collator(0, 0.0)([example()])
     assert loss_of(tiny, settings_of("--ce-weight", "0"), tiny, batch) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_tokens_attend_to_what_is_before_them_and_padding_to_itself():
+    (rows,) = attended(torch.tensor([[0, 0, 1, 1]]))[:, 0].int().tolist()
+    assert rows == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
 
 
 def test_loss_and_gradient_are_the_same_in_parts_and_at_once(tiny, monkeypatch):
