@@ -18,7 +18,7 @@ from distillation.settings import DistillSettings, parse_settings
 from distillation.steps import Steps, check_out_folder, fingerprint
 from distillation.student import check_layers, initial_student, open_smaller, save_student
 from distillation.training_documents import Drawn, draw, write_documents
-from fixtures.device import Device, detect_device
+from fixtures.device import Device, detect_device, leave_one_gpu_visible
 from fixtures.loading import quiet_libraries
 from fixtures.outcomes import SuiteError
 from fixtures.results import shown
@@ -36,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     is_first = os.environ.get("RANK", "0") == "0"
     try:
         settings = parse_settings(arguments)
+        if "WORLD_SIZE" not in os.environ:
+            leave_one_gpu_visible(0)  # the Trainer would spread one process over all of them, with other batches
         run(settings, is_first=is_first)
     except SuiteError as error:
         if is_first:

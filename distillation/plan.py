@@ -24,8 +24,8 @@ from fixtures.synthetic import model_config
 PROBE_TOKENS = 8
 TRAINING_BYTES = 16
 """A parameter in training: weight, gradient and Adam's two moments, float32 each."""
-LOGIT_COPIES = 6
-"""Of [labelled tokens, vocabulary] in float32 at the loss: both logits, both log-softmaxes, and their gradients."""
+LOGIT_COPIES = 4
+"""Of [labelled tokens, vocabulary] in float32 at the loss: both logits, and the student's gradient in parts and joined."""
 LARGE_TEACHER, LARGE_LAYERS, LARGE_SECTIONS = "llama2-7b-chat", 16, 50_000
 LARGE_EPOCHS = 3
 

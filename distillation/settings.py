@@ -142,7 +142,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--validation-share", default="10%", metavar="SHARE", help="of the articles drawn, to stop early by")
     teacher = parser.add_argument_group("what the teacher writes")
     add = teacher.add_argument
-    add("--passages-per-document", type=int, default=1, metavar="N", help="more than 1: its N parts too, each a text")
+    add(
+        "--passages-per-document",
+        type=int,
+        default=1,
+        metavar="N",
+        help="more than 1: its 2 to N parts too, each a text",
+    )
     add("--summaries-per-document", type=int, default=1, metavar="N", help="the first greedy, the others sampled")
     add("--rewrites-per-document", type=int, default=0, metavar="N", help="sampled paraphrases of each text to learn")
     add("--sampling-temperature", type=float, default=0.8, metavar="T", help="of what is sampled")
@@ -176,7 +182,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--epochs", type=float, default=3.0, metavar="E", help="passes over the examples")
     add("--steps", type=int, metavar="N", help="optimizer steps, in place of epochs; 0 leaves the student as it began")
     add("--batch-size", type=int, default=16, metavar="N", help="examples a step, over all devices")
-    add("--micro-batch", type=int, metavar="N", help="examples at a time on a device (default: 8 on a GPU, 2 on a CPU)")
+    add(
+        "--micro-batch",
+        type=int,
+        metavar="N",
+        help="examples at a time on a device, fewer where memory runs out (default: 32 on a GPU, 2 on a CPU)",
+    )
     add("--learning-rate", type=float, default=3e-4, metavar="R", help="the highest; warm-up, then a cosine")
     add("--evaluations", type=int, default=10, metavar="N", help="validations, each with a checkpoint")
     add("--patience", type=int, default=3, metavar="N", help="stop after N validations without a lower loss")

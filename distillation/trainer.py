@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
@@ -33,6 +34,8 @@ IGNORED = -100
 WARM_UP_SHARE = 0.05
 MOST_VALIDATION_DOCUMENTS = 32
 """That ROUGE is generated for at each validation; the loss is over all of them."""
+TOKENS_AT_ONCE = 4096
+"""That the loss is computed for at a time: with prompts to learn from, [tokens, vocabulary] in float32 is the largest tensor by far."""
 
 Example = Mapping[str, Any]
 
@@ -134,18 +137,18 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        labels, weights = inputs["labels"][:, 1:], inputs["loss_weights"][:, 1:]
+        labels = inputs["labels"][:, 1:]
         is_label = labels != IGNORED
-        asked = {name: inputs[name] for name in ("input_ids", "attention_mask", "position_ids")}
+        asked = {name: inputs[name] for name in ("input_ids", "position_ids")}
+        asked |= {"attention_mask": attended(inputs["attention_mask"])}
         asked |= {"logits_to_keep": labels.shape[1] + 1, "use_cache": False}
-        logits = model(**asked).logits[:, :-1][is_label].float()  # [labelled tokens, vocabulary]
-        loss = self._settings.ce_weight * functional.cross_entropy(logits, labels[is_label], reduction="none")
+        logits, wanted = model(**asked).logits, None  # [examples, kept, vocabulary]
         if self._teacher is not None:
             with torch.no_grad():
-                wanted = self._teacher(**asked).logits[:, :-1][is_label].float()
-            loss = loss + self._settings.kl_weight * divergence(wanted, logits, self._settings.temperature)
+                wanted = self._teacher(**asked).logits
+        losses = token_losses(logits, wanted, labels, self._settings)
         count = is_label.sum() if num_items_in_batch is None else num_items_in_batch
-        total = (loss * weights[is_label]).sum() / count
+        total = torch.where(is_label, losses * inputs["loss_weights"][:, 1:], 0.0).sum() / count
         if not math.isfinite(total.item()):
             raise JudgementError(
                 f"the loss is {total.item()} after step {self.state.global_step}: lower --learning-rate (now "
@@ -186,6 +189,47 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         pairs = zip(mine, outputs, strict=True)
         scores = gather_object([rouge_f1(self._decode(ids), each["reference"])["rouge1"] for each, ids in pairs])
         return fmean(scores) if scores else 0.0
+
+
+def attended(mask: torch.Tensor) -> torch.Tensor:
+    """What each token attends to, of a mask of left-padded rows: [examples, 1, width, width].
+
+    Padding attends to itself: a row of nothing has no finite softmax, nor in every kernel a finite gradient.
+    """
+    causal = torch.ones(mask.shape[1], mask.shape[1], dtype=torch.bool, device=mask.device).tril()
+    return (causal & mask.bool()[:, None, None, :]) | torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
+
+
+def token_losses(
+    logits: torch.Tensor, wanted: torch.Tensor | None, labels: torch.Tensor, settings: DistillSettings
+) -> torch.Tensor:
+    """The loss of each label, without its weight: [examples, kept - 1].
+
+    Some examples at a time, and computed again in the backward pass, so that only their float32 copies are in memory at once.
+    """
+    size = max(1, TOKENS_AT_ONCE // logits.shape[1])
+    parts = torch.split(logits, size)
+    teachers = [None] * len(parts) if wanted is None else torch.split(wanted, size)
+    return torch.cat(
+        [
+            checkpoint(_token_losses, *part, settings, use_reentrant=False, preserve_rng_state=False)
+            for part in zip(parts, teachers, torch.split(labels, size), strict=True)
+        ]
+    )
+
+
+def _token_losses(
+    logits: torch.Tensor, wanted: torch.Tensor | None, labels: torch.Tensor, settings: DistillSettings
+) -> torch.Tensor:
+    found = logits[:, :-1].float().flatten(0, 1)  # [tokens, vocabulary]
+    losses = settings.ce_weight * functional.cross_entropy(
+        found, labels.flatten(), ignore_index=IGNORED, reduction="none"
+    )
+    if wanted is not None:
+        losses = losses + settings.kl_weight * divergence(
+            wanted[:, :-1].float().flatten(0, 1), found, settings.temperature
+        )
+    return losses.view_as(labels)
 
 
 def divergence(teacher: torch.Tensor, student: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -274,9 +318,9 @@ def last_whole_checkpoint(folder: Path) -> Path | None:
     return next((path for path in found if _is_whole(path)), None)
 
 
-def _is_whole(checkpoint: Path) -> bool:
+def _is_whole(folder: Path) -> bool:
     try:
-        return "global_step" in json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        return "global_step" in json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
 
@@ -288,7 +332,7 @@ def micro_batch_of(settings: DistillSettings, device: Device, processes: int) ->
         raise InputError(
             f"--batch-size {settings.batch_size} cannot be shared by {processes} processes; give a multiple of it"
         )
-    wanted = settings.micro_batch or (8 if device.is_gpu else 2)
+    wanted = settings.micro_batch or (32 if device.is_gpu else 2)
     return max(size for size in range(1, min(wanted, share) + 1) if share % size == 0)
 
 
@@ -353,7 +397,7 @@ def _train(
         )
     steps = total_steps(len(training), settings)
     stop = StopWhenAsked()
-    checkpoint = last_whole_checkpoint(folder)
+    last = last_whole_checkpoint(folder)
     trainer = DistillationTrainer(
         model=student,
         teacher=teacher if settings.kl_weight else None,
@@ -361,7 +405,7 @@ def _train(
         validation=validation,
         device=device,
         decode=decode,
-        args=_arguments(folder, settings, device, dtype, steps, micro_batch, processes, is_new=checkpoint is None),
+        args=_arguments(folder, settings, device, dtype, steps, micro_batch, processes, is_new=last is None),
         train_dataset=list(training),
         eval_dataset=list(validation),
         data_collator=Collator(pad, settings.prompt_weight),
@@ -371,7 +415,7 @@ def _train(
 
     trainer.remove_callback(PrinterCallback)
     with stop.listening():
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        trainer.train(resume_from_checkpoint=None if last is None else str(last))
     if stop.step is not None:
         raise Interrupted(stop.step)
     return trainer.accelerator.unwrap_model(trainer.model), _told(trainer, training, micro_batch)

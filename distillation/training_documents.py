@@ -82,20 +82,24 @@ def _validation_rank(url: str) -> bytes:
     return hashlib.sha256(f"validation:{url}".encode()).digest()
 
 
-def passages(document: Document, count: int) -> tuple[Document, ...]:
-    """The document itself and, for a `count` of 2 and more, its consecutive parts of about equally many sentences."""
+def passages(document: Document, most: int) -> tuple[Document, ...]:
+    """The document itself and its consecutive parts of about equally many sentences: 2, then 3, and so on up to `most`.
+
+    No part has fewer than two sentences.
+    """
     sentences = re.split(r"(?<=[.!?])\s+", document.text)
-    if count < 2 or len(sentences) < 2 * count:
-        return (document,)
+    counts = range(2, min(most, len(sentences) // 2) + 1)
+    return (document, *(part for count in counts for part in _parts(document, sentences, count)))
+
+
+def _parts(document: Document, sentences: Sequence[str], count: int) -> Iterator[Document]:
     edges = [round(number * len(sentences) / count) for number in range(count + 1)]
-    parts = (" ".join(sentences[start:end]) for start, end in pairwise(edges))
-    return (
-        document,
-        *(
-            replace(document, section=f"{document.section} [{number} of {count}]", text=text)
-            for number, text in enumerate(parts, start=1)
-        ),
-    )
+    for number, (start, end) in enumerate(pairwise(edges), start=1):
+        yield replace(
+            document,
+            section=f"{document.section} [{number} of {count}]",
+            text=" ".join(sentences[start:end]),
+        )
 
 
 def write_documents(path: Path, documents: Sequence[Document]) -> None:

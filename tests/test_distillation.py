@@ -86,8 +86,15 @@ def test_passages_are_the_document_and_its_parts_in_order():
     whole, first, second = passages(document, 2)
     assert (whole, first.text, second.text) == (document, "A b. C d.", "E f. G h.")
     assert len({whole.id, first.id, second.id}) == 3
+    assert passages(document, 1) == (document,)
     assert passages(replace(document, text="A b. C d."), 2)[0].text == "A b. C d."
     assert len(passages(replace(document, text="A b. C d."), 2)) == 1
+
+
+def test_more_passages_are_parts_of_other_lengths_of_two_sentences_at_least():
+    document = Document(url="u", section="s", text="A b. C d. E f. G h. I j. K l.", reference="r")
+    texts = [each.text for each in passages(document, 9)[1:]]
+    assert texts == ["A b. C d. E f.", "G h. I j. K l.", "A b. C d.", "E f. G h.", "I j. K l."]
 
 
 # The student -----------------------------------------------------------------------------------------------------

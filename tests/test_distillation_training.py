@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from distillation.trainer import (
     Collator,
     DistillationTrainer,
     GroupedByLength,
+    attended,
     divergence,
     last_whole_checkpoint,
     micro_batch_of,
@@ -113,14 +115,18 @@ def test_divergence_of_a_known_pair():
     assert divergence(2 * teacher, student, 2.0).item() == pytest.approx(4 * expected)
 
 
-def loss_of(model, settings, teacher, batch):
+def compute_loss(model, settings, teacher, batch):
     trainer = SimpleNamespace(
         _settings=settings,
         _teacher=teacher,
         args=SimpleNamespace(average_tokens_across_devices=False),
         state=SimpleNamespace(global_step=0),
     )
-    return DistillationTrainer.compute_loss(trainer, model, batch).item()
+    return DistillationTrainer.compute_loss(trainer, model, batch)
+
+
+def loss_of(model, settings, teacher, batch):
+    return compute_loss(model, settings, teacher, batch).item()
 
 
 def test_loss_of_padded_rows_is_that_of_the_same_rows_alone(tiny):
@@ -133,6 +139,30 @@ def test_loss_of_padded_rows_is_that_of_the_same_rows_alone(tiny):
 def test_student_that_is_its_teacher_has_no_divergence(tiny):
     batch = Collator(0, 0.0)([example()])
     assert loss_of(tiny, settings_of("--ce-weight", "0"), tiny, batch) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_tokens_attend_to_what_is_before_them_and_padding_to_itself():
+    (rows,) = attended(torch.tensor([[0, 0, 1, 1]]))[:, 0].int().tolist()
+    assert rows == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
+
+
+def test_loss_and_gradient_are_the_same_in_parts_and_at_once(tiny, monkeypatch):
+    teacher, settings = copy.deepcopy(tiny), settings_of("--prompt-weight", "0.25", "--temperature", "2")
+    with torch.no_grad():
+        tiny.lm_head.weight += 0.1 * torch.randn(tiny.lm_head.weight.shape, generator=torch.Generator().manual_seed(0))
+    batch = Collator(0, 0.25)([example(prompt=[4 + number, 6, 7]) for number in range(5)])
+
+    def found(tokens_at_once):
+        monkeypatch.setattr("distillation.trainer.TOKENS_AT_ONCE", tokens_at_once)
+        tiny.zero_grad()
+        loss = compute_loss(tiny, settings, teacher, batch)
+        loss.backward()
+        return loss.item(), torch.cat([each.grad.flatten() for each in tiny.parameters()])
+
+    (at_once, whole), (in_parts, parts) = found(1000), found(2 * 5)
+    assert in_parts == pytest.approx(at_once, rel=1e-6)
+    assert whole.abs().max() > 0
+    torch.testing.assert_close(parts, whole)
 
 
 # Training --------------------------------------------------------------------------------------------------------
