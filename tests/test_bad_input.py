@@ -24,6 +24,8 @@ ARTICLE = {"url": "u", "article": {"section_name": ["a"], "document": ["Some tex
         (["--documents", "5000"], "--documents 5000 is more than the 49"),
         (["--max-new-tokens", "0"], "--max-new-tokens 0: must be at least 1"),
         (["-m", "t5"], "there is no marker 't5'; did you mean t4?"),
+        (["-m", "h100 and"], "-m 'h100 and': expected "),
+        (["-k", "4-bit and"], "'-k': 4-bit and: at column 10: expected "),
         (["--gpu-family", "tpu"], "--gpu-family tpu is not a family"),
         (["--tolerance", "lots"], "--tolerance lots: give a share"),
         (["--model-path", "gpt2=/tmp"], "--model-path gpt2=/tmp: give NAME=FOLDER"),
@@ -38,6 +40,7 @@ def test_wrong_option_is_one_line(project, one_error_line, arguments, said):
     session = project.bench(*arguments)
     assert said in one_error_line(session)
     assert session.exit_code == 4
+    assert not (project.folder / "results").exists()
 
 
 def test_session_inside_a_worker_of_xdist_is_refused_too(project, one_error_line):

@@ -325,7 +325,12 @@ def test_the_plan_fits_eighty_columns():
     text = report(planned(replace(NOISY, documents=1_000)), width=80)
     assert "llama2 4-bit" in text
     table = text.partition("\n\n")[0]
-    assert max(len(line.rstrip()) for line in table.splitlines()) <= 80
+    assert max(len(line) for line in table.splitlines()) <= 80
+
+
+def test_no_line_of_a_plan_ends_in_blanks():
+    lines = report(planned(KNOWN)).splitlines()
+    assert lines == [line.rstrip() for line in lines]
 
 
 # Whole sessions --------------------------------------------------------------------------------------------------
@@ -408,11 +413,11 @@ def test_documents_that_are_not_there_are_refused_before_a_plan(project, one_err
     assert "--documents 5000 is more than the 49" in one_error_line(session)
 
 
-@pytest.mark.parametrize("options", [("-m", "t4"), ("-m", "cpu and overhead")])
+@pytest.mark.parametrize("options", [("-m", "t4"), ("-m", "cpu and overhead"), ("-m", "cpu", "--fastest")])
 def test_a_plan_of_nothing_that_is_compared_says_so(project, options):
     session = project.bench("--plan", *options)
     assert session.exit_code == 0
-    assert "nothing to plan: no selected experiment is compared with a baseline on this device" in session.output
+    assert "nothing to plan: no selected experiment compares documents with a baseline on this device" in session.output
 
 
 def test_a_test_file_that_cannot_be_collected_fails_the_plan(project):

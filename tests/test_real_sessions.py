@@ -28,6 +28,21 @@ def test_tiny_model_takes_every_loader_through_a_real_session(project, tiny_llam
     assert "Traceback" not in session.output
 
 
+def test_tiny_model_goes_through_batches_of_unequal_rows_in_a_real_session(project, tiny_llama):
+    project.use(OWN_CONFTEST_IS_NOT_NEEDED)
+    loaded_from = f"smollm2-135m-instruct={tiny_llama}"
+    session = project.bench(
+        *("-m", "batching and cpu", "-k", "default-batch1 or default-batch8"),
+        *("--model-path", loaded_from, "--documents", "5", "--max-new-tokens", "8"),
+    )
+    assert session.exit_code == 0, session.output
+    alone, together = (session.by_experiment[f"smollm2-135m-instruct-default-batch{rows}"] for rows in (1, 8))
+    assert [len(ids) for ids in together["batch_document_ids"]] == [5]
+    assert len(set(together["prompt_tokens"])) > 1  # so that rows are padded
+    assert together["summary_sha256"] == alone["summary_sha256"]
+    assert together["document_ids"] == alone["document_ids"]
+
+
 @pytest.mark.slow
 def test_embedded_model_summarizes_alike_in_two_sessions_and_compares(project):
     project.use(OWN_CONFTEST_IS_NOT_NEEDED)

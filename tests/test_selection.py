@@ -7,7 +7,7 @@ import pytest
 from fixtures.device import GIB, Device
 from fixtures.models import EXPERIMENTS
 from fixtures.outcomes import InputError
-from fixtures.selection import belongs, check_marker_names
+from fixtures.selection import belongs, check_marker_expression
 
 
 def gpu(family, gib):
@@ -47,9 +47,9 @@ def test_experiment_that_cannot_fit_a_known_family_still_belongs_to_it():
 
 @pytest.mark.parametrize("expression", ["", "t4", "a100 and mistral", "not (embedded or slow)"])
 def test_known_markers_are_accepted(expression):
-    check_marker_names(expression, {"t4", "a100", "mistral", "embedded", "slow"})
+    check_marker_expression(expression, {"t4", "a100", "mistral", "embedded", "slow"})
 
 
 def test_unknown_marker_without_a_neighbour_lists_what_there_is():
     with pytest.raises(InputError, match="there is no marker 'quantum'; choose from a100, a10g, cpu, embedded"):
-        check_marker_names("quantum", {"t4"})
+        check_marker_expression("quantum", {"t4"})

@@ -306,6 +306,7 @@ def test_tests_for_another_device_are_skipped_naming_both(project):
     assert set(session.outcomes.values()) == {"skipped"}
     assert "this device is cpu" in session.output
     assert "t4" in session.run["outcomes"][0]["detail"]
+    assert "generating" not in session.output  # where no time went
 
 
 def test_keyword_skips_what_is_for_other_devices(project):
