@@ -87,7 +87,21 @@ def test_runs_of_cpus_and_tests_of_memory_are_left_out(store):
     store(benchmark() | {"name": "test_memory[llama2-7b-chat-4-bit]"})
     baselines = store(benchmark(), device=replace(A100, kind="cpu", slug="a-cpu"))
     assert list(newest_rows(baselines)) == []
-    assert tables_of(baselines)["measured"] == "No run of a GPU is stored.\n"
+    tables = tables_of(baselines)
+    assert tables["measured"] == "No run of a GPU is stored.\n"
+    assert tables["scaling"] == "No run of several GPUs is stored.\n"
+
+
+def test_several_gpus_have_a_table_of_their_own_and_batches_are_not_beside_single_documents(store):
+    scaling = {"tokens_per_second": 98.0, "tokens_per_second_alone": 50.0}
+    spread = benchmark(processes=2, scaling_efficiency=0.98, scaling=scaling) | {"name": "test_distributed[x]"}
+    batched = benchmark(experiment="llama2-7b-chat-4-bit-batch8", batch_size=8) | {"name": "test_batching[x]"}
+    tables = tables_of(store(spread, batched))
+    assert tables["scaling"].splitlines()[-1] == (
+        "| llama2-7b-chat-4-bit | NVIDIA A100-SXM4-40GB | 2 | 8 | 50.0 | 98.0 | 0.980 | 2026-11-23, hub weights |"
+    )
+    assert "NVIDIA A100" not in tables["published"]
+    assert [line.split(" ")[1] for line in tables["measured"].splitlines()[4:]] == ["llama2-7b-chat-4-bit-batch8"]
 
 
 def test_figures_that_an_older_run_lacks_are_dashes_and_new_ones_are_no_obstacle(store):
