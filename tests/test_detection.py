@@ -187,6 +187,14 @@ def test_device_is_read_with_its_timings_and_deviations(tmp_path):
     assert [timing.seconds for timing in measured.timings] == [2.0, 2.5] * 4
 
 
+def test_what_several_processes_measured_does_not_stand_for_the_experiment_itself(tmp_path):
+    write_device(tmp_path / "tesla-t4")
+    spread_over_two = benchmark(seconds=(9.0,) * 8) | {"name": "test_distributed[llama2-7b-chat-4-bit]"}
+    (tmp_path / "tesla-t4" / "0002_two-gpus.json").write_text(json.dumps(run_of(spread_over_two)))
+    ((measured,),) = (device.experiments for device in read_devices(tmp_path))
+    assert [timing.seconds for timing in measured.timings] == [2.0, 2.5] * 4
+
+
 @pytest.mark.parametrize("spread", [None, {"standard_deviation": 0.02, "degrees_of_freedom": 4.5}])
 def test_without_both_parts_there_is_nothing_to_draw_from(tmp_path, spread, capsys):
     if spread is not None:
