@@ -220,6 +220,20 @@ def test_compiled_experiment_is_judged_by_the_spread_of_compiled_ones():
     assert verdicts == [Verdict.INCONCLUSIVE, Verdict.REGRESSED]
 
 
+def test_hosts_own_spread_counts_where_all_runs_are_that_hosts():
+    own = DeviceSpread(runs=Spread(standard_deviation=0.002, degrees_of_freedom=9, is_of_host=True))
+    spread = DeviceSpread(runs=Spread(standard_deviation=0.09, degrees_of_freedom=9), hosts={MACHINE["host"]: own})
+    judging = Judge(environment=MACHINE, spread=spread, tolerance=0.05, slug="an-a100")
+    faster = benchmark(seconds=(1.94,) * 8)
+    here, elsewhere = stored("0002_a.json", faster), stored("0001_a.json", faster, host="another")
+    found = [judging.compare([entry()], runs) for runs in ([here], [elsewhere], [here, elsewhere])]
+    assert [each.verdict for each in found] == [Verdict.REGRESSED, Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE]
+    assert "spread between runs 0.2% measured on this host" in found[0].detail
+    assert "spread between runs 9.0% measured;" in found[1].detail
+    anchored = judging.compare([entry()], [elsewhere], here).anchor
+    assert anchored.verdict is Verdict.REGRESSED
+
+
 def test_detail_names_the_newest_run_how_many_before_it_and_the_passes():
     runs = [of_seconds(f"000{number}_a.json", 2.0) for number in (3, 2, 1)]
     spread = Spread(standard_deviation=0.01, degrees_of_freedom=1e9)

@@ -384,6 +384,27 @@ def test_a_plan_is_made_of_what_is_measured_and_stored(project):
     assert sorted((project.folder / "results").iterdir()) == runs
 
 
+@pytest.mark.parametrize(("host", "shown"), [(None, ["1.0%", "measured"]), ("another", ["20.0%", "measured"])])
+def test_a_plan_takes_this_host_s_own_spread_where_the_baseline_is_of_this_host_too(project, host, shown):
+    saved = project.bench("-k", "4-bit", "--benchmark-save=main").stored[0]
+    run = json.loads(saved.read_text())
+    group = {
+        "experiment": SMOLLM2,
+        "host": run["machine_info"]["host"],
+        "generated_tokens_per_second": [1.0] * 9,
+        "documents": 8,
+        "document_deviation": 0.0,
+        "speed_deviation": 0.01,
+        "controls": {},
+    }
+    of_all_hosts = {"standard_deviation": 0.2, "degrees_of_freedom": 9.0}
+    (saved.parent / "spread.json").write_text(json.dumps(of_all_hosts | {"replicates": [group]}))
+    saved.write_text(json.dumps(run | {"machine_info": run["machine_info"] | ({"host": host} if host else {})}))
+    session = project.bench("--plan", "-k", "4-bit")
+    assert row(session.output, SMOLLM2)[3:5] == shown
+    assert ("the spread between runs is measured on this host" in session.output) is (host is None)
+
+
 A_GPU = """
     from tests.fakes import FakeGpu
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from statistics import stdev, variance
 
 import pytest
@@ -195,6 +195,25 @@ def test_replicates_are_appended_and_the_spread_is_recomputed_from_all(tmp_path)
     assert read_spread(tmp_path, is_gpu=True) == spread
 
 
+def test_host_with_replicates_enough_has_a_spread_of_its_own_and_others_have_the_devices(tmp_path):
+    quiet = [measured(2.0 + number / 100) for number in range(7)]
+    noisy = [measured(seconds, machine={"host": "a noisy one"}) for seconds in (2.0, 3.0)]
+    spread, _ = add_replicates(tmp_path, [*quiet, *noisy])
+    own, of_all = pooled_spread([taken_apart(*quiet)]), pooled_spread([taken_apart(*quiet), taken_apart(*noisy)])
+    assert own.degrees_of_freedom == pytest.approx(6.0, abs=0.1)
+    assert spread.on(MACHINE["host"]).of(NAME) == replace(own, is_of_host=True)
+    assert spread.on(MACHINE["host"]).of(NAME).standard_deviation < of_all.standard_deviation / 5
+    assert spread.on("a noisy one").of(NAME) == spread.on("never seen").of(NAME) == spread.on(None).of(NAME) == of_all
+    assert spread.on(MACHINE["host"]).of("llama2-7b-chat-fp16-compiled") == ASSUMED_GPU_SPREAD
+
+
+def test_make_spread_says_what_a_host_has_of_its_own(folder, capsys):
+    runs = [write(folder / f"{number}.json", measured(2.0 + number / 100)) for number in range(7)]
+    assert replicate.main(["--from", *runs]) == 0
+    of_all, of_host = capsys.readouterr().out.splitlines()[-2:]
+    assert of_host == of_all.replace("spread.json: ", f"spread.json: host {MACHINE['host']}: ")
+
+
 def test_compiled_loaders_have_a_spread_of_their_own(tmp_path):
     eager = [measured(2.0), measured(2.6)]
     compiled = [measured(seconds, name="llama2-7b-chat-fp16-compiled") for seconds in (1.0, 1.01, 1.02)]
@@ -318,10 +337,12 @@ def test_runs_that_are_there_are_pooled(folder, capsys):
     assert in_file(folder)["standard_deviation"] == pytest.approx(spread.standard_deviation)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"{NAME}: 49.9, 47.5 generated tok/s; between runs ")
-    assert lines[-1] == (
-        f"baselines/{A100.slug}/spread.json: spread between eager runs {spread.standard_deviation:.2%}, "
-        f"{spread.degrees_of_freedom:.1f} degrees of freedom"
-    )
+    path = f"baselines/{A100.slug}/spread.json"
+    assert lines[-2:] == [
+        f"{path}: spread between eager runs {spread.standard_deviation:.2%}, "
+        f"{spread.degrees_of_freedom:.1f} degrees of freedom",
+        f"{path}: host {MACHINE['host']}: too few replicates of its own, so that those of all hosts count",
+    ]
 
 
 def test_runs_of_two_devices_go_into_two_folders(folder):
