@@ -93,6 +93,20 @@ def test_a_regression_is_the_verdict_whatever_else_there_is():
     )
 
 
+def test_what_failed_of_its_quality_is_the_verdict_and_not_a_run_without_regression():
+    lost = [outcome(name, "failed", "quality INFERIOR to fp16: ROUGE-1 -9.0 points") for name in (EIGHT, FOUR)]
+    held = benchmark(FP16, verdict="UNCHANGED", change=CHANGE | {"ratio": 1.0})
+    page = page_of([source(held, benchmark(EIGHT), benchmark(FOUR), outcomes=lost)])
+    assert page.verdict == (
+        "FAILED",
+        "2 of 3 experiments failed: 8-bit: quality INFERIOR to fp16, and 1 more; no regression of speed.",
+    )
+    slow = benchmark(FP16, verdict="REGRESSED", change=CHANGE)
+    word, sentence = page_of([source(slow, benchmark(EIGHT), outcomes=lost[:1])]).verdict
+    assert word == "REGRESSED"
+    assert sentence.endswith("; 1 failed of something else.")
+
+
 def test_what_ran_out_of_memory_is_in_the_sentence_the_table_and_the_chart():
     lost = outcome("llama2-7b-chat-default", "out_of_memory", "predicted not to fit (as expected on this device)")
     one = source(benchmark(FP16, verdict="UNCHANGED", change=CHANGE | {"ratio": 1.0}), outcomes=[lost])
