@@ -30,7 +30,7 @@ help:
 	@echo "make detection  what a verdict finds: simulated, and tried   ARGS=--simulation-only"
 	@echo "make distill    a smaller model from a teacher's summaries   ARGS=\"--teacher smollm2-135m-instruct --layers 15 --out students/smollm2-15l\""
 	@echo "make judge      the students of a run beside their teachers   RUN=results/latest"
-	@echo "make distill-table  a student, without KL and untrained too, judged   OUT=students/NAME ARGS=... BENCH=\"--documents 100\""
+	@echo "make distill-table  a student, without KL and untrained too, judged   OUT=students/NAME ARGS=... BENCH=\"--documents 49\""
 	@echo "make doctor     whether this machine can run them, and what to do where it cannot"
 	@echo "make setup      only the set-up"
 
@@ -102,7 +102,7 @@ judge: $(INSTALLED)
 
 # A student that is not as good as its teacher makes the benchmarks fail, and is a row of the table all the same.
 distill-table: $(INSTALLED)
-	@test -n "$(OUT)" || { echo "usage: make distill-table OUT=students/NAME ARGS=\"--teacher MODEL --layers N\" BENCH=\"--documents 100\"" >&2; exit 2; }
+	@test -n "$(OUT)" || { echo "usage: make distill-table OUT=students/NAME ARGS=\"--teacher MODEL --layers N\" BENCH=\"--documents 49\"" >&2; exit 2; }
 	$(PY) -m distillation $(ARGS) --out $(OUT)
 	$(PY) -m distillation $(ARGS) --kl-weight 0 --out $(OUT)-without-kl
 	-$(PY) -m pytest benchmarks -m student --student $(OUT)/initial --student $(OUT)-without-kl --student $(OUT) \

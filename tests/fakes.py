@@ -159,7 +159,9 @@ class Scripted:
     @property
     def readings(self) -> dict[str, ControlReading]:
         names = () if self.controls is None else (COPY_BANDWIDTH, MATRIX_PRODUCT, PYTHON_LOOP)
-        return {name: ControlReading(rate=100 / (self.controls or 1), standard_deviation=0.001) for name in names}
+        return {
+            name: ControlReading(rate=100 / (self.controls or 1), standard_deviation=0.001, work=10.0) for name in names
+        }
 
     def model(self, experiment: Experiment, time: FakeTime) -> FakeModel | NotLoaded:
         loader = experiment.loader

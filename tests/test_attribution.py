@@ -28,7 +28,7 @@ def entry(controls=None, deviation=0.001, **info):
     """An experiment with controls at these rates, equal before and after; a pair is a rate before and one after."""
     pairs = {name: rate if isinstance(rate, tuple) else (rate, rate) for name, rate in (controls or {}).items()}
     made = {
-        name: {"before": before, "after": after, "standard_deviation": deviation}
+        name: {"before": before, "after": after, "standard_deviation": deviation, "work": 10}
         for name, (before, after) in pairs.items()
     }
     return entries_of(run_of(benchmark(controls=made, **info)))[0]
@@ -172,6 +172,30 @@ def test_run_stored_before_there_were_controls_is_one_without():
     before = entry()
     del before.extra_info["controls"]
     assert sits(-0.1, entry(at(matrix=0.5)), before).cause is Cause.UNKNOWN
+
+
+@pytest.mark.parametrize("work", [{}, {"work": 20}], ids=["as-old-runs-have-it", "another"])
+def test_baseline_whose_controls_did_other_work_tells_nothing_and_says_so(work):
+    before = entry(at())
+    for control in before.extra_info["controls"].values():
+        del control["work"]
+        control.update(work)
+    assert str(sits(-0.1, entry(at(matrix=0.5)), before)) == (
+        "UNKNOWN: the baseline's controls were measured otherwise: save a baseline"
+    )
+
+
+def test_two_runs_that_do_not_tell_their_work_are_not_compared_either():
+    now, before = entry(at(matrix=0.5)), entry(at())
+    for control in (*now.extra_info["controls"].values(), *before.extra_info["controls"].values()):
+        del control["work"]
+    assert "measured otherwise" in str(sits(-0.1, now, before))
+
+
+def test_control_of_other_work_is_left_out_and_the_others_are_compared():
+    now = entry(at(matrix=0.5, copy=0.9))
+    now.extra_info["controls"][MATRIX_PRODUCT]["work"] = 20
+    assert str(sits(-0.1, now, entry(at()))) == "GPU: controls moved along: copy bandwidth -10%, kernel launches +0%"
 
 
 @pytest.mark.parametrize(("deviation", "cause"), [(0.034, Cause.UNKNOWN), (0.033, Cause.CODE)])

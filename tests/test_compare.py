@@ -149,8 +149,8 @@ def test_environment_differences_are_listed_below_the_verdict(folders, capsys):
 
 
 def test_cause_of_a_slowdown_is_told_below_it_and_leaves_the_exit_code(folders, capsys):
-    held = {"kernel_launches_per_second": {"before": 1e5, "after": 1e5, "standard_deviation": 0.01}}
-    fell = {"kernel_launches_per_second": {"before": 5e4, "after": 5e4, "standard_deviation": 0.01}}
+    held = {"kernel_launches_per_second": {"before": 1e5, "after": 1e5, "standard_deviation": 0.01, "work": 1000}}
+    fell = {"kernel_launches_per_second": {"before": 5e4, "after": 5e4, "standard_deviation": 0.01, "work": 1000}}
     write(folders / "before", run_of(benchmark(controls=held)))
     write(folders / "now", run_of(benchmark(seconds=(4.0,) * 8, controls=fell)))
     assert main([str(folders / "now"), str(folders / "before")]) == 1

@@ -33,10 +33,10 @@ def of_seconds(file, *seconds):
     return stored(file, benchmark(seconds=seconds if len(seconds) > 1 else seconds * 8))
 
 
-def judge(spread=ASSUMED_GPU_SPREAD, tolerance=0.05, controls=None, **machine):
+def judge(spread=ASSUMED_GPU_SPREAD, tolerance=0.05, controls=None, control_work=None, **machine):
     return Judge(
         environment=MACHINE | machine,
-        spread=DeviceSpread(runs=spread, controls=controls or {}),
+        spread=DeviceSpread(runs=spread, controls=controls or {}, control_work=control_work or {}),
         tolerance=tolerance,
         slug="an-a100",
     )
@@ -301,7 +301,9 @@ def test_anchor_that_cannot_be_compared_with_says_nothing(anchor):
 
 
 def with_controls(file_or_seconds, **rates):
-    controls = {name: {"before": rate, "after": rate, "standard_deviation": 0.001} for name, rate in rates.items()}
+    controls = {
+        name: {"before": rate, "after": rate, "standard_deviation": 0.001, "work": 10} for name, rate in rates.items()
+    }
     if isinstance(file_or_seconds, str):
         return stored(file_or_seconds, benchmark(controls=controls), torch="2.12.0")
     return entry(seconds=(file_or_seconds,) * 8, controls=controls)
@@ -316,10 +318,14 @@ def test_machine_without_a_driver_is_a_cpu(driver, cause):
     assert judge(driver=driver).compare([now], [before]).attribution.cause is cause
 
 
-def test_deviation_that_was_measured_between_runs_is_the_one_that_a_control_is_held_against():
+@pytest.mark.parametrize(
+    ("work", "cause"), [(10, Cause.UNKNOWN), (20, Cause.GPU), (None, Cause.GPU)], ids=["same", "other", "untold"]
+)
+def test_control_is_held_against_its_deviation_between_runs_where_those_did_the_same_work(work, cause):
     name = "matrix_product_flop_per_second"
     before, now = with_controls("0001_a.json", **{name: 1.0}), with_controls(4.0, **{name: 0.5})
-    assert judge(controls={name: 0.5}).compare([now], [before]).attribution.cause is Cause.UNKNOWN
+    found = judge(controls={name: 0.5}, control_work=None if work is None else {name: work})
+    assert found.compare([now], [before]).attribution.cause is cause
 
 
 def test_code_is_told_with_what_differs_from_the_baseline_s_environment():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -299,3 +300,16 @@ def test_every_compiled_loader_is_compiled_in_one_piece(tiny_llama, loader):
     whole = found.forced_logits(prompt, summary)
     eager = load_tiny(tiny_llama, LOADERS[loader].eager_twin or "default").forced_logits(prompt, summary)
     assert (whole - eager).norm() / eager.norm() < 0.02  # 16 bits, summed in another order
+
+
+def test_inductor_s_advice_to_let_float32_be_less_is_not_shown_and_its_other_warnings_are():
+    advice = (
+        "TensorFloat32 tensor cores for float32 matrix multiplication available but not enabled. Consider setting "
+        "`torch.set_float32_matmul_precision('high')` for better performance."
+    )
+    with warnings.catch_warnings(record=True) as shown:
+        for message in (advice, "another"):
+            warnings.warn_explicit(message, UserWarning, "compile_fx.py", 322, module="torch._inductor.compile_fx")
+        with pytest.raises(UserWarning, match="TensorFloat32"):
+            warnings.warn_explicit(advice, UserWarning, "x.py", 1, module="fixtures.x")
+    assert [str(each.message) for each in shown] == ["another"]

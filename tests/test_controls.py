@@ -11,7 +11,15 @@ from statistics import stdev
 import pytest
 
 from fixtures import controls
-from fixtures.controls import ControlReading, as_extra_info, copy_bandwidth, host_pulse, measure_controls
+from fixtures.controls import (
+    ControlReading,
+    as_extra_info,
+    averaged,
+    copy_bandwidth,
+    has_same_work,
+    host_pulse,
+    measure_controls,
+)
 from fixtures.device import GIB, Clock, clock_of, detect_device
 
 CPU = detect_device({"CUDA_VISIBLE_DEVICES": ""})
@@ -57,16 +65,17 @@ def test_controls_of_a_cpu_have_positive_rates():
     assert all(0 < reading.rate < math.inf and reading.standard_deviation >= 0 for reading in found.values())
 
 
-def test_controls_of_a_gpu_are_its_own(monkeypatch):
+@pytest.mark.parametrize(("dtype", "products"), [("float16", 16), ("bfloat16", 16), ("float32", 2)])
+def test_a_gpu_s_repetition_queues_many_copies_and_products_of_its_own(monkeypatch, dtype, products):
+    ran = []
     for name in ("_copy", "_matrix_product", "_launches"):
-        monkeypatch.setattr(controls, name, lambda *_: nothing)
+        monkeypatch.setattr(controls, name, lambda *_, name=name: lambda: ran.append(name))
     monkeypatch.setattr(controls, "release_memory", lambda _: None)
-    found = measure_controls(GPU, clock_with([1.0] * 33), "float16")
-    assert {name: reading.rate for name, reading in found.items()} == {
-        COPY: 2 * 256 * 1024**2,
-        PRODUCT: 2 * 4096**3,
-        LAUNCHES: 1000,
-    }
+    found = measure_controls(GPU, clock_with([0.5] * 33), dtype)
+    work = {COPY: 16 * 2 * 256 * 1024**2, PRODUCT: products * 2 * 4096**3, LAUNCHES: 1000}
+    assert {name: reading.work for name, reading in found.items()} == work
+    assert {name: reading.rate for name, reading in found.items()} == {name: each / 0.5 for name, each in work.items()}
+    assert ran == [*["_copy"] * 16, *["_matrix_product"] * products, "_launches"] * 11
 
 
 @pytest.mark.parametrize("allocations_that_fit", [0, 1])
@@ -103,7 +112,7 @@ def test_control_is_the_rate_over_nine_repetitions_and_their_relative_deviation_
     expected = stdev(math.log(seconds) for seconds in repetitions)
     assert found == {
         "x_per_second": ControlReading(
-            rate=pytest.approx(10.0 * 9 / sum(repetitions)), standard_deviation=pytest.approx(expected)
+            rate=pytest.approx(10.0 * 9 / sum(repetitions)), standard_deviation=pytest.approx(expected), work=10.0
         )
     }
 
@@ -166,15 +175,32 @@ def test_cpu_s_matrix_control_is_many_small_products(monkeypatch):
     assert (len(products), amount) == (200, 200 * 2 * 256**3)
 
 
+def reading(rate, standard_deviation=0.0, work=3.0):
+    return ControlReading(rate=rate, standard_deviation=standard_deviation, work=work)
+
+
 def test_control_that_fitted_before_and_not_after_is_left_out():
-    assert as_extra_info({"a": ControlReading(rate=10.0, standard_deviation=0.1)}, {}) == {}
+    assert as_extra_info({"a": reading(10.0)}, {}) == {}
 
 
-def test_run_file_has_the_rates_before_and_after_and_the_larger_deviation():
-    before = {"a": ControlReading(rate=10.0, standard_deviation=0.1), "b": ControlReading(rate=5, standard_deviation=0)}
-    after = {"a": ControlReading(rate=9.0, standard_deviation=0.05), "b": ControlReading(rate=4, standard_deviation=1)}
+def test_run_file_has_the_rates_before_and_after_the_larger_deviation_and_the_work():
+    before = {"a": reading(10.0, 0.1), "b": reading(5, 0, work=7)}
+    after = {"a": reading(9.0, 0.05), "b": reading(4, 1, work=7)}
     assert as_extra_info(before, after) == {
-        "a": {"before": 10.0, "after": 9.0, "standard_deviation": 0.1},
-        "b": {"before": 5, "after": 4, "standard_deviation": 1},
+        "a": {"before": 10.0, "after": 9.0, "standard_deviation": 0.1, "work": 3.0},
+        "b": {"before": 5, "after": 4, "standard_deviation": 1, "work": 7},
     }
     assert as_extra_info({}, {}) == {}
+
+
+def test_readings_are_averaged_geometrically_with_the_largest_deviation_and_what_one_lacks_is_left_out():
+    found = averaged([{"a": reading(2.0, 0.1), "b": reading(1.0)}, {"a": reading(8.0, 0.3)}])
+    assert found == {"a": reading(pytest.approx(4.0), 0.3)}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [({"work": 1}, {"work": 1.0}, True), ({"work": 1}, {"work": 2}, False), ({"work": 1}, {}, False), ({}, {}, False)],
+)
+def test_controls_that_do_not_both_tell_equal_work_are_not_comparable(one, other, is_same):
+    assert has_same_work(one, other) is is_same

@@ -282,13 +282,14 @@ def test_goals_are_judged_by_the_worst_row_as_found():
 class Stage:
     """A fake model on a fake clock, and controls that a disturbance can slow down too."""
 
-    def __init__(self, *, disturbed_token=0.01, disturbed_loop=1.0):
+    def __init__(self, *, disturbed_token=0.01, disturbed_loop=1.0, drift=1.0):
         self.time = FakeTime()
         experiment = next(each for each in EXPERIMENTS if each.name == spot_check.ON_CPU.experiment)
         self.model = FakeModel(experiment, self.time, seconds_per_token=0.01)
         self.switched = []
         self._token = {False: 0.01, True: disturbed_token}
         self._loop = {False: 1.0, True: disturbed_loop}
+        self._drift, self._readings = drift, 0
         self.prompts = build_prompts(self.model, embedded_documents().sample(8, seed=0), 128, 8)
 
     def switch(self, is_on):
@@ -296,7 +297,9 @@ class Stage:
         self.model._seconds_per_token = self._token[is_on]
 
     def controls(self):
-        return {PYTHON_LOOP: ControlReading(rate=self._loop[self.switched[-1]], standard_deviation=0.001)}
+        rate = self._loop[self.switched[-1]] * self._drift**self._readings
+        self._readings += 1
+        return {PYTHON_LOOP: ControlReading(rate=rate, standard_deviation=0.001, work=10.0)}
 
     def run(self, deviation=0.001):
         cpu = replace(FakeGpu.device, kind="cpu")
@@ -318,6 +321,12 @@ def test_slower_tokens_with_slower_controls_are_the_hosts():
     assert spot.attribution.cause is Cause.HOST
     assert spot.as_json()["attribution"]["cause"] == "HOST"
     assert spot.controls == {PYTHON_LOOP: 0.75}
+
+
+def test_host_that_slows_down_steadily_does_not_look_like_the_disturbance():
+    spot = Stage(disturbed_token=0.0125, drift=0.9).run()
+    assert spot.controls == {PYTHON_LOOP: pytest.approx(1.0)}
+    assert spot.attribution.cause is Cause.CODE
 
 
 def test_controls_that_vary_tell_nothing():
@@ -364,8 +373,8 @@ def test_spot_checks_alone_draw_nothing_and_tell_each_disturbance_of_each_device
 def test_rounds_are_interleaved_and_the_warm_up_is_not_disturbed():
     stage = Stage()
     stage.run()
-    controls = [False, True, False]
-    assert stage.switched == [*controls, False, *([False, True, True, False] * 8), *controls]
+    turns = [False, True, True, False]  # the controls' before, the rounds', the controls' after
+    assert stage.switched == [*turns, False, *(turns * 8), *turns]
 
 
 class Module:

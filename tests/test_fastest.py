@@ -12,7 +12,7 @@ from fixtures.compiled import inductor_options
 from fixtures.device import GIB, GPU_FAMILIES, Device
 from fixtures.memory import MemoryPrediction
 from fixtures.models import BATCH_SIZES, FASTEST_EXPERIMENTS, GPUS_THAT_COMPILE
-from fixtures.report import final_report, way_of
+from fixtures.report import _side_by_side, final_report, way_of
 from fixtures.report_page import Row
 from fixtures.runfile import Entry
 from fixtures.session_seconds import SessionSeconds, session_line
@@ -186,6 +186,33 @@ def test_ways_have_names_and_speed_is_beside_eager():
         ("llama2-7b-chat-4-bit-compiled", "8.00"),
     ]
     assert "Side by side" not in final_report(run_of(eager, alone), A100, width=200, color=False)
+
+
+def test_ways_stand_from_the_plainest_to_the_fastest_whatever_ran_first():
+    eights, fours = ([[f"document {n}" for n in range(8)]], IN_FOURS)
+    ways = [
+        ("", {}),
+        ("-compiled", {}),
+        ("", {"processes": 2}),
+        ("-batch4", {"batch_document_ids": fours}),
+        ("-compiled-batch4", {"batch_document_ids": fours}),
+        ("-batch8", {"batch_document_ids": eights}),
+        ("-largest-batch", {"batch_document_ids": fours}),
+        ("-compiled-largest-batch", {"batch_document_ids": eights}),
+        ("-continuous", {"continuous": {"rounds": [0] * 8}}),
+        ("-compiled-fastest", {"batch_document_ids": fours}),
+    ]
+    infos = []
+    for ending, more in ways:
+        loader = "4-bit-compiled" if ending.startswith("-compiled") else "4-bit"
+        info = benchmark(f"llama2-7b-chat-{loader}", **more)["extra_info"]
+        infos.append(info | {"experiment": f"llama2-7b-chat-4-bit{ending}"})
+    names = [info["experiment"] for info in infos]
+    for order in (infos, infos[::-1], infos[3:] + infos[:3]):
+        rows = _side_by_side(
+            [{"name": "test_x[]", "extra_info": info} for info in order], lambda info: info["experiment"]
+        )
+        assert [row[0] for row in rows] == names
 
 
 def test_page_gives_each_document_its_share_of_its_batch():

@@ -120,6 +120,26 @@ def test_few_bytes_that_libraries_keep_are_no_leak(project):
     assert project.bench(*LLAMA_ON_A_T4).exit_code == 0
 
 
+# How many documents -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", [("--weights", "synthetic"), ("--document-source", "embedded")])
+def test_session_that_names_no_number_takes_the_documents_that_are_there_and_says_so(project, source):
+    project.use(fake_gpu())
+    session = project.bench("-m", "t4 and llama2", *source, "-k", "4-bit or 8-bit")
+    assert session.exit_code == 0
+    assert [len(info["document_ids"]) for info in session.infos.values()] == [49, 49]
+    told = "49 documents, which is all that embedded documents offer; the default here is 100\n"
+    assert session.output.count(told) == 1
+
+
+def test_session_that_names_more_documents_than_there_are_is_refused(project):
+    project.use(fake_gpu())
+    session = project.bench(*LLAMA_ON_A_T4[:-1], "50")
+    assert session.exit_code == 4
+    assert "--documents 50 is more than the 49 that embedded documents offer; ask for 49 or fewer" in session.output
+
+
 # Out of memory ----------------------------------------------------------------------------------------------------------
 
 OF_TORCH = (

@@ -14,6 +14,7 @@ from pyarrow import parquet
 from fixtures import report_html
 from fixtures.baseline import Baselines, StoredRun
 from fixtures.charts import tradeoff_chart
+from fixtures.controls import MATRIX_PRODUCT
 from fixtures.device import GIB
 from fixtures.report_page import Segment, Source, page_of, word_changes
 from fixtures.spread import ASSUMED_GPU_SPREAD, DeviceSpread
@@ -229,6 +230,20 @@ def test_a_run_older_than_its_newer_keys_has_a_page():
     for key in ("attribution", "anchor", "first_pass", "quality_change", "controls", "degenerate_document_ids"):
         del old["extra_info"][key]
     assert FP16 in report_html.report_html([source(old)])
+
+
+@pytest.mark.parametrize(("work", "change"), [({"work": 10}, -0.5), ({"work": 20}, None), ({}, None)])
+def test_a_control_is_set_beside_the_baseline_s_where_both_did_the_same_work(work, change):
+    now, before = (
+        benchmark(
+            FP16,
+            baseline={"file": "0001_main.json"},
+            controls={MATRIX_PRODUCT: {"before": rate, "after": rate, "standard_deviation": 0.01} | amount},
+        )
+        for rate, amount in ((1e12, {"work": 10}), (2e12, work))
+    )
+    (row,) = page_of([source(now, baselines=baselines(stored(before)))]).rows
+    assert row.controls == (("matrix product", pytest.approx(1e12), change),)
 
 
 def test_a_run_in_which_nothing_was_measured_has_a_page():

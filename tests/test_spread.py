@@ -69,7 +69,12 @@ def test_spread_that_is_none_is_refused_by_name(tmp_path, content):
 
 
 def test_controls_and_deviations_of_documents_are_read_too(tmp_path):
-    measured = {"standard_deviation": 0.015, "degrees_of_freedom": 7, "controls": {"a": 0.02}}
+    measured = {
+        "standard_deviation": 0.015,
+        "degrees_of_freedom": 7,
+        "controls": {"a": 0.02},
+        "control_work": {"a": 1000},
+    }
     groups = [
         # 1 · 7 and 2 · 7 degrees for one experiment: (7 · 0.01² + 14 · 0.04²) / 21 = 0.0011
         {"experiment": "x", "generated_tokens_per_second": [1, 2], "documents": 8, "document_deviation": 0.01},
@@ -78,7 +83,7 @@ def test_controls_and_deviations_of_documents_are_read_too(tmp_path):
     ]
     (tmp_path / "spread.json").write_text(json.dumps(measured | {"replicates": groups}))
     found = read_spread(tmp_path, is_gpu=True)
-    assert found.controls == {"a": 0.02}
+    assert (found.controls, found.control_work) == ({"a": 0.02}, {"a": 1000})
     assert found.document_deviations == {"x": pytest.approx(math.sqrt(0.0011)), "y": pytest.approx(0.03)}
 
 
@@ -88,6 +93,7 @@ def test_controls_and_deviations_of_documents_are_read_too(tmp_path):
         '"controls": null',
         '"controls": []',
         '"controls": {"a": "wide"}',
+        '"control_work": {"a": "much"}',
         '"replicates": null',
         '"replicates": [1]',
         '"replicates": [{}]',
@@ -140,6 +146,7 @@ def test_group_holds_what_the_two_way_layout_finds_and_where_it_was_measured():
         "speed_deviation": pytest.approx(math.sqrt(found.speed_variance)),
         "document_deviation": pytest.approx(math.sqrt(found.document_variance)),
         "controls": {},
+        "control_work": {},
     }
     assert found.document_variance > 0
 
@@ -246,8 +253,8 @@ def test_run_that_is_in_the_file_already_is_not_counted_twice(tmp_path):
     assert more.runs.degrees_of_freedom == pytest.approx(expected.degrees_of_freedom, rel=1e-12)
 
 
-def control(rate):
-    return {"before": rate / 2, "after": rate * 2, "standard_deviation": 0.5}
+def control(rate, **work):
+    return {"before": rate / 2, "after": rate * 2, "standard_deviation": 0.5} | (work or {"work": 10})
 
 
 def test_deviations_of_the_controls_between_runs_are_pooled(tmp_path):
@@ -261,6 +268,32 @@ def test_deviations_of_the_controls_between_runs_are_pooled(tmp_path):
     log_rates = [math.log(one) for one, _ in rates.values()]
     expected = math.sqrt((1 * variance(log_rates[:2]) + 2 * variance(log_rates[2:])) / 3)
     assert spread.controls == {"a": pytest.approx(expected), "b": pytest.approx(0, abs=1e-12)}
+    assert spread.control_work == {"a": 10, "b": 10}
+
+
+@pytest.mark.parametrize("work", [20, None])
+def test_runs_whose_control_did_other_work_are_no_group_of_it(work):
+    odd = control(1.1, work=work)
+    if work is None:
+        del odd["work"]
+    controls = ({"a": control(1.0), "b": control(1.0)}, {"a": odd, "b": control(1.1)})
+    for ordered in (controls, controls[::-1]):
+        (group,) = groups_of([measured(2.0, controls=ordered[0]), measured(2.1, controls=ordered[1])])
+        assert (group["controls"].keys(), group["control_work"]) == ({"b"}, {"b": 10})
+
+
+def test_groups_of_other_work_than_the_newest_are_kept_and_not_pooled(tmp_path):
+    older = [measured(each, controls={"a": control(each, work=1)}, workload="older") for each in (2.0, 2.9)]
+    newer = [measured(each, controls={"a": control(each, work=16)}) for each in (3.0, 3.1)]
+    first, _ = add_replicates(tmp_path, older)
+    assert (first.controls, first.control_work) == ({"a": pytest.approx(stdev(map(math.log, (2.0, 2.9))))}, {"a": 1})
+    untold = json.loads((tmp_path / "spread.json").read_text())
+    untold["replicates"].append(dict(untold["replicates"][0], workload="from before works were told"))
+    del untold["replicates"][-1]["control_work"]
+    (tmp_path / "spread.json").write_text(json.dumps(untold))
+    both, _ = add_replicates(tmp_path, newer)
+    assert (both.controls, both.control_work) == ({"a": pytest.approx(stdev(map(math.log, (3.0, 3.1))))}, {"a": 16})
+    assert len(json.loads((tmp_path / "spread.json").read_text())["replicates"]) == 3
 
 
 def test_control_that_one_of_the_runs_lacks_is_left_out(tmp_path):
