@@ -13,6 +13,7 @@ from tests.test_sessions import failing
 
 NAME = "llama2-7b-chat-4-bit"
 CLEAN = {**run_of(benchmark(), outcomes=(outcome(NAME, "passed"),)), "device": asdict(A100)}
+SLOWER = {**CLEAN, "benchmarks": [benchmark(seconds=(2.5,) * 8)]}
 
 
 @pytest.fixture
@@ -36,7 +37,17 @@ def test_clean_run_is_stored_whole_under_the_next_number_of_its_device(adopt, ca
     assert adopt(CLEAN) == (0, ["baselines/nvidia-a100-sxm4-40gb/0001_nightly.json"])
     assert json.loads((tmp_path / "baselines/nvidia-a100-sxm4-40gb/0001_nightly.json").read_text()) == CLEAN
     assert capsys.readouterr().out == "baseline saved: baselines/nvidia-a100-sxm4-40gb/0001_nightly.json\n"
-    assert adopt(CLEAN)[1][-1] == "baselines/nvidia-a100-sxm4-40gb/0002_nightly.json"
+    assert adopt(SLOWER)[1][-1] == "baselines/nvidia-a100-sxm4-40gb/0002_nightly.json"
+
+
+def test_run_that_is_stored_already_is_refused_and_one_with_anything_new_is_not(adopt, capsys):
+    first = ["baselines/nvidia-a100-sxm4-40gb/0001_nightly.json"]
+    adopt(CLEAN)
+    assert adopt(CLEAN) == (2, first)
+    assert "all of it is stored already, in 0001_nightly.json: counted twice" in capsys.readouterr().err
+    assert adopt(CLEAN, name="anchor")[0] == 0
+    more = {**CLEAN, "benchmarks": [*CLEAN["benchmarks"], benchmark("llama2-7b-chat-fp16")]}
+    assert adopt(more)[0] == 0
 
 
 def test_anchor_is_adopted_once_and_a_second_one_is_refused_in_one_line(adopt, capsys):
