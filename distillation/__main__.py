@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from distillation import summaries
+from distillation import invented, summaries
 from distillation.card import DATA_SETTINGS, TRAINING_SETTINGS, provenance, write_card
 from distillation.opening import Teacher, compute_dtype, load_teacher, load_weights, open_teacher
 from distillation.settings import DistillSettings, parse_settings
@@ -71,7 +71,7 @@ def run(settings: DistillSettings, *, is_first: bool) -> None:
     state = PartialState(cpu=not device.is_gpu)
     if is_first and settings.documents and len(drawn.all) < settings.documents:
         _say(f"{settings.documents} documents asked for, and {len(drawn.all)} are in the train half of the sources")
-    Distillation(settings=settings, teacher=teacher, drawn=drawn, device=device, state=state).run()
+    Distillation(settings=settings, teacher=teacher, found=drawn, device=device, state=state).run()
 
 
 def _say(line: str) -> None:
@@ -84,17 +84,40 @@ class Distillation:
 
     settings: DistillSettings
     teacher: Teacher
-    drawn: Drawn
+    found: Drawn
     device: Device
     state: Any
 
     def run(self) -> None:
+        self._in_first(lambda: Steps(self.settings.out))
+        if self.settings.invented_documents:
+            self._invent()
         self._summarize()
         self._in_first(self._begin_student)
         self._train()
         self._in_first(self._finish)
 
     # What goes into the steps ------------------------------------------------------------------------------------
+
+    @cached_property
+    def invented_inputs(self) -> dict[str, Any]:
+        inputs = invented.inputs_of(self.found, self.settings, self.teacher.facts(), self.teacher.chat)
+        return {**inputs, "teacher_batch": self.teacher_batch}
+
+    @cached_property
+    def invented_folder(self) -> Path:
+        return self.settings.out.parent / f".teacher-documents-{fingerprint(self.invented_inputs)}"
+
+    @property
+    def invented_path(self) -> Path:
+        return self.invented_folder / "invented.parquet"
+
+    @cached_property
+    def drawn(self) -> Drawn:
+        """What was found, and what the teacher has invented beside it."""
+        if not self.settings.invented_documents:
+            return self.found
+        return invented.with_invented(self.found, summaries.read_rows(self.invented_path))
 
     @cached_property
     def data_inputs(self) -> dict[str, Any]:
@@ -162,37 +185,57 @@ class Distillation:
 
     # The steps ---------------------------------------------------------------------------------------------------
 
+    def _invent(self) -> None:
+        self._in_first(lambda: Steps(self.invented_folder))
+        self._ask(
+            "invented", "documents of the teacher's own", self._inventions, self.invented_inputs, self.invented_path
+        )
+
+    def _inventions(self) -> list[summaries.Request]:
+        return invented.inventions(self.found, self.settings, self.teacher.chat)
+
     def _summarize(self) -> None:
-        """Documents and the teacher's summaries of them, in a folder that other students share."""
-        self._in_first(lambda: Steps(self.settings.out))
-        folder = self.data_folder
-        self._in_first(lambda: self._make_data_folder(folder))
+        self._in_first(lambda: self._make_data_folder(self.data_folder))
+        self._ask("summaries", "texts of the teacher", self._requests, self.data_inputs, self.summaries_path)
+
+    def _requests(self) -> list[summaries.Request]:
+        return summaries.requests(self.drawn, self.settings, self.teacher.chat)
+
+    def _ask(
+        self,
+        name: str,
+        what: str,
+        asked: Callable[[], Sequence[summaries.Request]],
+        inputs: Mapping[str, Any],
+        output: Path,
+    ) -> None:
+        """What the teacher answers, in a folder that other students share; prompts are built where it has not answered yet."""
+        folder = output.parent
         steps = Steps(folder)
-        asked = summaries.requests(self.drawn, self.settings, self.teacher.chat)
-        parts = summaries.batches(asked, self.teacher_batch)
 
         def make(path: Path) -> Mapping[str, Any]:
-            self._answer(parts, folder / "parts")
+            parts = summaries.batches(asked(), self.teacher_batch)
+            self._answer(name, parts, folder / "parts")
             self.state.wait_for_everyone()
             if not self.state.is_main_process:
                 return {}
             told = {**self.teacher.facts(), **{key: getattr(self.settings, key) for key in (*DATA_SETTINGS, "seed")}}
             return summaries.join_parts(
-                folder / "parts", len(parts), path, {"teacher": told, "sources": self.drawn.sources}
+                folder / "parts", len(parts), path, {"teacher": told, "sources": self.found.sources}
             )
 
-        is_made = self._in_all(steps, "summaries", self.data_inputs, self.summaries_path, make)
+        is_made = self._in_all(steps, name, inputs, output, make)
         if self.state.is_main_process:
-            facts = steps.facts("summaries")
+            facts = steps.facts(name)
             dropped = ", ".join(f"{count} {kind}" for kind, count in facts["dropped"].items())
-            _say(f"{'' if is_made else 'unchanged: '}{facts['asked']} texts of the teacher, dropped {dropped}")
+            _say(f"{'' if is_made else 'unchanged: '}{facts['asked']} {what}, dropped {dropped}")
 
     def _make_data_folder(self, folder: Path) -> None:
         Steps(folder)
         write_documents(folder / "training_documents.jsonl", self.drawn.training)
         write_documents(folder / "validation_documents.jsonl", self.drawn.validation)
 
-    def _answer(self, parts: Sequence[Sequence[summaries.Request]], folder: Path) -> None:
+    def _answer(self, name: str, parts: Sequence[Sequence[summaries.Request]], folder: Path) -> None:
         from tqdm import tqdm
 
         rank, world = self.state.process_index, self.state.num_processes
@@ -203,7 +246,7 @@ class Distillation:
         model = load_teacher(self.teacher, self.dtype, self.state.device)
         tokens = 0
         with tqdm(
-            total=len(left), initial=len(left) - len(missing), desc="summaries", disable=None if rank == 0 else True
+            total=len(left), initial=len(left) - len(missing), desc=name, disable=None if rank == 0 else True
         ) as bar:
 
             def on_part(generated: int) -> None:
@@ -301,6 +344,7 @@ class Distillation:
         digest = _weights_digest(model)
         save_student(model, chat.tokenizer, folder, dtype=chat.config.dtype, mark=digest)
         data = Steps(self.data_folder)
+        inventing = Steps(self.invented_folder) if self.settings.invented_documents else None
         facts = provenance(
             name,
             self.teacher,
@@ -308,9 +352,10 @@ class Distillation:
             self.drawn,
             self.device,
             layers=layers,
+            invented=None if inventing is None else inventing.facts("invented"),
             summaries=data.facts("summaries"),
             training=training,
-            seconds={**data.seconds, **self.steps.seconds},
+            seconds={**({} if inventing is None else inventing.seconds), **data.seconds, **self.steps.seconds},
             processes=self.state.num_processes,
             dtype=self.dtype,
             weights_sha256=digest,

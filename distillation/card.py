@@ -33,6 +33,7 @@ DATA_SETTINGS = (
     "passages_per_document",
     "summaries_per_document",
     "rewrites_per_document",
+    "invented_documents",
     "sampling_temperature",
     "max_new_tokens",
     "max_prompt_tokens",
@@ -51,6 +52,7 @@ def provenance(
     device: Device,
     *,
     layers: tuple[int, ...],
+    invented: Mapping[str, Any] | None,
     summaries: Mapping[str, Any],
     training: Mapping[str, Any],
     seconds: Mapping[str, float],
@@ -69,11 +71,13 @@ def provenance(
         "sources": list(drawn.sources),
         "documents": {
             "training": len(drawn.training),
+            "invented": len(drawn.invented),
             "validation": len(drawn.validation),
             "held_out": len(drawn.held_out),
         },
         "data_settings": {key: getattr(settings, key) for key in DATA_SETTINGS},
         "training_settings": {key: getattr(settings, key) for key in TRAINING_SETTINGS},
+        "invented": None if invented is None else dict(invented),
         "summaries": dict(summaries),
         "training": dict(training),
         "seconds": dict(seconds),
@@ -115,8 +119,8 @@ def model_card(facts: Mapping[str, Any], teacher: Teacher, settings: DistillSett
         "|---|---|",
         f"| documents | {facts['documents']['training']} to train on, {facts['documents']['validation']} to validate; of the train "
         f"half of {'; '.join(facts['sources'])} |",
-        f"| the teacher's texts | {summaries['asked']}, {summaries['generated_tokens']:,} tokens; dropped: "
-        f"{', '.join(f'{count} {kind}' for kind, count in summaries['dropped'].items())} |",
+        *([] if facts["invented"] is None else [_texts_row("documents that the teacher invented", facts["invented"])]),
+        _texts_row("the teacher's texts", summaries),
         *_training_rows(training, facts["training_settings"]),
         f"| cost | {sum(seconds.values()) / 3600:.2f} hours on {facts['processes']} × {facts['environment']['device']} "
         f"({', '.join(f'{name} {spent:.0f} s' for name, spent in seconds.items())}), {facts['dtype']} |",
@@ -129,6 +133,11 @@ def model_card(facts: Mapping[str, Any], teacher: Teacher, settings: DistillSett
         "",
     ]
     return "\n".join(lines)
+
+
+def _texts_row(title: str, facts: Mapping[str, Any]) -> str:
+    dropped = ", ".join(f"{count} {kind}" for kind, count in facts["dropped"].items())
+    return f"| {title} | {facts['asked']}, {facts['generated_tokens']:,} tokens; dropped: {dropped} |"
 
 
 def _training_rows(training: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:

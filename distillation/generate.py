@@ -10,6 +10,8 @@ from fixtures.device import Device, release_memory
 from fixtures.outcomes import DeviceMemoryError, explain_out_of_memory
 
 TokenIds = Sequence[int]
+TOP_K = 50
+"""Tokens that are drawn from; a share of the probability in their place would sort the whole vocabulary for each token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +20,6 @@ class Sampling:
 
     temperature: float
     seed: int
-    top_p: float = 0.95
 
 
 def end_tokens(model: Any) -> tuple[int, ...]:
@@ -63,7 +64,7 @@ def _generate(
     chosen: dict[str, Any] = {"do_sample": False}
     if sampling:
         torch.manual_seed(sampling.seed)
-        chosen = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+        chosen = {"do_sample": True, "temperature": sampling.temperature, "top_p": 1.0, "top_k": TOP_K}
     config = GenerationConfig(
         max_new_tokens=max_new_tokens, eos_token_id=list(ends), pad_token_id=ends[0], use_cache=True, **chosen
     )

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from distillation.generate import generate
+from distillation.invented import inventions, stand_ins
 from distillation.opening import Teacher, compute_dtype, load_teacher
 from distillation.settings import DistillSettings
 from distillation.student import spaced_layers, student_config
@@ -39,15 +40,12 @@ class Job:
     student_parameters: int
     teacher_bytes: int
     texts: int
+    generated_tokens: float
     prompt_tokens: float
     new_tokens: float
     examples_seen: int
     batch: int
     memory_bytes: int
-
-    @property
-    def generated_tokens(self) -> float:
-        return self.texts * self.new_tokens
 
     @property
     def trained_tokens(self) -> float:
@@ -61,7 +59,7 @@ class Job:
     @property
     def decoding_bytes(self) -> float:
         """The teacher's weights, read once a step of a batch."""
-        return self.teacher_bytes * self.new_tokens * self.texts / self.batch
+        return self.teacher_bytes * self.generated_tokens / self.batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,10 +76,11 @@ class Probe:
 
 def tell_plan(settings: DistillSettings, teacher: Teacher, drawn: Drawn, device: Device) -> None:
     """Print it. Raises SuiteError where the teacher cannot be loaded or does not fit."""
-    asked = requests(drawn, settings, teacher.chat)
+    invented = inventions(drawn, settings, teacher.chat)
+    asked = [*requests(drawn, settings, teacher.chat), *stand_ins(invented, settings, teacher.chat)]
     batch = settings.teacher_batch or (128 if device.is_gpu else 8)
     dtype = compute_dtype(device, float32=settings.float32)
-    here = job_of(settings, teacher.chat.config, asked, device, batch=batch, dtype=dtype)
+    here = job_of(settings, teacher.chat.config, asked, invented, device, batch=batch, dtype=dtype)
     large = large_job(here, device, batch=batch, dtype=dtype)
     print(f"probing {device} for some seconds", flush=True)
     measured = probe(teacher, asked, device, here, dtype)
@@ -89,7 +88,14 @@ def tell_plan(settings: DistillSettings, teacher: Teacher, drawn: Drawn, device:
 
 
 def job_of(
-    settings: DistillSettings, config: Any, asked: Sequence[Request], device: Device, *, batch: int, dtype: str
+    settings: DistillSettings,
+    config: Any,
+    asked: Sequence[Request],
+    invented: Sequence[Request],
+    device: Device,
+    *,
+    batch: int,
+    dtype: str,
 ) -> Job:
     """The run at hand; every text as long as it may become."""
     training = [each for each in asked if each.role == TRAINING]
@@ -97,12 +103,15 @@ def job_of(
     smaller = student_config(config, kept) if kept else _config_of(settings)
     steps = total_steps(len(training), settings)
     prompt, new = fmean(len(each.prompt_ids) for each in asked), fmean(each.max_new_tokens for each in asked)
-    longest = max(len(each.prompt_ids) + each.max_new_tokens for each in asked)
+    texts = [*invented, *asked]
+    longest = max(len(each.prompt_ids) + each.max_new_tokens for each in texts)
+    told = f", {len(invented):,} of them invented" if invented else ""
     return _job(
-        f"{settings.teacher} → {len(kept) or 'given'} layers, {len({each.document.id for each in training})} training texts",
+        f"{settings.teacher} → {len(kept) or 'given'} layers, {len({each.document.id for each in training})} training texts{told}",
         config,
         smaller,
-        texts=len(asked),
+        texts=len(texts),
+        generated_tokens=sum(each.max_new_tokens for each in texts),
         prompt_tokens=prompt,
         new_tokens=new,
         examples_seen=steps * settings.batch_size,
@@ -129,6 +138,7 @@ def large_job(here: Job, device: Device, *, batch: int, dtype: str) -> Job:
         student_config(config, kept),
         texts=LARGE_SECTIONS,
         prompt_tokens=here.prompt_tokens,
+        generated_tokens=100 * LARGE_SECTIONS,
         new_tokens=100,
         examples_seen=LARGE_EPOCHS * LARGE_SECTIONS,
         batch=32 if device.is_gpu else batch,

@@ -31,6 +31,7 @@ class DistillSettings:
     passages_per_document: int
     summaries_per_document: int
     rewrites_per_document: int
+    invented_documents: int
     sampling_temperature: float
     max_new_tokens: int
     max_prompt_tokens: int
@@ -76,7 +77,10 @@ LIMITS: Mapping[str, Limit] = {
         ),
         AT_LEAST_ONE,
     ),
-    **dict.fromkeys(("rewrites_per_document", "ce_weight", "kl_weight", "prompt_weight", "steps"), NOT_NEGATIVE),
+    **dict.fromkeys(
+        ("rewrites_per_document", "invented_documents", "ce_weight", "kl_weight", "prompt_weight", "steps"),
+        NOT_NEGATIVE,
+    ),
     **dict.fromkeys(("sampling_temperature", "temperature", "epochs", "learning_rate"), POSITIVE),
 }
 
@@ -151,13 +155,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--summaries-per-document", type=int, default=1, metavar="N", help="the first greedy, the others sampled")
     add("--rewrites-per-document", type=int, default=0, metavar="N", help="sampled paraphrases of each text to learn")
+    add(
+        "--invented-documents",
+        type=int,
+        default=0,
+        metavar="N",
+        help="further documents that it invents, each to say what two sentences of a drawn one say; summarized once",
+    )
     add("--sampling-temperature", type=float, default=0.8, metavar="T", help="of what is sampled")
     add(
         "--max-new-tokens",
         type=int,
         default=100,
         metavar="N",
-        help="longest summary; a rewriting may be three times it",
+        help="longest summary; a rewriting may be three times it, an invented document four times",
     )
     add("--max-prompt-tokens", type=int, default=2048, metavar="N", help="longer documents are truncated")
     add("--teacher-batch", type=int, metavar="N", help="texts at a time (default: 128 on a GPU, 8 on a CPU)")

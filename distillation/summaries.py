@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from distillation.generate import Sampling, TokenIds, end_tokens, generate
+from distillation.generate import TOP_K, Sampling, TokenIds, end_tokens, generate
 from distillation.settings import DistillSettings
 from distillation.training_documents import Drawn, passages
 from fixtures.chat import Chat
@@ -20,15 +20,18 @@ from fixtures.documents import INSTRUCTION, Document, build_prompt
 from fixtures.quality import DEGENERATE
 
 REWRITE_INSTRUCTION = "Rewrite the following text in your own words."
-INSTRUCTIONS = {"summarize": INSTRUCTION, "rewrite": REWRITE_INSTRUCTION}
-REWRITE_TOKENS = 3
-"""A rewriting may be so many times as long as a summary."""
+INVENT_INSTRUCTION = (
+    "Write a long section of a how-to article in which the following is said, in whole sentences without lists."
+)
+INSTRUCTIONS = {"summarize": INSTRUCTION, "rewrite": REWRITE_INSTRUCTION, "invent": INVENT_INSTRUCTION}
+TIMES_A_SUMMARY = {"summarize": 1, "rewrite": 3, "invent": 4}
+"""How long a text may become."""
 TRAINING, VALIDATION = "training", "validation"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One text for the teacher to answer to. Sample 0 is greedy, the others are drawn; rewritings are always drawn."""
+    """One text for the teacher to answer to. Sample 0 is greedy, the others are drawn; rewritings and inventions are always drawn."""
 
     role: str
     task: str
@@ -51,7 +54,8 @@ def requests(drawn: Drawn, settings: DistillSettings, chat: Chat) -> list[Reques
     """All that the teacher is asked, those that go into one batch together and the longest of them first."""
     found = [
         *(each for document in drawn.training for each in _training_requests(document, settings, chat)),
-        *(_request(VALIDATION, "summarize", 0, document, settings, chat) for document in drawn.validation),
+        *(request(TRAINING, "summarize", 0, document, settings, chat) for document in drawn.invented),
+        *(request(VALIDATION, "summarize", 0, document, settings, chat) for document in drawn.validation),
     ]
     return sorted(found, key=lambda each: (each.batch_key, -len(each.prompt_ids)))
 
@@ -59,13 +63,14 @@ def requests(drawn: Drawn, settings: DistillSettings, chat: Chat) -> list[Reques
 def _training_requests(document: Document, settings: DistillSettings, chat: Chat) -> Iterator[Request]:
     for passage in passages(document, settings.passages_per_document):
         for sample in range(settings.summaries_per_document):
-            yield _request(TRAINING, "summarize", sample, passage, settings, chat)
+            yield request(TRAINING, "summarize", sample, passage, settings, chat)
         for sample in range(1, settings.rewrites_per_document + 1):
-            yield _request(TRAINING, "rewrite", sample, passage, settings, chat)
+            yield request(TRAINING, "rewrite", sample, passage, settings, chat)
 
 
-def _request(role: str, task: str, sample: int, document: Document, settings: DistillSettings, chat: Chat) -> Request:
-    new_tokens = settings.max_new_tokens * (REWRITE_TOKENS if task == "rewrite" else 1)
+def request(role: str, task: str, sample: int, document: Document, settings: DistillSettings, chat: Chat) -> Request:
+    """Raises InputError where the prompt has no room for a token of the document."""
+    new_tokens = settings.max_new_tokens * TIMES_A_SUMMARY[task]
     limit = min(settings.max_prompt_tokens, chat.context_tokens - new_tokens)
     return Request(
         role=role,
@@ -182,6 +187,7 @@ def inputs_of(drawn: Drawn, settings: DistillSettings, teacher: Mapping[str, str
         "summaries_per_document": settings.summaries_per_document,
         "rewrites_per_document": settings.rewrites_per_document,
         "sampling_temperature": settings.sampling_temperature,
+        "top_k": TOP_K,
         "seed": settings.seed,
         "max_new_tokens": settings.max_new_tokens,
         "max_prompt_tokens": settings.max_prompt_tokens,

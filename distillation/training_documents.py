@@ -29,6 +29,7 @@ from fixtures.outcomes import InputError
 class Drawn:
     """Documents to train on and to stop early by (of other articles), and what is held out for benchmarks.
 
+    `invented` ones, which the teacher wrote, are trained on too.
     `held_out` is empty where no file was given: benchmarks draw from the other half of the usual sources by themselves.
     """
 
@@ -36,10 +37,11 @@ class Drawn:
     validation: tuple[Document, ...]
     held_out: tuple[Document, ...]
     sources: tuple[str, ...]
+    invented: tuple[Document, ...] = ()
 
     @property
     def all(self) -> tuple[Document, ...]:
-        return (*self.training, *self.validation)
+        return (*self.training, *self.invented, *self.validation)
 
 
 def draw(settings: DistillSettings) -> Drawn:
@@ -87,18 +89,22 @@ def passages(document: Document, most: int) -> tuple[Document, ...]:
 
     No part has fewer than two sentences.
     """
-    sentences = re.split(r"(?<=[.!?])\s+", document.text)
-    counts = range(2, min(most, len(sentences) // 2) + 1)
-    return (document, *(part for count in counts for part in _parts(document, sentences, count)))
+    found = sentences(document.text)
+    counts = range(2, min(most, len(found) // 2) + 1)
+    return (document, *(part for count in counts for part in _parts(document, found, count)))
 
 
-def _parts(document: Document, sentences: Sequence[str], count: int) -> Iterator[Document]:
-    edges = [round(number * len(sentences) / count) for number in range(count + 1)]
+def sentences(text: str) -> list[str]:
+    return re.split(r"(?<=[.!?])\s+", text)
+
+
+def _parts(document: Document, found: Sequence[str], count: int) -> Iterator[Document]:
+    edges = [round(number * len(found) / count) for number in range(count + 1)]
     for number, (start, end) in enumerate(pairwise(edges), start=1):
         yield replace(
             document,
             section=f"{document.section} [{number} of {count}]",
-            text=" ".join(sentences[start:end]),
+            text=" ".join(found[start:end]),
         )
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from distillation.invented import inventions, with_invented
 from distillation.settings import parse_settings
 from distillation.steps import STEPS_FILE, Steps
 from distillation.student import spaced_layers
-from distillation.training_documents import draw, passages, write_documents
+from distillation.training_documents import draw, passages, sentences, write_documents
 from fixtures.documents import Document, Half, documents_of_file, embedded_documents
 from fixtures.outcomes import InputError
 from fixtures.students import read_students
@@ -95,6 +98,62 @@ def test_more_passages_are_parts_of_other_lengths_of_two_sentences_at_least():
     document = Document(url="u", section="s", text="A b. C d. E f. G h. I j. K l.", reference="r")
     texts = [each.text for each in passages(document, 9)[1:]]
     assert texts == ["A b. C d. E f.", "G h. I j. K l.", "A b. C d.", "E f. G h.", "I j. K l."]
+
+
+# Documents of the teacher's own ----------------------------------------------------------------------------------
+
+
+WORDS = SimpleNamespace(
+    context_tokens=4096,
+    document_offsets=lambda text: [match.span() for match in re.finditer(r"\S+", text)],
+    chat_ids=str.split,
+)
+"""A chat whose tokens are words."""
+
+
+def inventions_of(*arguments):
+    settings = settings_of("--layers", "15", *arguments)
+    drawn = draw(settings)
+    return inventions(drawn, settings, WORDS), drawn
+
+
+def test_each_invention_is_on_what_two_sentences_of_one_training_document_say():
+    asked, drawn = inventions_of("--invented-documents", "50")
+    assert {each.document.url for each in asked} == {f"invented:{number}" for number in range(50)}
+    assert {(each.role, each.task, each.is_sampled) for each in asked} == {("training", "invent", True)}
+    texts = [" ".join(document.text.split()) for document in drawn.training]
+    for each in asked:
+        assert any(" ".join(each.document.text.split()) in text for text in texts)
+        assert len(sentences(each.document.text)) == 2
+    assert len({each.document.text for each in asked}) == 50
+
+
+def test_topics_come_round_again_where_more_is_invented():
+    asked, _ = inventions_of("--invented-documents", "2000")
+    found = {int(each.document.url.partition(":")[2]): (each.document.text, each.sample) for each in asked}
+    count = len({topic for topic, _ in found.values()})
+    assert count < 2000
+    assert [found[count - 1][1], found[count], found[2 * count]] == [1, (found[0][0], 2), (found[0][0], 3)]
+
+
+def test_inventions_of_like_length_are_in_one_batch():
+    asked, _ = inventions_of("--invented-documents", "50")
+    lengths = [len(each.prompt_ids) for each in asked]
+    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[0] > lengths[-1]
+
+
+def test_empty_and_repeating_inventions_are_no_documents():
+    _, drawn = inventions_of()
+    rows = [{"url": f"invented:{number}", "output": kind, "dropped": kind} for number, kind in enumerate(["empty", ""])]
+    assert [each.url for each in with_invented(drawn, rows).invented] == ["invented:1"]
+
+
+def test_inventions_are_trained_on_and_never_validated_or_measured_with():
+    _, drawn = inventions_of()
+    more = with_invented(drawn, [{"url": "invented:0", "output": "Take a spoon. Stir.", "dropped": ""}])
+    assert [each.text for each in more.all if each not in drawn.all] == ["Take a spoon. Stir."]
+    assert (more.validation, more.held_out) == (drawn.validation, drawn.held_out)
 
 
 # The student -----------------------------------------------------------------------------------------------------

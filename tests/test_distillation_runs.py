@@ -17,8 +17,9 @@ import pytest
 from distillation.judge import Standing, judge_run
 from distillation.summaries import read_rows
 from distillation.training_documents import write_documents
-from fixtures.documents import documents_of_file, embedded_documents
+from fixtures.documents import Document, documents_of_file, embedded_documents
 from fixtures.outcomes import InputError
+from fixtures.students import read_students
 from tests.conftest import ROOT
 from tests.test_distillation import student_folder
 from tests.test_real_sessions import OWN_CONFTEST_IS_NOT_NEEDED
@@ -160,8 +161,10 @@ def test_other_training_takes_the_same_summaries(finished):
 
 
 def test_plan_says_what_it_costs_and_leaves_nothing(workshop):
-    done = workshop.distil(*SIX_STEPS, "--plan")
+    done = workshop.distil(*SIX_STEPS, "--invented-documents", "5", "--plan")
     assert done.returncode == 0, done.stderr
+    assert "5 of them invented" in done.stdout
+    assert "to generate: 16 texts, at most 248 tokens" in done.stdout  # 6 + 5 summaries of 8, 5 documents of 32
     assert "llama2-7b-chat → 16 layers, 50,000 WikiLingua sections" in done.stdout
     assert "to train on: " in done.stdout
     assert list(workshop.folder.iterdir()) == []
@@ -183,6 +186,54 @@ def test_wrong_input_is_one_line_and_leaves_nothing(workshop, arguments, said):
     assert said in errors[0]
     assert "Traceback" not in done.stderr
     assert list(workshop.folder.iterdir()) == []
+
+
+# Documents of the teacher's own ----------------------------------------------------------------------------------
+
+INVENTING = (*SIX_STEPS, "--invented-documents", "5", "--teacher-batch", "2")
+
+
+@pytest.fixture(scope="module")
+def inventive(tmp_path_factory, tiny_llama):
+    """A student that also learnt from documents that its teacher invented."""
+    made = Workshop(tmp_path_factory.mktemp("inventive"), tiny_llama)
+    done = made.distil(*INVENTING)
+    assert done.returncode == 0, done.stderr
+    assert "5 documents of the teacher's own, dropped 0 empty, 0 repeating" in done.stdout
+    return made
+
+
+def test_invented_documents_are_summarized_and_trained_on(inventive):
+    (path,) = inventive.folder.glob("students/.teacher-documents-*/invented.parquet")
+    written = {row["url"]: row["output"] for row in read_rows(path)}
+    assert set(written) == {f"invented:{number}" for number in range(5)}
+    rows = [row for row in read_rows(inventive.summaries) if row["url"].startswith("invented:")]
+    assert {row["url"]: row["text"] for row in rows} == written
+    assert [(row["role"], row["task"], row["sample"]) for row in rows] == [("training", "summarize", 0)] * 5
+
+
+def test_invented_documents_are_told_of_and_count_as_seen(inventive):
+    told = inventive.provenance
+    assert (told["documents"]["invented"], told["data_settings"]["invented_documents"]) == (5, 5)
+    assert (told["invented"]["asked"], told["seconds"]["invented"] > 0) == (5, True)
+    assert "| documents that the teacher invented | 5, " in (inventive.student / "README.md").read_text()
+    seen = [row["text"] for row in read_rows(inventive.summaries) if row["url"].startswith("invented:")]
+    (student,) = read_students([inventive.student]).values()
+    with pytest.raises(InputError, match="was trained on 5 of these 5 documents"):
+        student.refuse_seen(Document(url="elsewhere", section="", text=text, reference="") for text in seen)
+
+
+def test_other_summaries_take_the_same_inventions_and_lost_parts_alone_are_written_anew(inventive):
+    (folder,) = inventive.folder.glob("students/.teacher-documents-*")
+    whole = read_rows(folder / "invented.parquet")
+    (folder / "invented.parquet").unlink()
+    (folder / "parts" / "part-00001.parquet").unlink()
+    kept = (folder / "parts" / "part-00000.parquet").stat().st_mtime_ns
+    done = inventive.distil(*INVENTING, "--summaries-per-document", "2", "--steps", "1", "--out", "students/other")
+    assert done.returncode == 0, done.stderr
+    assert list(inventive.folder.glob("students/.teacher-documents-*")) == [folder]
+    assert read_rows(folder / "invented.parquet") == whole
+    assert (folder / "parts" / "part-00000.parquet").stat().st_mtime_ns == kept
 
 
 # Measured beside its teacher -------------------------------------------------------------------------------------
@@ -378,12 +429,13 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(workshop, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_make_one_student(workshop):
-    done = workshop.distil(*SIX_STEPS, launch=LAUNCH)
+    inventing = (*SIX_STEPS, "--invented-documents", "3", "--teacher-batch", "2")
+    done = workshop.distil(*inventing, launch=LAUNCH)
     assert done.returncode == 0, done.stderr
-    assert workshop.provenance["processes"] == 2
+    assert (workshop.provenance["processes"], workshop.provenance["documents"]["invented"]) == (2, 3)
     assert done.stdout.count("student: students/small") == 1
     before = workshop.weights_sha256
-    done = workshop.distil(*SIX_STEPS, "--steps", "4", launch=LAUNCH)
+    done = workshop.distil(*inventing, "--steps", "4", launch=LAUNCH)
     assert done.returncode == 0, done.stderr
     assert workshop.weights_sha256 != before
     assert workshop.provenance["training"]["steps"] == 4
