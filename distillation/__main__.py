@@ -72,6 +72,7 @@ def run(settings: DistillSettings, *, is_first: bool) -> None:
     if is_first and settings.documents and len(drawn.all) < settings.documents:
         _say(f"{settings.documents} documents asked for, and {len(drawn.all)} are in the train half of the sources")
     Distillation(settings=settings, teacher=teacher, found=drawn, device=device, state=state).run()
+    state.destroy_process_group()
 
 
 def _say(line: str) -> None:

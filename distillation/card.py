@@ -153,10 +153,12 @@ def _training_rows(training: Mapping[str, Any], settings: Mapping[str, Any]) -> 
 
 
 def _history(training: Mapping[str, Any]) -> list[str]:
-    """A row a validation: its loss, and ROUGE-1 against the references."""
+    """A row a validation: the training loss that was told last before it, its own, and ROUGE-1 against the references."""
     by_step: dict[int, dict[str, float]] = {}
+    loss: dict[str, float] = {}
     for each in training["history"]:
-        by_step.setdefault(each["step"], {}).update(each)
+        loss = {"loss": each["loss"]} if "loss" in each else loss
+        by_step.setdefault(each["step"], {}).update(each | loss)
     rows = [each for each in by_step.values() if "eval_loss" in each]
     if not rows:
         return []
@@ -164,7 +166,7 @@ def _history(training: Mapping[str, Any]) -> list[str]:
         f"| {each['step']} | {_number(each.get('loss'))} | {_number(each['eval_loss'])} | {_number(each.get('eval_rouge1'))} |"
         for each in rows
     ]
-    return ["| step | loss | validation loss | validation ROUGE-1 |", "|---|---|---|---|", *told, ""]
+    return ["| step | training loss | validation loss | validation ROUGE-1 |", "|---|---|---|---|", *told, ""]
 
 
 def _number(value: float | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -122,6 +123,7 @@ def test_student_folder_has_weights_tokenizer_card_and_provenance(finished):
     card = (finished.student / "README.md").read_text()
     assert "license: apache-2.0" in card
     assert "6 steps of 4 examples" in card
+    assert re.search(r"^\| 6 \| \d+\.\d{4} \| \d+\.\d{4} \| \d+\.\d{4} \|$", card, re.MULTILINE)
     assert not list(finished.student.glob("checkpoints-*"))
 
 
