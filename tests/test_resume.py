@@ -97,14 +97,6 @@ def test_carried_tests_are_not_run_again(project):
     assert "measured now: nothing (everything was finished already)" in session.output
 
 
-def test_what_is_carried_whole_is_stored_once(project):
-    project.bench(*SMALL)
-    first = project.bench(*SMALL, "--resume", "results/latest", "--benchmark-save=main")
-    again = project.bench(*SMALL, "--resume", "results/latest", "--benchmark-save=main")
-    assert [path.name for path in first.stored] == [path.name for path in again.stored] == ["0001_main.json"]
-    assert "not saved as a baseline: all of it is stored already, in 0001_main.json" in again.output
-
-
 def test_a_carried_failure_fails_the_session_again(project):
     project.use(failing(2, 'ValueError("boom")'))
     assert project.bench(*SMALL).exit_code == 1
