@@ -22,7 +22,7 @@ from fixtures.device import Device, detect_device, leave_one_gpu_visible
 from fixtures.loading import quiet_libraries
 from fixtures.outcomes import SuiteError
 from fixtures.results import shown
-from fixtures.students import HELD_OUT_FILE
+from fixtures.students import HELD_OUT_FILE, PROVENANCE_FILE, Student, read_students
 from fixtures.weights import folder_digest
 
 USAGE_ERROR = 4  # as pytest's
@@ -123,18 +123,29 @@ class Distillation:
     @cached_property
     def data_inputs(self) -> dict[str, Any]:
         inputs = summaries.inputs_of(self.drawn, self.settings, self.teacher.facts(), self.teacher.chat)
-        return {**inputs, "teacher_batch": self.teacher_batch}
+        writer = {"writer": self.initial_inputs["student_from"]} if self.settings.own_summaries else {}
+        return {**inputs, "teacher_batch": self.teacher_batch, **writer}
 
     @cached_property
     def data_folder(self) -> Path:
         """Beside the student and named by what went into it, so that students of the same summaries share them."""
-        return self.settings.out.parent / f".teacher-summaries-{fingerprint(self.data_inputs)}"
+        writer = "student" if self.settings.own_summaries else "teacher"
+        return self.settings.out.parent / f".{writer}-summaries-{fingerprint(self.data_inputs)}"
 
     @property
     def summaries_path(self) -> Path:
         return self.data_folder / "summaries.parquet"
 
-    @property
+    @cached_property
+    def earlier(self) -> Student | None:
+        """What it begins with, where that was distilled too."""
+        given = self.settings.student_from
+        if given is None or not (given / PROVENANCE_FILE).is_file():
+            return None
+        (found,) = read_students([given]).values()
+        return found
+
+    @cached_property
     def initial_inputs(self) -> dict[str, Any]:
         given = self.settings.student_from
         return {
@@ -189,7 +200,12 @@ class Distillation:
     def _invent(self) -> None:
         self._in_first(lambda: Steps(self.invented_folder))
         self._ask(
-            "invented", "documents of the teacher's own", self._inventions, self.invented_inputs, self.invented_path
+            "invented",
+            "documents of the teacher's own",
+            self._inventions,
+            self.invented_inputs,
+            self.invented_path,
+            self._open_teacher,
         )
 
     def _inventions(self) -> list[summaries.Request]:
@@ -197,7 +213,10 @@ class Distillation:
 
     def _summarize(self) -> None:
         self._in_first(lambda: self._make_data_folder(self.data_folder))
-        self._ask("summaries", "texts of the teacher", self._requests, self.data_inputs, self.summaries_path)
+        what, open_writer = "texts of the teacher", self._open_teacher
+        if self.settings.own_summaries:
+            what, open_writer = "texts of the student's own", self._open_given
+        self._ask("summaries", what, self._requests, self.data_inputs, self.summaries_path, open_writer)
 
     def _requests(self) -> list[summaries.Request]:
         return summaries.requests(self.drawn, self.settings, self.teacher.chat)
@@ -209,14 +228,15 @@ class Distillation:
         asked: Callable[[], Sequence[summaries.Request]],
         inputs: Mapping[str, Any],
         output: Path,
+        open_writer: Callable[[], Any],
     ) -> None:
-        """What the teacher answers, in a folder that other students share; prompts are built where it has not answered yet."""
+        """What the writer answers, in a folder that other students share; prompts are built where it has not answered yet."""
         folder = output.parent
         steps = Steps(folder)
 
         def make(path: Path) -> Mapping[str, Any]:
             parts = summaries.batches(asked(), self.teacher_batch)
-            self._answer(name, parts, folder / "parts")
+            self._answer(name, parts, folder / "parts", open_writer)
             self.state.wait_for_everyone()
             if not self.state.is_main_process:
                 return {}
@@ -236,7 +256,19 @@ class Distillation:
         write_documents(folder / "training_documents.jsonl", self.drawn.training)
         write_documents(folder / "validation_documents.jsonl", self.drawn.validation)
 
-    def _answer(self, name: str, parts: Sequence[Sequence[summaries.Request]], folder: Path) -> None:
+    def _open_teacher(self) -> Any:
+        return load_teacher(self.teacher, self.dtype, self.state.device)
+
+    def _open_given(self) -> Any:
+        return load_weights(str(self.settings.student_from), self.dtype, self.state.device, local_files_only=True)
+
+    def _answer(
+        self,
+        name: str,
+        parts: Sequence[Sequence[summaries.Request]],
+        folder: Path,
+        open_writer: Callable[[], Any],
+    ) -> None:
         from tqdm import tqdm
 
         rank, world = self.state.process_index, self.state.num_processes
@@ -244,7 +276,7 @@ class Distillation:
         missing = [number for number in left if not summaries.part_path(folder, number).is_file()]
         if not missing:
             return
-        model = load_teacher(self.teacher, self.dtype, self.state.device)
+        model = open_writer()
         tokens = 0
         with tqdm(
             total=len(left), initial=len(left) - len(missing), desc=name, disable=None if rank == 0 else True
@@ -278,6 +310,8 @@ class Distillation:
     def _begin_student(self) -> None:
         def make(folder: Path) -> Mapping[str, Any]:
             model, layers = initial_student(self.teacher, self.settings.layers, self.settings.student_from)
+            if self.earlier is not None:
+                layers = tuple(self.earlier.provenance["layers"])
             self._leave(model, folder, f"{self.settings.name}-{INITIAL}", layers, UNTRAINED)
             return {"layers": list(layers)}
 
@@ -301,9 +335,8 @@ class Distillation:
                     self.device,
                     dtype=self.dtype,
                     open_student=lambda: load_weights(self.initial_folder, "float32", "cpu", local_files_only=True),
-                    teacher=load_teacher(self.teacher, self.dtype, self.state.device)
-                    if self.settings.kl_weight
-                    else None,
+                    teacher=self._open_teacher() if self.settings.needs_teacher else None,
+                    layers=self.steps.facts("student")["layers"],
                     decode=self._decode,
                     pad=0,
                     processes=self.state.num_processes,
@@ -353,6 +386,7 @@ class Distillation:
             self.drawn,
             self.device,
             layers=layers,
+            earlier=self.earlier,
             invented=None if inventing is None else inventing.facts("invented"),
             summaries=data.facts("summaries"),
             training=training,

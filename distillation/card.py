@@ -15,11 +15,12 @@ from fixtures.device import Device
 from fixtures.documents import DocumentSource
 from fixtures.environment import describe_environment
 from fixtures.journal import write_atomically
-from fixtures.students import PROVENANCE_FILE, SCHEMA, text_digest
+from fixtures.students import PROVENANCE_FILE, SCHEMA, Student, text_digest
 
 TRAINING_SETTINGS = (
     "ce_weight",
     "kl_weight",
+    "hidden_weight",
     "temperature",
     "prompt_weight",
     "epochs",
@@ -33,6 +34,7 @@ DATA_SETTINGS = (
     "passages_per_document",
     "summaries_per_document",
     "rewrites_per_document",
+    "own_summaries",
     "invented_documents",
     "sampling_temperature",
     "max_new_tokens",
@@ -52,6 +54,7 @@ def provenance(
     device: Device,
     *,
     layers: tuple[int, ...],
+    earlier: Student | None,
     invented: Mapping[str, Any] | None,
     summaries: Mapping[str, Any],
     training: Mapping[str, Any],
@@ -81,13 +84,21 @@ def provenance(
         "summaries": dict(summaries),
         "training": dict(training),
         "seconds": dict(seconds),
+        "seconds_before": 0.0 if earlier is None else seconds_of(earlier.provenance),
         "processes": processes,
         "dtype": dtype,
         "environment": describe_environment(device),
         "weights_sha256": weights_sha256,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "trained_on": sorted({text_digest(document.text) for document in drawn.all}),
+        "trained_on": sorted(
+            {text_digest(document.text) for document in drawn.all} | (earlier.trained_on if earlier else frozenset())
+        ),
     }
+
+
+def seconds_of(facts: Mapping[str, Any]) -> float:
+    """What a student has cost, with the students that it came from."""
+    return float(sum(facts["seconds"].values()) + facts.get("seconds_before", 0.0))
 
 
 def write_card(folder: Path, facts: Mapping[str, Any], teacher: Teacher, settings: DistillSettings) -> None:
@@ -100,8 +111,10 @@ def model_card(facts: Mapping[str, Any], teacher: Teacher, settings: DistillSett
     """Markdown with the front matter that model hubs read."""
     is_apache = teacher.spec.licence_url.endswith("LICENSE-2.0")
     summaries, training, seconds = facts["summaries"], facts["training"], facts["seconds"]
-    began = f"layers {', '.join(map(str, facts['layers']))} of the teacher, embeddings and head kept"
-    kept = began if facts["layers"] else f"the smaller model {facts['student_from']}"
+    given, before = facts["student_from"], facts["seconds_before"]
+    kept = f"layers {', '.join(map(str, facts['layers']))} of the teacher, embeddings and head kept"
+    began = f"the smaller model {given}" if given else kept
+    writer = "the student's own texts, before" if facts["data_settings"]["own_summaries"] else "the teacher's texts"
     lines = [
         "---",
         f"license: {'apache-2.0' if is_apache else 'other'}",
@@ -113,17 +126,18 @@ def model_card(facts: Mapping[str, Any], teacher: Teacher, settings: DistillSett
         "",
         f"# {facts['name']}",
         "",
-        f"A summarizer distilled from {teacher.spec.name} (`{facts['teacher']['revision']}`). It began as {kept}.",
+        f"A summarizer distilled from {teacher.spec.name} (`{facts['teacher']['revision']}`). It began as {began}.",
         "",
         "| | |",
         "|---|---|",
         f"| documents | {facts['documents']['training']} to train on, {facts['documents']['validation']} to validate; of the train "
         f"half of {'; '.join(facts['sources'])} |",
         *([] if facts["invented"] is None else [_texts_row("documents that the teacher invented", facts["invented"])]),
-        _texts_row("the teacher's texts", summaries),
+        _texts_row(writer, summaries),
         *_training_rows(training, facts["training_settings"]),
         f"| cost | {sum(seconds.values()) / 3600:.2f} hours on {facts['processes']} × {facts['environment']['device']} "
-        f"({', '.join(f'{name} {spent:.0f} s' for name, spent in seconds.items())}), {facts['dtype']} |",
+        f"({', '.join(f'{name} {spent:.0f} s' for name, spent in seconds.items())}), {facts['dtype']}"
+        f"{f'; before that, {given}: {before / 3600:.2f} hours' if before else ''} |",
         f"| licence | the teacher's: {teacher.spec.licence_url}; {LICENCES[settings.document_source]}"
         f"{'; further documents: their own, see their source' if settings.documents_files else ''} |",
         "",
@@ -146,6 +160,8 @@ def _training_rows(training: Mapping[str, Any], settings: Mapping[str, Any]) -> 
     weights = (
         f"{settings['ce_weight']:g} × CE + {settings['kl_weight']:g} × KL at temperature {settings['temperature']:g}"
     )
+    if settings["hidden_weight"]:
+        weights += f" + {settings['hidden_weight']:g} × hidden states"
     return [
         f"| training | {training['steps']} steps of {settings['batch_size']} examples out of {training['examples']}, {weights} |",
         f"| kept | step {training['best_step']}, validation loss {training['best_validation_loss']:.4f} |",

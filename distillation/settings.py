@@ -31,6 +31,7 @@ class DistillSettings:
     passages_per_document: int
     summaries_per_document: int
     rewrites_per_document: int
+    own_summaries: bool
     invented_documents: int
     sampling_temperature: float
     max_new_tokens: int
@@ -38,6 +39,7 @@ class DistillSettings:
     teacher_batch: int | None
     ce_weight: float
     kl_weight: float
+    hidden_weight: float
     temperature: float
     prompt_weight: float
     epochs: float
@@ -49,6 +51,11 @@ class DistillSettings:
     patience: int
     float32: bool
     plan: bool
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether training asks for what the teacher computes, not for its texts alone."""
+        return self.kl_weight > 0 or self.hidden_weight > 0
 
     @property
     def name(self) -> str:
@@ -78,7 +85,15 @@ LIMITS: Mapping[str, Limit] = {
         AT_LEAST_ONE,
     ),
     **dict.fromkeys(
-        ("rewrites_per_document", "invented_documents", "ce_weight", "kl_weight", "prompt_weight", "steps"),
+        (
+            "rewrites_per_document",
+            "invented_documents",
+            "ce_weight",
+            "kl_weight",
+            "hidden_weight",
+            "prompt_weight",
+            "steps",
+        ),
         NOT_NEGATIVE,
     ),
     **dict.fromkeys(("sampling_temperature", "temperature", "epochs", "learning_rate"), POSITIVE),
@@ -98,6 +113,16 @@ def parse_settings(arguments: Sequence[str] | None) -> DistillSettings:
         raise InputError("say what the student is: either --layers N, of the teacher's, or --student-from FOLDER")
     if option.ce_weight == option.kl_weight == 0:
         raise InputError("--ce-weight 0 with --kl-weight 0 leaves nothing to learn from")
+    if option.hidden_weight and option.layers is None:
+        raise InputError(
+            f"--hidden-weight {option.hidden_weight:g}: which layers of the teacher a smaller model's are is known with --layers "
+            "alone; leave one of them out"
+        )
+    if option.own_summaries and (option.student_from is None or option.ce_weight):
+        raise InputError(
+            "--own-summaries: give --student-from FOLDER, a student that can summarize, and --ce-weight 0, or it would learn its "
+            "own words"
+        )
     given = vars(option)
     given["out"] = option.out.absolute()
     check_student_name(given["out"].name, f"--out {option.out}")
@@ -154,6 +179,11 @@ def _parser() -> argparse.ArgumentParser:
         help="more than 1: its 2 to N parts too, each a text",
     )
     add("--summaries-per-document", type=int, default=1, metavar="N", help="the first greedy, the others sampled")
+    add(
+        "--own-summaries",
+        action="store_true",
+        help="let the student of --student-from write the texts, and learn by KL what the teacher would have said in its place",
+    )
     add("--rewrites-per-document", type=int, default=0, metavar="N", help="sampled paraphrases of each text to learn")
     add(
         "--invented-documents",
@@ -182,6 +212,13 @@ def _parser() -> argparse.ArgumentParser:
         help="weight of the cross-entropy with the teacher's tokens",
     )
     add("--kl-weight", type=float, default=1.0, metavar="W", help="weight of KL(teacher, student) of the logits")
+    add(
+        "--hidden-weight",
+        type=float,
+        default=0.0,
+        metavar="W",
+        help="weight of the relative squared error of what its layers hand on, beside the teacher's; with --layers",
+    )
     add("--temperature", type=float, default=1.0, metavar="T", help="that both logits are divided by in the KL")
     add(
         "--prompt-weight",

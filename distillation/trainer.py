@@ -110,12 +110,15 @@ class GroupedByLength(LengthGroupedSampler):  # type: ignore[misc]
 class DistillationTrainer(Trainer):  # type: ignore[misc]
     """Minimizes ce_weight × CE(teacher's tokens) + kl_weight × T² × KL(teacher ‖ student), averaged over labelled tokens
     (Hinton et al. 2015, "Distilling the Knowledge in a Neural Network").
+
+    In training alone, hidden_weight × what `hidden_error` finds is added, where `layers` of the teacher are the student's.
     """
 
     def __init__(
         self,
         *,
         teacher: Any,
+        layers: Sequence[int],
         settings: DistillSettings,
         validation: Sequence[Example],
         device: Device,
@@ -124,6 +127,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
     ) -> None:
         super().__init__(**options)
         self._teacher = teacher
+        self._layers = layers
         self._settings = settings
         self._validation = validation
         self._device = device
@@ -142,11 +146,16 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         asked = {name: inputs[name] for name in ("input_ids", "position_ids")}
         asked |= {"attention_mask": attended(inputs["attention_mask"])}
         asked |= {"logits_to_keep": labels.shape[1] + 1, "use_cache": False}
-        logits, wanted = model(**asked).logits, None  # [examples, kept, vocabulary]
+        is_hidden_wanted = bool(self._settings.hidden_weight) and model.training
+        found, wanted = model(**asked, output_hidden_states=is_hidden_wanted), None
         if self._teacher is not None:
             with torch.no_grad():
-                wanted = self._teacher(**asked).logits
-        losses = token_losses(logits, wanted, labels, self._settings)
+                taught = self._teacher(**asked, output_hidden_states=is_hidden_wanted)
+            wanted = taught.logits if self._settings.kl_weight else None
+        losses = token_losses(found.logits, wanted, labels, self._settings)
+        if is_hidden_wanted:
+            error = hidden_error(found.hidden_states, taught.hidden_states, self._layers)
+            losses = losses + self._settings.hidden_weight * error[:, -labels.shape[1] - 1 : -1]
         count = is_label.sum() if num_items_in_batch is None else num_items_in_batch
         total = torch.where(is_label, losses * inputs["loss_weights"][:, 1:], 0.0).sum() / count
         if not math.isfinite(total.item()):
@@ -230,6 +239,23 @@ def _token_losses(
             wanted[:, :-1].float().flatten(0, 1), found, settings.temperature
         )
     return losses.view_as(labels)
+
+
+def hidden_error(
+    student: Sequence[torch.Tensor], teacher: Sequence[torch.Tensor], layers: Sequence[int]
+) -> torch.Tensor:
+    """How far what each layer hands on is from what the teacher gives to the next one that was kept: [examples, width].
+
+    ‖difference‖² ÷ ‖teacher's‖² of each token, since their sizes differ by orders of magnitude, averaged over the layers
+    (Muralidharan et al. 2024, "Compact Language Models via Pruning and Knowledge Distillation"). `student` and `teacher` are
+    the embedded tokens and then each layer's output, the last one normed: [examples, width, hidden].
+    """
+    pairs = zip(student[1:], (*(teacher[layer] for layer in layers[1:]), teacher[-1]), strict=True)
+    errors = [
+        (ours.float() - theirs.float()).square().sum(dim=-1) / theirs.float().square().sum(dim=-1)
+        for ours, theirs in pairs
+    ]
+    return torch.stack(errors).mean(dim=0)
 
 
 def divergence(teacher: torch.Tensor, student: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -345,6 +371,7 @@ def train(
     dtype: str,
     open_student: Callable[[], Any],
     teacher: Any,
+    layers: Sequence[int],
     decode: Callable[[Sequence[int]], str],
     pad: int,
     processes: int,
@@ -359,7 +386,18 @@ def train(
     while True:
         try:
             return _train(
-                folder, rows, settings, device, dtype, open_student(), teacher, decode, pad, micro_batch, processes
+                folder,
+                rows,
+                settings,
+                device,
+                dtype,
+                open_student(),
+                teacher,
+                layers,
+                decode,
+                pad,
+                micro_batch,
+                processes,
             )
         except Exception as error:
             detail = explain_out_of_memory(error)
@@ -384,6 +422,7 @@ def _train(
     dtype: str,
     student: Any,
     teacher: Any,
+    layers: Sequence[int],
     decode: Callable[[Sequence[int]], str],
     pad: int,
     micro_batch: int,
@@ -400,7 +439,8 @@ def _train(
     last = last_whole_checkpoint(folder)
     trainer = DistillationTrainer(
         model=student,
-        teacher=teacher if settings.kl_weight else None,
+        teacher=teacher,
+        layers=layers,
         settings=settings,
         validation=validation,
         device=device,

@@ -15,9 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from distillation.generate import generate
 from distillation.judge import Standing, judge_run
+from distillation.opening import load_weights
 from distillation.summaries import read_rows
 from distillation.training_documents import write_documents
+from fixtures.device import Device
 from fixtures.documents import Document, documents_of_file, embedded_documents
 from fixtures.outcomes import InputError
 from fixtures.students import read_students
@@ -25,6 +28,7 @@ from tests.conftest import ROOT
 from tests.test_distillation import student_folder
 from tests.test_real_sessions import OWN_CONFTEST_IS_NOT_NEEDED
 
+CPU = Device(kind="cpu", name="cpu", slug="cpu", family="cpu", memory_bytes=2**34, compute_dtype="float32")
 TEACHER = "smollm2-135m-instruct"
 SHORT = ("--layers", "1", "--documents", "6", "--max-new-tokens", "8", "--max-prompt-tokens", "96", "--batch-size", "4")
 SIX_STEPS = (*SHORT, "--steps", "6", "--evaluations", "3")
@@ -236,6 +240,44 @@ def test_other_summaries_take_the_same_inventions_and_lost_parts_alone_are_writt
     assert list(inventive.folder.glob("students/.teacher-documents-*")) == [folder]
     assert read_rows(folder / "invented.parquet") == whole
     assert (folder / "parts" / "part-00000.parquet").stat().st_mtime_ns == kept
+
+
+# Summaries of the student's own ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def second(inventive):
+    """A student of another that it began as, of what that one writes."""
+    done = inventive.distil(
+        "--student-from", "students/small", "--own-summaries", "--ce-weight", "0", *INVENTING[2:], "--documents", "8",
+        "--out", "students/second",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "texts of the student's own" in done.stdout
+    return inventive.folder / "students" / "second"
+
+
+def test_student_writes_its_own_texts_and_they_are_stored_apart(inventive, second):
+    (path,) = inventive.folder.glob("students/.student-summaries-*/summaries.parquet")
+    rows = read_rows(path)
+    student = load_weights(inventive.student, "float32", "cpu", local_files_only=True)
+    greedy = [row for row in rows if row["sample"] == 0]
+    assert {row["role"] for row in greedy} == {"training", "validation"}
+    for row in greedy[:3]:
+        assert row["output_ids"] == generate(student, CPU, [row["prompt_ids"]], 8)[0]
+    assert inventive.summaries.is_file()  # the teacher's are still the only ones of theirs
+
+
+def test_student_of_a_student_tells_of_both(inventive, second):
+    first, told = inventive.provenance, json.loads((second / "distillation.json").read_text())
+    assert (told["student_from"], told["layers"]) == ("small", first["layers"])
+    assert told["seconds_before"] == pytest.approx(sum(first["seconds"].values()))
+    assert set(first["trained_on"]) < set(told["trained_on"])  # it was given two documents more
+    assert told["weights_sha256"] != first["weights_sha256"]
+    card = (second / "README.md").read_text()
+    assert "It began as the smaller model small." in card
+    assert "| the student's own texts, before | " in card
+    assert re.search(r"; before that, small: \d+\.\d\d hours \|$", card, re.MULTILINE)
 
 
 # Measured beside its teacher -------------------------------------------------------------------------------------

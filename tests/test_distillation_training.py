@@ -21,6 +21,7 @@ from distillation.trainer import (
     GroupedByLength,
     attended,
     divergence,
+    hidden_error,
     last_whole_checkpoint,
     micro_batch_of,
     total_steps,
@@ -66,6 +67,7 @@ def train_tiny(folder, tiny_llama, settings, rows=ROWS, said=None):
         dtype="float32",
         open_student=lambda: load_weights(tiny_llama, "float32", "cpu", local_files_only=True),
         teacher=load_weights(tiny_llama, "float32", "cpu", local_files_only=True),
+        layers=(0, 1),
         decode=lambda _: "So it is.",
         pad=0,
         processes=1,
@@ -115,18 +117,19 @@ def test_divergence_of_a_known_pair():
     assert divergence(2 * teacher, student, 2.0).item() == pytest.approx(4 * expected)
 
 
-def compute_loss(model, settings, teacher, batch):
+def compute_loss(model, settings, teacher, batch, layers=()):
     trainer = SimpleNamespace(
         _settings=settings,
         _teacher=teacher,
+        _layers=layers,
         args=SimpleNamespace(average_tokens_across_devices=False),
         state=SimpleNamespace(global_step=0),
     )
     return DistillationTrainer.compute_loss(trainer, model, batch)
 
 
-def loss_of(model, settings, teacher, batch):
-    return compute_loss(model, settings, teacher, batch).item()
+def loss_of(model, settings, teacher, batch, layers=()):
+    return compute_loss(model, settings, teacher, batch, layers).item()
 
 
 def test_loss_of_padded_rows_is_that_of_the_same_rows_alone(tiny):
@@ -139,6 +142,36 @@ def test_loss_of_padded_rows_is_that_of_the_same_rows_alone(tiny):
 def test_student_that_is_its_teacher_has_no_divergence(tiny):
     batch = Collator(0, 0.0)([example()])
     assert loss_of(tiny, settings_of("--ce-weight", "0"), tiny, batch) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_hidden_error_is_relative_to_what_the_next_kept_layer_is_given():
+    """Layers 0 and 3 of four: the first hands on what the teacher gives to its layer 3, the last what is normed at the end."""
+    teacher = [torch.full((1, 2, 4), float(number)) for number in (9, 9, 9, 2, 5)]
+    student = [torch.full((1, 2, 4), float(number)) for number in (7, 3, 5)]
+    torch.testing.assert_close(
+        hidden_error(student, teacher, (0, 3)), torch.full((1, 2), ((3 - 2) ** 2 / 2**2 + 0) / 2)
+    )
+
+
+def test_hidden_states_of_a_student_that_is_its_teacher_are_its_teachers(tiny):
+    """The library's: embedded tokens first, the last one normed, for student and teacher alike."""
+    batch = Collator(0, 0.25)([example(), example(prompt=[4], answer=[3])])
+    settings = settings_of("--ce-weight", "0", "--hidden-weight", "1", "--prompt-weight", "0.25")
+    assert loss_of(tiny.train(), settings, tiny, batch, (0, 1)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_hidden_error_adds_to_the_training_loss_and_not_to_the_validation_loss(teacher, tiny):
+    student, layers = initial_student(teacher, 1, None)
+    batch = Collator(0, 0.0)([example(), example(prompt=[4], answer=[3])])
+    validation = [
+        loss_of(student.eval(), settings_of("--hidden-weight", weight), tiny, batch, layers) for weight in "02"
+    ]
+    training = [
+        loss_of(student.train(), settings_of("--hidden-weight", weight), tiny, batch, layers) for weight in "012"
+    ]
+    assert validation[0] == validation[1] == training[0]
+    assert training[2] - training[1] == pytest.approx(training[1] - training[0], rel=1e-4)
+    assert training[1] > training[0]
 
 
 def test_tokens_attend_to_what_is_before_them_and_padding_to_itself():
