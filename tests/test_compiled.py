@@ -93,7 +93,7 @@ def expected(model, *rows, tokens=20, ends=()):
 def decoder_of(model, rows=1, ends=(), tokens=CACHE_TOKENS):
     model.set_attn_implementation(ATTENTION)
     return CompiledDecoder(
-        model, rows=rows, tokens=tokens, end_tokens=ends or [VOCABULARY], pad_token=PAD, compiled=lambda step: step
+        model, rows=rows, tokens=tokens, end_tokens=ends or [VOCABULARY], pad_token=PAD, compiled=lambda piece: piece
     )
 
 
@@ -218,11 +218,11 @@ def uncompiled(monkeypatch):
     """Each building takes 10 s on the clock that is handed back, and compiles nothing."""
     seconds = [0.0]
 
-    def compile_slowly(rows, step):
+    def compile_slowly(rows):
         seconds[0] += 10
-        return step
+        return lambda piece: piece
 
-    monkeypatch.setattr(compiled, "_compiled_by_inductor", compile_slowly)
+    monkeypatch.setattr(compiled, "_inductor", compile_slowly)
     return lambda: seconds[0]
 
 
@@ -294,10 +294,21 @@ def test_step_compiled_by_inductor_generates_the_same(llama):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("loader", [name for name, loader in LOADERS.items() if loader.is_compiled])
-def test_every_compiled_loader_is_compiled_in_one_piece(tiny_llama, loader):
+def test_every_compiled_loader_is_compiled_in_three_pieces_one_of_which_is_all_layers(tiny_llama, loader):
+    import torch
+    from torch._dynamo.utils import counters
+
     found = load_tiny(tiny_llama, loader)
     prompt, summary = found.chat.chat_ids("Say something."), [30, 31, 32, 33]
+    counters.clear()
+    decoder = found.decoders.for_rows(1)
+    with torch.no_grad():
+        for _ in range(3):
+            decoder._next()  # as it is captured, before any prompt is read
+    assert found.model.config.num_hidden_layers > 1
+    assert counters["stats"]["unique_graphs"] == 3
     whole = found.forced_logits(prompt, summary)
+    assert counters["stats"]["unique_graphs"] == 3
     eager = load_tiny(tiny_llama, LOADERS[loader].eager_twin or "default").forced_logits(prompt, summary)
     assert (whole - eager).norm() / eager.norm() < 0.02  # 16 bits, summed in another order
 

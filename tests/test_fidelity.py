@@ -171,7 +171,7 @@ def test_few_documents_have_no_verdict_on_quality():
 
 @pytest.fixture
 def uncompiled(monkeypatch):
-    monkeypatch.setattr(compiled, "_compiled_by_inductor", lambda rows, step: step)
+    monkeypatch.setattr(compiled, "_inductor", lambda rows: lambda piece: piece)
 
 
 @pytest.fixture(scope="module")
