@@ -74,10 +74,10 @@ def test_batches_are_as_few_and_as_even_as_memory_allows(monkeypatch, documents,
     assert rows_of_even_batches(Fitting(), 100, documents, device) == rows
 
 
-def test_products_of_one_row_alone_are_tuned():
-    assert [inductor_options(rows)["coordinate_descent_tuning"] for rows in (1, *BATCH_SIZES[1:])] == [True] + [
-        False
-    ] * 5
+def test_products_of_one_row_alone_are_tuned_and_their_kernels_never_cross_processes():
+    tuned, *others = map(inductor_options, BATCH_SIZES)
+    assert (tuned["coordinate_descent_tuning"], tuned["compile_threads"]) == (True, 1)
+    assert not any({"coordinate_descent_tuning", "compile_threads"} & set(options) for options in others)
 
 
 # Sessions -------------------------------------------------------------------------------------------------------------
