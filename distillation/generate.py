@@ -1,11 +1,13 @@
-"""Summaries in batches: left-padded, greedy or sampled, halved where memory runs out."""
+"""Answers in batches: left-padded, greedy or drawn, halved where memory runs out."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from fixtures.compiled import CompiledDecoders, attend_to_static_keys, cache_tokens_for
 from fixtures.device import Device, release_memory
 from fixtures.outcomes import DeviceMemoryError, explain_out_of_memory
 
@@ -27,55 +29,102 @@ def end_tokens(model: Any) -> tuple[int, ...]:
     return tuple(ends) if isinstance(ends, list) else (int(ends),)
 
 
-def generate(
-    model: Any, device: Device, prompts: Sequence[TokenIds], max_new_tokens: int, sampling: Sampling | None = None
-) -> list[list[int]]:
-    """What the model answers to each prompt, end token included; greedy without `sampling`.
+class Writer:
+    """Answers prompts with a model, some at a time.
 
-    A batch that does not fit is halved until it does. Raises DeviceMemoryError where a single prompt does not.
+    Where a prompt and its answer never exceed `tokens`, and the device is one to compile for, decoding is compiled: a small
+    teacher waits for the host to launch its kernels, many times longer than for the kernels. Else transformers decodes.
     """
-    if not prompts:
-        return []
-    try:
-        return _generate(model, prompts, max_new_tokens, sampling)
-    except Exception as error:
-        detail = explain_out_of_memory(error)
-    release_memory(device)
-    if len(prompts) == 1:
-        raise DeviceMemoryError(f"out of memory while generating from one prompt: {detail}")
-    middle = len(prompts) // 2
-    halves = (prompts[:middle], prompts[middle:])
-    return [each for half in halves for each in generate(model, device, half, max_new_tokens, sampling)]
+
+    def __init__(self, model: Any, device: Device, rows: int, tokens: int | None = None) -> None:
+        self._model = model
+        self._device = device
+        self._rows = rows
+        self._ends = end_tokens(model)
+        self._decoders: CompiledDecoders | None = None
+        if tokens is not None and is_compiled_for(device):
+            attend_to_static_keys(model)
+            self._decoders = CompiledDecoders(
+                model,
+                tokens=cache_tokens_for(tokens),
+                end_tokens=self._ends,
+                pad_token=self._ends[0],
+                clock=time.perf_counter,
+                top_k=TOP_K,
+            )
+
+    def answer(
+        self, prompts: Sequence[TokenIds], max_new_tokens: int, sampling: Sampling | None = None
+    ) -> list[list[int]]:
+        """What the model answers to each prompt, end token included; greedy without `sampling`.
+
+        A batch that does not fit is halved until it does, and later ones are no larger. Raises DeviceMemoryError where a
+        single prompt does not fit.
+        """
+        found: list[list[int]] = []
+        while len(found) < len(prompts):
+            some = prompts[len(found) : len(found) + self._rows]
+            drawn = sampling and replace(sampling, seed=sampling.seed + len(found))
+            try:
+                found += self._answer(some, max_new_tokens, drawn)
+                continue
+            except Exception as error:
+                detail = explain_out_of_memory(error)
+            if self._decoders:
+                self._decoders.drop_unless_for(0)
+            release_memory(self._device)
+            if len(some) == 1:
+                raise DeviceMemoryError(f"out of memory while generating from one prompt: {detail}")
+            self._rows = len(some) // 2
+        return found
+
+    def _answer(self, prompts: Sequence[TokenIds], max_new_tokens: int, sampling: Sampling | None) -> list[list[int]]:
+        import torch
+
+        width = max(map(len, prompts))
+        ids = torch.full((len(prompts), width), self._ends[0])  # [batch, width]
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt) :] = torch.tensor(prompt)
+            mask[row, width - len(prompt) :] = 1
+        if sampling:
+            torch.manual_seed(sampling.seed)
+        place = next(self._model.parameters()).device
+        ids, mask = ids.to(place), mask.to(place)
+        temperature = sampling.temperature if sampling else None
+        if self._decoders is None:
+            output = self._decode(ids, mask, max_new_tokens, temperature)
+        else:
+            decoder = self._decoders.for_rows(self._rows)
+            output = decoder.generate(ids, mask, max_new_tokens, lambda: None, temperature=temperature)
+        return [_until_end(row, self._ends) for row in output[:, width:].tolist()]
+
+    def _decode(self, ids: Any, mask: Any, max_new_tokens: int, temperature: float | None) -> Any:
+        import torch
+        from transformers import GenerationConfig
+
+        chosen: dict[str, Any] = {"do_sample": False}
+        if temperature is not None:
+            chosen = {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": TOP_K}
+        config = GenerationConfig(
+            max_new_tokens=max_new_tokens,
+            eos_token_id=list(self._ends),
+            pad_token_id=self._ends[0],
+            use_cache=True,
+            **chosen,
+        )
+        model = self._model
+        kept, model.generation_config = model.generation_config, config  # its own would fill in what is not named
+        try:
+            with torch.inference_mode():
+                return model.generate(ids, attention_mask=mask)
+        finally:
+            model.generation_config = kept
 
 
-def _generate(
-    model: Any, prompts: Sequence[TokenIds], max_new_tokens: int, sampling: Sampling | None
-) -> list[list[int]]:
-    import torch
-    from transformers import GenerationConfig
-
-    ends = end_tokens(model)
-    width = max(map(len, prompts))
-    ids = torch.full((len(prompts), width), ends[0])  # [batch, width]
-    mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):
-        ids[row, width - len(prompt) :] = torch.tensor(prompt)
-        mask[row, width - len(prompt) :] = 1
-    chosen: dict[str, Any] = {"do_sample": False}
-    if sampling:
-        torch.manual_seed(sampling.seed)
-        chosen = {"do_sample": True, "temperature": sampling.temperature, "top_p": 1.0, "top_k": TOP_K}
-    config = GenerationConfig(
-        max_new_tokens=max_new_tokens, eos_token_id=list(ends), pad_token_id=ends[0], use_cache=True, **chosen
-    )
-    device = next(model.parameters()).device
-    kept, model.generation_config = model.generation_config, config  # the model's own would fill in what is not named
-    try:
-        with torch.inference_mode():
-            output = model.generate(ids.to(device), attention_mask=mask.to(device))
-    finally:
-        model.generation_config = kept
-    return [_until_end(row, ends) for row in output[:, width:].tolist()]
+def is_compiled_for(device: Device) -> bool:
+    """The compiler's kernels are made for GPUs of compute capability 8.0 and newer: those that multiply bfloat16."""
+    return device.is_gpu and device.compute_dtype == "bfloat16"
 
 
 def _until_end(ids: list[int], ends: Sequence[int]) -> list[int]:

@@ -8,7 +8,7 @@ from math import prod
 from statistics import fmean
 from typing import Any
 
-from distillation.generate import generate
+from distillation.generate import Writer
 from distillation.invented import inventions, stand_ins
 from distillation.opening import Teacher, compute_dtype, load_teacher
 from distillation.settings import DistillSettings
@@ -182,13 +182,14 @@ def probe(teacher: Teacher, asked: Sequence[Request], device: Device, job: Job, 
     clock = clock_of(device)
     model = load_teacher(teacher, dtype, "cuda" if device.is_gpu else "cpu")
     batch = [each.prompt_ids for each in asked[: min(8, len(asked))]]
+    writer = Writer(model, device, len(batch), max(map(len, batch)) + 1 + PROBE_TOKENS)
     seconds, steps = {}, 0
     for new_tokens in (1, 1 + PROBE_TOKENS):  # their difference is decoding alone
         for _ in range(2):
             start = clock()
-            steps = max(map(len, generate(model, device, batch, new_tokens))) - 1
+            steps = max(map(len, writer.answer(batch, new_tokens))) - 1
             seconds[new_tokens] = clock() - start
-    del model
+    del model, writer
     release_memory(device)
     decoding = max(seconds[1 + PROBE_TOKENS] - seconds[1], 1e-9)
     flop = 2 * job.teacher_parameters * sum(map(len, batch))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from distillation.generate import TOP_K, Sampling, TokenIds, end_tokens, generate
+from distillation.generate import TOP_K, Sampling, TokenIds, Writer, end_tokens
 from distillation.settings import DistillSettings
 from distillation.training_documents import Drawn, passages
 from fixtures.chat import Chat
@@ -106,6 +106,7 @@ def answer_parts(
     """
     folder.mkdir(parents=True, exist_ok=True)
     rank, world = share
+    writer = Writer(model, device, max(map(len, parts)), tokens_of(parts))
     for number, part in enumerate(parts):
         path = part_path(folder, number)
         if number % world != rank or path.is_file():
@@ -114,10 +115,15 @@ def answer_parts(
         sampling = (
             Sampling(temperature=temperature, seed=int.from_bytes(drawn_by[:4], "big")) if part[0].is_sampled else None
         )
-        answers = generate(model, device, [each.prompt_ids for each in part], part[0].max_new_tokens, sampling)
+        answers = writer.answer([each.prompt_ids for each in part], part[0].max_new_tokens, sampling)
         rows = [_row(each, ids, decode, end_tokens(model)) for each, ids in zip(part, answers, strict=True)]
         _write_rows(path, rows)
         on_part(sum(map(len, answers)))
+
+
+def tokens_of(parts: Iterable[Iterable[Request]]) -> int:
+    """What the longest prompt and its answer take."""
+    return max(len(each.prompt_ids) + each.max_new_tokens for part in parts for each in part)
 
 
 def part_path(folder: Path, number: int) -> Path:

@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from distillation.generate import generate
+from distillation.generate import Writer
 from distillation.settings import DistillSettings
 from distillation.summaries import TRAINING, VALIDATION
 from fixtures.device import Device, release_memory
@@ -187,12 +187,13 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         mine = self._validation[:MOST_VALIDATION_DOCUMENTS][rank::world]
         model = self.accelerator.unwrap_model(self.model).eval()
         size = self.args.per_device_eval_batch_size
+        writer = Writer(model, self._device, size)
         outputs: list[list[int]] = []
         random_state = torch.get_rng_state()
         with self.autocast_smart_context_manager():
             for start in range(0, len(mine), size):
                 prompts = [each["prompt_ids"] for each in mine[start : start + size]]
-                outputs += generate(model, self._device, prompts, self._settings.max_new_tokens)
+                outputs += writer.answer(prompts, self._settings.max_new_tokens)
         torch.set_rng_state(random_state)
         model.train()
         pairs = zip(mine, outputs, strict=True)

@@ -90,16 +90,22 @@ def expected(model, *rows, tokens=20, ends=()):
     return [row + [PAD] * (longest - len(row)) for row in found]
 
 
-def decoder_of(model, rows=1, ends=(), tokens=CACHE_TOKENS):
+def decoder_of(model, rows=1, ends=(), tokens=CACHE_TOKENS, **options):
     model.set_attn_implementation(ATTENTION)
     return CompiledDecoder(
-        model, rows=rows, tokens=tokens, end_tokens=ends or [VOCABULARY], pad_token=PAD, compiled=lambda piece: piece
+        model,
+        rows=rows,
+        tokens=tokens,
+        end_tokens=ends or [VOCABULARY],
+        pad_token=PAD,
+        compiled=lambda piece: piece,
+        **options,
     )
 
 
-def generated(decoder, *rows, tokens=20, on_first_token=lambda: None):
+def generated(decoder, *rows, tokens=20, on_first_token=lambda: None, **options):
     ids, mask = padded(*rows)
-    output = decoder.generate(ids, mask, tokens, on_first_token)
+    output = decoder.generate(ids, mask, tokens, on_first_token, **options)
     assert output[:, : ids.shape[1]].tolist() == ids.tolist(), "the prompt comes first"
     return output[:, ids.shape[1] :].tolist()
 
@@ -210,6 +216,49 @@ def test_first_token_is_told_once_and_before_the_second_is_computed(llama):
     assert happened == ["first token", "step", "step", "step"]
 
 
+# Tokens that are drawn -----------------------------------------------------------------------------------------------
+
+
+def test_tokens_are_drawn_as_often_as_their_probability_says(llama):
+    import torch
+    from scipy.stats import chisquare
+
+    count, top_k, temperature = 4000, 8, 25.0
+    decoder = decoder_of(llama, rows=count, top_k=top_k)
+    torch.manual_seed(3)
+    output = torch.tensor(generated(decoder, *[LONG] * count, tokens=2, temperature=temperature))
+    llama.set_attn_implementation("sdpa")
+    before = [LONG, [*LONG, int(output[:, 0].mode().values)]]
+    after_the_commonest = output[output[:, 0] == before[1][-1]]
+    for place, (prompt, drawn) in enumerate(zip(before, (output, after_the_commonest), strict=True)):
+        with torch.inference_mode():
+            likely, tokens = llama(torch.tensor([prompt])).logits[0, -1].topk(top_k)
+        seen = torch.stack([(drawn[:, place] == token).sum() for token in tokens])
+        assert seen.sum() == len(drawn) > 400, "no other token is drawn"
+        expected_count = len(drawn) * (likely / temperature).softmax(-1)
+        assert expected_count.min() > 5
+        assert chisquare(seen, expected_count.double() * (len(drawn) / expected_count.double().sum())).pvalue > 0.001
+
+
+def test_seed_decides_what_is_drawn_and_greedy_stays_greedy(llama):
+    import torch
+
+    decoder = decoder_of(llama, rows=2, top_k=20)
+
+    def drawn(seed):
+        torch.manual_seed(seed)
+        return generated(decoder, SHORT, LONG, temperature=30.0)
+
+    first = drawn(1)
+    assert drawn(1) == first != drawn(2)
+    assert generated(decoder, SHORT, LONG) == expected(llama, SHORT, LONG)
+
+
+def test_decoder_that_was_built_to_be_greedy_refuses_a_temperature(llama):
+    with pytest.raises(ValueError, match="has to be built with top_k"):
+        generated(decoder_of(llama), LONG, temperature=1.0)
+
+
 # What is compiled, and when ----------------------------------------------------------------------------------------
 
 
@@ -286,10 +335,16 @@ def test_compiled_loader_generates_what_its_eager_twin_does(tiny_llama, uncompil
 
 
 @pytest.mark.slow
-def test_step_compiled_by_inductor_generates_the_same(llama):
+@pytest.mark.parametrize("top_k", [None, 20])
+def test_step_compiled_by_inductor_generates_the_same(llama, top_k):
+    import torch
+
     llama.set_attn_implementation(ATTENTION)
-    decoder = CompiledDecoder(llama, rows=2, tokens=CACHE_TOKENS, end_tokens=[END], pad_token=PAD)
+    decoder = CompiledDecoder(llama, rows=2, tokens=CACHE_TOKENS, end_tokens=[END], pad_token=PAD, top_k=top_k)
     assert generated(decoder, SHORT, LONG) == expected(llama, SHORT, LONG, ends=[END])
+    if top_k:
+        torch.manual_seed(1)
+        assert len({tuple(row) for row in generated(decoder, SHORT, SHORT, temperature=30.0)}) == 2
 
 
 @pytest.mark.slow

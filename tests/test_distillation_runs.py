@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from distillation.generate import generate
+from distillation.generate import Writer
 from distillation.judge import Standing, judge_run
 from distillation.opening import load_weights
 from distillation.summaries import read_rows
@@ -266,7 +266,7 @@ def test_student_writes_its_own_texts_and_they_are_stored_apart(inventive, secon
     greedy = [row for row in rows if row["sample"] == 0]
     assert {row["role"] for row in greedy} == {"training", "validation"}
     for row in greedy[:3]:
-        assert row["output_ids"] == generate(student, CPU, [row["prompt_ids"]], 8)[0]
+        assert row["output_ids"] == Writer(student, CPU, 1).answer([row["prompt_ids"]], 8)[0]
 
 
 def test_student_of_a_student_tells_of_both(inventive, second):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from distillation.generate import Sampling, generate
+from distillation.generate import Sampling, Writer, is_compiled_for
 from distillation.opening import load_weights, open_teacher
 from distillation.settings import parse_settings
 from distillation.student import check_layers, initial_student, open_smaller
@@ -27,6 +28,7 @@ from distillation.trainer import (
     total_steps,
     train,
 )
+from fixtures.compiled import CompiledDecoder
 from fixtures.device import Device
 from fixtures.outcomes import DeviceMemoryError, InputError, JudgementError
 
@@ -273,32 +275,55 @@ def test_checkpoint_that_was_cut_off_is_passed_over(tmp_path):
 # Teacher and student ---------------------------------------------------------------------------------------------
 
 
-def test_batch_answers_as_its_prompts_do_alone(tiny):
-    prompts = [[5, 6, 7, 8], [9]]
-    together = generate(tiny, CPU, prompts, 6)
-    assert together == [generate(tiny, CPU, [prompt], 6)[0] for prompt in prompts]
+@pytest.fixture(params=["transformers", "compiled"])
+def writer(request, tiny, monkeypatch):
+    """Answers three prompts at a time, of 24 tokens with their answers."""
+    monkeypatch.setattr("fixtures.compiled._inductor", lambda rows: lambda piece: piece)
+    monkeypatch.setattr("distillation.generate.is_compiled_for", lambda device: request.param == "compiled")
+    yield Writer(tiny, CPU, 3, 24)
+    tiny.set_attn_implementation("sdpa")
 
 
-def test_samples_differ_by_seed_and_by_nothing_else(tiny):
+def test_batch_answers_as_its_prompts_do_alone(writer, tiny):
+    prompts = [[5, 6, 7, 8], [9], [10, 11], [12, 13, 14]]
+    together = writer.answer(prompts, 6)
+    tiny.set_attn_implementation("sdpa")
+    assert together == [Writer(tiny, CPU, 1).answer([prompt], 6)[0] for prompt in prompts]
+
+
+def test_samples_differ_by_seed_and_by_nothing_else(writer):
     def sample(seed):
-        return generate(tiny, CPU, [[5, 6, 7]] * 2, 8, Sampling(temperature=1.0, seed=seed))
+        return writer.answer([[5, 6, 7]] * 5, 8, Sampling(temperature=1.0, seed=seed))
 
     assert sample(1) == sample(1)
     assert sample(1) != sample(2)
+    assert len({tuple(answer) for answer in sample(1)}) == 5, "the second batch draws anew"
 
 
-def test_batch_that_does_not_fit_is_halved(tiny, monkeypatch):
-    sizes, whole = [], type(tiny).generate
+def test_batch_that_does_not_fit_is_halved_and_later_ones_are_no_larger(writer, tiny, monkeypatch):
+    sizes = []
+    for where, whole in ((type(tiny), type(tiny).generate), (CompiledDecoder, CompiledDecoder.generate)):
 
-    def at_most_one(self, ids, **options):
-        sizes.append(len(ids))
-        if len(ids) > 1:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return whole(self, ids, **options)
+        def at_most_one(self, ids, *arguments, whole=whole, **options):
+            sizes.append(len(ids))
+            if len(ids) > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            return whole(self, ids, *arguments, **options)
 
-    monkeypatch.setattr(type(tiny), "generate", at_most_one)
-    assert len(generate(tiny, CPU, [[5], [6], [7]], 2)) == 3
-    assert sizes == [3, 1, 2, 1, 1]
+        monkeypatch.setattr(where, "generate", at_most_one)
+    assert len(writer.answer([[5], [6], [7]], 2)) == 3
+    assert sizes == [3, 1, 1, 1]
+    assert len(writer.answer([[8], [9]], 2)) == 2
+    assert sizes == [3, 1, 1, 1, 1, 1]
+
+
+def test_gpus_that_multiply_bfloat16_alone_are_compiled_for():
+    t4 = replace(CPU, kind="cuda", compute_dtype="float16")
+    assert [is_compiled_for(device) for device in (CPU, t4, replace(t4, compute_dtype="bfloat16"))] == [
+        False,
+        False,
+        True,
+    ]
 
 
 def test_student_has_the_teachers_own_layers(teacher, tiny):
