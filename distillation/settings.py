@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fixtures.documents import DocumentSource
 from fixtures.models import MODELS
@@ -139,20 +140,29 @@ def _source(option: argparse.Namespace) -> DocumentSource:
     return DocumentSource.EMBEDDED if MODELS[option.teacher].is_embedded else DocumentSource.WIKILINGUA
 
 
+def _adding_defaults(group: Any) -> Callable[..., Any]:
+    """Its `add_argument`, by which an option's help ends with the default that is given."""
+
+    def add(*flags: str, **options: Any) -> Any:
+        told = " (default: %(default)s)" if options.get("default") not in (None, []) else ""
+        return group.add_argument(*flags, **options | {"help": options["help"] + told})
+
+    return add
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="make distill",
         description="Distil a teacher's summaries into a smaller model. The same command goes on with what was cut short.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    add = parser.add_argument
+    add = _adding_defaults(parser)
     add("--teacher", required=True, metavar="MODEL", help=f"one of {', '.join(MODELS)}")
     add("--out", type=Path, required=True, metavar="FOLDER", help="where the student is left; its name is the folder's")
     add("--layers", type=int, metavar="N", help="begin with N evenly spaced layers of the teacher")
     add("--student-from", type=Path, metavar="FOLDER", help="begin with this smaller model, of the same tokenizer")
     add("--model-path", action="append", default=[], metavar="NAME=FOLDER", help="take the teacher from a local folder")
     data = parser.add_argument_group("documents, from the train half of each source")
-    add = data.add_argument
+    add = _adding_defaults(data)
     add("--documents", type=int, metavar="N", help="how many to draw at most (default: all there are)")
     add(
         "--document-source",
@@ -170,7 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, metavar="S", help="which documents, which samples, in which order")
     add("--validation-share", default="10%", metavar="SHARE", help="of the articles drawn, to stop early by")
     teacher = parser.add_argument_group("what the teacher writes")
-    add = teacher.add_argument
+    add = _adding_defaults(teacher)
     add(
         "--passages-per-document",
         type=int,
@@ -203,7 +213,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-prompt-tokens", type=int, default=2048, metavar="N", help="longer documents are truncated")
     add("--teacher-batch", type=int, metavar="N", help="texts at a time (default: 128 on a GPU, 8 on a CPU)")
     training = parser.add_argument_group("training")
-    add = training.add_argument
+    add = _adding_defaults(training)
     add(
         "--ce-weight",
         type=float,
