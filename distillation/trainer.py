@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -23,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from distillation.generate import Writer
+from distillation.generate import Writer, is_compiled_for
 from distillation.settings import DistillSettings
 from distillation.summaries import TRAINING, VALIDATION
 from fixtures.device import Device, release_memory
@@ -132,6 +133,9 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         self._validation = validation
         self._device = device
         self._decode = decode
+        self._token_losses = (
+            compiled_token_losses(settings) if is_compiled_for(device) else partial(token_losses, settings)
+        )
 
     def _get_train_sampler(self, train_dataset: Any = None) -> GroupedByLength:
         examples = self.train_dataset if train_dataset is None else train_dataset
@@ -152,7 +156,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
             with torch.no_grad():
                 taught = self._teacher(**asked, output_hidden_states=is_hidden_wanted)
             wanted = taught.logits if self._settings.kl_weight else None
-        losses = token_losses(found.logits, wanted, labels, self._settings)
+        losses = self._token_losses(found.logits, wanted, labels)
         if is_hidden_wanted:
             error = hidden_error(found.hidden_states, taught.hidden_states, self._layers)
             losses = losses + self._settings.hidden_weight * error[:, -labels.shape[1] - 1 : -1]
@@ -210,8 +214,13 @@ def attended(mask: torch.Tensor) -> torch.Tensor:
     return (causal & mask.bool()[:, None, None, :]) | torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
 
 
+def compiled_token_losses(settings: DistillSettings) -> Callable[..., torch.Tensor]:
+    """As `token_losses`, in a few passes over the logits, no float32 copy of which is ever in memory."""
+    return torch.compile(partial(_token_losses, settings))
+
+
 def token_losses(
-    logits: torch.Tensor, wanted: torch.Tensor | None, labels: torch.Tensor, settings: DistillSettings
+    settings: DistillSettings, logits: torch.Tensor, wanted: torch.Tensor | None, labels: torch.Tensor
 ) -> torch.Tensor:
     """The loss of each label, without its weight: [examples, kept - 1].
 
@@ -222,14 +231,14 @@ def token_losses(
     teachers = [None] * len(parts) if wanted is None else torch.split(wanted, size)
     return torch.cat(
         [
-            checkpoint(_token_losses, *part, settings, use_reentrant=False, preserve_rng_state=False)
+            checkpoint(_token_losses, settings, *part, use_reentrant=False, preserve_rng_state=False)
             for part in zip(parts, teachers, torch.split(labels, size), strict=True)
         ]
     )
 
 
 def _token_losses(
-    logits: torch.Tensor, wanted: torch.Tensor | None, labels: torch.Tensor, settings: DistillSettings
+    settings: DistillSettings, logits: torch.Tensor, wanted: torch.Tensor | None, labels: torch.Tensor
 ) -> torch.Tensor:
     found = logits[:, :-1].float().flatten(0, 1)  # [tokens, vocabulary]
     losses = settings.ce_weight * functional.cross_entropy(

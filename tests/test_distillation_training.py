@@ -6,6 +6,7 @@ import copy
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -21,10 +22,12 @@ from distillation.trainer import (
     DistillationTrainer,
     GroupedByLength,
     attended,
+    compiled_token_losses,
     divergence,
     hidden_error,
     last_whole_checkpoint,
     micro_batch_of,
+    token_losses,
     total_steps,
     train,
 )
@@ -119,11 +122,12 @@ def test_divergence_of_a_known_pair():
     assert divergence(2 * teacher, student, 2.0).item() == pytest.approx(4 * expected)
 
 
-def compute_loss(model, settings, teacher, batch, layers=()):
+def compute_loss(model, settings, teacher, batch, layers=(), losses=None):
     trainer = SimpleNamespace(
         _settings=settings,
         _teacher=teacher,
         _layers=layers,
+        _token_losses=partial(token_losses, settings) if losses is None else losses,
         args=SimpleNamespace(average_tokens_across_devices=False),
         state=SimpleNamespace(global_step=0),
     )
@@ -181,23 +185,43 @@ def test_tokens_attend_to_what_is_before_them_and_padding_to_itself():
     assert rows == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
 
 
-def test_loss_and_gradient_are_the_same_in_parts_and_at_once(tiny, monkeypatch):
-    teacher, settings = copy.deepcopy(tiny), settings_of("--prompt-weight", "0.25", "--temperature", "2")
+WARM = settings_of("--prompt-weight", "0.25", "--temperature", "2")
+
+
+@pytest.fixture
+def loss_and_gradient(tiny, monkeypatch):
+    """Of a student that differs from its teacher, in so many tokens at once or by another function."""
+    teacher = copy.deepcopy(tiny)
     with torch.no_grad():
         tiny.lm_head.weight += 0.1 * torch.randn(tiny.lm_head.weight.shape, generator=torch.Generator().manual_seed(0))
-    batch = Collator(0, 0.25)([example(prompt=[4 + number, 6, 7]) for number in range(5)])
 
-    def found(tokens_at_once):
+    def found(tokens_at_once=1000, losses=None, examples=5):
+        batch = Collator(0, 0.25)([example(prompt=[4 + number, 6, 7]) for number in range(examples)])
         monkeypatch.setattr("distillation.trainer.TOKENS_AT_ONCE", tokens_at_once)
         tiny.zero_grad()
-        loss = compute_loss(tiny, settings, teacher, batch)
+        loss = compute_loss(tiny, WARM, teacher, batch, losses=losses)
         loss.backward()
         return loss.item(), torch.cat([each.grad.flatten() for each in tiny.parameters()])
 
-    (at_once, whole), (in_parts, parts) = found(1000), found(2 * 5)
+    return found
+
+
+def test_loss_and_gradient_are_the_same_in_parts_and_at_once(loss_and_gradient):
+    (at_once, whole), (in_parts, parts) = loss_and_gradient(), loss_and_gradient(2 * 5)
     assert in_parts == pytest.approx(at_once, rel=1e-6)
     assert whole.abs().max() > 0
     torch.testing.assert_close(parts, whole)
+
+
+@pytest.mark.slow
+def test_loss_and_gradient_are_the_same_compiled_for_batches_of_any_size(loss_and_gradient):
+    compiled_losses = compiled_token_losses(WARM)
+    for examples in (5, 3, 8):
+        (plain, expected), (compiled, found) = (
+            loss_and_gradient(losses=losses, examples=examples) for losses in (None, compiled_losses)
+        )
+        assert compiled == pytest.approx(plain, rel=1e-5)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
 # Training --------------------------------------------------------------------------------------------------------
