@@ -65,7 +65,7 @@ readme: $(INSTALLED)
 	@$(PY) -m fixtures.readme
 
 test: $(INSTALLED)
-	$(PY) -m pytest -m "not slow" -n 2 $(ARGS)
+	$(PY) -m pytest -m "not slow" -n logical --maxprocesses 8 $(ARGS)
 
 test-slow: $(INSTALLED)
 	$(PY) -m pytest -m slow $(ARGS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,10 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.forked import ENVIRONMENT, ROOT, forked_python, session_environment
+
+PLUGINS_LEFT_OUT = ("-p", "no:cacheprovider", "-p", "no:anyio", "-p", "no:xdist")
+"""The last two are not the suite's, and take their time."""
 
 FAKE_MODELS = """
     import pytest
@@ -108,23 +110,15 @@ class Project:
         return [int(line) for line in (self.folder / "begun").read_text(encoding="utf-8").split()]
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "pytest", "benchmarks", "-p", "no:cacheprovider", *arguments]
+        return [sys.executable, "-m", "pytest", "benchmarks", *PLUGINS_LEFT_OUT, *arguments]
 
     @property
     def environment(self) -> dict[str, str]:
-        # No GPU, whatever this machine has, and no hub; a worker of xdist must not pass on that it is one.
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-        return {
-            **inherited,
-            "PYTHONPATH": str(ROOT),
-            "CUDA_VISIBLE_DEVICES": "",
-            "HF_HUB_OFFLINE": "1",
-            "COLUMNS": "200",
-        }
+        return session_environment()
 
     def passes_command(self, *arguments: str) -> list[str]:
         """What `make bench` runs."""
-        return [sys.executable, "-m", "fixtures.passes", "-p", "no:cacheprovider", *arguments]
+        return [sys.executable, "-m", "fixtures.passes", *PLUGINS_LEFT_OUT, *arguments]
 
     def bench(self, *arguments: str, **environment: str) -> Session:
         return self._finish(self.command(*arguments), environment)
@@ -138,10 +132,13 @@ class Project:
         return self._finish([*launcher, *self.command(*arguments)[1:]], {"OMP_NUM_THREADS": "1"})
 
     def _finish(self, command: list[str], environment: dict[str, str]) -> Session:
+        whole = {**self.environment, **environment}
+        if whole == ENVIRONMENT:
+            command = [forked_python(), *command[1:]]
         done = subprocess.run(
             command,
             cwd=self.folder,
-            env={**self.environment, **environment},
+            env=whole,
             capture_output=True,
             text=True,
             timeout=240,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import signal
 import subprocess
@@ -24,7 +23,7 @@ from fixtures.device import Device
 from fixtures.documents import Document, documents_of_file, embedded_documents
 from fixtures.outcomes import InputError
 from fixtures.students import read_students
-from tests.conftest import ROOT
+from tests.forked import ENVIRONMENT
 from tests.test_distillation import student_folder
 from tests.test_real_sessions import OWN_CONFTEST_IS_NOT_NEEDED
 
@@ -32,14 +31,6 @@ CPU = Device(kind="cpu", name="cpu", slug="cpu", family="cpu", memory_bytes=2**3
 TEACHER = "smollm2-135m-instruct"
 SHORT = ("--layers", "1", "--documents", "6", "--max-new-tokens", "8", "--max-prompt-tokens", "96", "--batch-size", "4")
 SIX_STEPS = (*SHORT, "--steps", "6", "--evaluations", "3")
-ENVIRONMENT = {
-    **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
-    "PYTHONPATH": str(ROOT),
-    "CUDA_VISIBLE_DEVICES": "",
-    "HF_HUB_OFFLINE": "1",
-    "OMP_NUM_THREADS": "1",
-    "PYTHONUNBUFFERED": "1",
-}
 LAUNCH = (
     *("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"),
     *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
@@ -68,7 +59,7 @@ class Workshop:
         return subprocess.Popen(
             self.command(*arguments),
             cwd=self.folder,
-            env=ENVIRONMENT,
+            env={**ENVIRONMENT, "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -1,0 +1,215 @@
+"""Sessions that fork off a process which has imported their libraries: importing is most of what a short one takes.
+
+`forked_python` hands back an executable for where sys.executable stands. It lets the server of this process fork, hands its
+standard streams, folder, environment and signals on, and ends as the fork does. What it is not made for, it leaves to Python.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import importlib
+import json
+import os
+import random
+import runpy
+import selectors
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = (
+    "_pytest.assertion.rewrite", "jinja2", "nltk", "numpy.random", "pandas", "psutil", "pyarrow.parquet", "pytest",
+    "rich.console", "rich.progress", "rich.table", "rouge_score.rouge_scorer", "scipy.optimize", "scipy.stats",
+)  # fmt: skip
+"""None that pytest would rewrite, nothing of the suite's own, and not torch: each fork's collections would visit all of it."""
+
+ROOT = Path(__file__).parent.parent
+
+
+def session_environment() -> dict[str, str]:
+    """No GPU, whatever this machine has, and no hub; a worker of xdist must not pass on that it is one."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    return {
+        **inherited,
+        "PYTHONPATH": str(ROOT),
+        "CUDA_VISIBLE_DEVICES": "",
+        "HF_HUB_OFFLINE": "1",
+        **({"OMP_NUM_THREADS": "1"} if "PYTEST_XDIST_WORKER" in os.environ else {}),  # others have the other cores
+        "COLUMNS": "200",
+    }
+
+
+ENVIRONMENT = session_environment()
+"""That the libraries are imported in: what is asked for in another one takes a Python of its own."""
+
+Asked = tuple[list[str], str, dict[str, str]]
+"""Arguments, folder and environment."""
+
+STUB = """#!{python} -IS
+import os, socket, sys
+if sys.argv[1:2] != ["-m"]:
+    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+import json, signal
+server = socket.socket(socket.AF_UNIX)
+server.connect({address!r})
+request = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+socket.send_fds(server, [len(request).to_bytes(8, "big")], [0, 1, 2])
+server.sendall(request)
+answers = server.makefile()
+process = int(answers.readline())
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda number, _: os.kill(process, number))
+code = int(answers.readline() or 1)
+if code < 0:
+    signal.signal(-code, signal.SIG_DFL)
+    os.kill(os.getpid(), -code)
+sys.exit(code)
+"""
+
+
+@cache
+def forked_python() -> str:
+    """The executable. Its server imports the libraries in this process's environment, and ends with it.
+
+    It needs Linux's file descriptors of processes; elsewhere it is Python.
+    """
+    if not hasattr(os, "pidfd_open"):
+        return sys.executable
+    folder = Path(tempfile.mkdtemp(prefix="forked-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    stub, address = folder / "python", folder / "socket"
+    stub.write_text(STUB.format(python=sys.executable, address=str(address)))
+    stub.chmod(0o700)
+    command = [sys.executable, "-m", "tests.forked", str(address), str(stub)]
+    server = subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    atexit.register(server.communicate)  # the end of its standard input ends it
+    if server.stdout is None or server.stdout.readline() != b"ready\n":
+        raise RuntimeError("the server that sessions fork off did not start")
+    return str(stub)
+
+
+class Server:
+    """Forks for each that asks, tells it the process and then its exit code, and kills what nobody waits for any more."""
+
+    def __init__(self, address: str) -> None:
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(address)
+        self._listener.listen()
+        self._selector = selectors.DefaultSelector()
+        self._running: dict[socket.socket, int] = {}
+        self._is_over = False
+
+    def serve(self) -> Asked | None:
+        """In each fork what it is asked to run; in the server None, once the process that started it is gone."""
+        self._watch(sys.stdin, self._end)
+        self._watch(self._listener, self._fork)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        while not self._is_over:
+            for key, _ in self._selector.select():
+                if asked := key.data():
+                    return asked
+        return None
+
+    def _watch(self, file: Any, on_event: Callable[[], Asked | None]) -> None:
+        self._selector.register(file, selectors.EVENT_READ, on_event)
+
+    def _fork(self) -> Asked | None:
+        connection, _ = self._listener.accept()
+        asked, streams = _receive(connection)
+        process = os.fork()
+        if not process:
+            for number, stream in enumerate(streams):
+                os.dup2(stream, number)
+            self._selector.close()
+            os.closerange(3, 1024)
+            return asked
+        for stream in streams:
+            os.close(stream)
+        connection.sendall(f"{process}\n".encode())
+        self._running[connection] = process
+        ended = os.pidfd_open(process)
+        self._watch(ended, partial(self._tell_end, ended, process, connection))
+        self._watch(connection, partial(self._kill, connection))
+        return None
+
+    def _tell_end(self, ended: int, process: int, connection: socket.socket) -> None:
+        self._selector.unregister(ended)
+        os.close(ended)
+        code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        if self._running.pop(connection, None):
+            self._selector.unregister(connection)
+            with contextlib.suppress(BrokenPipeError):
+                connection.sendall(f"{code}\n".encode())
+        connection.close()
+
+    def _kill(self, connection: socket.socket) -> None:
+        """Whoever asked is gone; so may be what was asked for, of which both came to be known at once."""
+        if process := self._running.pop(connection, None):
+            self._selector.unregister(connection)
+            os.kill(process, signal.SIGKILL)
+
+    def _end(self) -> None:
+        for process in self._running.values():
+            os.kill(process, signal.SIGKILL)
+        self._is_over = True
+
+
+def _receive(connection: socket.socket) -> tuple[Asked, list[int]]:
+    head, streams, _, _ = socket.recv_fds(connection, 8, 3)
+    left, parts = int.from_bytes(head, "big"), []
+    while left:
+        parts.append(connection.recv(left))
+        left -= len(parts[-1])
+    asked: Asked = json.loads(b"".join(parts))
+    return asked, streams
+
+
+def main() -> None:
+    address, stub = sys.argv[1:]
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # or each fork's collections would visit, and so copy, all that was imported
+    asked = Server(address).serve()
+    if asked is None:
+        return
+    (_, module, *arguments), folder, environment = asked
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    random.seed()
+    sys.modules["numpy.random"].seed()
+    sys.executable = stub
+    sys.path[0] = folder
+    sys.argv = [module, *arguments]
+    sys.modules.pop("tests", None)
+    code: Any = 0
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        code = ended.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    # As the interpreter ends, but for taking all modules apart, which takes seconds.
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 1)
+
+
+if __name__ == "__main__":
+    main()
