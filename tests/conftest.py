@@ -16,8 +16,8 @@ import pytest
 
 from tests.forked import ENVIRONMENT, ROOT, forked_python, session_environment
 
-PLUGINS_LEFT_OUT = ("-p", "no:cacheprovider", "-p", "no:anyio", "-p", "no:xdist")
-"""The last two are not the suite's, and take their time."""
+PLUGINS_LEFT_OUT = ("-p", "no:cacheprovider", "-p", "no:anyio")
+"""The latter comes with a library, and takes its time."""
 
 FAKE_MODELS = """
     import pytest
