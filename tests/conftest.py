@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.forked import ENVIRONMENT, ROOT, forked_python, session_environment
+from tests.forked import ENVIRONMENT, ROOT, forked_python
 
 PLUGINS_LEFT_OUT = ("-p", "no:cacheprovider", "-p", "no:anyio")
 """The latter comes with a library, and takes its time."""
@@ -114,7 +114,7 @@ class Project:
 
     @property
     def environment(self) -> dict[str, str]:
-        return session_environment()
+        return dict(ENVIRONMENT)
 
     def passes_command(self, *arguments: str) -> list[str]:
         """What `make bench` runs."""
@@ -122,6 +122,10 @@ class Project:
 
     def bench(self, *arguments: str, **environment: str) -> Session:
         return self._finish(self.command(*arguments), environment)
+
+    def bench_in_own_python(self, *arguments: str) -> Session:
+        """In one that has imported nothing yet."""
+        return self._run(self.command(*arguments), self.environment)
 
     def make_bench(self, *arguments: str) -> Session:
         return self._finish(self.passes_command(*arguments), {})
@@ -135,10 +139,13 @@ class Project:
         whole = {**self.environment, **environment}
         if whole == ENVIRONMENT:
             command = [forked_python(), *command[1:]]
+        return self._run(command, whole)
+
+    def _run(self, command: list[str], environment: dict[str, str]) -> Session:
         done = subprocess.run(
             command,
             cwd=self.folder,
-            env=whole,
+            env=environment,
             capture_output=True,
             text=True,
             timeout=240,

@@ -37,21 +37,19 @@ LIBRARIES = (
 ROOT = Path(__file__).parent.parent
 
 
-def session_environment() -> dict[str, str]:
-    """No GPU, whatever this machine has, and no hub; a worker of xdist must not pass on that it is one."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    return {
-        **inherited,
-        "PYTHONPATH": str(ROOT),
-        "CUDA_VISIBLE_DEVICES": "",
-        "HF_HUB_OFFLINE": "1",
-        **({"OMP_NUM_THREADS": "1"} if "PYTEST_XDIST_WORKER" in os.environ else {}),  # others have the other cores
-        "COLUMNS": "200",
-    }
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
+    "PYTHONPATH": str(ROOT),
+    "CUDA_VISIBLE_DEVICES": "",
+    "HF_HUB_OFFLINE": "1",
+    **({"OMP_NUM_THREADS": "1"} if "PYTEST_XDIST_WORKER" in os.environ else {}),  # others have the other cores
+    "COLUMNS": "200",
+}
+"""Of every session: no GPU, whatever this machine has, and no hub; a worker of xdist must not pass on that it is one.
 
-
-ENVIRONMENT = session_environment()
-"""That the libraries are imported in: what is asked for in another one takes a Python of its own."""
+The libraries are imported in it: what is asked for in another one takes a Python of its own. It is as it was before any
+library was imported, since some set variables.
+"""
 
 Asked = tuple[list[str], str, dict[str, str]]
 """Arguments, folder and environment."""

@@ -125,7 +125,7 @@ COUNT_IMPORTS = """
 
 def test_collecting_imports_nothing_heavy(project):
     project.use(COUNT_IMPORTS)
-    session = project.bench("--collect-only", "-q", "-s")
+    session = project.bench_in_own_python("--collect-only", "-q", "-s")
     assert "heavy imports: []" in session.output
     assert "test_summarize[smollm2-135m-instruct-4-bit]" in session.output
     assert not (session.folder / "results").exists()
@@ -133,7 +133,7 @@ def test_collecting_imports_nothing_heavy(project):
 
 def test_wrong_option_is_said_before_anything_heavy_is_imported(project):
     project.use(COUNT_IMPORTS)
-    assert "heavy imports: []" in project.bench("--documents", "5000", "-s").output
+    assert "heavy imports: []" in project.bench_in_own_python("--documents", "5000", "-s").output
 
 
 def on_a_terminal(project: Project, *arguments: str) -> str:
