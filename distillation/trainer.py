@@ -54,9 +54,10 @@ def examples_of(rows: Sequence[Mapping[str, Any]], role: str) -> list[Example]:
 
 
 class Collator:
-    """Left-padded batches: every answer ends in the last column, so that logits are needed of the last ones alone.
+    """Right-padded batches: what precedes a token is all that it attends to, so that padding needs no mask.
 
-    `labels` and `loss_weights` are [batch, kept], aligned with the last `kept` tokens; the first column is no label.
+    `labels` and `loss_weights` are [batch, kept], aligned with the last `kept` tokens, which begin before the first label. No prompt's
+    first token is one: nothing predicts it.
     """
 
     def __init__(self, pad: int, prompt_weight: float) -> None:
@@ -65,28 +66,17 @@ class Collator:
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
         rows = [[*each["prompt_ids"], *each["output_ids"]] for each in examples]
-        width = max(map(len, rows))
-        kept = width if self._prompt_weight else 1 + max(len(each["output_ids"]) for each in examples)
+        starts = [1 if self._prompt_weight else len(each["prompt_ids"]) for each in examples]
+        width, left_out = max(map(len, rows)), min(starts) - 1
         ids = torch.full((len(rows), width), self._pad)
-        mask = torch.zeros_like(ids)
-        labels = torch.full((len(rows), kept), IGNORED)
-        weights = torch.zeros((len(rows), kept))
-        for number, (row, each) in enumerate(zip(rows, examples, strict=True)):
-            ids[number, width - len(row) :] = torch.tensor(row)
-            mask[number, width - len(row) :] = 1
-            answered = len(each["output_ids"])
-            told = len(row) - 1 if self._prompt_weight else answered  # nothing predicts the first token
-            labels[number, kept - told :] = torch.tensor(row[len(row) - told :])
-            weights[number, kept - told :] = self._prompt_weight
-            weights[number, kept - answered :] = 1.0
-        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        return {
-            "input_ids": ids,
-            "attention_mask": mask,
-            "position_ids": positions,
-            "labels": labels,
-            "loss_weights": weights,
-        }
+        labels = torch.full_like(ids, IGNORED)
+        weights = torch.zeros(ids.shape)
+        for number, (row, start, each) in enumerate(zip(rows, starts, examples, strict=True)):
+            ids[number, : len(row)] = torch.tensor(row)
+            labels[number, start : len(row)] = ids[number, start : len(row)]
+            weights[number, start : len(row)] = self._prompt_weight
+            weights[number, len(each["prompt_ids"]) : len(row)] = 1.0
+        return {"input_ids": ids, "labels": labels[:, left_out:], "loss_weights": weights[:, left_out:]}
 
 
 class GroupedByLength(LengthGroupedSampler):  # type: ignore[misc]
@@ -147,9 +137,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
     ) -> Any:
         labels = inputs["labels"][:, 1:]
         is_label = labels != IGNORED
-        asked = {name: inputs[name] for name in ("input_ids", "position_ids")}
-        asked |= {"attention_mask": attended(inputs["attention_mask"])}
-        asked |= {"logits_to_keep": labels.shape[1] + 1, "use_cache": False}
+        asked = {"input_ids": inputs["input_ids"], "logits_to_keep": labels.shape[1] + 1, "use_cache": False}
         is_hidden_wanted = bool(self._settings.hidden_weight) and model.training
         found, wanted = model(**asked, output_hidden_states=is_hidden_wanted), None
         if self._teacher is not None:
@@ -203,15 +191,6 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         pairs = zip(mine, outputs, strict=True)
         scores = gather_object([rouge_f1(self._decode(ids), each["reference"])["rouge1"] for each, ids in pairs])
         return fmean(scores) if scores else 0.0
-
-
-def attended(mask: torch.Tensor) -> torch.Tensor:
-    """What each token attends to, of a mask of left-padded rows: [examples, 1, width, width].
-
-    Padding attends to itself: a row of nothing has no finite softmax, nor in every kernel a finite gradient.
-    """
-    causal = torch.ones(mask.shape[1], mask.shape[1], dtype=torch.bool, device=mask.device).tril()
-    return (causal & mask.bool()[:, None, None, :]) | torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
 
 
 def compiled_token_losses(settings: DistillSettings) -> Callable[..., torch.Tensor]:

@@ -21,7 +21,6 @@ from distillation.trainer import (
     Collator,
     DistillationTrainer,
     GroupedByLength,
-    attended,
     compiled_token_losses,
     divergence,
     hidden_error,
@@ -83,17 +82,17 @@ def train_tiny(folder, tiny_llama, settings, rows=ROWS, said=None):
 # Batches and the loss --------------------------------------------------------------------------------------------
 
 
-def test_labels_are_the_answer_alone_and_end_in_the_last_column():
-    batch = Collator(0, 0.0)([example(), example(prompt=[4], answer=[3])])
-    assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9], [0, 0, 0, 4, 3]]
-    assert batch["labels"].tolist() == [[IGNORED, 8, 9], [IGNORED, IGNORED, 3]]
-    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 4], [0, 0, 0, 0, 1]]
+def test_labels_are_the_answer_alone_and_logits_are_kept_from_the_token_before_the_first():
+    batch = Collator(0, 0.0)([example(), example(prompt=[5, 6], answer=[3])])
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9], [5, 6, 3, 0, 0]]
+    assert batch["labels"].tolist() == [[IGNORED, IGNORED, 8, 9], [IGNORED, 3, IGNORED, IGNORED]]
+    assert batch["loss_weights"].tolist() == [[0.0, 0.0, 1.0, 1.0], [0.0, 1.0, 0.0, 0.0]]
 
 
 def test_prompt_weight_makes_labels_of_the_prompt_too_but_not_of_its_first_token():
     batch = Collator(0, 0.25)([example(), example(prompt=[4], answer=[3])])
-    assert batch["labels"].tolist() == [[IGNORED, 6, 7, 8, 9], [IGNORED, IGNORED, IGNORED, IGNORED, 3]]
-    assert batch["loss_weights"][0].tolist() == [0.0, 0.25, 0.25, 1.0, 1.0]
+    assert batch["labels"].tolist() == [[IGNORED, 6, 7, 8, 9], [IGNORED, 3, IGNORED, IGNORED, IGNORED]]
+    assert batch["loss_weights"].tolist() == [[0.0, 0.25, 0.25, 1.0, 1.0], [0.0, 1.0, 0.0, 0.0, 0.0]]
 
 
 def test_batches_are_of_like_length_in_an_order_of_seed_and_epoch_alone():
@@ -178,11 +177,6 @@ def test_hidden_error_adds_to_the_training_loss_and_not_to_the_validation_loss(t
     assert validation[0] == validation[1] == training[0]
     assert training[2] - training[1] == pytest.approx(training[1] - training[0], rel=1e-4)
     assert training[1] > training[0]
-
-
-def test_tokens_attend_to_what_is_before_them_and_padding_to_itself():
-    (rows,) = attended(torch.tensor([[0, 0, 1, 1]]))[:, 0].int().tolist()
-    assert rows == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
 
 
 WARM = settings_of("--prompt-weight", "0.25", "--temperature", "2")
