@@ -124,7 +124,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         self._device = device
         self._decode = decode
         self._unchecked: tuple[torch.Tensor, int] | None = None
-        self._token_losses = partial(token_losses, settings)
+        self._token_losses: Callable[..., torch.Tensor] = partial(token_losses, settings)
         if is_compiled_for(device):
             self._token_losses = compiled_token_losses(settings)
             compile_layers(self.accelerator.unwrap_model(self.model))

@@ -104,6 +104,29 @@ def test_rate_is_the_geometric_mean_of_before_and_after():
     )
 
 
+# The host's beats ---------------------------------------------------------------------------------------------------
+
+
+STEADY = [1.0 + number / 100 for number in range(8)]
+SLOW = [rate / 2 for rate in STEADY]
+
+
+@pytest.mark.parametrize(
+    ("beats", "launches", "cause", "told"),
+    [
+        (STEADY, 0.5, Cause.CODE, "kernel launches +0%"),
+        (SLOW, 1.0, Cause.HOST, "kernel launches -50%"),
+        ([*STEADY[:4], *SLOW[:4]], 1.0, Cause.HOST, "kernel launches -35%"),
+        (SLOW[:7], 1.0, Cause.CODE, "kernel launches +0%"),
+        ([each for each in SLOW[:4] for _ in range(2)], 1.0, Cause.CODE, "kernel launches +0%"),
+    ],
+    ids=["held", "fell", "mean-of-seconds-and-not-of-rates", "too-few", "one-a-batch"],
+)
+def test_beats_before_each_round_stand_for_launches_before_and_after(beats, launches, cause, told):
+    found = sits(-0.4, entry(at(kernel=launches), host_rate_per_second=beats), entry(at(), host_rate_per_second=STEADY))
+    assert (found.cause, told in found.detail) == (cause, True), found.detail
+
+
 # Thresholds -----------------------------------------------------------------------------------------------------------
 
 

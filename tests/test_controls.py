@@ -66,16 +66,35 @@ def test_controls_of_a_cpu_have_positive_rates():
 
 
 @pytest.mark.parametrize(("dtype", "products"), [("float16", 16), ("bfloat16", 16), ("float32", 2)])
-def test_a_gpu_s_repetition_queues_many_copies_and_products_of_its_own(monkeypatch, dtype, products):
+def test_a_gpu_s_repetition_queues_many_copies_and_products_and_is_timed_behind_another_one(
+    monkeypatch, dtype, products
+):
     ran = []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            ran.append("record")
+
+        def synchronize(self):
+            ran.append("wait")
+
+        def elapsed_time(self, _):
+            return 500.0
+
+    monkeypatch.setattr("torch.cuda.Event", Event)
     for name in ("_copy", "_matrix_product", "_launches"):
         monkeypatch.setattr(controls, name, lambda *_, name=name: lambda: ran.append(name))
     monkeypatch.setattr(controls, "release_memory", lambda _: None)
-    found = measure_controls(GPU, clock_with([0.5] * 33), dtype)
+    found = measure_controls(GPU, clock_with([0.5] * 11), dtype)
     work = {COPY: 16 * 2 * 256 * 1024**2, PRODUCT: products * 2 * 4096**3, LAUNCHES: 1000}
     assert {name: reading.work for name, reading in found.items()} == work
     assert {name: reading.rate for name, reading in found.items()} == {name: each / 0.5 for name, each in work.items()}
-    assert ran == [*["_copy"] * 16, *["_matrix_product"] * products, "_launches"] * 11
+    copies, multiplications = ["_copy"] * 16, ["_matrix_product"] * products
+    timed = [[*each, "record", *each, "record", "wait"] for each in (copies, multiplications)]
+    assert ran == [*timed[0], *timed[1], "_launches"] * 11
 
 
 @pytest.mark.parametrize("allocations_that_fit", [0, 1])
@@ -117,12 +136,13 @@ def test_control_is_the_rate_over_nine_repetitions_and_their_relative_deviation_
     }
 
 
-def test_slice_that_the_host_loses_shows_in_a_gpu_s_launches_and_not_in_what_the_gpu_does_by_itself(monkeypatch):
+def test_slice_that_is_lost_shows_in_a_gpu_s_launches_and_not_in_what_the_gpu_does_by_itself(monkeypatch):
     works = dict.fromkeys((COPY, PRODUCT, LAUNCHES), (10.0, nothing))
     monkeypatch.setattr(controls, "_gpu_controls", lambda *_: works)
     monkeypatch.setattr(controls, "release_memory", lambda _: None)
-    quiet, lost = [0.25] * 3, [3.25] * 3  # a repetition of each
-    repetitions = [*quiet * 2, *quiet, *lost, *quiet * 3, *lost, *quiet * 3]
+    repetitions = [0.25, 0.25, 0.25, 3.25, 0.25, 0.25, 0.25, 3.25, 0.25, 0.25, 0.25]
+    of_the_gpu = iter([each for each in repetitions for _ in (COPY, PRODUCT)])
+    monkeypatch.setattr(controls, "_seconds_of_the_gpu", lambda _: next(of_the_gpu))
     found = measure_controls(GPU, clock_with(repetitions), "float16")
     assert {name: reading.rate for name, reading in found.items()} == {
         COPY: 10.0 / 0.25,
