@@ -121,7 +121,7 @@ def test_any_other_fault_of_a_control_is_raised(monkeypatch):
 
 
 def test_beat_of_the_host_is_a_rate_of_loop_iterations_on_a_cpu():
-    assert host_pulse(CPU, clock_with([0.5]))() == 20_000 / 0.5
+    assert host_pulse(CPU, clock_with([0.5]))() == 100_000 / 0.5
 
 
 def test_control_is_the_rate_over_nine_repetitions_and_their_relative_deviation_after_two_warm_ups(monkeypatch):
