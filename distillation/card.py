@@ -23,6 +23,7 @@ TRAINING_SETTINGS = (
     "hidden_weight",
     "temperature",
     "prompt_weight",
+    "least_overlap",
     "epochs",
     "batch_size",
     "learning_rate",
@@ -162,8 +163,10 @@ def _training_rows(training: Mapping[str, Any], settings: Mapping[str, Any]) -> 
     )
     if settings["hidden_weight"]:
         weights += f" + {settings['hidden_weight']:g} × hidden states"
+    left_out = f" (of summaries, those with {settings['least_overlap']:.0%} of their word pairs in their texts)"
     return [
-        f"| training | {training['steps']} steps of {settings['batch_size']} examples out of {training['examples']}, {weights} |",
+        f"| training | {training['steps']} steps of {settings['batch_size']} examples out of {training['examples']}"
+        f"{left_out if settings['least_overlap'] else ''}, {weights} |",
         f"| kept | step {training['best_step']}, validation loss {training['best_validation_loss']:.4f} |",
     ]
 

@@ -43,6 +43,7 @@ class DistillSettings:
     hidden_weight: float
     temperature: float
     prompt_weight: float
+    least_overlap: float
     epochs: float
     steps: int | None
     batch_size: int
@@ -131,6 +132,7 @@ def parse_settings(arguments: Sequence[str] | None) -> DistillSettings:
     given["documents_files"] = tuple(given.pop("documents_file"))
     given["document_source"] = _source(option)
     given["validation_share"] = parse_share(option.validation_share, "--validation-share")
+    given["least_overlap"] = parse_share(option.least_overlap, "--least-overlap") if option.least_overlap else 0.0
     return DistillSettings(**given)
 
 
@@ -236,6 +238,12 @@ def _parser() -> argparse.ArgumentParser:
         default=0.0,
         metavar="W",
         help="weight of the prompt's tokens; 0: summaries alone",
+    )
+    add(
+        "--least-overlap",
+        metavar="SHARE",
+        help="learn from no summary of which fewer word pairs than this are in its text, nor validate by it: a small teacher may "
+        "write what would fit any text",
     )
     add("--epochs", type=float, default=3.0, metavar="E", help="passes over the examples")
     add("--steps", type=int, metavar="N", help="optimizer steps, in place of epochs; 0 leaves the student as it began")

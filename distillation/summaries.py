@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +147,18 @@ def _row(request: Request, ids: list[int], decode: Callable[[TokenIds], str], en
         "hit_cap": not ids or ids[-1] not in ends,
         "dropped": next((kind for kind, has_it in DEGENERATE.items() if has_it(output)), ""),
     }
+
+
+def overlap(answer: str, text: str) -> float:
+    """The share of an answer's word pairs that are in the text, each as often as it is there: ROUGE-2's precision
+    (Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries"). 0 where it has no pair.
+
+    rouge_score's tokens, but not its score, which takes 4 ms: a run has tens of thousands of them.
+    """
+    from rouge_score.tokenize import tokenize
+
+    pairs, offered = (Counter(pairwise(tokenize(each, None))) for each in (answer, text))
+    return (pairs & offered).total() / max(1, pairs.total())
 
 
 def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any] | None = None) -> None:

@@ -26,7 +26,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from distillation.generate import Writer, is_compiled_for
 from distillation.settings import DistillSettings
-from distillation.summaries import TRAINING, VALIDATION
+from distillation.summaries import TRAINING, VALIDATION, overlap
 from fixtures.device import Device, release_memory
 from fixtures.outcomes import DeviceMemoryError, InputError, JudgementError, explain_out_of_memory
 from fixtures.quality import rouge_f1
@@ -48,9 +48,15 @@ class Interrupted(Exception):  # noqa: N818  (no error: asked for)
         super().__init__(f"interrupted after step {step}, which is saved; the same command goes on from there")
 
 
-def examples_of(rows: Sequence[Mapping[str, Any]], role: str) -> list[Example]:
-    """What can be learnt from: all that was not dropped."""
-    return [row for row in rows if row["role"] == role and not row["dropped"]]
+def examples_of(rows: Sequence[Mapping[str, Any]], role: str, least_overlap: float) -> list[Example]:
+    """What can be learnt from: all that was not dropped, and of the summaries those that say what their texts do."""
+    return [
+        row
+        for row in rows
+        if row["role"] == role
+        and not row["dropped"]
+        and (not least_overlap or row["task"] != "summarize" or overlap(row["output"], row["text"]) >= least_overlap)
+    ]
 
 
 class Collator:
@@ -445,11 +451,11 @@ def _train(
     micro_batch: int,
     processes: int,
 ) -> tuple[Any, dict[str, Any]]:
-    training, validation = examples_of(rows, TRAINING), examples_of(rows, VALIDATION)
+    training, validation = (examples_of(rows, role, settings.least_overlap) for role in (TRAINING, VALIDATION))
     if not training or not validation:
         raise InputError(
             f"{len(training)} texts to train on and {len(validation)} to validate are left of what the teacher wrote (the rest is "
-            "empty or repeating); give more --documents or another --teacher"
+            f"empty, repeating, or below --least-overlap {settings.least_overlap:.0%}); give more --documents or another --teacher"
         )
     steps = total_steps(len(training), settings)
     stop = StopWhenAsked()

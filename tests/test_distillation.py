@@ -14,6 +14,7 @@ from distillation.invented import inventions, with_invented
 from distillation.settings import parse_settings
 from distillation.steps import STEPS_FILE, Steps
 from distillation.student import spaced_layers
+from distillation.summaries import overlap
 from distillation.training_documents import draw, passages, sentences, write_documents
 from fixtures.documents import Document, Half, documents_of_file, embedded_documents
 from fixtures.outcomes import InputError
@@ -156,6 +157,31 @@ def test_inventions_are_trained_on_and_never_validated_or_measured_with():
     assert (more.validation, more.held_out) == (drawn.validation, drawn.held_out)
 
 
+# Overlap ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("Stir the soup, then serve it.", 1.0),
+        ("The soup, THE SOUP, the soup!", 2 / 5),  # of five pairs "the soup" is three, and twice in the text
+        ("Stir a soup.", 0.0),
+        ("Soup", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_overlap_is_the_share_of_an_answer_s_word_pairs_that_its_text_has(answer, expected):
+    assert overlap(answer, "Warm the soup. Stir the soup, then serve it.") == pytest.approx(expected)
+
+
+def test_overlap_is_rouge_2_s_precision():
+    from rouge_score.rouge_scorer import RougeScorer
+
+    for document in embedded_documents().documents:
+        score = RougeScorer(["rouge2"]).score(document.text, document.reference)["rouge2"]
+        assert overlap(document.reference, document.text) == pytest.approx(score.precision)
+
+
 # The student -----------------------------------------------------------------------------------------------------
 
 
@@ -221,6 +247,7 @@ def test_output_of_a_step_that_was_cut_short_does_not_count(tmp_path):
         (("--layers", "3", "--own-summaries", "--ce-weight", "0"), "give --student-from FOLDER, a student that can"),
         (("--layers", "3", "--learning-rate", "0"), "--learning-rate 0.0: must be more than 0"),
         (("--layers", "3", "--validation-share", "2"), "--validation-share 2: give a share"),
+        (("--layers", "3", "--least-overlap", "many"), "--least-overlap many: give a share"),
         (("--layers", "3", "--model-path", "gpt2=/tmp"), "--model-path gpt2=/tmp: give NAME=FOLDER"),
     ],
 )

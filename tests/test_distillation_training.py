@@ -24,6 +24,7 @@ from distillation.trainer import (
     compile_layers,
     compiled_token_losses,
     divergence,
+    examples_of,
     hidden_error,
     last_whole_checkpoint,
     micro_batch_of,
@@ -277,6 +278,16 @@ def test_training_stops_early_and_keeps_the_best(tmp_path, tiny_llama):
     _, told = train_tiny(tmp_path, tiny_llama, settings)
     assert told["steps"] < 20
     assert told["best_step"] < told["steps"]
+
+
+def test_summaries_that_say_little_of_their_texts_are_not_learnt_from_and_other_texts_are():
+    def row(task, output):
+        return example() | {"task": task, "text": "Stir the soup, then serve it.", "output": output}
+
+    rows = [row("summarize", "Stir the soup."), row("summarize", "A fine text."), row("rewrite", "A fine text.")]
+    assert examples_of(rows, "training", 0.0) == rows
+    assert examples_of(rows, "training", 1.0) == [rows[0], rows[2]]
+    assert examples_of(rows, "validation", 0.0) == []
 
 
 def test_nothing_left_to_learn_from_is_one_line(tmp_path, tiny_llama):
