@@ -185,6 +185,7 @@ def _degenerate(info: Mapping[str, Any]) -> int:
 HEADER = (
     "experiment",
     "layers",
+    "texts",
     "steps",
     "generated tok/s",
     "weights GiB",
@@ -214,7 +215,7 @@ def _cells(info: Mapping[str, Any], perplexity: float) -> list[str]:
     return [
         info["experiment"],
         "all" if told is None else str(len(told["layers"]) or told["student_from"]),
-        "–" if told is None else str(told["training"]["steps"]),
+        *("–" if told is None else f"{told['training'][count]:,}" for count in ("examples", "steps")),
         f"{info['generated_tokens_per_second']:.1f}",
         f"{info['weights_bytes'] / GIB:.2f}",
         f"{info['peak_memory_bytes'] / GIB:.2f}",
