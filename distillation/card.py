@@ -163,7 +163,9 @@ def _training_rows(training: Mapping[str, Any], settings: Mapping[str, Any]) -> 
     )
     if settings["hidden_weight"]:
         weights += f" + {settings['hidden_weight']:g} × hidden states"
-    left_out = f" (of summaries, those with at least {settings['least_overlap']:.0%} of their word pairs in their texts)"
+    left_out = (
+        f" (of summaries, those with at least {settings['least_overlap']:.0%} of their word pairs in their texts)"
+    )
     return [
         f"| training | {training['steps']} steps of {settings['batch_size']} examples out of {training['examples']}"
         f"{left_out if settings['least_overlap'] else ''}, {weights} |",

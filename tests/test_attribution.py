@@ -111,6 +111,12 @@ STEADY = [1.0 + number / 100 for number in range(8)]
 SLOW = [rate / 2 for rate in STEADY]
 
 
+def with_beats(beats, launches=1.0, beat_work=10):
+    found = entry(at(kernel=launches), host_rate_per_second=beats)
+    found.extra_info["controls"][KERNEL_LAUNCHES]["beat_work"] = beat_work
+    return found
+
+
 @pytest.mark.parametrize(
     ("beats", "launches", "cause", "told"),
     [
@@ -123,8 +129,14 @@ SLOW = [rate / 2 for rate in STEADY]
     ids=["held", "fell", "mean-of-seconds-and-not-of-rates", "too-few", "one-a-batch"],
 )
 def test_beats_before_each_round_stand_for_launches_before_and_after(beats, launches, cause, told):
-    found = sits(-0.4, entry(at(kernel=launches), host_rate_per_second=beats), entry(at(), host_rate_per_second=STEADY))
+    found = sits(-0.4, with_beats(beats, launches), with_beats(STEADY))
     assert (found.cause, told in found.detail) == (cause, True), found.detail
+
+
+@pytest.mark.parametrize("then", [with_beats(SLOW, beat_work=2), entry(at(), host_rate_per_second=SLOW)])
+def test_beats_of_other_work_are_not_compared(then):
+    found = sits(-0.4, with_beats(STEADY), then)
+    assert (found.cause, "kernel launches +0%" in found.detail) == (Cause.CODE, True)
 
 
 # Thresholds -----------------------------------------------------------------------------------------------------------

@@ -203,12 +203,12 @@ def test_control_that_fitted_before_and_not_after_is_left_out():
     assert as_extra_info({"a": reading(10.0)}, {}) == {}
 
 
-def test_run_file_has_the_rates_before_and_after_the_larger_deviation_and_the_work():
-    before = {"a": reading(10.0, 0.1), "b": reading(5, 0, work=7)}
-    after = {"a": reading(9.0, 0.05), "b": reading(4, 1, work=7)}
+def test_run_file_has_the_rates_before_and_after_the_larger_deviation_and_the_work_the_host_s_beats_too():
+    before = {COPY: reading(10.0, 0.1), LOOP: reading(5, 0, work=7)}
+    after = {COPY: reading(9.0, 0.05), LOOP: reading(4, 1, work=7)}
     assert as_extra_info(before, after) == {
-        "a": {"before": 10.0, "after": 9.0, "standard_deviation": 0.1, "work": 3.0},
-        "b": {"before": 5, "after": 4, "standard_deviation": 1, "work": 7},
+        COPY: {"before": 10.0, "after": 9.0, "standard_deviation": 0.1, "work": 3.0},
+        LOOP: {"before": 5, "after": 4, "standard_deviation": 1, "work": 7, "beat_work": 7},
     }
     assert as_extra_info({}, {}) == {}
 
