@@ -68,7 +68,7 @@ test: $(INSTALLED)
 	$(PY) -m pytest -m "not slow" -n logical --maxprocesses 8 $(ARGS)
 
 test-slow: $(INSTALLED)
-	$(PY) -m pytest -m slow $(ARGS)
+	$(PY) -m pytest -m slow -n logical --maxprocesses 4 $(ARGS)
 
 check: $(INSTALLED)
 	$(PY) -m ruff check .
