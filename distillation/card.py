@@ -163,12 +163,13 @@ def _training_rows(training: Mapping[str, Any], settings: Mapping[str, Any]) -> 
     )
     if settings["hidden_weight"]:
         weights += f" + {settings['hidden_weight']:g} × hidden states"
-    left_out = (
-        f" (of summaries, those with at least {settings['least_overlap']:.0%} of their word pairs in their texts)"
-    )
+    texts = str(training["examples"])
+    if settings["least_overlap"]:
+        texts += (
+            f" (of summaries, those with at least {settings['least_overlap']:.0%} of their word pairs in their texts)"
+        )
     return [
-        f"| training | {training['steps']} steps of {settings['batch_size']} examples out of {training['examples']}"
-        f"{left_out if settings['least_overlap'] else ''}, {weights} |",
+        f"| training | {training['steps']} steps of {settings['batch_size']} examples out of {texts}, {weights} |",
         f"| kept | step {training['best_step']}, validation loss {training['best_validation_loss']:.4f} |",
     ]
 
