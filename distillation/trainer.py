@@ -453,9 +453,12 @@ def _train(
 ) -> tuple[Any, dict[str, Any]]:
     training, validation = (examples_of(rows, role, settings.least_overlap) for role in (TRAINING, VALIDATION))
     if not training or not validation:
+        rest = "empty or repeating"
+        if settings.least_overlap:
+            rest += f", or below --least-overlap {settings.least_overlap:.0%}"
         raise InputError(
             f"{len(training)} texts to train on and {len(validation)} to validate are left of what the teacher wrote (the rest is "
-            f"empty, repeating, or below --least-overlap {settings.least_overlap:.0%}); give more --documents or another --teacher"
+            f"{rest}); give more --documents or another --teacher"
         )
     steps = total_steps(len(training), settings)
     stop = StopWhenAsked()
