@@ -55,6 +55,7 @@ class FakeModel:
     context_tokens = 4096
     load_seconds = 1.5
     compile_seconds = None
+    tuned_kernels = None
     load_peak_memory_bytes = 2_000
     weights_bytes = 1_000
     weights_read_bytes = 900

@@ -74,6 +74,7 @@ def benchmark(name: str = "llama2-7b-chat-4-bit", *, seconds: tuple[float, ...] 
         "truncated_documents": 3,
         "load_seconds": 12.5,
         "compile_seconds": None,
+        "tuned_kernels": None,
         "peak_memory_bytes": 5 * GIB,
         "load_peak_memory_bytes": 4 * GIB,
         "weights_bytes": 4 * GIB,

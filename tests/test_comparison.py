@@ -215,9 +215,29 @@ def test_compiled_experiment_is_judged_by_the_spread_of_compiled_ones():
     judging = Judge(environment=MACHINE, spread=spread, tolerance=0.05, slug="an-a100")
     verdicts = []
     for name in ("llama2-7b-chat-fp16", "llama2-7b-chat-fp16-compiled"):
-        faster = stored("0001_a.json", benchmark(name, seconds=(1.94,) * 8))
-        verdicts.append(judging.compare([entry(name=name, seconds=(2.0,) * 8)], [faster]).verdict)
+        faster = stored("0001_a.json", benchmark(name, seconds=(1.94,) * 8, tuned_kernels="a"))
+        verdicts.append(judging.compare([entry(name=name, seconds=(2.0,) * 8, tuned_kernels="a")], [faster]).verdict)
     assert verdicts == [Verdict.INCONCLUSIVE, Verdict.REGRESSED]
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "named"),
+    [("a", "b", ("tuned_kernels a, b there",)), ("a", None, ()), (None, None, ())],
+    ids=["others", "not told there", "not told at all"],
+)
+def test_compiled_experiment_with_other_kernels_is_judged_by_the_spread_of_tunings(here, there, named):
+    spread = DeviceSpread(
+        runs=ASSUMED_GPU_SPREAD,
+        compiled=Spread(standard_deviation=0.0002, degrees_of_freedom=9),
+        tuned_apart=Spread(standard_deviation=0.06, degrees_of_freedom=9, is_of_tunings=True),
+    )
+    judging = Judge(environment=MACHINE, spread=spread, tolerance=0.05, slug="an-a100")
+    name = "llama2-7b-chat-fp16-compiled"
+    faster = stored("0001_a.json", benchmark(name, seconds=(1.94,) * 8, tuned_kernels=there))
+    found = judging.compare([entry(name=name, seconds=(2.0,) * 8, tuned_kernels=here)], [faster])
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "spread between runs 6.0% measured (kernels tuned apart)" in found.detail
+    assert found.environment_differences == named
 
 
 def test_hosts_own_spread_counts_where_all_runs_are_that_hosts():

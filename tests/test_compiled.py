@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from types import SimpleNamespace
 
@@ -9,7 +10,14 @@ import pytest
 
 from fixtures import compiled
 from fixtures.batching import find_largest_batch
-from fixtures.compiled import ATTENTION, CompiledDecoder, CompiledDecoders, attend, cache_tokens_for
+from fixtures.compiled import (
+    ATTENTION,
+    CompiledDecoder,
+    CompiledDecoders,
+    attend,
+    cache_tokens_for,
+    digest_of_kernels,
+)
 from fixtures.loading import LoadedModel
 from fixtures.models import LOADERS
 from tests.test_loading import CPU, load_tiny
@@ -285,6 +293,44 @@ def test_only_more_rows_are_compiled_anew_and_the_seconds_add_up(llama, uncompil
     assert decoders.for_rows(2) is two
     assert decoders.compile_seconds == 10
     assert (decoders.for_rows(3).rows, decoders.compile_seconds) == (3, 20)
+
+
+def kernels(**chosen):
+    """A module as inductor generates it: kernels with the launcher that was chosen, and much else."""
+    launchers = {
+        name: SimpleNamespace(
+            launchers=[SimpleNamespace(config=SimpleNamespace(kwargs=kwargs, num_warps=warps, num_stages=1))]
+        )
+        for name, (kwargs, warps) in chosen.items()
+    }
+    return SimpleNamespace(call=len, empty=(), **launchers)
+
+
+def test_digest_of_kernels_is_of_all_that_was_chosen_and_of_nothing_else():
+    found = digest_of_kernels([kernels(one=({"XBLOCK": 1, "R0_BLOCK": 512}, 4)), kernels(two=({"XBLOCK": 8}, 8))])
+    one, two = kernels(one=({"R0_BLOCK": 512, "XBLOCK": 1}, 4)), kernels(two=({"XBLOCK": 8}, 8))
+    assert found == digest_of_kernels([two, one, one])
+    others = [({"XBLOCK": 1, "R0_BLOCK": 1024}, 4), ({"XBLOCK": 1, "R0_BLOCK": 512}, 8)]
+    assert len({found, *(digest_of_kernels([kernels(one=other), two]) for other in others)}) == 3
+    assert digest_of_kernels([two]) != found
+    assert digest_of_kernels([kernels()]) is None
+
+
+def test_kernels_are_those_of_the_current_decoder(llama, uncompiled, monkeypatch):
+    llama.set_attn_implementation(ATTENTION)
+    earlier, two, three = kernels(one=({}, 1)), kernels(one=({}, 2)), kernels(one=({}, 3))
+    loaded = [earlier]
+    monkeypatch.setitem(
+        sys.modules, "torch._inductor.codecache", SimpleNamespace(PyCodeCache=SimpleNamespace(modules=loaded))
+    )
+    monkeypatch.setattr(
+        compiled, "_inductor", lambda rows: loaded.append({2: two, 3: three}[rows]) or (lambda piece: piece)
+    )
+    decoders = CompiledDecoders(llama, tokens=CACHE_TOKENS, end_tokens=[END], pad_token=PAD, clock=uncompiled)
+    assert decoders.tuned_kernels is None
+    for rows, module in ((2, two), (3, three)):
+        decoders.for_rows(rows)
+        assert decoders.tuned_kernels == digest_of_kernels([module])
 
 
 def test_decoder_for_another_number_of_rows_is_dropped_before_single_documents_are_measured(llama, uncompiled):

@@ -208,10 +208,13 @@ def test_host_with_replicates_enough_has_a_spread_of_its_own_and_others_have_the
     spread, _ = add_replicates(tmp_path, [*quiet, *noisy])
     own, of_all = pooled_spread([taken_apart(*quiet)]), pooled_spread([taken_apart(*quiet), taken_apart(*noisy)])
     assert own.degrees_of_freedom == pytest.approx(6.0, abs=0.1)
-    assert spread.on(MACHINE["host"]).of(NAME) == replace(own, is_of_host=True)
-    assert spread.on(MACHINE["host"]).of(NAME).standard_deviation < of_all.standard_deviation / 5
-    assert spread.on("a noisy one").of(NAME) == spread.on("never seen").of(NAME) == spread.on(None).of(NAME) == of_all
-    assert spread.on(MACHINE["host"]).of("llama2-7b-chat-fp16-compiled") == ASSUMED_GPU_SPREAD
+    here, noisy_one, unseen, unnamed = (
+        spread.on(host) for host in (MACHINE["host"], "a noisy one", "never seen", None)
+    )
+    assert here.runs == replace(own, is_of_host=True)
+    assert here.runs.standard_deviation < of_all.standard_deviation / 5
+    assert noisy_one.runs == unseen.runs == unnamed.runs == of_all
+    assert here.of("llama2-7b-chat-fp16-compiled", tuned_alike=True) == ASSUMED_GPU_SPREAD
 
 
 def test_make_spread_says_what_a_host_has_of_its_own(folder, capsys):
@@ -223,7 +226,9 @@ def test_make_spread_says_what_a_host_has_of_its_own(folder, capsys):
 
 def test_compiled_loaders_have_a_spread_of_their_own(tmp_path):
     eager = [measured(2.0), measured(2.6)]
-    compiled = [measured(seconds, name="llama2-7b-chat-fp16-compiled") for seconds in (1.0, 1.01, 1.02)]
+    compiled = [
+        measured(seconds, name="llama2-7b-chat-fp16-compiled", tuned_kernels="a") for seconds in (1.0, 1.01, 1.02)
+    ]
     alone, _ = add_replicates(tmp_path, compiled)
     assert alone.runs == ASSUMED_GPU_SPREAD, "nothing is known of eager runs"
     both, _ = add_replicates(tmp_path, eager)
@@ -235,13 +240,47 @@ def test_compiled_loaders_have_a_spread_of_their_own(tmp_path):
         ("llama2-7b-chat-8-bit-compiled", of_compiled),
         ("llama2-7b-chat-4-bit-compiled-batch8", of_compiled),
     ):
-        found = both.of(name)
+        found = both.of(name, tuned_alike=True)
         assert found.standard_deviation == pytest.approx(expected.standard_deviation, rel=1e-9)
         assert found.degrees_of_freedom == pytest.approx(expected.degrees_of_freedom, rel=1e-9)
-    assert alone.of("llama2-7b-chat-fp16-compiled") == both.compiled
+    assert alone.compiled == both.compiled
     assert both.deviations_like("mistral-7b-instruct-bf16").keys() == {NAME}
     assert both.deviations_like("mistral-7b-instruct-fp16-compiled").keys() == {"llama2-7b-chat-fp16-compiled"}
     assert read_spread(tmp_path, is_gpu=True) == both
+
+
+@pytest.mark.parametrize("tuned", [("a", "a", "b"), ("a", "a", None), (None, None, None)])
+def test_compiled_runs_without_the_same_kernels_are_kept_apart_from_those_with_them(tmp_path, tuned):
+    name, seconds = "llama2-7b-chat-fp16-compiled", (1.0, 1.1, 1.3)
+    alike = [measured(each, name=name, tuned_kernels="a", machine={"host": "one"}) for each in (1.0, 1.001, 1.003)]
+    apart = [measured(each, name=name, tuned_kernels=kernels) for each, kernels in zip(seconds, tuned, strict=True)]
+    assert add_replicates(tmp_path, apart)[0].compiled == ASSUMED_GPU_SPREAD
+    spread, (group,) = add_replicates(tmp_path, alike)
+    assert group["tuned_kernels"] == ["a", "a", "a"]
+    assert spread.of(name, tuned_alike=True) == pooled_spread([taken_apart(*alike)])
+    found = replace(pooled_spread([taken_apart(*apart)]), is_of_tunings=True)
+    assert spread.of(name, tuned_alike=False) == found
+    assert found.origin == "measured (kernels tuned apart)"
+    untold = json.loads((tmp_path / "spread.json").read_text())
+    del untold["replicates"][0]["tuned_kernels"]  # as files were before runs told it
+    (tmp_path / "spread.json").write_text(json.dumps(untold))
+    assert add_replicates(tmp_path, alike)[0] == spread
+
+
+def test_spread_of_kernels_tuned_apart_is_assumed_to_be_larger_until_it_is_measured(tmp_path):
+    spread = read_spread(tmp_path, is_gpu=True)
+    alike, apart = (spread.of("llama2-7b-chat-fp16-compiled", tuned_alike=each) for each in (True, False))
+    assert alike.standard_deviation < apart.standard_deviation
+    assert apart.origin == "assumed (kernels tuned apart)"
+
+
+def test_host_has_a_spread_of_its_own_of_kernels_tuned_apart(tmp_path):
+    runs = [
+        measured(1 + number / 10, name="llama2-7b-chat-fp16-compiled", tuned_kernels=str(number)) for number in range(7)
+    ]
+    spread, _ = add_replicates(tmp_path, runs)
+    assert spread.on(MACHINE["host"]).tuned_apart == replace(spread.tuned_apart, is_of_host=True)
+    assert spread.on(MACHINE["host"]).tuned_apart.origin == "measured on this host (kernels tuned apart)"
 
 
 def test_run_that_is_in_the_file_already_is_not_counted_twice(tmp_path):
