@@ -22,6 +22,7 @@ from fixtures.statistics import (
     is_regressed,
     mean_upper_bound,
     paired_change,
+    percent,
     percentile,
     pooled_spread,
     remedy,
@@ -511,3 +512,8 @@ def test_a_document_held_up_for_long_moves_the_typical_change_no_more_than_one_h
 def test_a_typical_change_needs_the_same_documents(now, before):
     with pytest.raises(ValueError, match=f"{now} now, {before} in the baseline"):
         typical_change([Timing(tokens=1, seconds=1.0)] * now, [Timing(tokens=1, seconds=1.0)] * before)
+
+
+@pytest.mark.parametrize(("deviation", "shown"), [(0.068, "6.8%"), (0.001, "0.1%"), (0.00034, "0.03%"), (0.0, "0.0%")])
+def test_small_deviation_is_shown_with_a_digit_more(deviation, shown):
+    assert percent(deviation) == shown
