@@ -24,6 +24,7 @@ TRAINING_SETTINGS = (
     "temperature",
     "prompt_weight",
     "least_overlap",
+    "finished_only",
     "epochs",
     "batch_size",
     "learning_rate",
@@ -168,6 +169,8 @@ def _training_rows(training: Mapping[str, Any], settings: Mapping[str, Any]) -> 
         texts += (
             f" (of summaries, those with at least {settings['least_overlap']:.0%} of their word pairs in their texts)"
         )
+    if settings["finished_only"]:
+        texts += " (none that was cut at its longest)"
     return [
         f"| training | {training['steps']} steps of {settings['batch_size']} examples out of {texts}, {weights} |",
         f"| kept | step {training['best_step']}, validation loss {training['best_validation_loss']:.4f} |",

@@ -44,6 +44,7 @@ class DistillSettings:
     temperature: float
     prompt_weight: float
     least_overlap: float
+    finished_only: bool
     epochs: float
     steps: int | None
     batch_size: int
@@ -244,6 +245,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="learn from no summary of which fewer word pairs than this are in its text, nor validate by it: a small teacher may "
         "write what would fit any text",
+    )
+    add(
+        "--finished-only",
+        action="store_true",
+        help="learn from no text that was cut at its longest, nor validate by it: who learns from those does not learn to end",
     )
     add("--epochs", type=float, default=3.0, metavar="E", help="passes over the examples")
     add("--steps", type=int, metavar="N", help="optimizer steps, in place of epochs; 0 leaves the student as it began")

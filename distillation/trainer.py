@@ -48,14 +48,18 @@ class Interrupted(Exception):  # noqa: N818  (no error: asked for)
         super().__init__(f"interrupted after step {step}, which is saved; the same command goes on from there")
 
 
-def examples_of(rows: Sequence[Mapping[str, Any]], role: str, least_overlap: float) -> list[Example]:
-    """What can be learnt from: all that was not dropped, and of the summaries those that say what their texts do."""
+def examples_of(rows: Sequence[Mapping[str, Any]], role: str, settings: DistillSettings) -> list[Example]:
+    """What can be learnt from: all that was not dropped, and where asked for, of the summaries those that say what their texts
+    do, and of all texts those that came to their end.
+    """
+    least = settings.least_overlap
     return [
         row
         for row in rows
         if row["role"] == role
         and not row["dropped"]
-        and (not least_overlap or row["task"] != "summarize" or overlap(row["output"], row["text"]) >= least_overlap)
+        and not (settings.finished_only and row["hit_cap"])
+        and (not least or row["task"] != "summarize" or overlap(row["output"], row["text"]) >= least)
     ]
 
 
@@ -451,11 +455,13 @@ def _train(
     micro_batch: int,
     processes: int,
 ) -> tuple[Any, dict[str, Any]]:
-    training, validation = (examples_of(rows, role, settings.least_overlap) for role in (TRAINING, VALIDATION))
+    training, validation = (examples_of(rows, role, settings) for role in (TRAINING, VALIDATION))
     if not training or not validation:
         rest = "empty or repeating"
         if settings.least_overlap:
             rest += f", or below --least-overlap {settings.least_overlap:.0%}"
+        if settings.finished_only:
+            rest += ", or cut at their longest (--finished-only)"
         raise InputError(
             f"{len(training)} texts to train on and {len(validation)} to validate are left of what the teacher wrote (the rest is "
             f"{rest}); give more --documents or another --teacher"

@@ -285,15 +285,30 @@ def test_summaries_that_say_little_of_their_texts_are_not_learnt_from_and_other_
         return example() | {"task": task, "text": "Stir the soup, then serve it.", "output": output}
 
     rows = [row("summarize", "Stir the soup."), row("summarize", "A fine text."), row("rewrite", "A fine text.")]
-    assert examples_of(rows, "training", 0.0) == rows
-    assert examples_of(rows, "training", 1.0) == [rows[0], rows[2]]
-    assert examples_of(rows, "validation", 0.0) == []
+    assert examples_of(rows, "training", settings_of()) == rows
+    assert examples_of(rows, "training", settings_of("--least-overlap", "99%")) == [rows[0], rows[2]]
+    assert examples_of(rows, "validation", settings_of()) == []
 
 
-def test_nothing_left_to_learn_from_is_one_line(tmp_path, tiny_llama):
-    rows = [{**each, "dropped": "empty"} for each in ROWS]
-    with pytest.raises(InputError, match="0 texts to train on and 0 to validate are left"):
-        train_tiny(tmp_path, tiny_llama, settings_of("--steps", "1"), rows)
+def test_texts_that_were_cut_at_their_longest_are_learnt_from_unless_that_is_asked_not_to_be():
+    rows = [
+        example() | {"hit_cap": hit_cap, "task": task} for task in ("summarize", "rewrite") for hit_cap in (False, True)
+    ]
+    assert examples_of(rows, "training", settings_of()) == rows
+    assert examples_of(rows, "training", settings_of("--finished-only")) == [rows[0], rows[2]]
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "named"),
+    [
+        ({"dropped": "empty"}, (), r"\(the rest is empty or repeating\)"),
+        ({"hit_cap": True}, ("--finished-only",), r"or repeating, or cut at their longest \(--finished-only\)"),
+    ],
+)
+def test_nothing_left_to_learn_from_is_one_line(tmp_path, tiny_llama, change, options, named):
+    rows = [{**each, **change} for each in ROWS]
+    with pytest.raises(InputError, match=f"0 texts to train on and 0 to validate are left .*{named}"):
+        train_tiny(tmp_path, tiny_llama, settings_of("--steps", "1", *options), rows)
 
 
 def test_checkpoint_that_was_cut_off_is_passed_over(tmp_path):
