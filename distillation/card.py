@@ -164,17 +164,23 @@ def _training_rows(training: Mapping[str, Any], settings: Mapping[str, Any]) -> 
     )
     if settings["hidden_weight"]:
         weights += f" + {settings['hidden_weight']:g} × hidden states"
-    texts = str(training["examples"])
-    if settings["least_overlap"]:
-        texts += (
-            f" (of summaries, those with at least {settings['least_overlap']:.0%} of their word pairs in their texts)"
-        )
-    if settings["finished_only"]:
-        texts += " (none that was cut at its longest)"
     return [
-        f"| training | {training['steps']} steps of {settings['batch_size']} examples out of {texts}, {weights} |",
+        f"| training | {training['steps']} steps of {settings['batch_size']} examples out of "
+        f"{learnt_from(training['examples'], settings)}, {weights} |",
         f"| kept | step {training['best_step']}, validation loss {training['best_validation_loss']:.4f} |",
     ]
+
+
+def learnt_from(texts: int, settings: Mapping[str, Any]) -> str:
+    """How many texts, and which ones were left out."""
+    kept = []
+    if settings["least_overlap"]:
+        kept.append(
+            f"of summaries, those with at least {settings['least_overlap']:.0%} of their word pairs in their texts"
+        )
+    if settings["finished_only"]:
+        kept.append("none that was cut at its longest")
+    return f"{texts} ({'; '.join(kept)})" if kept else str(texts)
 
 
 def _history(training: Mapping[str, Any]) -> list[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from distillation.card import learnt_from
 from distillation.invented import inventions, with_invented
 from distillation.settings import parse_settings
 from distillation.steps import STEPS_FILE, Steps
@@ -180,6 +181,21 @@ def test_overlap_is_rouge_2_s_precision():
     for document in embedded_documents().documents:
         score = RougeScorer(["rouge2"]).score(document.text, document.reference)["rouge2"]
         assert overlap(document.reference, document.text) == pytest.approx(score.precision)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ((), "7"),
+        (("--finished-only",), "7 (none that was cut at its longest)"),
+        (
+            ("--least-overlap", "30%", "--finished-only"),
+            "7 (of summaries, those with at least 30% of their word pairs in their texts; none that was cut at its longest)",
+        ),
+    ],
+)
+def test_card_says_which_texts_were_left_out(options, told):
+    assert learnt_from(7, asdict(settings_of("--layers", "3", *options))) == told
 
 
 # The student -----------------------------------------------------------------------------------------------------
