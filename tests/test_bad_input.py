@@ -43,6 +43,23 @@ def test_wrong_option_is_one_line(project, one_error_line, arguments, said):
     assert not (project.folder / "results").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("-m", "h100 and embedded"), "-m 'h100 and embedded' leaves none of "),
+        (("-m", "embedded", "-k", "no-such", "-q"), "-m 'embedded' -k 'no-such' leaves none of "),
+        (("--deselect", "benchmarks/test_summarize.py"), "runs none of "),
+    ],
+)
+def test_selection_of_nothing_says_what_was_asked_for_and_where_to_look(project, arguments, said):
+    session = project.bench(*arguments)
+    (line,) = [each for each in session.output.splitlines() if each.startswith("nothing is selected: ")]
+    assert said in line
+    assert "'pytest --markers'" in line
+    assert session.exit_code == 5
+    assert not (project.folder / "results").exists()
+
+
 def test_session_inside_a_worker_of_xdist_is_refused_too(project, one_error_line):
     assert "leave out -n (xdist)" in one_error_line(project.bench(PYTEST_XDIST_WORKER="gw0"))
 

@@ -303,7 +303,13 @@ def kernels(**chosen):
         )
         for name, (kwargs, warps) in chosen.items()
     }
-    return SimpleNamespace(call=len, empty=(), **launchers)
+    others = {
+        "call": len,
+        "empty": (),
+        "unlike": SimpleNamespace(launchers=[len]),
+        "named": SimpleNamespace(launchers=len),
+    }
+    return SimpleNamespace(**others, **launchers)
 
 
 def test_digest_of_kernels_is_of_all_that_was_chosen_and_of_nothing_else():
