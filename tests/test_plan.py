@@ -19,6 +19,7 @@ from fixtures.plan import (
     Need,
     NoiseSource,
     Planned,
+    are_kernels_kept,
     detection_probability,
     document_noise,
     need,
@@ -403,6 +404,16 @@ def test_a_plan_takes_this_host_s_own_spread_where_the_baseline_is_of_this_host_
     session = project.bench("--plan", "-k", "4-bit")
     assert row(session.output, SMOLLM2)[3:5] == shown
     assert ("the spread between runs is measured on this host" in session.output) is (host is None)
+
+
+@pytest.mark.parametrize(
+    ("kernels", "kept"),
+    [((), True), (("a",), True), (("a", "a"), True), (("a", "b"), False), (("a", None), False), ((None,), False)],
+)
+def test_a_plan_expects_the_kernels_of_the_stored_runs_where_those_are_alike_and_told(kernels, kept):
+    name = "llama2-7b-chat-fp16-compiled"
+    (*stored,) = entries_of(run_of(*(benchmark(name, tuned_kernels=each) for each in kernels)))
+    assert are_kernels_kept(stored) is kept
 
 
 A_GPU = """
