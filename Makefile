@@ -104,7 +104,7 @@ judge: $(INSTALLED)
 distill-table: $(INSTALLED)
 	@test -n "$(OUT)" || { echo "usage: make distill-table OUT=students/NAME ARGS=\"--teacher MODEL --layers N\" BENCH=\"--documents 49\"" >&2; exit 2; }
 	$(PY) -m distillation $(ARGS) --out $(OUT)
-	$(PY) -m distillation $(ARGS) --kl-weight 0 --out $(OUT)-without-kl
+	$(PY) -m distillation $(ARGS) --kl-weight 0 --reverse-kl-weight 0 --out $(OUT)-without-kl
 	-$(PY) -m pytest benchmarks -m student --student $(OUT)/initial --student $(OUT)-without-kl --student $(OUT) \
 		$$(test -f $(OUT)/heldout.jsonl && echo --documents-file $(OUT)/heldout.jsonl) $(BENCH)
 	$(PY) -m distillation.judge results/latest

@@ -20,6 +20,7 @@ from fixtures.students import PROVENANCE_FILE, SCHEMA, Student, text_digest
 TRAINING_SETTINGS = (
     "ce_weight",
     "kl_weight",
+    "reverse_kl_weight",
     "hidden_weight",
     "temperature",
     "prompt_weight",
@@ -162,6 +163,8 @@ def _training_rows(training: Mapping[str, Any], settings: Mapping[str, Any]) -> 
     weights = (
         f"{settings['ce_weight']:g} × CE + {settings['kl_weight']:g} × KL at temperature {settings['temperature']:g}"
     )
+    if settings["reverse_kl_weight"]:
+        weights += f" + {settings['reverse_kl_weight']:g} × reverse KL"
     if settings["hidden_weight"]:
         weights += f" + {settings['hidden_weight']:g} × hidden states"
     return [

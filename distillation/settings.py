@@ -40,6 +40,7 @@ class DistillSettings:
     teacher_batch: int | None
     ce_weight: float
     kl_weight: float
+    reverse_kl_weight: float
     hidden_weight: float
     temperature: float
     prompt_weight: float
@@ -56,9 +57,14 @@ class DistillSettings:
     plan: bool
 
     @property
+    def needs_logits(self) -> bool:
+        """Whether training asks for what the teacher would have said at each token."""
+        return self.kl_weight > 0 or self.reverse_kl_weight > 0
+
+    @property
     def needs_teacher(self) -> bool:
         """Whether training asks for what the teacher computes, not for its texts alone."""
-        return self.kl_weight > 0 or self.hidden_weight > 0
+        return self.needs_logits or self.hidden_weight > 0
 
     @property
     def name(self) -> str:
@@ -93,6 +99,7 @@ LIMITS: Mapping[str, Limit] = {
             "invented_documents",
             "ce_weight",
             "kl_weight",
+            "reverse_kl_weight",
             "hidden_weight",
             "prompt_weight",
             "steps",
@@ -114,8 +121,10 @@ def parse_settings(arguments: Sequence[str] | None) -> DistillSettings:
         raise InputError(f"--teacher {option.teacher}: choose from {', '.join(MODELS)}")
     if (option.layers is None) == (option.student_from is None):
         raise InputError("say what the student is: either --layers N, of the teacher's, or --student-from FOLDER")
-    if option.ce_weight == option.kl_weight == 0:
-        raise InputError("--ce-weight 0 with --kl-weight 0 leaves nothing to learn from")
+    if option.ce_weight == option.kl_weight == option.reverse_kl_weight == 0:
+        raise InputError(
+            "--ce-weight 0 with --kl-weight 0 leaves nothing to learn from; give one of them, or --reverse-kl-weight"
+        )
     if option.hidden_weight and option.layers is None:
         raise InputError(
             f"--hidden-weight {option.hidden_weight:g}: which layers of the teacher a smaller model's are is known with --layers "
@@ -224,7 +233,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="W",
         help="weight of the cross-entropy with the teacher's tokens",
     )
-    add("--kl-weight", type=float, default=1.0, metavar="W", help="weight of KL(teacher, student) of the logits")
+    add("--kl-weight", type=float, default=1.0, metavar="W", help="weight of KL(teacher ‖ student) of the logits")
+    add(
+        "--reverse-kl-weight",
+        type=float,
+        default=0.0,
+        metavar="W",
+        help="weight of KL(student ‖ teacher): a student too small for all that its teacher might say learns to say less, not what "
+        "the teacher would not",
+    )
     add(
         "--hidden-weight",
         type=float,

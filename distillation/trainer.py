@@ -109,8 +109,9 @@ class GroupedByLength(LengthGroupedSampler):  # type: ignore[misc]
 
 
 class DistillationTrainer(Trainer):  # type: ignore[misc]
-    """Minimizes ce_weight × CE(teacher's tokens) + kl_weight × T² × KL(teacher ‖ student), averaged over labelled tokens
-    (Hinton et al. 2015, "Distilling the Knowledge in a Neural Network").
+    """Minimizes ce_weight × CE(teacher's tokens) + kl_weight × T² × KL(teacher ‖ student) + reverse_kl_weight × T² ×
+    KL(student ‖ teacher), averaged over labelled tokens (Hinton et al. 2015, "Distilling the Knowledge in a Neural Network";
+    the reverse: Agarwal et al. 2024, "On-Policy Distillation of Language Models", where its texts are the student's own).
 
     In training alone, hidden_weight × what `hidden_error` finds is added, where `layers` of the teacher are the student's.
     """
@@ -159,7 +160,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         if self._teacher is not None:
             with torch.no_grad():
                 taught = self._teacher(**asked, output_hidden_states=is_hidden_wanted)
-            wanted = taught.logits if self._settings.kl_weight else None
+            wanted = taught.logits if self._settings.needs_logits else None
         losses = self._token_losses(found.logits, wanted, labels)
         if is_hidden_wanted:
             error = hidden_error(found.hidden_states, taught.hidden_states, self._layers)
@@ -264,7 +265,11 @@ def _token_losses(
         found, labels.flatten(), ignore_index=IGNORED, reduction="none"
     )
     if wanted is not None:
-        losses = losses + settings.kl_weight * divergence(wanted.float().flatten(0, 1), found, settings.temperature)
+        taught = wanted.float().flatten(0, 1)
+        if settings.kl_weight:
+            losses = losses + settings.kl_weight * divergence(taught, found, settings.temperature)
+        if settings.reverse_kl_weight:
+            losses = losses + settings.reverse_kl_weight * divergence(found, taught, settings.temperature)
     return losses.view_as(labels)
 
 
@@ -285,10 +290,10 @@ def hidden_error(
     return torch.stack(errors).mean(dim=0)
 
 
-def divergence(teacher: torch.Tensor, student: torch.Tensor, temperature: float) -> torch.Tensor:
-    """T² × KL(teacher ‖ student) of each row of logits at temperature T: [rows]."""
-    wanted = functional.log_softmax(teacher / temperature, dim=-1)
-    found = functional.log_softmax(student / temperature, dim=-1)
+def divergence(true: torch.Tensor, other: torch.Tensor, temperature: float) -> torch.Tensor:
+    """T² × KL(true ‖ other) of each row of logits at temperature T: [rows]."""
+    wanted = functional.log_softmax(true / temperature, dim=-1)
+    found = functional.log_softmax(other / temperature, dim=-1)
     return functional.kl_div(found, wanted, log_target=True, reduction="none").sum(dim=-1) * temperature**2
 
 

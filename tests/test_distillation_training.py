@@ -123,6 +123,35 @@ def test_divergence_of_a_known_pair():
     assert divergence(2 * teacher, student, 2.0).item() == pytest.approx(4 * expected)
 
 
+def test_reverse_divergence_is_the_students_from_the_teacher():
+    """What the student says and the teacher hardly would costs more than what the teacher says and the student does not."""
+    teacher = torch.tensor([[[math.log(98.0), math.log(1.0), math.log(1.0)]]])
+    student = torch.tensor([[[math.log(49.0), math.log(49.0), math.log(2.0)]]])
+    reverse = 0.49 * math.log(0.49 / 0.98) + 0.49 * math.log(0.49 / 0.01) + 0.02 * math.log(0.02 / 0.01)
+    forward = 0.98 * math.log(0.98 / 0.49) + 0.01 * math.log(0.01 / 0.49) + 0.01 * math.log(0.01 / 0.02)
+    labels = torch.tensor([[0]])
+
+    def loss(forward_weight, reverse_weight):
+        weights = ("--ce-weight", "0", "--kl-weight", forward_weight, "--reverse-kl-weight", reverse_weight)
+        return token_losses(settings_of(*weights), student, teacher, labels).item()
+
+    assert loss("0", "1") == pytest.approx(reverse)
+    assert loss("2", "0.5") == pytest.approx(2 * forward + 0.5 * reverse)
+    assert reverse > 2 * forward
+
+
+def test_reverse_divergence_alone_needs_the_teacher_and_teaches(tiny):
+    student = copy.deepcopy(tiny)
+    with torch.no_grad():
+        student.lm_head.weight += 0.1
+        student.lm_head.weight[0] -= 1.0
+    settings = settings_of("--ce-weight", "0", "--kl-weight", "0", "--reverse-kl-weight", "1")
+    assert settings.needs_teacher
+    batch = Collator(0, 0.0)([example()])
+    assert loss_of(student, settings, tiny, batch) > 1e-3
+    assert loss_of(tiny, settings, tiny, batch) == pytest.approx(0.0, abs=1e-6)
+
+
 def compute_loss(model, settings, teacher, batch, layers=(), losses=None):
     trainer = SimpleNamespace(
         _settings=settings,
@@ -182,7 +211,7 @@ def test_hidden_error_adds_to_the_training_loss_and_not_to_the_validation_loss(t
     assert training[1] > training[0]
 
 
-WARM = settings_of("--prompt-weight", "0.25", "--temperature", "2")
+WARM = settings_of("--prompt-weight", "0.25", "--temperature", "2", "--reverse-kl-weight", "0.5")
 
 
 @pytest.fixture
