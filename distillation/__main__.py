@@ -16,7 +16,14 @@ from distillation.card import DATA_SETTINGS, TRAINING_SETTINGS, provenance, writ
 from distillation.opening import Teacher, compute_dtype, load_teacher, load_weights, open_teacher
 from distillation.settings import DistillSettings, parse_settings
 from distillation.steps import Steps, check_out_folder, fingerprint
-from distillation.student import check_layers, initial_student, open_smaller, save_student
+from distillation.student import (
+    check_layers,
+    chosen_layers,
+    initial_student,
+    open_smaller,
+    save_student,
+    spaced_layers,
+)
 from distillation.training_documents import Drawn, draw, write_documents
 from fixtures.device import Device, detect_device, leave_one_gpu_visible
 from fixtures.loading import quiet_libraries
@@ -153,6 +160,7 @@ class Distillation:
             "layers": self.settings.layers,
             "student_from": None if given is None else folder_digest(given),
             "name": self.settings.name,
+            **({"chosen_by": fingerprint(self.data_inputs)} if self.settings.choose_layers else {}),
         }
 
     @property
@@ -309,13 +317,28 @@ class Distillation:
 
     def _begin_student(self) -> None:
         def make(folder: Path) -> Mapping[str, Any]:
-            model, layers = initial_student(self.teacher, self.settings.layers, self.settings.student_from)
-            if self.earlier is not None:
-                layers = tuple(self.earlier.provenance["layers"])
+            layers = self._kept_layers()
+            model = initial_student(self.teacher, layers, self.settings.student_from)
             self._leave(model, folder, f"{self.settings.name}-{INITIAL}", layers, UNTRAINED)
             return {"layers": list(layers)}
 
         self.steps.run("student", self.initial_inputs, self.initial_folder, make)
+
+    def _kept_layers(self) -> tuple[int, ...]:
+        """Of the teacher's; none are known of a smaller model that was not distilled from it."""
+        layers = self.settings.layers
+        if layers is None:
+            return () if self.earlier is None else tuple(self.earlier.provenance["layers"])
+        if not self.settings.choose_layers:
+            return spaced_layers(int(self.teacher.chat.config.num_hidden_layers), layers)
+        from distillation.trainer import training_and_validation
+
+        texts, _ = training_and_validation(summaries.read_rows(self.summaries_path), self.settings)
+        kept, nats = chosen_layers(self._open_teacher(), texts, layers)
+        _say(
+            f"layers {', '.join(map(str, kept))} are kept; without the others, before training, {nats:.2f} nats a token"
+        )
+        return kept
 
     def _train(self) -> None:
         self._in_all(self.steps, "training", self.training_inputs, self.settings.out / "trained", self._train_into)

@@ -73,6 +73,7 @@ def provenance(
         "teacher": teacher.facts(),
         "architecture": teacher.chat.config.model_type,
         "layers": list(layers),
+        "choose_layers": settings.choose_layers,
         "student_from": None if settings.student_from is None else settings.student_from.name,
         "sources": list(drawn.sources),
         "documents": {
@@ -115,7 +116,8 @@ def model_card(facts: Mapping[str, Any], teacher: Teacher, settings: DistillSett
     is_apache = teacher.spec.licence_url.endswith("LICENSE-2.0")
     summaries, training, seconds = facts["summaries"], facts["training"], facts["seconds"]
     given, before = facts["student_from"], facts["seconds_before"]
-    kept = f"layers {', '.join(map(str, facts['layers']))} of the teacher, embeddings and head kept"
+    chosen = " (those that its texts need most)" if facts["choose_layers"] else ""
+    kept = f"layers {', '.join(map(str, facts['layers']))} of the teacher{chosen}, embeddings and head kept"
     began = f"the smaller model {given}" if given else kept
     writer = "the student's own texts, before" if facts["data_settings"]["own_summaries"] else "the teacher's texts"
     lines = [

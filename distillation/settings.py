@@ -22,6 +22,7 @@ class DistillSettings:
     teacher: str
     out: Path
     layers: int | None
+    choose_layers: bool
     student_from: Path | None
     model_paths: Mapping[str, Path]
     documents: int | None
@@ -130,6 +131,8 @@ def parse_settings(arguments: Sequence[str] | None) -> DistillSettings:
             f"--hidden-weight {option.hidden_weight:g}: which layers of the teacher a smaller model's are is known with --layers "
             "alone; leave one of them out"
         )
+    if option.choose_layers and option.layers is None:
+        raise InputError("--choose-layers: give --layers N, how many to keep of the teacher's")
     if option.own_summaries and (option.student_from is None or option.ce_weight):
         raise InputError(
             "--own-summaries: give --student-from FOLDER, a student that can summarize, and --ce-weight 0, or it would learn its "
@@ -171,6 +174,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--teacher", required=True, metavar="MODEL", help=f"one of {', '.join(MODELS)}")
     add("--out", type=Path, required=True, metavar="FOLDER", help="where the student is left; its name is the folder's")
     add("--layers", type=int, metavar="N", help="begin with N evenly spaced layers of the teacher")
+    add(
+        "--choose-layers",
+        action="store_true",
+        help="keep those of the teacher's layers that its texts need most, in place of evenly spaced ones",
+    )
     add("--student-from", type=Path, metavar="FOLDER", help="begin with this smaller model, of the same tokenizer")
     add("--model-path", action="append", default=[], metavar="NAME=FOLDER", help="take the teacher from a local folder")
     data = parser.add_argument_group("documents, from the train half of each source")

@@ -1,9 +1,11 @@
-"""Step 3: what training begins with: evenly spaced layers of the teacher, or a smaller model of the same tokenizer."""
+"""Step 3: what training begins with: evenly spaced or chosen layers of the teacher, or a smaller model of the same tokenizer."""
 
 from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,62 @@ from fixtures.outcomes import InputError, UnavailableError, first_line
 from fixtures.weights import Weights, folder_digest
 
 LAYER = re.compile(r"^(.*\blayers\.)(\d+)(\..*)$")
+CHOSEN_BY_TEXTS = 16
+"""As many decide which layers are kept; the teacher's logits of all of them are in memory at once."""
 TRIAL_TEXT = "Summarize: 3 steps, “quoted” — naïve café, 12.5 °C.\n"
 
 
 def spaced_layers(of: int, keep: int) -> tuple[int, ...]:
     """`keep` layers out of `of`, evenly spaced, the first and the last among them (a single one: the first)."""
     return tuple(round(number * (of - 1) / max(1, keep - 1)) for number in range(keep))
+
+
+def chosen_layers(model: Any, texts: Sequence[Mapping[str, Any]], keep: int) -> tuple[tuple[int, ...], float]:
+    """The layers that are left when again and again the one is dropped without which the model's logits diverge least, and by how
+    many nats a token they do at the end (Song et al. 2024, "SLEB: Streamlining LLMs through Redundancy Verification and
+    Elimination of Transformer Blocks").
+
+    Texts are examples with prompt and output, some of which are taken, prompts included.
+    """
+    import torch
+
+    from distillation.trainer import IGNORED, Collator, divergence, of_the_next
+
+    collate = Collator(0, 1.0)
+    some = [texts[number * len(texts) // CHOSEN_BY_TEXTS] for number in range(min(CHOSEN_BY_TEXTS, len(texts)))]
+    batches = [collate(some[start : start + 4]) for start in range(0, len(some), 4)]
+    is_asked = [of_the_next(batch["labels"], IGNORED).flatten() != IGNORED for batch in batches]
+
+    def logits() -> Iterator[Any]:
+        for batch, asked in zip(batches, is_asked, strict=True):
+            ids = batch["input_ids"].to(model.device)
+            found = model(ids, logits_to_keep=batch["labels"].shape[1], use_cache=False).logits
+            yield found.flatten(0, 1)[asked.to(model.device)]
+
+    def loss(kept: Sequence[int]) -> float:
+        with only_layers(model, kept):
+            pairs = zip(whole, logits(), strict=True)
+            return sum(divergence(true.float(), found.float(), 1.0).sum().item() for true, found in pairs)
+
+    with torch.inference_mode():
+        whole = list(logits())
+        kept = tuple(range(len(model.model.layers)))
+        while len(kept) > keep:
+            kept = min((tuple(each for each in kept if each != dropped) for dropped in kept), key=loss)
+        return kept, loss(kept) / sum(len(each) for each in whole)
+
+
+@contextmanager
+def only_layers(model: Any, kept: Sequence[int]) -> Iterator[None]:
+    """The model with these layers alone, and whole again afterwards."""
+    import torch
+
+    whole = model.model.layers
+    model.model.layers = torch.nn.ModuleList([whole[layer] for layer in kept])
+    try:
+        yield
+    finally:
+        model.model.layers = whole
 
 
 def check_layers(teacher: Teacher, layers: int) -> None:
@@ -52,14 +104,12 @@ def open_smaller(folder: Path, teacher: Teacher) -> Chat:
     return chat
 
 
-def initial_student(teacher: Teacher, layers: int | None, student_from: Path | None) -> tuple[Any, tuple[int, ...]]:
-    """The untrained student in float32 on the CPU, and which of the teacher's layers it has (none of a smaller model's)."""
+def initial_student(teacher: Teacher, kept: tuple[int, ...], student_from: Path | None) -> Any:
+    """The untrained student in float32 on the CPU: these layers of the teacher, or the smaller model."""
     if student_from is not None:
-        return load_weights(student_from, "float32", "cpu", local_files_only=True), ()
-    assert layers is not None  # noqa: S101  (the settings have one of the two)
+        return load_weights(student_from, "float32", "cpu", local_files_only=True)
     whole = load_weights(teacher.weights.location, "float32", "cpu", **teacher.weights.from_pretrained_options)
-    kept = spaced_layers(int(teacher.chat.config.num_hidden_layers), layers)
-    return _with_layers(whole, kept), kept
+    return _with_layers(whole, kept)
 
 
 def student_config(config: Any, kept: tuple[int, ...]) -> Any:

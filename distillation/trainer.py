@@ -63,6 +63,24 @@ def examples_of(rows: Sequence[Mapping[str, Any]], role: str, settings: DistillS
     ]
 
 
+def training_and_validation(
+    rows: Sequence[Mapping[str, Any]], settings: DistillSettings
+) -> tuple[list[Example], list[Example]]:
+    """The examples of both. Raises InputError where none are left of either."""
+    training, validation = (examples_of(rows, role, settings) for role in (TRAINING, VALIDATION))
+    if not training or not validation:
+        rest = "empty or repeating"
+        if settings.least_overlap:
+            rest += f", or below --least-overlap {settings.least_overlap:.0%}"
+        if settings.finished_only:
+            rest += ", or cut at their longest (--finished-only)"
+        raise InputError(
+            f"{len(training)} texts to train on and {len(validation)} to validate are left of what the teacher wrote (the rest is "
+            f"{rest}); give more --documents or another --teacher"
+        )
+    return training, validation
+
+
 class Collator:
     """Right-padded batches: what precedes a token is all that it attends to, so that padding needs no mask.
 
@@ -151,9 +169,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         self._check_last_loss()
-        labels, weights = (
-            _of_the_next(inputs[name], fill) for name, fill in (("labels", IGNORED), ("loss_weights", 0))
-        )
+        labels, weights = (of_the_next(inputs[name], fill) for name, fill in (("labels", IGNORED), ("loss_weights", 0)))
         asked = {"input_ids": inputs["input_ids"], "logits_to_keep": labels.shape[1], "use_cache": False}
         is_hidden_wanted = bool(self._settings.hidden_weight) and model.training
         found, wanted = model(**asked, output_hidden_states=is_hidden_wanted), None
@@ -223,7 +239,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         return fmean(scores) if scores else 0.0
 
 
-def _of_the_next(columns: torch.Tensor, fill: float) -> torch.Tensor:
+def of_the_next(columns: torch.Tensor, fill: float) -> torch.Tensor:
     """What belongs to the next token, at each token: [batch, kept]. Shifting the logits instead would copy gigabytes."""
     return functional.pad(columns[:, 1:], (0, 1), value=fill)
 
@@ -460,17 +476,7 @@ def _train(
     micro_batch: int,
     processes: int,
 ) -> tuple[Any, dict[str, Any]]:
-    training, validation = (examples_of(rows, role, settings) for role in (TRAINING, VALIDATION))
-    if not training or not validation:
-        rest = "empty or repeating"
-        if settings.least_overlap:
-            rest += f", or below --least-overlap {settings.least_overlap:.0%}"
-        if settings.finished_only:
-            rest += ", or cut at their longest (--finished-only)"
-        raise InputError(
-            f"{len(training)} texts to train on and {len(validation)} to validate are left of what the teacher wrote (the rest is "
-            f"{rest}); give more --documents or another --teacher"
-        )
+    training, validation = training_and_validation(rows, settings)
     steps = total_steps(len(training), settings)
     stop = StopWhenAsked()
     last = last_whole_checkpoint(folder)

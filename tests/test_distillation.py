@@ -260,6 +260,7 @@ def test_output_of_a_step_that_was_cut_short_does_not_count(tmp_path):
         (("--layers", "3", "--kl-weight", "0", "--ce-weight", "0"), "leaves nothing to learn from"),
         (("--layers", "3", "--reverse-kl-weight", "-1"), "--reverse-kl-weight -1.0: must not be negative"),
         (("--student-from", "x", "--hidden-weight", "1"), "--hidden-weight 1: which layers of the teacher"),
+        (("--student-from", "x", "--choose-layers"), "--choose-layers: give --layers N"),
         (("--student-from", "x", "--own-summaries"), "--ce-weight 0, or it would learn its own words"),
         (("--layers", "3", "--own-summaries", "--ce-weight", "0"), "give --student-from FOLDER, a student that can"),
         (("--layers", "3", "--learning-rate", "0"), "--learning-rate 0.0: must be more than 0"),

@@ -157,6 +157,18 @@ def test_other_training_takes_the_same_summaries(finished):
     assert finished.summaries.is_file()  # and it is the only one
 
 
+def test_layers_that_the_texts_need_are_kept(workshop):
+    options = (*SHORT, "--choose-layers", "--steps", "1", "--evaluations", "1")
+    done = workshop.distil(*options)
+    assert done.returncode == 0, done.stderr
+    (kept,) = workshop.provenance["layers"]
+    assert workshop.provenance["choose_layers"]
+    assert f"layers {kept} are kept; without the others" in done.stdout
+    assert "of the teacher (those that its texts need most)" in (workshop.student / "README.md").read_text()
+    again = workshop.distil(*options)
+    assert "are kept" not in again.stdout
+
+
 def test_plan_says_what_it_costs_and_leaves_nothing(workshop):
     done = workshop.distil(*SIX_STEPS, "--invented-documents", "5", "--plan")
     assert done.returncode == 0, done.stderr

@@ -15,7 +15,7 @@ import torch
 from distillation.generate import Sampling, Writer, is_compiled_for
 from distillation.opening import load_weights, open_teacher
 from distillation.settings import parse_settings
-from distillation.student import check_layers, initial_student, open_smaller
+from distillation.student import check_layers, chosen_layers, initial_student, open_smaller
 from distillation.trainer import (
     IGNORED,
     Collator,
@@ -198,7 +198,7 @@ def test_hidden_states_of_a_student_that_is_its_teacher_are_its_teachers(tiny):
 
 
 def test_hidden_error_adds_to_the_training_loss_and_not_to_the_validation_loss(teacher, tiny):
-    student, layers = initial_student(teacher, 1, None)
+    student, layers = initial_student(teacher, (0,), None), (0,)
     batch = Collator(0, 0.0)([example(), example(prompt=[4], answer=[3])])
     validation = [
         loss_of(student.eval(), settings_of("--hidden-weight", weight), tiny, batch, layers) for weight in "02"
@@ -403,11 +403,28 @@ def test_gpus_that_multiply_bfloat16_alone_are_compiled_for():
 
 
 def test_student_has_the_teachers_own_layers(teacher, tiny):
-    student, kept = initial_student(teacher, 1, None)
-    assert kept == (0,)
+    student = initial_student(teacher, (0,), None)
     ours, theirs = student.state_dict(), tiny.state_dict()
     assert len(ours) < len(theirs)
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+
+
+def test_layers_that_do_nothing_are_not_kept(tiny):
+    """Of six, three whose output is what they were given; no others can be dropped for nothing."""
+    config = copy.deepcopy(tiny.config)
+    config.num_hidden_layers, config.layer_types = 6, None
+    torch.manual_seed(1)
+    model = type(tiny)(config).eval()
+    for layer in (0, 3, 4):
+        model.model.layers[layer].self_attn.o_proj.weight.data.zero_()
+        model.model.layers[layer].mlp.down_proj.weight.data.zero_()
+    kept, nats = chosen_layers(model, ROWS, 3)
+    assert kept == (1, 2, 5)
+    assert nats == pytest.approx(0.0, abs=1e-6)
+    fewer, more_nats = chosen_layers(model, ROWS, 2)
+    assert set(fewer) < {1, 2, 5}
+    assert more_nats > 1e-4
+    assert len(model.model.layers) == 6
 
 
 def test_as_many_layers_as_the_teacher_has_are_refused(teacher):
