@@ -33,6 +33,7 @@ def chosen_layers(model: Any, texts: Sequence[Mapping[str, Any]], keep: int) -> 
     Texts are examples with prompt and output, some of which are taken, prompts included.
     """
     import torch
+    from tqdm import tqdm
 
     from distillation.trainer import IGNORED, Collator, divergence, of_the_next
 
@@ -55,9 +56,14 @@ def chosen_layers(model: Any, texts: Sequence[Mapping[str, Any]], keep: int) -> 
     with torch.inference_mode():
         whole = list(logits())
         kept = tuple(range(len(model.model.layers)))
-        while len(kept) > keep:
-            kept = min((tuple(each for each in kept if each != dropped) for dropped in kept), key=loss)
-        return kept, loss(kept) / sum(len(each) for each in whole)
+        tokens, found = sum(len(each) for each in whole), 0.0
+        with tqdm(total=len(kept) - keep, desc="choosing layers", disable=None) as bar:
+            while len(kept) > keep:
+                candidates = (tuple(each for each in kept if each != dropped) for dropped in kept)
+                found, kept = min((loss(each), each) for each in candidates)
+                bar.update()
+                bar.set_postfix_str(f"{found / tokens:.2f} nats a token")
+        return kept, found / tokens
 
 
 @contextmanager
