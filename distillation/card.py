@@ -21,6 +21,7 @@ TRAINING_SETTINGS = (
     "ce_weight",
     "kl_weight",
     "reverse_kl_weight",
+    "unlikelihood_weight",
     "hidden_weight",
     "temperature",
     "prompt_weight",
@@ -167,6 +168,8 @@ def _training_rows(training: Mapping[str, Any], settings: Mapping[str, Any]) -> 
     )
     if settings["reverse_kl_weight"]:
         weights += f" + {settings['reverse_kl_weight']:g} × reverse KL"
+    if settings["unlikelihood_weight"]:
+        weights += f" + {settings['unlikelihood_weight']:g} × unlikelihood of what repeats"
     if settings["hidden_weight"]:
         weights += f" + {settings['hidden_weight']:g} × hidden states"
     return [

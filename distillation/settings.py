@@ -14,6 +14,9 @@ from fixtures.outcomes import InputError
 from fixtures.settings import model_paths_of, parse_share
 from fixtures.students import check_student_name
 
+REPEATED_TOKENS = 8
+"""In a row, for a text to be repeating itself there: names and phrases, which it may say again, are shorter."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistillSettings:
@@ -42,6 +45,7 @@ class DistillSettings:
     ce_weight: float
     kl_weight: float
     reverse_kl_weight: float
+    unlikelihood_weight: float
     hidden_weight: float
     temperature: float
     prompt_weight: float
@@ -101,6 +105,7 @@ LIMITS: Mapping[str, Limit] = {
             "ce_weight",
             "kl_weight",
             "reverse_kl_weight",
+            "unlikelihood_weight",
             "hidden_weight",
             "prompt_weight",
             "steps",
@@ -249,6 +254,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="W",
         help="weight of KL(student ‖ teacher): a student too small for all that its teacher might say learns to say less, not what "
         "the teacher would not",
+    )
+    add(
+        "--unlikelihood-weight",
+        type=float,
+        default=0.0,
+        metavar="W",
+        help=f"unlearn, by this weight of -log(1 - p), tokens with which a text says {REPEATED_TOKENS} in a row once more; with "
+        "--own-summaries of repeating texts too, which are dropped otherwise",
     )
     add(
         "--hidden-weight",

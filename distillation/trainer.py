@@ -25,7 +25,7 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, Traini
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from distillation.generate import Writer, is_compiled_for
-from distillation.settings import DistillSettings
+from distillation.settings import REPEATED_TOKENS, DistillSettings
 from distillation.summaries import TRAINING, VALIDATION, overlap
 from fixtures.device import Device, release_memory
 from fixtures.outcomes import DeviceMemoryError, InputError, JudgementError, explain_out_of_memory
@@ -37,6 +37,8 @@ MOST_VALIDATION_DOCUMENTS = 32
 """That ROUGE is generated for at each validation; the loss is over all of them."""
 TOKENS_AT_ONCE = 4096
 """That the loss is computed for at a time: with prompts to learn from, [tokens, vocabulary] in float32 is the largest tensor by far."""
+LEAST_SURPRISE = 1e-5
+"""Nats, in float32: what is more certain has no finite unlikelihood."""
 
 Example = Mapping[str, Any]
 
@@ -50,14 +52,15 @@ class Interrupted(Exception):  # noqa: N818  (no error: asked for)
 
 def examples_of(rows: Sequence[Mapping[str, Any]], role: str, settings: DistillSettings) -> list[Example]:
     """What can be learnt from: all that was not dropped, and where asked for, of the summaries those that say what their texts
-    do, and of all texts those that came to their end.
+    do, and of all texts those that came to their end. A student's own repeating texts too, where repeating is unlearned.
     """
     least = settings.least_overlap
+    kept = ("", "repeating") if settings.own_summaries and settings.unlikelihood_weight else ("",)
     return [
         row
         for row in rows
         if row["role"] == role
-        and not row["dropped"]
+        and row["dropped"] in kept
         and not (settings.finished_only and row["hit_cap"])
         and (not least or row["task"] != "summarize" or overlap(row["output"], row["text"]) >= least)
     ]
@@ -84,8 +87,8 @@ def training_and_validation(
 class Collator:
     """Right-padded batches: what precedes a token is all that it attends to, so that padding needs no mask.
 
-    `labels` and `loss_weights` are [batch, kept], aligned with the last `kept` tokens, which begin before the first label. No prompt's
-    first token is one: nothing predicts it.
+    `labels`, `loss_weights` and `repeats` are [batch, kept], aligned with the last `kept` tokens, which begin before the first label.
+    No prompt's first token is one: nothing predicts it.
     """
 
     def __init__(self, pad: int, prompt_weight: float) -> None:
@@ -99,12 +102,27 @@ class Collator:
         ids = torch.full((len(rows), width), self._pad)
         labels = torch.full_like(ids, IGNORED)
         weights = torch.zeros(ids.shape)
+        repeats = torch.zeros(ids.shape, dtype=torch.bool)
         for number, (row, start, each) in enumerate(zip(rows, starts, examples, strict=True)):
             ids[number, : len(row)] = torch.tensor(row)
             labels[number, start : len(row)] = ids[number, start : len(row)]
             weights[number, start : len(row)] = self._prompt_weight
             weights[number, len(each["prompt_ids"]) : len(row)] = 1.0
-        return {"input_ids": ids, "labels": labels[:, left_out:], "loss_weights": weights[:, left_out:]}
+            repeats[number, len(each["prompt_ids"]) : len(row)] = torch.tensor(repeated(each["output_ids"]))
+        kept = {"labels": labels, "loss_weights": weights, "repeats": repeats}
+        return {"input_ids": ids} | {name: columns[:, left_out:] for name, columns in kept.items()}
+
+
+def repeated(ids: Sequence[int]) -> list[bool]:
+    """Of each token, whether it is of REPEATED_TOKENS in a row that were there before."""
+    said: set[tuple[int, ...]] = set()
+    found = [False] * len(ids)
+    for start in range(len(ids) - REPEATED_TOKENS + 1):
+        run = tuple(ids[start : start + REPEATED_TOKENS])
+        if run in said:
+            found[start : start + REPEATED_TOKENS] = [True] * REPEATED_TOKENS
+        said.add(run)
+    return found
 
 
 class GroupedByLength(LengthGroupedSampler):  # type: ignore[misc]
@@ -129,7 +147,9 @@ class GroupedByLength(LengthGroupedSampler):  # type: ignore[misc]
 class DistillationTrainer(Trainer):  # type: ignore[misc]
     """Minimizes ce_weight × CE(teacher's tokens) + kl_weight × T² × KL(teacher ‖ student) + reverse_kl_weight × T² ×
     KL(student ‖ teacher), averaged over labelled tokens (Hinton et al. 2015, "Distilling the Knowledge in a Neural Network";
-    the reverse: Agarwal et al. 2024, "On-Policy Distillation of Language Models", where its texts are the student's own).
+    the reverse: Agarwal et al. 2024, "On-Policy Distillation of Language Models", where its texts are the student's own). With
+    unlikelihood_weight, of tokens that repeat what was said before it is unlikelihood_weight × -log(1 - p) instead (Welleck et al.
+    2020, "Neural Text Generation with Unlikelihood Training", there of runs of four tokens).
 
     In training alone, hidden_weight × what `hidden_error` finds is added, where `layers` of the teacher are the student's.
     """
@@ -169,7 +189,8 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         self._check_last_loss()
-        labels, weights = (of_the_next(inputs[name], fill) for name, fill in (("labels", IGNORED), ("loss_weights", 0)))
+        fills = {"labels": IGNORED, "loss_weights": 0, "repeats": False}
+        labels, weights, repeats = (of_the_next(inputs[name], fill) for name, fill in fills.items())
         asked = {"input_ids": inputs["input_ids"], "logits_to_keep": labels.shape[1], "use_cache": False}
         is_hidden_wanted = bool(self._settings.hidden_weight) and model.training
         found, wanted = model(**asked, output_hidden_states=is_hidden_wanted), None
@@ -177,7 +198,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
             with torch.no_grad():
                 taught = self._teacher(**asked, output_hidden_states=is_hidden_wanted)
             wanted = taught.logits if self._settings.needs_logits else None
-        losses = self._token_losses(found.logits, wanted, labels)
+        losses = self._token_losses(found.logits, wanted, labels, repeats)
         if is_hidden_wanted:
             error = hidden_error(found.hidden_states, taught.hidden_states, self._layers)
             losses = losses + self._settings.hidden_weight * error[:, -labels.shape[1] :]
@@ -256,7 +277,11 @@ def compiled_token_losses(settings: DistillSettings) -> Callable[..., torch.Tens
 
 
 def token_losses(
-    settings: DistillSettings, logits: torch.Tensor, wanted: torch.Tensor | None, labels: torch.Tensor
+    settings: DistillSettings,
+    logits: torch.Tensor,
+    wanted: torch.Tensor | None,
+    labels: torch.Tensor,
+    repeats: torch.Tensor,
 ) -> torch.Tensor:
     """The loss of each label, without its weight: [examples, kept].
 
@@ -268,24 +293,30 @@ def token_losses(
     return torch.cat(
         [
             checkpoint(_token_losses, settings, *part, use_reentrant=False, preserve_rng_state=False)
-            for part in zip(parts, teachers, torch.split(labels, size), strict=True)
+            for part in zip(parts, teachers, torch.split(labels, size), torch.split(repeats, size), strict=True)
         ]
     )
 
 
 def _token_losses(
-    settings: DistillSettings, logits: torch.Tensor, wanted: torch.Tensor | None, labels: torch.Tensor
+    settings: DistillSettings,
+    logits: torch.Tensor,
+    wanted: torch.Tensor | None,
+    labels: torch.Tensor,
+    repeats: torch.Tensor,
 ) -> torch.Tensor:
     found = logits.float().flatten(0, 1)  # [tokens, vocabulary]
-    losses = settings.ce_weight * functional.cross_entropy(
-        found, labels.flatten(), ignore_index=IGNORED, reduction="none"
-    )
+    surprises = functional.cross_entropy(found, labels.flatten(), ignore_index=IGNORED, reduction="none")
+    losses = settings.ce_weight * surprises
     if wanted is not None:
         taught = wanted.float().flatten(0, 1)
         if settings.kl_weight:
             losses = losses + settings.kl_weight * divergence(taught, found, settings.temperature)
         if settings.reverse_kl_weight:
             losses = losses + settings.reverse_kl_weight * divergence(found, taught, settings.temperature)
+    if settings.unlikelihood_weight:
+        unlikelihoods = -torch.log(-torch.expm1(-surprises.clamp(min=LEAST_SURPRISE)))
+        losses = torch.where(repeats.flatten(), settings.unlikelihood_weight * unlikelihoods, losses)
     return losses.view_as(labels)
 
 

@@ -259,6 +259,7 @@ def test_output_of_a_step_that_was_cut_short_does_not_count(tmp_path):
         (("--layers", "3", "--kl-weight", "-1"), "--kl-weight -1.0: must not be negative"),
         (("--layers", "3", "--kl-weight", "0", "--ce-weight", "0"), "leaves nothing to learn from"),
         (("--layers", "3", "--reverse-kl-weight", "-1"), "--reverse-kl-weight -1.0: must not be negative"),
+        (("--layers", "3", "--unlikelihood-weight", "-1"), "--unlikelihood-weight -1.0: must not be negative"),
         (("--student-from", "x", "--hidden-weight", "1"), "--hidden-weight 1: which layers of the teacher"),
         (("--student-from", "x", "--choose-layers"), "--choose-layers: give --layers N"),
         (("--student-from", "x", "--own-summaries"), "--ce-weight 0, or it would learn its own words"),

@@ -28,6 +28,7 @@ from distillation.trainer import (
     hidden_error,
     last_whole_checkpoint,
     micro_batch_of,
+    repeated,
     token_losses,
     total_steps,
     train,
@@ -133,7 +134,7 @@ def test_reverse_divergence_is_the_students_from_the_teacher():
 
     def loss(forward_weight, reverse_weight):
         weights = ("--ce-weight", "0", "--kl-weight", forward_weight, "--reverse-kl-weight", reverse_weight)
-        return token_losses(settings_of(*weights), student, teacher, labels).item()
+        return token_losses(settings_of(*weights), student, teacher, labels, labels > 0).item()
 
     assert loss("0", "1") == pytest.approx(reverse)
     assert loss("2", "0.5") == pytest.approx(2 * forward + 0.5 * reverse)
@@ -150,6 +151,56 @@ def test_reverse_divergence_alone_needs_the_teacher_and_teaches(tiny):
     batch = Collator(0, 0.0)([example()])
     assert loss_of(student, settings, tiny, batch) > 1e-3
     assert loss_of(tiny, settings, tiny, batch) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_tokens_repeat_where_eight_in_a_row_were_there_before():
+    once, other = list(range(10, 19)), [3, 4]
+    assert repeated([*once, *other, *once]) == [False] * 11 + [True] * 9
+    assert not any(repeated([*once[:7], *other, *once[:7]]))
+    assert repeated([5, 6] * 6) == [False] * 2 + [True] * 10
+    assert repeated([]) == []
+
+
+def test_collator_marks_what_the_answer_repeats_and_not_what_it_takes_from_its_prompt():
+    said = list(range(10, 18))
+    batch = Collator(0, 0.25)([example(prompt=said, answer=[*said, *said]), example()])
+    assert batch["repeats"].tolist() == [[False] * 16 + [True] * 8, [False] * 24]
+    assert Collator(0, 0.0)([example(prompt=said, answer=[*said, *said])])["repeats"].tolist() == [
+        [False] * 9 + [True] * 8
+    ]
+
+
+def test_what_repeats_is_unlearned_by_its_unlikelihood_and_the_rest_is_learnt_as_before():
+    logits = torch.tensor([[[math.log(3.0), 0.0], [math.log(3.0), 0.0], [math.log(3.0), 0.0]]], requires_grad=True)
+    labels, repeats = torch.tensor([[0, 0, IGNORED]]), torch.tensor([[False, True, False]])
+    settings = settings_of("--kl-weight", "0", "--unlikelihood-weight", "2")
+    losses = token_losses(settings, logits, None, labels, repeats)
+    assert losses[0, :2].tolist() == pytest.approx([-math.log(0.75), -2 * math.log(0.25)])
+    losses[0, :2].sum().backward()
+    assert logits.grad[0, :, 0].tolist() == pytest.approx([-0.25, 2 * 0.75, 0.0])
+    plain = token_losses(settings_of("--kl-weight", "0"), logits, None, labels, repeats)
+    assert plain[0, :2].tolist() == pytest.approx([-math.log(0.75)] * 2)
+
+
+def test_unlikelihood_of_a_certain_token_is_finite_and_so_is_its_gradient():
+    logits = torch.tensor([[[90.0, 0.0]]], requires_grad=True)
+    settings = settings_of("--kl-weight", "0", "--unlikelihood-weight", "1")
+    loss = token_losses(settings, logits, None, torch.tensor([[0]]), torch.tensor([[True]])).sum()
+    loss.backward()
+    assert 10 < loss.item() < 20
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_own_texts_that_repeat_are_learnt_from_where_repeating_is_unlearned():
+    rows = [example(), {**example(), "dropped": "repeating"}, {**example(), "dropped": "empty"}]
+    own = ("--student-from", "x", "--own-summaries", "--ce-weight", "0")
+
+    def kept(*arguments):
+        settings = parse_settings(["--teacher", TEACHER, "--out", "students/small", *arguments])
+        return [each["dropped"] for each in examples_of(rows, "training", settings)]
+
+    assert kept(*own) == kept("--layers", "1", "--unlikelihood-weight", "1") == [""]
+    assert kept(*own, "--unlikelihood-weight", "1") == ["", "repeating"]
 
 
 def compute_loss(model, settings, teacher, batch, layers=(), losses=None):
@@ -211,7 +262,10 @@ def test_hidden_error_adds_to_the_training_loss_and_not_to_the_validation_loss(t
     assert training[1] > training[0]
 
 
-WARM = settings_of("--prompt-weight", "0.25", "--temperature", "2", "--reverse-kl-weight", "0.5")
+WARM = settings_of(
+    "--prompt-weight", "0.25", "--temperature", "2", "--reverse-kl-weight", "0.5", "--unlikelihood-weight", "0.5"
+)
+ROUND_IN_CIRCLES = [8, 9, 10] * 4
 
 
 @pytest.fixture
@@ -222,7 +276,9 @@ def loss_and_gradient(tiny, monkeypatch):
         tiny.lm_head.weight += 0.1 * torch.randn(tiny.lm_head.weight.shape, generator=torch.Generator().manual_seed(0))
 
     def found(tokens_at_once=1000, losses=None, examples=5):
-        batch = Collator(0, 0.25)([example(prompt=[4 + number, 6, 7]) for number in range(examples)])
+        batch = Collator(0, 0.25)(
+            [example(prompt=[4 + number, 6, 7], answer=ROUND_IN_CIRCLES) for number in range(examples)]
+        )
         monkeypatch.setattr("distillation.trainer.TOKENS_AT_ONCE", tokens_at_once)
         tiny.zero_grad()
         loss = compute_loss(tiny, WARM, teacher, batch, losses=losses)
@@ -233,7 +289,7 @@ def loss_and_gradient(tiny, monkeypatch):
 
 
 def test_loss_and_gradient_are_the_same_in_parts_and_at_once(loss_and_gradient):
-    (at_once, whole), (in_parts, parts) = loss_and_gradient(), loss_and_gradient(2 * 5)
+    (at_once, whole), (in_parts, parts) = loss_and_gradient(), loss_and_gradient(2 * 15)
     assert in_parts == pytest.approx(at_once, rel=1e-6)
     assert whole.abs().max() > 0
     torch.testing.assert_close(parts, whole)
