@@ -335,7 +335,9 @@ class Distillation:
 
         texts, _ = training_and_validation(summaries.read_rows(self.summaries_path), self.settings)
         model = self._open_teacher()
-        _say(f"choosing {layers} of {len(model.model.layers)} layers: seconds on a GPU, half an hour on 2 CPU cores")
+        _say(
+            f"choosing {layers} of {len(model.model.layers)} layers: half a minute on a GPU, half an hour or more on 2 CPU cores"
+        )
         kept, nats = chosen_layers(model, texts, layers)
         _say(
             f"layers {', '.join(map(str, kept))} are kept; without the others, before training, {nats:.2f} nats a token"
