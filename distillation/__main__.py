@@ -17,6 +17,7 @@ from distillation.opening import Teacher, compute_dtype, load_teacher, load_weig
 from distillation.settings import DistillSettings, parse_settings
 from distillation.steps import Steps, check_out_folder, fingerprint
 from distillation.student import (
+    CHOSEN_BY_TEXTS,
     check_layers,
     chosen_layers,
     initial_student,
@@ -209,7 +210,7 @@ class Distillation:
         self._in_first(lambda: Steps(self.invented_folder))
         self._ask(
             "invented",
-            "documents of the teacher's own",
+            "documents of the teacher's own, dropped",
             self._inventions,
             self.invented_inputs,
             self.invented_path,
@@ -221,9 +222,10 @@ class Distillation:
 
     def _summarize(self) -> None:
         self._in_first(lambda: self._make_data_folder(self.data_folder))
-        what, open_writer = "texts of the teacher", self._open_teacher
+        what, open_writer = "texts of the teacher, dropped", self._open_teacher
         if self.settings.own_summaries:
-            what, open_writer = "texts of the student's own", self._open_given
+            told = "among them" if self.settings.learns_from_repeating else "dropped"
+            what, open_writer = f"texts of the student's own, {told}", self._open_given
         self._ask("summaries", what, self._requests, self.data_inputs, self.summaries_path, open_writer)
 
     def _requests(self) -> list[summaries.Request]:
@@ -256,8 +258,8 @@ class Distillation:
         is_made = self._in_all(steps, name, inputs, output, make)
         if self.state.is_main_process:
             facts = steps.facts(name)
-            dropped = ", ".join(f"{count} {kind}" for kind, count in facts["dropped"].items())
-            _say(f"{'' if is_made else 'unchanged: '}{facts['asked']} {what}, dropped {dropped}")
+            degenerate = ", ".join(f"{count} {kind}" for kind, count in facts["dropped"].items())
+            _say(f"{'' if is_made else 'unchanged: '}{facts['asked']} {what} {degenerate}")
 
     def _make_data_folder(self, folder: Path) -> None:
         Steps(folder)
@@ -335,9 +337,9 @@ class Distillation:
 
         texts, _ = training_and_validation(summaries.read_rows(self.summaries_path), self.settings)
         model = self._open_teacher()
-        _say(
-            f"choosing {layers} of {len(model.model.layers)} layers: half a minute on a GPU, half an hour or more on 2 CPU cores"
-        )
+        whole = len(model.model.layers)
+        passes = sum(range(layers + 1, whole + 1))
+        _say(f"choosing {layers} of {whole} layers: {passes} passes over {CHOSEN_BY_TEXTS} texts at most")
         kept, nats = chosen_layers(model, texts, layers)
         _say(
             f"layers {', '.join(map(str, kept))} are kept; without the others, before training, {nats:.2f} nats a token"

@@ -72,6 +72,11 @@ class DistillSettings:
         return self.needs_logits or self.hidden_weight > 0
 
     @property
+    def learns_from_repeating(self) -> bool:
+        """Whether texts that repeat are learnt from: a student's own, where repeating is unlearned. Else they are dropped."""
+        return self.own_summaries and self.unlikelihood_weight > 0
+
+    @property
     def name(self) -> str:
         """What the student is called in benchmarks: its folder's name."""
         return self.out.name

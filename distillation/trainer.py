@@ -55,7 +55,7 @@ def examples_of(rows: Sequence[Mapping[str, Any]], role: str, settings: DistillS
     do, and of all texts those that came to their end. A student's own repeating texts too, where repeating is unlearned.
     """
     least = settings.least_overlap
-    kept = ("", "repeating") if settings.own_summaries and settings.unlikelihood_weight else ("",)
+    kept = ("", "repeating") if settings.learns_from_repeating else ("",)
     return [
         row
         for row in rows
@@ -72,7 +72,7 @@ def training_and_validation(
     """The examples of both. Raises InputError where none are left of either."""
     training, validation = (examples_of(rows, role, settings) for role in (TRAINING, VALIDATION))
     if not training or not validation:
-        rest = "empty or repeating"
+        rest = "empty" if settings.learns_from_repeating else "empty or repeating"
         if settings.least_overlap:
             rest += f", or below --least-overlap {settings.least_overlap:.0%}"
         if settings.finished_only:

@@ -284,6 +284,22 @@ def test_student_of_a_student_tells_of_both(inventive, second):
     assert re.search(r"; before that, small: \d+\.\d\d hours \|$", card, re.MULTILINE)
 
 
+def test_own_texts_that_repeat_are_told_as_learnt_from_where_repeating_is_unlearned(inventive, second):
+    done = inventive.distil(
+        "--student-from", "students/small", "--own-summaries", "--ce-weight", "0", *INVENTING[2:], "--documents", "8",
+        "--unlikelihood-weight", "1", "--steps", "1", "--evaluations", "1", "--out", "students/third",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert re.search(
+        r"^unchanged: \d+ texts of the student's own, among them 0 empty, 0 repeating$", done.stdout, re.MULTILINE
+    )
+    card = (inventive.folder / "students" / "third" / "README.md").read_text()
+    assert re.search(
+        r"^\| the student's own texts, before \| .* tokens; among them: 0 empty, 0 repeating \|$", card, re.MULTILINE
+    )
+    assert "1 × unlikelihood of what repeats" in card
+
+
 # Measured beside its teacher -------------------------------------------------------------------------------------
 
 
