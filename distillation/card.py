@@ -89,6 +89,7 @@ def provenance(
         "summaries": dict(summaries),
         "training": dict(training),
         "seconds": dict(seconds),
+        "shared_steps": [] if earlier is None else steps_in_both(seconds, earlier.provenance["seconds"]),
         "seconds_before": 0.0 if earlier is None else seconds_of(earlier.provenance),
         "processes": processes,
         "dtype": dtype,
@@ -101,9 +102,20 @@ def provenance(
     }
 
 
+def steps_in_both(seconds: Mapping[str, float], earlier: Mapping[str, float]) -> list[str]:
+    """The steps that were done once for both, as inventing documents is: of those the very seconds are the same."""
+    return [name for name, spent in seconds.items() if earlier.get(name) == spent]
+
+
+def own_seconds(facts: Mapping[str, Any]) -> dict[str, float]:
+    """By step: what a student has cost beside the student that it came from."""
+    shared = facts.get("shared_steps", ())
+    return {name: spent for name, spent in facts["seconds"].items() if name not in shared}
+
+
 def seconds_of(facts: Mapping[str, Any]) -> float:
     """What a student has cost, with the students that it came from."""
-    return float(sum(facts["seconds"].values()) + facts.get("seconds_before", 0.0))
+    return sum(own_seconds(facts).values()) + float(facts.get("seconds_before", 0.0))
 
 
 def write_card(folder: Path, facts: Mapping[str, Any], teacher: Teacher, settings: DistillSettings) -> None:
@@ -115,7 +127,7 @@ def write_card(folder: Path, facts: Mapping[str, Any], teacher: Teacher, setting
 def model_card(facts: Mapping[str, Any], teacher: Teacher, settings: DistillSettings) -> str:
     """Markdown with the front matter that model hubs read."""
     is_apache = teacher.spec.licence_url.endswith("LICENSE-2.0")
-    summaries, training, seconds = facts["summaries"], facts["training"], facts["seconds"]
+    summaries, training, seconds = facts["summaries"], facts["training"], own_seconds(facts)
     given, before = facts["student_from"], facts["seconds_before"]
     chosen = " (those that its texts need most)" if facts["choose_layers"] else ""
     kept = f"layers {', '.join(map(str, facts['layers']))} of the teacher{chosen}, embeddings and head kept"

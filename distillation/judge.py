@@ -80,6 +80,11 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
     from pyarrow import ArrowException
 
     path = folder / "documents.parquet"
+    if not path.exists():
+        raise InputError(
+            f"{path}: not there, so the run was cut short; finish it with pytest benchmarks --resume {folder} and the options "
+            "it had, and judge what that leaves"
+        )
     try:
         return read_rows(path)
     except (OSError, ArrowException) as error:

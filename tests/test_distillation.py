@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from distillation.card import learnt_from
+from distillation.card import learnt_from, own_seconds, seconds_of, steps_in_both
 from distillation.invented import inventions, with_invented
 from distillation.settings import parse_settings
 from distillation.steps import STEPS_FILE, Steps
@@ -316,6 +316,17 @@ def student_folder(path: Path, **changed) -> Path:
     (path / "model.safetensors").touch()
     (path / "tokenizer_config.json").touch()
     return path
+
+
+def test_what_a_student_shares_with_those_that_it_came_from_is_counted_once():
+    first = {"seconds": {"invented": 100.0, "summaries": 40.0, "training": 300.0}}
+    students = [first]
+    for own in ({"summaries": 50.0, "training": 80.0}, {"summaries": 60.0, "training": 90.0}):
+        seconds = {"invented": 100.0, **own}
+        shared = steps_in_both(seconds, students[-1]["seconds"])
+        students.append({"seconds": seconds, "shared_steps": shared, "seconds_before": seconds_of(students[-1])})
+    assert [list(own_seconds(each)) for each in students[1:]] == [["summaries", "training"]] * 2
+    assert seconds_of(students[-1]) == 100 + (40 + 300) + (50 + 80) + (60 + 90)
 
 
 def test_student_folder_is_read(tmp_path):

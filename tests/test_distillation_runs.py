@@ -330,6 +330,9 @@ def test_student_is_measured_and_judged_beside_its_teacher(project, finished):
     text = judge_run(results, {TEACHER: finished.teacher})
     assert len(text.splitlines()) == 2 + 6
     assert (results / "students.md").read_text() == text
+    (results / "documents.parquet").unlink()  # as where the session was killed before its end
+    with pytest.raises(InputError, match=f"documents.parquet: not there.* --resume {results}"):
+        judge_run(results, {TEACHER: finished.teacher})
 
 
 def test_documents_that_the_student_has_seen_are_refused(project, finished, one_error_line):
