@@ -36,6 +36,7 @@ LAUNCH = (
     *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
 )
 """Without GPUs --multi_gpu starts as many processes all the same; --cpu would start one."""
+LONGEST_WAIT_SECONDS = 180
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,11 @@ def finished(tmp_path_factory, tiny_llama):
 
 
 def wait_for(process, path_pattern, folder):
-    for _ in range(1000):
-        if list(folder.glob(path_pattern)) or process.poll() is not None:
-            return
+    """A process that got nowhere must not be killed for one that did."""
+    end = time.monotonic() + LONGEST_WAIT_SECONDS
+    while not list(folder.glob(path_pattern)):
+        assert process.poll() is None, f"ended before there was a {path_pattern}"
+        assert time.monotonic() < end, f"no {path_pattern} in {LONGEST_WAIT_SECONDS} s"
         time.sleep(0.02)
 
 
