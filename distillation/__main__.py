@@ -22,6 +22,7 @@ from distillation.student import (
     chosen_layers,
     initial_student,
     open_smaller,
+    passes_to_choose,
     save_student,
     spaced_layers,
 )
@@ -224,8 +225,7 @@ class Distillation:
         self._in_first(lambda: self._make_data_folder(self.data_folder))
         what, open_writer = "texts of the teacher, dropped", self._open_teacher
         if self.settings.own_summaries:
-            told = "among them" if self.settings.learns_from_repeating else "dropped"
-            what, open_writer = f"texts of the student's own, {told}", self._open_given
+            what, open_writer = f"texts of the student's own, {self.settings.repeating_are}", self._open_given
         self._ask("summaries", what, self._requests, self.data_inputs, self.summaries_path, open_writer)
 
     def _requests(self) -> list[summaries.Request]:
@@ -258,8 +258,7 @@ class Distillation:
         is_made = self._in_all(steps, name, inputs, output, make)
         if self.state.is_main_process:
             facts = steps.facts(name)
-            degenerate = ", ".join(f"{count} {kind}" for kind, count in facts["dropped"].items())
-            _say(f"{'' if is_made else 'unchanged: '}{facts['asked']} {what} {degenerate}")
+            _say(f"{'' if is_made else 'unchanged: '}{facts['asked']} {what} {summaries.degenerate_told(facts)}")
 
     def _make_data_folder(self, folder: Path) -> None:
         Steps(folder)
@@ -331,16 +330,16 @@ class Distillation:
         layers = self.settings.layers
         if layers is None:
             return () if self.earlier is None else tuple(self.earlier.provenance["layers"])
+        whole = int(self.teacher.chat.config.num_hidden_layers)
         if not self.settings.choose_layers:
-            return spaced_layers(int(self.teacher.chat.config.num_hidden_layers), layers)
+            return spaced_layers(whole, layers)
         from distillation.trainer import training_and_validation
 
         texts, _ = training_and_validation(summaries.read_rows(self.summaries_path), self.settings)
-        model = self._open_teacher()
-        whole = len(model.model.layers)
-        passes = sum(range(layers + 1, whole + 1))
-        _say(f"choosing {layers} of {whole} layers: {passes} passes over {CHOSEN_BY_TEXTS} texts at most")
-        kept, nats = chosen_layers(model, texts, layers)
+        _say(
+            f"choosing {layers} of {whole} layers: {passes_to_choose(whole, layers)} passes over {CHOSEN_BY_TEXTS} texts at most"
+        )
+        kept, nats = chosen_layers(self._open_teacher(), texts, layers)
         _say(
             f"layers {', '.join(map(str, kept))} are kept; without the others, before training, {nats:.2f} nats a token"
         )

@@ -10,6 +10,7 @@ from typing import Any
 
 from distillation.opening import Teacher
 from distillation.settings import DistillSettings
+from distillation.summaries import degenerate_told
 from distillation.training_documents import Drawn
 from fixtures.device import Device
 from fixtures.documents import DocumentSource
@@ -151,7 +152,7 @@ def model_card(facts: Mapping[str, Any], teacher: Teacher, settings: DistillSett
         f"| documents | {facts['documents']['training']} to train on, {facts['documents']['validation']} to validate; of the train "
         f"half of {'; '.join(facts['sources'])} |",
         *([] if facts["invented"] is None else [_texts_row("documents that the teacher invented", facts["invented"])]),
-        _texts_row(writer, summaries, "among them" if settings.learns_from_repeating else "dropped"),
+        _texts_row(writer, summaries, settings.repeating_are),
         *_training_rows(training, facts["training_settings"]),
         f"| cost | {sum(seconds.values()) / 3600:.2f} hours on {facts['processes']} × {facts['environment']['device']} "
         f"({', '.join(f'{name} {spent:.0f} s' for name, spent in seconds.items())}), {facts['dtype']}"
@@ -168,8 +169,7 @@ def model_card(facts: Mapping[str, Any], teacher: Teacher, settings: DistillSett
 
 
 def _texts_row(title: str, facts: Mapping[str, Any], told: str = "dropped") -> str:
-    degenerate = ", ".join(f"{count} {kind}" for kind, count in facts["dropped"].items())
-    return f"| {title} | {facts['asked']}, {facts['generated_tokens']:,} tokens; {told}: {degenerate} |"
+    return f"| {title} | {facts['asked']}, {facts['generated_tokens']:,} tokens; {told}: {degenerate_told(facts)} |"
 
 
 def _training_rows(training: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:

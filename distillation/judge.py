@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from distillation.opening import Teacher, compute_dtype, load_teacher, open_teacher
-from distillation.summaries import read_rows
 from fixtures.device import GIB, Device, detect_device
 from fixtures.documents import Document, build_prompt
+from fixtures.documents_table import read_documents_table
 from fixtures.journal import write_atomically
 from fixtures.loading import quiet_libraries
-from fixtures.outcomes import InputError, QualityVerdict, SuiteError, first_line
+from fixtures.outcomes import InputError, QualityVerdict, SuiteError
 from fixtures.runfile import Run, read_run
 from fixtures.settings import model_paths_of
 
@@ -59,7 +59,7 @@ def judge_run(folder: Path, model_paths: Mapping[str, Path]) -> str:
     if not teachers:
         raise InputError(f"{folder}: has no student; measure one with pytest benchmarks -m student --student FOLDER")
     quiet_libraries(show_progress=False)
-    device, rows = detect_device(), _rows(folder)
+    device, rows = detect_device(), read_documents_table(folder / "documents.parquet")
     perplexities: dict[str, float] = {}
     for name in sorted(teachers):
         teacher = open_teacher(name, model_paths)
@@ -74,23 +74,6 @@ def _read(folder: Path) -> Run:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of results")
     return read_run(folder / "run.json")
-
-
-def _rows(folder: Path) -> list[dict[str, Any]]:
-    from pyarrow import ArrowException
-
-    path = folder / "documents.parquet"
-    if not path.exists():
-        raise InputError(
-            f"{path}: not there, so the run was cut short; finish it with pytest benchmarks --resume {folder} and the options "
-            "it had, and judge what that leaves"
-        )
-    try:
-        return read_rows(path)
-    except (OSError, ArrowException) as error:
-        raise InputError(
-            f"{path}: cannot be read ({first_line(error)}); it has the summaries that are to be judged"
-        ) from error
 
 
 def _perplexities(

@@ -77,6 +77,11 @@ class DistillSettings:
         return self.own_summaries and self.unlikelihood_weight > 0
 
     @property
+    def repeating_are(self) -> str:
+        """How a count of repeating texts is told."""
+        return "among them" if self.learns_from_repeating else "dropped"
+
+    @property
     def name(self) -> str:
         """What the student is called in benchmarks: its folder's name."""
         return self.out.name

@@ -66,6 +66,11 @@ def chosen_layers(model: Any, texts: Sequence[Mapping[str, Any]], keep: int) -> 
         return kept, found / tokens
 
 
+def passes_to_choose(of: int, keep: int) -> int:
+    """Over the texts, with each layer that is left dropped in turn, until `keep` of `of` are left."""
+    return sum(range(keep + 1, of + 1))
+
+
 @contextmanager
 def only_layers(model: Any, kept: Sequence[int]) -> Iterator[None]:
     """The model with these layers alone, and whole again afterwards."""

@@ -187,6 +187,11 @@ def join_parts(folder: Path, count: int, path: Path, provenance: Mapping[str, An
     }
 
 
+def degenerate_told(facts: Mapping[str, Any]) -> str:
+    """Of what `join_parts` counted: how many are empty and repeating, in words."""
+    return ", ".join(f"{count} {kind}" for kind, count in facts["dropped"].items())
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
     from pyarrow import parquet
 
