@@ -32,6 +32,7 @@ ORDER = (
     "loading",
     "documents",
     "generation",
+    "varlen_attention",
     "continuous",
     "batching",
     "metrics",
