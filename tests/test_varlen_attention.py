@@ -78,6 +78,10 @@ def tiny_model(request):
 
 @pytest.mark.slow
 def test_engine_generates_the_same_tokens_as_with_sdpa_and_says_which_attention_it_used(tiny_model):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("transformers' engine takes the GPU where there is one, and this model is on the CPU")
     expected, before = summaries(tiny_model, attend=None)
     found, settings = summaries(tiny_model, attend=attend_document_by_document)
     assert found == expected
@@ -143,7 +147,7 @@ def test_torchs_kernel_computes_what_it_documents(queries):
     expected = attend_document_by_document(
         *(each.double().cpu() for each in (q, k, v)), *cpu, max(queries), max(keys), window_size=(-1, 0)
     )
-    assert (found - expected).norm() / expected.norm() < 1e-3
+    assert (found - expected).norm() / expected.norm() < 1e-3  # float16 keeps 11 bits
 
 
 @pytest.mark.slow
