@@ -15,7 +15,7 @@ from distillation.training_documents import Drawn
 from fixtures.device import Device
 from fixtures.documents import DocumentSource
 from fixtures.environment import describe_environment
-from fixtures.journal import write_atomically
+from fixtures.files import write_atomically
 from fixtures.students import PROVENANCE_FILE, SCHEMA, Student, text_digest
 
 TRAINING_SETTINGS = (

@@ -17,7 +17,7 @@ from distillation.opening import Teacher, compute_dtype, load_teacher, open_teac
 from fixtures.device import GIB, Device, detect_device
 from fixtures.documents import Document, build_prompt
 from fixtures.documents_table import read_documents_table
-from fixtures.journal import write_atomically
+from fixtures.files import write_atomically
 from fixtures.loading import quiet_libraries
 from fixtures.outcomes import InputError, QualityVerdict, SuiteError
 from fixtures.runfile import Run, read_run

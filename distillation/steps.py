@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fixtures.journal import write_atomically
+from fixtures.files import write_atomically
 from fixtures.outcomes import InputError, first_line
 
 STEPS_FILE = "steps.json"

@@ -21,7 +21,7 @@ from fixtures.documents import (
     embedded_documents,
     wikilingua_documents,
 )
-from fixtures.journal import write_atomically
+from fixtures.files import write_atomically
 from fixtures.outcomes import InputError
 
 

@@ -271,7 +271,7 @@ def check_what_is_left(folder: Path, told: list[str], tally: Counter[str]) -> No
 def stored_runs(folder: Path) -> tuple[StoredRun, ...]:
     """Everything in the folders of baselines; raises InputError for what is no whole run."""
     folders = [each for each in (folder / "baselines").glob("*") if each.is_dir()]
-    return tuple(stored for each in folders for stored in read_baselines(each, is_gpu=False).runs)
+    return tuple(stored for each in folders for stored in read_baselines(each).runs)
 
 
 def check_baselines(folder: Path, told: set[str]) -> None:

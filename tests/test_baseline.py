@@ -20,10 +20,11 @@ from fixtures.baseline import (
     read_baselines,
     save_baseline,
 )
+from fixtures.environment import VERSIONS
 from fixtures.journal import JournalContents
 from fixtures.outcomes import InputError
 from fixtures.runfile import build_run, entries_of, read_run, run_text
-from fixtures.spread import ASSUMED_GPU_SPREAD, VERSIONS, DeviceSpread
+from fixtures.spread import ASSUMED_GPU_SPREAD, read_spread
 from fixtures.statistics import Timing
 from tests.runs import MACHINE, benchmark, run_of
 
@@ -44,7 +45,7 @@ def files(runs):
 
 
 def baselines(*files):
-    return Baselines(folder=Path("there"), runs=tuple(map(stored, files)), spread=DeviceSpread(runs=ASSUMED_GPU_SPREAD))
+    return Baselines(folder=Path("there"), runs=tuple(map(stored, files)))
 
 
 # Storing --------------------------------------------------------------------------------------------------------------
@@ -73,7 +74,7 @@ def test_temporaries_of_a_killed_process_are_neither_read_nor_kept(tmp_path):
     stored = save_baseline(tmp_path, "main", run_of(benchmark()))
     (tmp_path / ".0001_main.json.123").hardlink_to(stored)
     (tmp_path / ".0002_half.json.124").write_text("{")
-    assert [each.path for each in read_baselines(tmp_path, is_gpu=True).runs] == [stored]
+    assert [each.path for each in read_baselines(tmp_path).runs] == [stored]
     second = save_baseline(tmp_path, "main", run_of())
     assert sorted(tmp_path.iterdir()) == [stored, second]
     assert read_run(stored) == run_of(benchmark())
@@ -161,20 +162,21 @@ def files_in(folder):
 def test_runs_are_read_oldest_first(tmp_path):
     for number in (2, 10_000, 9_999, 1):
         (tmp_path / f"{number:04}_main.json").write_text(run_text(run_of()))
-    found = read_baselines(tmp_path, is_gpu=True)
+    found = read_baselines(tmp_path)
     assert [int(each.number) for each in found.runs] == [1, 2, 9_999, 10_000]
 
 
 def test_absent_folder_holds_nothing_and_has_the_assumed_spread(tmp_path):
-    found = read_baselines(tmp_path / "absent", is_gpu=True)
-    assert (found.runs, found.spread.runs) == ((), ASSUMED_GPU_SPREAD)
+    found = read_baselines(tmp_path / "absent")
+    assert found.runs == ()
+    assert read_spread(found.folder, is_gpu=True).runs == ASSUMED_GPU_SPREAD
 
 
 @pytest.mark.parametrize("name", ["0001.json", "001_main.json", "main.json", "0001_.json", "x0001_main.json"])
 def test_json_that_is_no_stored_run_is_refused_by_name(tmp_path, name):
     (tmp_path / name).write_text(run_text(run_of()))
     with pytest.raises(InputError, match=rf"{name} is not a stored run \(NNNN_NAME\.json\)"):
-        read_baselines(tmp_path, is_gpu=True)
+        read_baselines(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.continuous import PAGE_TOKENS, PagedEngine, finished, limits_for
 from fixtures.memory import MemoryPrediction
 from fixtures.models import CONTINUOUS_EXPERIMENTS
 from fixtures.outcomes import DeviceMemoryError, RequestsFailedError
+from fixtures.paged import PAGE_TOKENS, PagedEngine, finished, limits_for
 from tests.conftest import FAKE_MODELS
 from tests.fake_engine import FakeManager
 

@@ -4,7 +4,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from fixtures.journal import Journal, read_journal, write_atomically, write_exclusively
+from fixtures.files import write_atomically, write_exclusively
+from fixtures.journal import Journal, read_journal
 from fixtures.outcomes import InputError
 
 SESSION = {"started": "2026-01-01T00:00:00+00:00"}

@@ -5,14 +5,9 @@ from fakes import FakeModel, FakeTime
 
 from fixtures.models import EXPERIMENTS
 from fixtures.outcomes import JudgementError
-from fixtures.overhead import (
-    WITHIN_ONE_PROCESS,
-    Overhead,
-    _Interleaved,
-    assert_harness_costs_nothing,
-    describe_overhead,
-)
-from fixtures.statistics import Timing, paired_change, typical_change
+from fixtures.overhead import Overhead, _Interleaved, assert_harness_costs_nothing
+from fixtures.sections import describe_overhead
+from fixtures.statistics import WITHIN_ONE_PROCESS, Timing, paired_change, typical_change
 
 DOCUMENTS = 20
 HICCUP = 50.0

@@ -17,7 +17,6 @@ from fixtures.charts import tradeoff_chart
 from fixtures.controls import MATRIX_PRODUCT
 from fixtures.device import GIB
 from fixtures.report_page import Segment, Source, page_of, word_changes
-from fixtures.spread import ASSUMED_GPU_SPREAD, DeviceSpread
 from tests.conftest import FAKE_MODELS
 from tests.runs import A100, benchmark, outcome, run_of
 
@@ -44,7 +43,7 @@ def stored(*benchmarks, name="0001_main.json", date="2026-11-20T10:00:00+00:00")
 
 
 def baselines(*runs):
-    return Baselines(folder=Path("baselines/a100"), runs=runs, spread=DeviceSpread(runs=ASSUMED_GPU_SPREAD))
+    return Baselines(folder=Path("baselines/a100"), runs=runs)
 
 
 def records(experiment, *summaries, **facts):

@@ -10,16 +10,9 @@ from statistics import stdev, variance
 import pytest
 
 from fixtures import replicate
+from fixtures.environment import VERSIONS
 from fixtures.outcomes import InputError
-from fixtures.spread import (
-    ASSUMED_CPU_SPREAD,
-    ASSUMED_GPU_SPREAD,
-    VERSIONS,
-    DeviceSpread,
-    add_replicates,
-    groups_of,
-    read_spread,
-)
+from fixtures.spread import ASSUMED_CPU_SPREAD, ASSUMED_GPU_SPREAD, DeviceSpread, add_replicates, groups_of, read_spread
 from fixtures.statistics import Spread, Timing, pooled_spread, replicates_of
 from tests.runs import A100, MACHINE, benchmark, run_of
 

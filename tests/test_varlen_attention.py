@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.continuous import PAGE_TOKENS, PagedEngine, limits_for
 from fixtures.memory import MemoryPrediction
+from fixtures.paged import PAGE_TOKENS, PagedEngine, limits_for
 from fixtures.varlen_attention import VARLEN, supports_varlen, torch_varlen_attn
 from tests.fakes import FakeGpu
 
