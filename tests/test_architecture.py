@@ -21,6 +21,8 @@ ORDER = (
     "telemetry",
     "controls",
     "models",
+    "precision",
+    "pretrained",
     "embedded",
     "shapes",
     "synthetic",
