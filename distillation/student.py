@@ -156,9 +156,9 @@ def _with_layers(whole: Any, kept: tuple[int, ...]) -> Any:
 
 
 def save_student(model: Any, tokenizer: Any, folder: Path, *, dtype: Any, mark: str) -> None:
-    """Safetensors in the teacher's own type, configuration and tokenizer. `mark` tells apart students of one shape.
+    """Safetensors in the teacher's own type, configuration and tokenizer.
 
-    The configuration carries it: a session's workload names a model folder by its configuration and the tensors' shapes.
+    `mark` goes into the configuration and names the trained weights, so that a copied config.json can be traced to them.
     """
     import torch
 
