@@ -19,6 +19,7 @@ from distillation.training_documents import Drawn
 from fixtures.device import GIB, Device, clock_of, release_memory
 from fixtures.memory import predict_memory, predict_weights
 from fixtures.models import MODELS
+from fixtures.pretrained import load_config
 from fixtures.shapes import empty_model
 from fixtures.synthetic import model_config
 
@@ -123,9 +124,7 @@ def job_of(
 
 
 def _config_of(settings: DistillSettings) -> Any:
-    from transformers import AutoConfig
-
-    return AutoConfig.from_pretrained(settings.student_from, local_files_only=True)
+    return load_config(str(settings.student_from), local_files_only=True)
 
 
 def large_job(here: Job, device: Device, *, batch: int, dtype: str) -> Job:

@@ -216,7 +216,7 @@ def test_gated_model_says_where_to_accept_the_licence():
         assert remedy in found.detail
 
 
-def test_digest_of_a_folder_follows_configuration_and_index_but_not_the_path(tiny_llama, tmp_path):
+def test_digest_of_a_folder_follows_its_configuration_but_not_its_path(tiny_llama, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(tiny_llama, copy)
     assert folder_digest(copy) == folder_digest(tiny_llama)
