@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,30 @@ from tests.forked import ENVIRONMENT, ROOT, forked_python
 
 PLUGINS_LEFT_OUT = ("-p", "no:cacheprovider", "-p", "no:anyio")
 """The latter comes with a library, and takes its time."""
+
+OWN_MODULES = r"(fixtures|distillation|benchmarks|tests|conftest)(\.|$)"
+
+
+@contextmanager
+def own_warnings_as_errors() -> Iterator[None]:
+    """Raise warnings that point at the project's own code. Those of libraries are shown, as pytest.ini says."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", module=OWN_MODULES)
+        yield
+
+
+# A conftest's hooks are called for its own folder, so benchmarks in the same session are not affected.
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, Any, Any]:
+    with own_warnings_as_errors():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, Any, Any]:
+    with own_warnings_as_errors():
+        return (yield)
+
 
 FAKE_MODELS = """
     import pytest

@@ -40,10 +40,10 @@ ORDER = (
     "paged",
     "continuous",
     "batching",
+    "sections",
     "runfile",
     "metrics",
     "quality",
-    "sections",
     "overhead",
     "scaling",
     "documents_table",
@@ -86,6 +86,7 @@ ORDER = (
     "doctor_hub",
     "doctor",
     "benchmark_fixtures",
+    "shown_warnings",
     "plugin",
 )
 IMPORTED_WITH_A_MODEL = {"weight_only"}  # a layer of its own: nobody but loading imports it, in a function
