@@ -93,6 +93,44 @@ def test_slowdown_of_the_first_pass_alone_does_not_fail_and_the_report_says_so(s
     assert json.loads((stored.folder / "copy.json").read_text()) == session.run
 
 
+DISTURBED = {"slower": {"4-bit": 1 / 0.70}, "controls": 1 / 0.70}
+UNDISTURBED = {"slower": {"4-bit": 1 / 1.004}}
+EACH_MUST_BE_SLOW = "and each must be at most 0.985; measure again to decide"
+
+
+def test_one_disturbed_pass_does_not_fail_even_where_both_together_are_slow(stored):
+    stored.script(DISTURBED, UNDISTURBED)
+    session = stored.make_bench()
+    info = session.infos["4-bit"]
+    assert info["change"]["ratio"] == pytest.approx(2 / (1 / 0.70 + 1 / 1.004))
+    assert info["change"]["pass_ratios"] == pytest.approx([0.70, 1.004])
+    assert info["change"]["p_value"] < 0.01
+    assert (info["first_pass"]["verdict"], info["first_pass"]["attribution"]["cause"]) == ("REGRESSED", "HOST")
+    assert (info["verdict"], info["attribution"], session.outcomes[EMBEDDED[2]]) == ("INCONCLUSIVE", None, "passed")
+    assert (session.exit_code, session.left_behind, len(stored.begun)) == (0, "0", 2)
+    told = f"not REGRESSED: pass 1 alone is 0.700 and pass 2 alone is 1.004, {EACH_MUST_BE_SLOW}"
+    assert len(lines_with(session, told)) == 1
+
+
+@pytest.mark.parametrize("script", [(DISTURBED, UNDISTURBED), (UNDISTURBED, DISTURBED)], ids=["first", "second"])
+def test_one_disturbed_pass_of_two_that_were_asked_for_does_not_fail(stored, script):
+    stored.script(*script)
+    session = stored.make_bench("--passes", "2", "-k", EMBEDDED[2])
+    assert (session.infos["4-bit"]["verdict"], session.exit_code, len(stored.begun)) == ("INCONCLUSIVE", 0, 2)
+    assert len(lines_with(session, EACH_MUST_BE_SLOW)) == 1
+
+
+@pytest.mark.parametrize(("controls", "cause", "expected"), [((1.5, 1.6), "HOST", 11), ((1.5, 1.0), "UNKNOWN", 1)])
+def test_slowdown_is_the_machine_s_where_its_probes_show_it_in_both_passes(stored, controls, cause, expected):
+    stored.script(
+        *({"slower": {"4-bit": slower}, "controls": each} for slower, each in zip((1.5, 1.6), controls, strict=True))
+    )
+    session = stored.make_bench()
+    sits = session.infos["4-bit"]["attribution"]
+    assert (sits["cause"], session.exit_code) == (cause, expected)
+    assert "pass 1 (0.667) HOST: controls moved along" in sits["detail"]
+
+
 def test_session_in_which_nothing_regressed_is_one_process(stored):
     stored.script({})
     session = stored.make_bench()
