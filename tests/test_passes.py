@@ -161,6 +161,50 @@ def test_session_that_decided_nothing_hands_its_code_on(stored, script, options,
     assert "once more in a fresh process" not in session.output
 
 
+ANOTHER_RUN_MEANWHILE = """
+    import subprocess, sys
+    from pathlib import Path
+
+    def pytest_unconfigure():
+        if len(Path("begun").read_text().split()) == 1:
+            subprocess.run([sys.executable, "-m", "pytest", "benchmarks", "-p", "no:cacheprovider", "-k", "default"])
+"""
+
+
+def test_suspect_is_confirmed_though_another_run_has_moved_latest_between_the_passes(stored):
+    stored.script(SLOW, {}, SLOW, conftest=ANOTHER_RUN_MEANWHILE)
+    session = stored.make_bench()
+    first, _, second = (path.name for path in folders(stored)[-3:])
+    assert (session.exit_code, session.left_behind, len(stored.begun)) == (1, "1", 3), session.output
+    assert (session.folder / "results" / "latest").resolve().name == second
+    assert session.run["confirms"]["run"] == session.infos["4-bit"]["first_pass"]["run"] == first
+    assert (folders(stored)[-2] / "exit_code").read_text() == "0\n"
+    assert len(lines_with(session, CONFIRMING)) == 1
+
+
+@pytest.mark.parametrize("options", [("--results-dir", "elsewhere"), ("--results-dir=elsewhere",)])
+def test_suspect_is_confirmed_in_whichever_results_folder(stored, options):
+    stored.script(SLOW)
+    session = stored.make_bench(*options)
+    assert (session.exit_code, len(stored.begun)) == (1, 2), session.output
+    assert len(list((stored.folder / "elsewhere").glob("2*"))) == 2
+
+
+def test_without_a_temporary_folder_there_is_one_line_and_no_session(capfd, monkeypatch):
+    from fixtures import passes
+
+    def refuse(**_):
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(passes.tempfile, "TemporaryDirectory", refuse)
+    monkeypatch.setattr(passes, "run_benchmarks", lambda *_: pytest.fail("a session has begun"))
+    assert passes.main([]) == 4
+    assert capfd.readouterr().err.splitlines() == [
+        "ERROR: no temporary folder can be used ([Errno 2] No usable temporary directory found in ['/tmp']); "
+        "name a writable one in TMPDIR"
+    ]
+
+
 def test_failure_that_is_no_slowdown_is_not_measured_again(stored):
     stored.script({"fail": {"8-bit": "boom"}})
     session = stored.make_bench()
@@ -287,13 +331,13 @@ def test_ctrl_c_between_the_passes_is_no_traceback(capfd, monkeypatch, tmp_path)
     def interrupted_reading(path):
         raise KeyboardInterrupt
 
-    def first_pass(arguments):
-        (tmp_path / "latest").symlink_to("a-run")
+    def first_pass(arguments, folder_file):
+        folder_file.write_text(f"{tmp_path}/a-run\n")
         return 1
 
     monkeypatch.setattr(passes, "run_benchmarks", first_pass)
     monkeypatch.setattr(passes, "read_run", interrupted_reading)
-    assert passes.main(["--results-dir", str(tmp_path)]) == 2
+    assert passes.main([]) == 2
     assert capfd.readouterr().err == f"interrupted before the second pass; measure it with --confirm {tmp_path}/a-run\n"
 
 
