@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from fixtures.attribution import attribute
+from fixtures.attribution import MeasuredPass, attribute, attribute_passes
 from fixtures.controls import COPY_BANDWIDTH, KERNEL_LAUNCHES, MATRIX_PRODUCT, PYTHON_LOOP
 from fixtures.outcomes import Cause
 from fixtures.runfile import entries_of
@@ -246,6 +246,72 @@ def test_control_that_moved_along_by_less_than_half_leaves_it_unknown():
         "UNKNOWN: controls moved along, too little to be all of it: "
         "copy bandwidth +0%, matrix product -5%, kernel launches +0%"
     )
+
+
+# Several passes -------------------------------------------------------------------------------------------------------
+
+
+def measured(log_ratio, now, *, decides_alone=True):
+    return MeasuredPass(entry=now, change=change(log_ratio), deviations={}, decides_alone=decides_alone)
+
+
+def sits_in(*passes, is_gpu=True, differences=()):
+    return attribute_passes(passes, entry(at()), is_gpu=is_gpu, differences=differences)
+
+
+def test_one_pass_is_attributed_as_before():
+    now = entry(at(kernel=0.7))
+    assert sits_in(measured(-0.35, now)) == sits(-0.35, now)
+
+
+def test_cause_that_both_passes_show_is_the_cause_and_each_tells_its_probes():
+    found = sits_in(measured(-0.35, entry(at(kernel=0.7))), measured(-0.3, entry(at(kernel=0.75))))
+    assert str(found) == (
+        "HOST: pass 1 (0.705) HOST: controls moved along: copy bandwidth +0%, matrix product +0%, kernel launches -30%; "
+        "pass 2 (0.741) HOST: controls moved along: copy bandwidth +0%, matrix product +0%, kernel launches -25%"
+    )
+
+
+def test_environment_is_told_once_where_the_code_may_be_the_cause():
+    found = sits_in(measured(-0.35, entry(at())), measured(-0.3, entry(at())), differences=["torch 2, 1 there"])
+    held = "controls held (copy bandwidth +0%, matrix product +0%, kernel launches +0%)"
+    assert str(found) == (
+        f"CODE: pass 1 (0.705) CODE: {held}; pass 2 (0.741) CODE: {held}; other than the baseline's: torch 2, 1 there"
+    )
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["host-first", "host-second"])
+def test_probes_that_held_in_one_pass_neither_clear_the_other_nor_blame_the_code(order):
+    passes = [measured(-0.35, entry(at(kernel=0.7))), measured(-0.2, entry(at()))][::order]
+    found = sits_in(*passes)
+    assert found.cause is Cause.UNKNOWN
+    assert "(0.705) HOST: controls moved along" in found.detail
+    assert "(0.819) CODE: controls held" in found.detail
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["slow-first", "slow-second"])
+@pytest.mark.parametrize(
+    ("slow", "other", "cause"),
+    [({"kernel": 0.7}, {}, Cause.HOST), ({}, {"kernel": 0.9}, Cause.CODE), ({"copy": 0.7}, {"kernel": 0.9}, Cause.GPU)],
+)
+def test_pass_whose_own_change_may_be_noise_does_not_name_the_cause(order, slow, other, cause):
+    passes = [measured(-0.35, entry(at(**slow))), measured(-0.02, entry(at(**other)), decides_alone=False)][::order]
+    found = sits_in(*passes)
+    assert found.cause is cause
+    assert "(0.980, undecided alone)" in found.detail
+
+
+@pytest.mark.parametrize(("first", "second", "cause"), [({}, {}, Cause.CODE), ({"kernel": 0.8}, {}, Cause.UNKNOWN)])
+def test_where_no_pass_decides_alone_all_of_them_name_the_cause(first, second, cause):
+    passes = [measured(-0.2, entry(at(**each)), decides_alone=False) for each in (first, second)]
+    found = sits_in(*passes)
+    assert (found.cause, "undecided alone" in found.detail) == (cause, False)
+
+
+@pytest.mark.parametrize(("order", "cause"), [(1, Cause.GPU), (-1, Cause.GPU)])
+def test_two_causes_that_are_both_the_machine_s_are_that_of_the_larger_change(order, cause):
+    passes = [measured(-0.35, entry(at(copy=0.7))), measured(-0.2, entry(at(kernel=0.8)))][::order]
+    assert sits_in(*passes).cause is cause
 
 
 # The work -------------------------------------------------------------------------------------------------------------

@@ -270,6 +270,59 @@ def test_detail_names_the_newest_run_how_many_before_it_and_the_passes():
     }
 
 
+SLOW, HELD = 2.0 / 0.70, 2.0 / 1.004
+
+
+@pytest.mark.parametrize(
+    ("passes", "told"),
+    [
+        ((SLOW, HELD), "pass 1 alone is 0.700 and pass 2 alone is 1.004"),
+        ((HELD, SLOW), "pass 1 alone is 1.004 and pass 2 alone is 0.700"),
+    ],
+    ids=["first-disturbed", "second-disturbed"],
+)
+def test_slowdown_of_one_pass_alone_does_not_fail_and_says_what_each_pass_was(passes, told):
+    found = judge().compare([entry(seconds=(each,) * 8) for each in passes], [stored("0001_a.json")])
+    assert found.change.ratio == pytest.approx(2 / (1 / 0.70 + 1 / 1.004), rel=1e-12)
+    assert found.change.p_value < 1e-6
+    assert (found.verdict, found.attribution, found.fails) == (Verdict.INCONCLUSIVE, None, False)
+    assert found.detail == (
+        "0.825 of 0001_a.json [0.805, 0.845], 2 passes, 8 documents, spread between runs 1.0% assumed; "
+        f"not REGRESSED: {told}, and each must be at most 0.985; measure again to decide"
+    )
+    judge_as_test_summarize_does(found)
+
+
+def test_speedup_of_one_pass_alone_is_not_one_and_says_so():
+    found = judge().compare([entry(seconds=(1.0,) * 8), entry(seconds=(2.0,) * 8)], [stored("0001_a.json")])
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.detail.endswith(
+        "; not IMPROVED: pass 1 alone is 2.000 and pass 2 alone is 1.000, and each must be at least 1.015; "
+        "measure again to decide"
+    )
+
+
+def test_slowdown_that_both_passes_show_fails():
+    found = judge().compare([entry(seconds=(2.5,) * 8), entry(seconds=(2.1,) * 8)], [stored("0001_a.json")])
+    assert (found.verdict, found.fails) == (Verdict.REGRESSED, True)
+    assert "alone" not in found.detail
+
+
+def test_run_file_has_the_ratio_of_each_of_several_passes():
+    passes = [entry(seconds=(2.5,) * 8), entry(seconds=(3.2,) * 8)]
+    found = judge().compare(passes, [stored("0001_a.json")], of_seconds("0001_anchor.json", 1.6)).as_extra_info()
+    assert found["change"]["pass_ratios"] == pytest.approx([0.8, 0.625])
+    assert found["anchor"]["pass_ratios"] == pytest.approx([0.64, 0.5])
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_one_disturbed_pass_is_no_slowdown_against_the_anchor_either():
+    found = judge().compare(
+        [entry(seconds=(SLOW,) * 8), entry(seconds=(HELD,) * 8)], [stored("0002_a.json")], stored("0001_anchor.json")
+    )
+    assert found.anchor.verdict is Verdict.INCONCLUSIVE
+
+
 def test_slow_slide_shows_against_the_anchor_and_not_against_the_newest():
     found = judge().compare(
         [entry(seconds=(2.0,) * 8)], [of_seconds("0009_a.json", 1.98)], of_seconds("0001_anchor.json", 1.6)
@@ -353,6 +406,25 @@ def test_code_is_told_with_what_differs_from_the_baseline_s_environment():
     found = judge().compare([with_controls(4.0, **{name: 1.0})], [with_controls("0001_a.json", **{name: 1.0})])
     assert found.attribution.cause is Cause.CODE
     assert found.attribution.detail.endswith("; other than the baseline's: torch 2.13.0, 2.12.0 there")
+
+
+PRODUCT = "matrix_product_flop_per_second"
+
+
+@pytest.mark.parametrize(
+    ("rates", "cause"),
+    [((0.7, 0.8), Cause.GPU), ((0.7, 1.0), Cause.UNKNOWN), ((1.0, 0.8), Cause.UNKNOWN), ((1.0, 1.0), Cause.CODE)],
+)
+def test_cause_of_a_slowdown_is_taken_from_the_probes_of_both_passes(rates, cause):
+    passes = [with_controls(2.0 / speed, **{PRODUCT: rate}) for speed, rate in zip((0.7, 0.8), rates, strict=True)]
+    assert judge().compare(passes, [with_controls("0001_a.json", **{PRODUCT: 1.0})]).attribution.cause is cause
+
+
+@pytest.mark.parametrize(("rates", "cause"), [((0.7, 1.0), Cause.GPU), ((1.0, 0.97), Cause.CODE)])
+def test_pass_that_would_not_have_decided_alone_does_not_change_the_cause(rates, cause):
+    passes = [with_controls(2.0 / speed, **{PRODUCT: rate}) for speed, rate in zip((0.7, 0.98), rates, strict=True)]
+    found = judge().compare(passes, [with_controls("0001_a.json", **{PRODUCT: 1.0})])
+    assert (found.verdict, found.attribution.cause) == (Verdict.REGRESSED, cause)
 
 
 @pytest.mark.parametrize(("seconds", "is_told"), [(4.0, True), (1.0, True), (2.0, False), (2.06, False)])

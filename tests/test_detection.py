@@ -120,6 +120,56 @@ def test_one_decision_that_differs_from_the_suites_stops_the_table(rule):
         check_against_the_suite(trials, 0.05, found)
 
 
+DISTURBED = replace(NOISY, run_deviation=0.002, document_deviation=0.01, disturbed_share=0.3)
+
+
+@pytest.mark.parametrize("slowdown", [0.0, 0.1])
+def test_disturbed_passes_at_once_decide_as_the_suite_does_one_by_one(slowdown):
+    trials = drawn(DISTURBED, trials=40)
+    assert check_against_the_suite(trials, slowdown, alarms(trials, slowdown)) == 40
+
+
+def test_disturbed_passes_are_seven_tenths_as_fast_in_their_share_and_stored_runs_are_not():
+    trials = drawn(replace(QUIET, disturbed_share=0.3), trials=2_000)
+    ratios = trials.baseline[:, :1].sum(axis=2) / trials.now.sum(axis=2)
+    assert sorted(set(ratios.round(6).ravel().tolist())) == [0.7, 1.0]
+    assert (ratios < 0.8).mean() == pytest.approx(0.3, abs=0.03)
+    assert np.ptp(trials.baseline.sum(axis=2), axis=1).max() == pytest.approx(0)
+
+
+def test_alarm_needs_every_pass_to_be_slow_and_no_more_than_before_to_find_a_slowdown_in_both():
+    """Without noise: one disturbed pass of two is no alarm, and a slowdown of a tenth is found whatever disturbs the passes."""
+    trials = drawn(replace(QUIET, disturbed_share=0.3), trials=500)
+    are_disturbed = trials.now.sum(axis=2) > 1.2 * trials.baseline[:, 0].sum(axis=1, keepdims=True)
+    unchanged, slower = alarms(trials, 0.0), alarms(trials, 0.1)
+    for rule in (CONFIRMED, TWO_PASSES):
+        assert np.array_equal(unchanged[rule], are_disturbed.all(axis=1)), rule
+        assert slower[rule].all(), rule
+        assert slowdown_found(trials, 0.5)[rule] == pytest.approx(1 / 0.985 - 1), rule
+
+
+SEEN = Conditions(run_deviation=0.005, degrees_of_freedom=8, document_deviation=0.05, disturbed_share=0.05)
+
+
+def test_one_disturbed_pass_in_twenty_costs_less_than_one_false_alarm_in_a_hundred_and_no_detection():
+    """Deciding on the pooled speed alone, as if no pass were looked at alone, raises one in twenty trials."""
+    trials = drawn(SEEN, trials=4_000)
+    pooled_alone = replace(trials.both, fastest_pass_log_ratio=trials.both.log_ratio)
+
+    def rate(changes, slowdown):
+        return (trials.first.are_regressed(slowdown) & changes.are_regressed(slowdown)).mean()
+
+    assert rate(pooled_alone, 0.0) > 0.045
+    assert rate(trials.both, 0.0) < 0.01
+    for slowdown in (0.1, 0.2):
+        assert rate(trials.both, slowdown) == rate(pooled_alone, slowdown) == 1.0
+
+
+def test_without_disturbed_passes_the_draws_are_those_of_the_seed():
+    assert np.array_equal(drawn(NOISY).now, drawn(replace(NOISY, disturbed_share=0.0)).now)
+    assert np.array_equal(drawn(NOISY).baseline, drawn(replace(NOISY, disturbed_share=0.5)).baseline)
+
+
 def test_p_value_that_differs_from_the_suites_stops_the_table():
     trials = drawn(NOISY)
     found = alarms(trials, 0.0)
@@ -225,6 +275,11 @@ def test_table_is_written_as_markdown_and_as_json_and_printed(tmp_path, capsys):
         assert [rate["slowdown"] for rate in cell["rates"]] == list(detection.SLOWDOWNS)
         assert all(rate["trials"] == 10 for rate in cell["rates"])
     assert device["trials_decided_by_the_suite_too"] == 10 * len(detection.RUN_DEVIATIONS) * len(detection.SLOWDOWNS)
+    assert [row["run_deviation"] for row in device["disturbed"]] == list(detection.RUN_DEVIATIONS)
+    for row in device["disturbed"]:
+        assert list(row["rules"]) == [CONFIRMED, TWO_PASSES]
+        assert [[rate["slowdown"] for rate in rates] for rates in row["rules"].values()] == [[0.0, 0.1, 0.2]] * 2
+    assert "Each of today's passes is disturbed with a probability of 5%" in text
     assert text.count(" | this suite, --passes 1 | ") == 2 * len(detection.RUN_DEVIATIONS)
     assert "2.0% \\* | this suite, --passes 1" in text
 

@@ -79,10 +79,10 @@ def test_no_other_verdict_is_held(verdict):
 # Once all comparisons are in ------------------------------------------------------------------------------------------
 
 
-def compared(nodeid, p_value, verdict="REGRESSED", cause=None):
+def compared(nodeid, p_value, verdict="REGRESSED", cause=None, **change):
     made = benchmark(
         verdict=verdict,
-        change=None if p_value is None else {"p_value": p_value},
+        change=None if p_value is None else {"p_value": p_value, **change},
         attribution=cause and {"cause": cause, "detail": ""},
     )
     return made | {"fullname": nodeid}
@@ -102,6 +102,16 @@ def test_holm_is_over_all_comparisons_and_rejects_only_what_was_measured_again()
     without_the_carried = run[1:]
     assert confirming(3, "a", "b", "c").rejected(without_the_carried) == {"a": False, "b": False}
     assert confirming(3, "b", "c").rejected([*run[2:], compared("d", 0.9)]) == {}
+
+
+def test_experiment_whose_passes_contradict_each_other_eases_no_level_for_the_others():
+    # Two comparisons: levels 0.5% and 1%. With the p-value of its pooled passes the first would take the stricter one.
+    passes = {"pass_ratios": [0.70, 1.004]}
+    run = [compared("a", 1e-9, "INCONCLUSIVE", **passes), compared("b", 0.008, pass_ratios=[0.9, 0.9])]
+    assert confirming(2, "a", "b").rejected(run) == {}
+    assert confirming(2, "a", "b").rejected([run[0], compared("b", 0.005, pass_ratios=[0.9, 0.9])]) == {"b": False}
+    both_slow = compared("a", 1e-9, pass_ratios=[0.70, 0.985])
+    assert confirming(2, "a", "b").rejected([both_slow, run[1]]) == {"a": False, "b": False}
 
 
 def test_p_value_of_what_is_too_small_a_slowdown_to_regress_fails_nothing():

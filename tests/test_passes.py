@@ -93,6 +93,44 @@ def test_slowdown_of_the_first_pass_alone_does_not_fail_and_the_report_says_so(s
     assert json.loads((stored.folder / "copy.json").read_text()) == session.run
 
 
+DISTURBED = {"slower": {"4-bit": 1 / 0.70}, "controls": 1 / 0.70}
+UNDISTURBED = {"slower": {"4-bit": 1 / 1.004}}
+EACH_MUST_BE_SLOW = "and each must be at most 0.985; measure again to decide"
+
+
+def test_one_disturbed_pass_does_not_fail_even_where_both_together_are_slow(stored):
+    stored.script(DISTURBED, UNDISTURBED)
+    session = stored.make_bench()
+    info = session.infos["4-bit"]
+    assert info["change"]["ratio"] == pytest.approx(2 / (1 / 0.70 + 1 / 1.004))
+    assert info["change"]["pass_ratios"] == pytest.approx([0.70, 1.004])
+    assert info["change"]["p_value"] < 0.01
+    assert (info["first_pass"]["verdict"], info["first_pass"]["attribution"]["cause"]) == ("REGRESSED", "HOST")
+    assert (info["verdict"], info["attribution"], session.outcomes[EMBEDDED[2]]) == ("INCONCLUSIVE", None, "passed")
+    assert (session.exit_code, session.left_behind, len(stored.begun)) == (0, "0", 2)
+    told = f"not REGRESSED: pass 1 alone is 0.700 and pass 2 alone is 1.004, {EACH_MUST_BE_SLOW}"
+    assert len(lines_with(session, told)) == 1
+
+
+@pytest.mark.parametrize("script", [(DISTURBED, UNDISTURBED), (UNDISTURBED, DISTURBED)], ids=["first", "second"])
+def test_one_disturbed_pass_of_two_that_were_asked_for_does_not_fail(stored, script):
+    stored.script(*script)
+    session = stored.make_bench("--passes", "2", "-k", EMBEDDED[2])
+    assert (session.infos["4-bit"]["verdict"], session.exit_code, len(stored.begun)) == ("INCONCLUSIVE", 0, 2)
+    assert len(lines_with(session, EACH_MUST_BE_SLOW)) == 1
+
+
+@pytest.mark.parametrize(("controls", "cause", "expected"), [((1.5, 1.6), "HOST", 11), ((1.5, 1.0), "UNKNOWN", 1)])
+def test_slowdown_is_the_machine_s_where_its_probes_show_it_in_both_passes(stored, controls, cause, expected):
+    stored.script(
+        *({"slower": {"4-bit": slower}, "controls": each} for slower, each in zip((1.5, 1.6), controls, strict=True))
+    )
+    session = stored.make_bench()
+    sits = session.infos["4-bit"]["attribution"]
+    assert (sits["cause"], session.exit_code) == (cause, expected)
+    assert "pass 1 (0.667) HOST: controls moved along" in sits["detail"]
+
+
 def test_session_in_which_nothing_regressed_is_one_process(stored):
     stored.script({})
     session = stored.make_bench()
@@ -121,6 +159,50 @@ def test_session_that_decided_nothing_hands_its_code_on(stored, script, options,
     assert (session.exit_code, len(stored.begun)) == (expected, 1)
     assert "Traceback" not in session.output
     assert "once more in a fresh process" not in session.output
+
+
+ANOTHER_RUN_MEANWHILE = """
+    import subprocess, sys
+    from pathlib import Path
+
+    def pytest_unconfigure():
+        if len(Path("begun").read_text().split()) == 1:
+            subprocess.run([sys.executable, "-m", "pytest", "benchmarks", "-p", "no:cacheprovider", "-k", "default"])
+"""
+
+
+def test_suspect_is_confirmed_though_another_run_has_moved_latest_between_the_passes(stored):
+    stored.script(SLOW, {}, SLOW, conftest=ANOTHER_RUN_MEANWHILE)
+    session = stored.make_bench()
+    first, _, second = (path.name for path in folders(stored)[-3:])
+    assert (session.exit_code, session.left_behind, len(stored.begun)) == (1, "1", 3), session.output
+    assert (session.folder / "results" / "latest").resolve().name == second
+    assert session.run["confirms"]["run"] == session.infos["4-bit"]["first_pass"]["run"] == first
+    assert (folders(stored)[-2] / "exit_code").read_text() == "0\n"
+    assert len(lines_with(session, CONFIRMING)) == 1
+
+
+@pytest.mark.parametrize("options", [("--results-dir", "elsewhere"), ("--results-dir=elsewhere",)])
+def test_suspect_is_confirmed_in_whichever_results_folder(stored, options):
+    stored.script(SLOW)
+    session = stored.make_bench(*options)
+    assert (session.exit_code, len(stored.begun)) == (1, 2), session.output
+    assert len(list((stored.folder / "elsewhere").glob("2*"))) == 2
+
+
+def test_without_a_temporary_folder_there_is_one_line_and_no_session(capfd, monkeypatch):
+    from fixtures import passes
+
+    def refuse(**_):
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(passes.tempfile, "TemporaryDirectory", refuse)
+    monkeypatch.setattr(passes, "run_benchmarks", lambda *_: pytest.fail("a session has begun"))
+    assert passes.main([]) == 4
+    assert capfd.readouterr().err.splitlines() == [
+        "ERROR: no temporary folder can be used ([Errno 2] No usable temporary directory found in ['/tmp']); "
+        "name a writable one in TMPDIR"
+    ]
 
 
 def test_failure_that_is_no_slowdown_is_not_measured_again(stored):
@@ -249,13 +331,13 @@ def test_ctrl_c_between_the_passes_is_no_traceback(capfd, monkeypatch, tmp_path)
     def interrupted_reading(path):
         raise KeyboardInterrupt
 
-    def first_pass(arguments):
-        (tmp_path / "latest").symlink_to("a-run")
+    def first_pass(arguments, folder_file):
+        folder_file.write_text(f"{tmp_path}/a-run\n")
         return 1
 
     monkeypatch.setattr(passes, "run_benchmarks", first_pass)
     monkeypatch.setattr(passes, "read_run", interrupted_reading)
-    assert passes.main(["--results-dir", str(tmp_path)]) == 2
+    assert passes.main([]) == 2
     assert capfd.readouterr().err == f"interrupted before the second pass; measure it with --confirm {tmp_path}/a-run\n"
 
 

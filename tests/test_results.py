@@ -1,10 +1,11 @@
 import os
+from pathlib import Path
 
 import pytest
 
 from fixtures.journal import read_journal
 from fixtures.outcomes import InputError
-from fixtures.results import Results
+from fixtures.results import FOLDER_FILE, Results, environment_with, read_folder_file, take_folder_file
 
 SESSION = {"machine_info": {}}
 
@@ -12,6 +13,23 @@ SESSION = {"machine_info": {}}
 def test_two_sessions_never_share_a_folder(tmp_path):
     folders = {Results(tmp_path, "a-cpu").folder for _ in range(5)}
     assert len(folders) == 5
+
+
+def test_session_names_its_folder_in_the_file_that_it_was_asked_for_and_only_once(tmp_path, monkeypatch):
+    asked = tmp_path / "asked"
+    for name, value in environment_with(asked).items():
+        monkeypatch.setenv(name, value)
+    assert (take_folder_file(), take_folder_file()) == (asked, None)
+    assert read_folder_file(asked) is None
+    monkeypatch.chdir(tmp_path)
+    results = Results(Path("results"), "a-device")
+    results.name_folder_in(asked)
+    assert read_folder_file(asked) == tmp_path / "results" / results.folder.name
+
+
+def test_session_that_nobody_asks_inherits_no_file(monkeypatch, tmp_path):
+    monkeypatch.setenv(FOLDER_FILE, str(tmp_path / "of another"))
+    assert FOLDER_FILE not in environment_with(None)
 
 
 def test_latest_points_to_a_folder_whose_journal_has_begun(tmp_path):

@@ -17,6 +17,7 @@ from fixtures.statistics import (
     added_up,
     bootstrap_mean_interval,
     bounding_rank,
+    contradicted_verdict,
     decide,
     holm,
     is_regressed,
@@ -24,6 +25,7 @@ from fixtures.statistics import (
     paired_change,
     percent,
     percentile,
+    pooled_change,
     pooled_spread,
     remedy,
     replicates_of,
@@ -298,6 +300,43 @@ def test_without_any_error_a_slowdown_is_certain_and_nothing_else_is(ratio, p_va
 def test_a_slowdown_is_regressed_from_the_ratio_on_and_with_its_bound_below_one(log_ratio, standard_error, expected):
     found = change(1.0, standard_error)
     assert is_regressed(replace(found, log_ratio=log_ratio)) is expected
+
+
+def pooled(ratio, *pass_ratios):
+    """A change without any doubt: only its ratios decide."""
+    return replace(change(ratio, 0.0001), pass_ratios=pass_ratios)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "pass_ratios", "verdict", "contradicted"),
+    [
+        (0.826, (0.70, 1.004), Verdict.INCONCLUSIVE, Verdict.REGRESSED),
+        (0.826, (1.004, 0.70), Verdict.INCONCLUSIVE, Verdict.REGRESSED),
+        (0.826, (0.70, math.nextafter(0.985, 1)), Verdict.INCONCLUSIVE, Verdict.REGRESSED),
+        (0.826, (0.70, 0.985), Verdict.REGRESSED, None),
+        (0.826, (0.82, 0.83), Verdict.REGRESSED, None),
+        (0.826, (), Verdict.REGRESSED, None),
+        (1.2, (1.5, 1.0), Verdict.INCONCLUSIVE, Verdict.IMPROVED),
+        (1.2, (1.0, 1.5), Verdict.INCONCLUSIVE, Verdict.IMPROVED),
+        (1.2, (1.5, 1 / 0.985), Verdict.IMPROVED, None),
+        (1.0, (0.9, 1.1), Verdict.UNCHANGED, None),
+    ],
+)
+def test_a_change_that_one_pass_alone_does_not_show_is_inconclusive(ratio, pass_ratios, verdict, contradicted):
+    found = pooled(ratio, *pass_ratios)
+    assert (decide(found, 0.05), contradicted_verdict(found)) == (verdict, contradicted)
+    assert is_regressed(found) is (verdict is Verdict.REGRESSED)
+
+
+def test_pooled_passes_have_the_ratio_of_each_pass_to_all_baseline_runs():
+    # The baseline: 40 tokens in 4 + 6 = 10 s. The passes: 20 in 5 s, 20 in 8 s.
+    baseline = [timings((10, 2.0), (10, 2.0)), timings((10, 3.0), (10, 3.0))]
+    passes = [timings((10, 2.0), (10, 3.0)), timings((10, 4.0), (10, 4.0))]
+    found = pooled_change(passes, baseline, Spread(standard_deviation=0.01))
+    assert found.ratio == pytest.approx((40 / 13) / (40 / 10))
+    assert found.pass_ratios == pytest.approx(((20 / 5) / (40 / 10), (20 / 8) / (40 / 10)))
+    assert (found.baseline_runs, found.runs_now) == (2, 2)
+    assert pooled_change(passes[:1], baseline, Spread(standard_deviation=0.01)).pass_ratios == ()
 
 
 def test_a_bound_below_one_and_a_p_value_below_one_percent_are_the_same():
