@@ -11,8 +11,8 @@ import pytest
 
 from fixtures import adopt, compare
 from fixtures.baseline import StoredRun, find_anchor, find_baseline, why_unfit
-from fixtures.quality import describe_broken_output
 from fixtures.runfile import Entry, entries_of
+from fixtures.sections import describe_broken_output
 from tests.conftest import FAKE_MODELS
 from tests.runs import A100, benchmark, outcome, run_of
 from tests.test_continuous import ONE, with_engine
