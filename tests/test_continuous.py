@@ -164,7 +164,7 @@ def test_llama2_and_mistral_have_it_in_16_and_4_bits():
 def tiny_model(tiny_llama):
     from transformers import AutoModelForCausalLM, GenerationConfig
 
-    model = AutoModelForCausalLM.from_pretrained(tiny_llama, attn_implementation="sdpa").eval()
+    model = AutoModelForCausalLM.from_pretrained(tiny_llama, attn_implementation="sdpa", trust_remote_code=False).eval()
     model.generation_config = GenerationConfig(do_sample=False, eos_token_id=0, pad_token_id=0)
     return model
 

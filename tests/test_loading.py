@@ -73,7 +73,7 @@ def with_pad_token(tiny_llama, folder, pad_token):
     from transformers import AutoTokenizer
 
     shutil.copytree(tiny_llama, folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     tokenizer.pad_token = None
     if pad_token:
         tokenizer.add_special_tokens({"pad_token": pad_token})

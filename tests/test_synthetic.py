@@ -63,7 +63,7 @@ def test_folder_holds_a_config_shards_with_their_index_and_a_tokenizer_that_can_
     places = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
     assert places.keys() == tensors_of(folder).keys()
     assert set(places.values()) == {path.name for path in folder.glob("*.safetensors")}
-    assert AutoTokenizer.from_pretrained(folder).chat_template == CHAT_TEMPLATE
+    assert AutoTokenizer.from_pretrained(folder, trust_remote_code=False).chat_template == CHAT_TEMPLATE
 
 
 def test_folder_is_made_once(cache, monkeypatch):
