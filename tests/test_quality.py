@@ -1,3 +1,6 @@
+import json
+import math
+
 import pytest
 
 from fixtures.documents import Document, DocumentSource
@@ -15,6 +18,7 @@ from fixtures.quality import (
     rouge_f1,
     score,
 )
+from tests.forked import ROOT
 
 FLOOR = Floor(rouge1=0.28, origin="a published table")
 TEXT = "The cat sat on the mat. The dog ran away! Who saw it?"
@@ -140,6 +144,44 @@ def test_a_mean_clearly_below_the_floor_is_refused_with_bound_and_floor():
 )
 def test_the_floor_lets_pass_what_is_not_clearly_below_it(scores, floor):
     assert assert_rouge_floor(quality(scores, floor)) is None
+
+
+STEMMED_FLOORS = {"default": 0.309, "8-bit": 0.295, "4-bit": 0.275}
+
+
+def published_floor(loader):
+    return FLOORS["llama2-7b-chat", loader, DocumentSource.WIKILINGUA, 100]
+
+
+def test_scores_are_stemmed():
+    assert rouge_f1("the cats jumped", "the cat jumps")["rouge1"] == 1.0
+
+
+@pytest.mark.parametrize(("loader", "rouge1"), STEMMED_FLOORS.items())
+def test_floor_of_the_published_summaries_is_their_lowest_stemmed_score_rounded_down(loader, rouge1):
+    found = [
+        row[key]
+        for row in json.loads((ROOT / "fixtures" / "published.json").read_text())["rows"]
+        for key in ("rouge1_stemmed", "rouge1_common_documents_stemmed")
+        if row["loader"] == loader and row[key] is not None
+    ]
+    assert math.floor(1000 * min(found)) == round(1000 * rouge1)
+    assert published_floor(loader).rouge1 == rouge1
+    assert "stemmed" in published_floor(loader).origin
+
+
+def with_mean(mean, deviation=0.1):
+    """Scores of 100 documents with exactly this mean; the deviation is that of the published summaries."""
+    away = deviation * math.sqrt(99 / 100)
+    return (mean - away, mean + away) * 50
+
+
+@pytest.mark.parametrize("loader", STEMMED_FLOORS)
+def test_loss_of_a_tenth_of_the_published_score_is_below_the_floor(loader):
+    floor = published_floor(loader)
+    assert_rouge_floor(quality(with_mean(STEMMED_FLOORS[loader]), floor))
+    with pytest.raises(QualityError, match=r"ROUGE-1 \S+ is below its floor"):
+        assert_rouge_floor(quality(with_mean(0.9 * STEMMED_FLOORS[loader]), floor))
 
 
 @pytest.mark.parametrize("key", FLOORS)

@@ -61,6 +61,29 @@ def test_new_run_makes_the_readme_stale_and_make_readme_mends_it_once(tmp_path, 
     assert capsys.readouterr().out == "README.md: unchanged\ndocs/documents.md: unchanged\n"
 
 
+def test_published_rows_are_on_the_scale_of_the_measured_ones_and_keep_their_own_beside_it(store):
+    published = tables_of(store(benchmark()))["published"].splitlines()
+    assert "| ROUGE-1 (stemmed) |" in published[0]
+    assert published[3].endswith("| 9.838 | 0.290 (0.281) | as published; unstemmed 0.262 (0.251) |")
+    assert published[4].endswith("| 3.187 | – (0.309) | as published; unstemmed – (0.280) |")
+
+
+def test_every_table_of_scores_names_their_scale(store):
+    tables = tables_of(store(benchmark()))
+    headings = [line for name in ("published", "measured") for line in tables[name].splitlines() if "ROUGE" in line]
+    assert len(headings) == 2
+    assert all("| ROUGE-1 (stemmed) |" in line for line in headings)
+
+
+def test_published_figures_name_their_scale():
+    published = json.loads((ROOT / "fixtures" / "published.json").read_text())
+    assert "without stemming" in published["rouge1_scale"]
+    assert "with stemming" in published["rouge1_stemmed_scale"]
+    for row in published["rows"]:
+        assert (row["rouge1"] is None) == (row["rouge1_stemmed"] is None)
+        assert row["rouge1_common_documents"] < row["rouge1_common_documents_stemmed"]
+
+
 def test_newest_run_of_an_experiment_and_workload_wins(store):
     store(benchmark(), benchmark("llama2-7b-chat-fp16"), number=1, date="2026-11-01")
     store(benchmark(workload="another"), number=2, date="2026-11-02")
