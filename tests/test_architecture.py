@@ -52,6 +52,7 @@ ORDER = (
     "comparison",
     "first_pass",
     "settings",
+    "options_table",
     "next_steps",
     "report",
     "report_page",
