@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
+from fixtures.documents import documents_of_file
 from fixtures.options_table import EVERYDAY, EXPERT, registered_options
 from fixtures.outcomes import InputError
 from fixtures.readme import FILES, main, newest_of, rewritten, stored_rows, tables_of
@@ -199,3 +201,11 @@ def test_option_s_default_is_that_of_its_help_and_is_not_said_twice():
     assert (documents.default, "default" in documents.meaning) == ("100 on a GPU, 8 on a CPU", False)
     assert (tolerance.placeholder, tolerance.default) == ("SHARE", "5%")
     assert (plan.placeholder, plan.default) == ("", "off")
+
+
+def test_articles_that_the_readme_shows_are_read_as_documents(tmp_path):
+    (example,) = re.findall(r"```json\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    path = tmp_path / "articles.jsonl"
+    path.write_text(example)
+    (document,) = documents_of_file(path).documents
+    assert (document.section, document.reference[:4]) == ("Brewing", "Warm")
