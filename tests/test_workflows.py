@@ -172,3 +172,7 @@ def test_ci_runs_what_the_ci_script_runs():
     extra = {"make setup", "make actionlint", "make summary"}
     assert [command for command in commands_of(WORKFLOWS["ci"]["jobs"]["cpu"]) if command not in extra] == script
     assert WORKFLOWS["ci"][ON].keys() == {"pull_request", "push"}
+
+
+def test_check_follows_the_links_of_the_documentation():
+    assert "python -m tests.check_links\n" in dry_run("check")
