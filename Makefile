@@ -20,10 +20,10 @@ help:
 	@echo "make report     runs as one HTML page                 RUN=results/latest, or RUNS=\"a b c\" OUTPUT=page.html"
 	@echo "make summary    a run as markdown                     RUN=results/latest"
 	@echo "make adopt      a clean run becomes a baseline        RUN=results/latest NAME=nightly"
-	@echo "make readme     the README's tables from baselines/, and docs/documents.md"
+	@echo "make readme     the tables of README.md and docs/, from baselines/ and from the code"
 	@echo "make test       the harness's own tests"
 	@echo "make test-slow  those that take longer"
-	@echo "make check      lint, format, types, workflows"
+	@echo "make check      lint, format, types, workflows, links of the documentation"
 	@echo "make actionlint the workflows; downloads actionlint from GitHub, or ACTIONLINT=path/to/it"
 	@echo "make compare    two run files                         RUN=results/latest AGAINST=baselines/SLUG/0001_NAME.json"
 	@echo "make spread     how much runs differ, in fresh processes   RUNS=5 ARGS=\"--documents 8\""
@@ -76,6 +76,7 @@ check: $(INSTALLED)
 	$(PY) -m mypy
 	$(PY) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(dir $(PY))zizmor --offline --quiet --no-progress .github/workflows
+	$(PY) -m tests.check_links
 
 # Its package is a wheel around a binary that it takes from GitHub, with its checksum: not for machines without GitHub.
 .venv/bin/actionlint: $(INSTALLED)

@@ -61,6 +61,7 @@ ORDER = (
     "first_pass",
     "teacher_change",
     "settings",
+    "options_table",
     "next_steps",
     "report",
     "report_page",

@@ -1,4 +1,4 @@
-"""documents.parquet: typed whatever is in it, versioned, and loadable in the lines that the README shows."""
+"""documents.parquet: typed whatever is in it, versioned, and loadable in the lines that docs/guide/reports.md shows."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def test_undecided_says_how_to_decide():
 
 def test_gpu_that_is_new_to_the_suite_is_asked_for_its_baseline():
     said = "next: no run of 'nvidia-a100-sxm4-40gb' is stored yet, and yours can be the first: "
-    request = "make readme, and a pull request with baselines/nvidia-a100-sxm4-40gb/ and README.md"
+    request = "make readme, and a pull request with baselines/nvidia-a100-sxm4-40gb/ and the pages that it rewrites"
     new = {"is_new_gpu": True}
     assert steps(benchmark(), **new) == [f"{said}{ADOPT}, then {request}"]
     assert steps(benchmark(), is_saved=True, **new) == [f"{said}{request}"]

@@ -1,19 +1,27 @@
-"""The README's tables are what the stored runs say, and nothing outside the markers is touched."""
+"""The generated tables are what the stored runs say, and nothing outside the markers is touched."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
+from fixtures.documents import documents_of_file
+from fixtures.options_table import EVERYDAY, EXPERT, registered_options
 from fixtures.outcomes import InputError
-from fixtures.readme import FILES, main, newest_rows, rewritten, tables_of
+from fixtures.readme import FILES, main, newest_of, rewritten, stored_rows, tables_of
 from tests.runs import A100, benchmark, run_of
 
 ROOT = Path(__file__).parent.parent
+
+
+def newest_rows(baselines):
+    """The newest row of each experiment and workload, over all devices."""
+    return newest_of([row for folder in sorted(baselines.iterdir()) for row in stored_rows(folder)])
 
 
 @pytest.fixture
@@ -43,22 +51,58 @@ def test_tables_are_not_stale(name):
     assert rewritten(text, tables_of(ROOT / "baselines"), name) == text, "stale: run `make readme`"
 
 
-def test_new_run_makes_the_readme_stale_and_make_readme_mends_it_once(tmp_path, store, capsys):
+def test_new_run_makes_pages_stale_and_make_readme_rewrites_them_once(tmp_path, store, capsys):
     copy_of_the_project(tmp_path)
     store(benchmark())
-    before = (tmp_path / "README.md").read_text()
+    before = {name: (tmp_path / name).read_text() for name in FILES}
     assert main(["--root", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == "README.md: rewritten\ndocs/documents.md: unchanged\n"
-    after = (tmp_path / "README.md").read_text()
-    added = set(after.splitlines()) - set(before.splitlines())
+    rewritten_files = ("docs/results/gpus.md", "docs/results/first-table.md")
+    assert capsys.readouterr().out.splitlines() == [
+        f"{name}: {'rewritten' if str(name) in rewritten_files else 'unchanged'}" for name in FILES
+    ]
+    after = {name: (tmp_path / name).read_text() for name in FILES}
+    added = {line for name in FILES for line in set(after[name].splitlines()) - set(before[name].splitlines())}
     assert (
         "| llama2-7b-chat-4-bit | NVIDIA A100-SXM4-40GB | 250.0 | 50.0 | 8 | 2.00 | 0.250 | 2026-11-23, hub weights |"
         in added
     )
     assert "| llama2-7b-chat-4-bit | 8 | 50.0 | 250.0 | 0.250 | 5.00 | 6.00 | 0.500 | 4.00 |" in added
-    assert set(before.splitlines()) <= set(after.splitlines())
+    assert all(set(before[name].splitlines()) <= set(after[name].splitlines()) for name in FILES)
     assert main(["--root", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == "README.md: unchanged\ndocs/documents.md: unchanged\n"
+    assert capsys.readouterr().out.splitlines() == [f"{name}: unchanged" for name in FILES]
+
+
+def test_ways_of_one_run_are_side_by_side_and_those_of_two_runs_are_not(store):
+    eager, compiled = benchmark("llama2-7b-chat-fp16"), benchmark("llama2-7b-chat-fp16-compiled", seconds=(0.5,) * 8)
+    ways = tables_of(store(eager, compiled | {"name": "test_summarize[compiled]"}))["ways"]
+    assert ways.splitlines()[2:] == [
+        "| way | generated tok/s | × eager | documents/s | bandwidth utilization | peak GiB |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| eager | 50.0 | 1.00 | 0.50 | 0.500 | 5.00 |",
+        "| compiled | 200.0 | 4.00 | 2.00 | 0.500 | 5.00 |",
+    ]
+    apart = store(benchmark("llama2-7b-chat-bf16"), number=2)
+    (apart / A100.slug / "0001_main.json").unlink()
+    assert tables_of(apart)["ways"] == tables_of(apart)["headline"] == "No run of several ways is stored.\n"
+
+
+def test_headline_is_the_run_with_the_most_ways(store):
+    eager, compiled = benchmark("llama2-7b-chat-fp16"), benchmark("llama2-7b-chat-fp16-compiled", seconds=(0.5,) * 8)
+    two = (eager, compiled | {"name": "test_summarize[compiled]"})
+    batches = {"batch_document_ids": [[f"document {number}" for number in range(1, 9)]], "batch_size": 8}
+    three = benchmark("llama2-7b-chat-fp16", **batches) | {"name": "test_batching[x]", "stats": {"data": [16.0]}}
+    store(*two, three, number=1)
+    headline = tables_of(store(*two, number=2, date="2026-11-24"))["headline"]
+    assert [line.split(" | ")[0] for line in headline.splitlines()[4:]] == ["| eager", "| compiled", "| batch 8"]
+    assert "2026-11-23" in headline
+
+
+def test_fastest_is_held_against_the_newest_eager_run_of_single_documents(store):
+    store(benchmark("llama2-7b-chat-4-bit", seconds=(4.0,) * 8), number=1, date="2026-11-22")
+    store(benchmark("llama2-7b-chat-4-bit", workload="another"), number=2)
+    fastest = benchmark("llama2-7b-chat-4-bit-compiled", seconds=(0.5,) * 8) | {"name": "test_fastest[x]"}
+    table = tables_of(store(fastest, number=3))["fastest"]
+    assert " | 200.0 | 2.00 | 4.0 (0002_main.json) | " in table.splitlines()[-1]
 
 
 def test_published_rows_are_on_the_scale_of_the_measured_ones_and_keep_their_own_beside_it(store):
@@ -163,4 +207,28 @@ def test_stored_run_that_is_corrupt_is_named_in_one_line_and_nothing_is_written(
     corrupt.write_text("{half")
     assert main(["--root", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith(f"ERROR: {corrupt} is not JSON")
-    assert (tmp_path / "README.md").read_text() == (ROOT / "README.md").read_text()
+    assert all((tmp_path / name).read_text() == (ROOT / name).read_text() for name in FILES)
+
+
+def test_every_option_of_the_suite_has_an_example_in_one_group_and_no_example_has_no_option():
+    options = registered_options()
+    assert [option.name for option in options if option.example is None] == []
+    assert {option.name for option in options} == {*EVERYDAY, *EXPERT}
+    assert not EVERYDAY.keys() & EXPERT.keys()
+    assert all(option.example.startswith(option.name) for option in options)
+
+
+def test_option_s_default_is_that_of_its_help_and_is_not_said_twice():
+    by_name = {option.name: option for option in registered_options()}
+    documents, tolerance, plan = (by_name[name] for name in ("--documents", "--tolerance", "--plan"))
+    assert (documents.default, "default" in documents.meaning) == ("100 on a GPU, 8 on a CPU", False)
+    assert (tolerance.placeholder, tolerance.default) == ("SHARE", "5%")
+    assert (plan.placeholder, plan.default) == ("", "off")
+
+
+def test_articles_that_the_readme_shows_are_read_as_documents(tmp_path):
+    (example,) = re.findall(r"```json\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    path = tmp_path / "articles.jsonl"
+    path.write_text(example)
+    (document,) = documents_of_file(path).documents
+    assert (document.section, document.reference[:4]) == ("Brewing", "Warm")

@@ -114,11 +114,11 @@ def test_json_is_one_that_pytest_benchmark_compares(two_runs):
     assert any(f"test_summarize[{EXPERIMENT}]" in line for line in compare(project, "compare", str(copied)))
 
 
-def test_lines_that_the_readme_shows_draw_the_documents_table(two_runs):
+def test_lines_that_the_guide_shows_draw_the_documents_table(two_runs):
     """In a process of its own, as a reader would run them."""
     pytest.importorskip("matplotlib")
     project, _ = two_runs
-    (lines,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    (lines,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "guide" / "reports.md").read_text(), flags=re.DOTALL)
     environment = project.environment | {"MPLBACKEND": "svg"}
     subprocess.run([sys.executable, "-c", lines], cwd=project.folder, check=True, env=environment, capture_output=True)
     assert EXPERIMENT in (project.folder / "seconds.svg").read_text()

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fixtures.readme import FILES
+
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / ".github" / "workflows"
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
@@ -142,7 +144,7 @@ def test_baselines_are_proposed_after_a_green_scheduled_run_of_main_and_never_pu
     request = propose["steps"][-1]
     assert request["uses"].startswith("peter-evans/create-pull-request@")
     assert (request["with"]["base"], request["with"]["branch"]) == ("main", "nightly-baselines")
-    assert request["with"]["add-paths"].split() == ["baselines", "README.md"]
+    assert request["with"]["add-paths"].split() == ["baselines", "README.md", "docs/results"]
     assert "git push" not in "".join(path.read_text() for path in (*FOLDER.glob("*.yml"), ROOT / "Makefile"))
 
 
@@ -158,7 +160,10 @@ def test_readme_of_the_pull_request_is_made_from_the_adopted_runs():
     assert (job["needs"], job["if"]) == (["gpu", "cpu"], propose["if"])
     assert job["steps"][1] == propose["steps"][1]  # the adopted runs, into baselines/
     assert commands_of(job) == ["make readme"]
-    assert (job["steps"][-1]["with"]["name"], job["steps"][-1]["with"]["path"]) == ("readme", "README.md")
+    upload = job["steps"][-1]["with"]
+    assert (upload["name"], upload["path"].split()) == ("readme", ["README.md", "docs/results"])
+    from_baselines = [str(name) for name in FILES if not name.is_relative_to("docs/reference")]  # which the code makes
+    assert all(name == "README.md" or name.startswith("docs/results/") for name in from_baselines)
     assert propose["steps"][2]["with"] == {"name": "readme"}
 
 
@@ -167,3 +172,7 @@ def test_ci_runs_what_the_ci_script_runs():
     extra = {"make setup", "make actionlint", "make summary"}
     assert [command for command in commands_of(WORKFLOWS["ci"]["jobs"]["cpu"]) if command not in extra] == script
     assert WORKFLOWS["ci"][ON].keys() == {"pull_request", "push"}
+
+
+def test_check_follows_the_links_of_the_documentation():
+    assert "python -m tests.check_links\n" in dry_run("check")
