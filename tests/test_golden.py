@@ -9,6 +9,7 @@ import pytest
 
 from tests.forked import ENVIRONMENT
 from tests.golden.make import EXPECTED, SLUG, cases, copy_stored_runs
+from tests.golden.page_text import page_text
 
 CASES = cases()
 WHAT_TO_DO = "if this is meant, run `python -m tests.golden.make` and read `git diff`"
@@ -57,13 +58,32 @@ def test_stored_runs_say_what_they_said(name, baselines):
     expected = (EXPECTED / name).read_text(encoding="utf-8")
     found = CASES[name](baselines)
     difference = "\n".join(unified_diff(expected.splitlines(), found.splitlines(), "golden", "now", n=1, lineterm=""))
-    assert not difference, f"{name}: {WHAT_TO_DO}\n{difference}"
+    if difference:
+        pytest.fail(f"{name}: {WHAT_TO_DO}\n{difference}", pytrace=False)
     assert found == expected
 
 
 def test_every_golden_file_is_compared_with_something():
     files = {path.relative_to(EXPECTED).as_posix() for path in EXPECTED.rglob("*") if path.is_file()}
     assert files == set(CASES)
+
+
+def test_text_of_a_page_has_its_table_rows_and_chart_labels_and_no_script_or_style():
+    html = """<head><style>p { color: red }</style></head><body><h2>Speed</h2>
+    <table><tr><th>model</th><th>tok/s</th></tr><tr><th>fp16<span aria-hidden="true">*</span></th><td>37.2 <i>&lt;</i></td></tr></table>
+    <svg role="img" aria-label="Speed: fp16 37; 4-bit 30"><g><title>fp16</title><path d=""/></g><text>10</text><text>20</text></svg>
+    <svg role="img" aria-label="Speed: fp16 37; 4-bit 30"><g><title>fp16</title></g><text>15</text></svg>
+    <p>Up is <b>better</b>.</p><div popover>Speed is a rate.</div><script>let a = "<p>no</p>"</script></body>"""
+    read = page_text(html)
+    assert read.lines == [
+        "## Speed",
+        "| model | tok/s |",
+        "| fp16 | 37.2 < |",
+        *("[chart] Speed: fp16 37", "[chart]   4-bit 30", "[labels] 10 / 20", "[tip] fp16"),
+        *("[labels] 15", "[tips] the same 1"),
+        "Up is better.",
+    ]
+    assert read.definitions == ["Speed is a rate."]
 
 
 # A process of its own --------------------------------------------------------------------------------------------

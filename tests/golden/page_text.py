@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
@@ -35,13 +36,33 @@ class _Open:
     is_one_line: bool
 
 
+@dataclass
+class _Chart:
+    words: str
+    labels: list[str] = field(default_factory=list)
+    tips: list[str] = field(default_factory=list)
+
+    def lines(self, before: _Chart | None) -> Iterator[str]:
+        """A chart that is drawn again in another width differs from the one before it in its labels alone."""
+        if before is None or self.words != before.words:
+            first, *others = self.words.split("; ")
+            yield f"[chart] {first}"
+            yield from (f"[chart]   {each}" for each in others)
+        yield f"[labels] {' / '.join(self.labels)}"
+        if before is not None and self.tips == before.tips:
+            yield f"[tips] the same {len(self.tips)}"
+        else:
+            yield from (f"[tip] {each}" for each in self.tips)
+
+
 class _Reader(HTMLParser):
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self.found = PageText()
         self._open: list[_Open] = []
         self._pieces: list[str] = []
-        self._chart = ""
+        self._chart: _Chart | None = None
+        self._described: _Chart | None = None
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = dict(attrs)
@@ -64,26 +85,19 @@ class _Reader(HTMLParser):
 
     def _begin_piece(self, tag: str, attributes: dict[str, str | None]) -> None:
         if tag == "svg":
-            self._describe_chart(attributes.get("aria-label") or "")
-            self._pieces.append("[labels] ")
+            self._chart = _Chart(attributes.get("aria-label") or "")
         elif tag in ("td", "th"):
             self._pieces.append("| ")
         elif tag in HEADINGS and not self._open[-1].is_one_line:
             self._pieces.append(HEADINGS[tag])
-
-    def _describe_chart(self, words: str) -> None:
-        """Once for a chart that is drawn in two widths."""
-        if words != self._chart:
-            self.found.lines.append(f"[chart] {words}")
-            self._chart = words
 
     def handle_endtag(self, tag: str) -> None:
         if tag in VOID or not any(each.tag == tag for each in self._open):
             return
         if tag == "tr":
             self._pieces.append("|")
-        if tag in ("text", "title") and self._is_in("svg"):
-            self._pieces.append(" / ")
+        if tag == "svg":
+            self._end_chart()
         is_line = tag in BLOCKS or tag in ONE_LINE or tag == "svg"
         if is_line and not any(each.is_one_line for each in self._open[:-1]):
             self._end_line()
@@ -92,12 +106,19 @@ class _Reader(HTMLParser):
         while self._open.pop().tag != tag:
             pass
 
-    def _is_in(self, tag: str) -> bool:
-        return any(each.tag == tag for each in self._open)
-
     def handle_data(self, data: str) -> None:
-        if self._open and not self._open[-1].is_hidden:
+        if not self._open or self._open[-1].is_hidden:
+            return
+        if self._chart is None:
             self._pieces.append(data)
+        elif words := " ".join(data.split()):
+            kind = self._chart.tips if self._open[-1].tag == "title" else self._chart.labels
+            kind.append(words)
+
+    def _end_chart(self) -> None:
+        if self._chart is not None:
+            self.found.lines.extend(self._chart.lines(self._described))
+            self._described, self._chart = self._chart, None
 
     def _end_line(self) -> None:
         line = " ".join("".join(self._pieces).split())
