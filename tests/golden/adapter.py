@@ -155,7 +155,7 @@ def baseline_choices(path: Path) -> dict[str, Any]:
     can have several baselines.
     """
     stored = open_run(path)
-    runs = read_baselines(path.parent, is_gpu=True).runs
+    runs = read_baselines(path.parent).runs
     earlier = [each for each in runs if int(each.number) < int(stored.number)]
     judge = Judge(
         environment=stored.environment,
