@@ -45,24 +45,24 @@ $(INSTALLED): requirements.txt requirements-dev.txt requirements-model.txt
 	@touch $@
 
 bench: $(INSTALLED)
-	$(PY) -m fixtures.passes $(ARGS)
+	$(PY) -m summarybench.commands.bench $(ARGS)
 
 nightly: $(INSTALLED)
-	$(PY) -m fixtures.passes -m $(FAMILY) $(REQUIRED) --benchmark-json=results/nightly-$(FAMILY).json $(ARGS)
+	$(PY) -m summarybench.commands.bench -m $(FAMILY) $(REQUIRED) --benchmark-json=results/nightly-$(FAMILY).json $(ARGS)
 
 # RUNS has a default of its own, which is for `make spread`.
 report: $(INSTALLED)
-	@$(PY) -m fixtures.report_html $(if $(filter file,$(origin RUNS)),"$(RUN)",$(RUNS)) $(if $(OUTPUT),--output "$(OUTPUT)") $(ARGS)
+	@$(PY) -m summarybench.report.html $(if $(filter file,$(origin RUNS)),"$(RUN)",$(RUNS)) $(if $(OUTPUT),--output "$(OUTPUT)") $(ARGS)
 
 summary: $(INSTALLED)
-	@$(PY) -m fixtures.summary "$(RUN)" $(if $(GITHUB_STEP_SUMMARY),--output "$(GITHUB_STEP_SUMMARY)") $(if $(GITHUB_RUN_ID),--details "$(GITHUB_SERVER_URL)/$(GITHUB_REPOSITORY)/actions/runs/$(GITHUB_RUN_ID)#artifacts")
+	@$(PY) -m summarybench.report.markdown "$(RUN)" $(if $(GITHUB_STEP_SUMMARY),--output "$(GITHUB_STEP_SUMMARY)") $(if $(GITHUB_RUN_ID),--details "$(GITHUB_SERVER_URL)/$(GITHUB_REPOSITORY)/actions/runs/$(GITHUB_RUN_ID)#artifacts")
 
 adopt: $(INSTALLED)
 	@test -n "$(NAME)" || { echo "usage: make adopt RUN=results/latest NAME=nightly" >&2; exit 2; }
-	@$(PY) -m fixtures.adopt "$(RUN)" "$(NAME)"
+	@$(PY) -m summarybench.commands.adopt "$(RUN)" "$(NAME)"
 
 readme: $(INSTALLED)
-	@$(PY) -m fixtures.readme
+	@$(PY) -m summarybench.commands.docs
 
 test: $(INSTALLED)
 	$(PY) -m pytest -m "not slow" -n logical --maxprocesses 8 $(ARGS)
@@ -87,13 +87,13 @@ actionlint: $(ACTIONLINT)
 
 compare: $(INSTALLED)
 	@test -n "$(AGAINST)" || { echo "usage: make compare RUN=results/latest AGAINST=baselines/SLUG/0001_NAME.json" >&2; exit 2; }
-	@$(PY) -m fixtures.compare "$(RUN)" "$(AGAINST)" $(ARGS)
+	@$(PY) -m summarybench.commands.compare "$(RUN)" "$(AGAINST)" $(ARGS)
 
 spread: $(INSTALLED)
-	@$(PY) -m fixtures.replicate --runs $(RUNS) $(ARGS)
+	@$(PY) -m summarybench.commands.noise --runs $(RUNS) $(ARGS)
 
 detection: $(INSTALLED)
-	@$(PY) -m fixtures.detection $(ARGS)
+	@$(PY) -m summarybench.commands.detection $(ARGS)
 
 distill: $(INSTALLED)
 	@$(PY) -m distillation $(ARGS)
@@ -111,7 +111,7 @@ distill-table: $(INSTALLED)
 	$(PY) -m distillation.judge results/latest
 
 doctor: $(INSTALLED)
-	@$(PY) -m fixtures.doctor
+	@$(PY) -m summarybench.commands.doctor
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache results

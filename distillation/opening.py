@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fixtures.chat import Chat, open_chat
-from fixtures.device import Device
-from fixtures.models import MODELS, ModelSpec
-from fixtures.outcomes import UnavailableError, first_line
-from fixtures.precision import check_not_quantized
-from fixtures.pretrained import load_causal_lm, load_config
-from fixtures.weights import Weights, find_weights
+from summarybench.catalogue.models import MODELS, ModelSpec
+from summarybench.core.outcomes import UnavailableError, first_line
+from summarybench.engines.chat import Chat, open_chat
+from summarybench.engines.precision import check_not_quantized
+from summarybench.engines.pretrained import load_causal_lm, load_config
+from summarybench.engines.weights import Weights, find_weights
+from summarybench.machine.device import Device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from distillation.opening import Teacher, load_weights
-from fixtures.chat import Chat, open_chat
-from fixtures.outcomes import InputError, UnavailableError, first_line
-from fixtures.precision import check_not_quantized
-from fixtures.weights import Weights, folder_digest
+from summarybench.core.outcomes import InputError, UnavailableError, first_line
+from summarybench.engines.chat import Chat, open_chat
+from summarybench.engines.precision import check_not_quantized
+from summarybench.engines.weights import Weights, folder_digest
 
 LAYER = re.compile(r"^(.*\blayers\.)(\d+)(\..*)$")
 CHOSEN_BY_TEXTS = 16

@@ -21,7 +21,7 @@ from tests.forked import ENVIRONMENT, ROOT, forked_python
 PLUGINS_LEFT_OUT = ("-p", "no:cacheprovider", "-p", "no:anyio")
 """The latter comes with a library, and takes its time."""
 
-OWN_MODULES = r"(fixtures|distillation|benchmarks|tests|conftest)(\.|$)"
+OWN_MODULES = r"(summarybench|fixtures|distillation|benchmarks|tests|conftest)(\.|$)"
 
 
 @contextmanager
@@ -144,7 +144,7 @@ class Project:
 
     def passes_command(self, *arguments: str) -> list[str]:
         """What `make bench` runs."""
-        return [sys.executable, "-m", "fixtures.passes", *PLUGINS_LEFT_OUT, *arguments]
+        return [sys.executable, "-m", "summarybench.commands.bench", *PLUGINS_LEFT_OUT, *arguments]
 
     def bench(self, *arguments: str, **environment: str) -> Session:
         return self._finish(self.command(*arguments), environment)
@@ -217,7 +217,7 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    from fixtures.documents import embedded_documents
+    from summarybench.documents.sources import embedded_documents
 
     words = Tokenizer(models.BPE(byte_fallback=False))
     words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -114,9 +114,6 @@ def test_reading_comparing_and_reporting_a_stored_run_imports_nothing_that_loads
     assert loading_models.isdisjoint(elsewhere["packages"])
 
 
-@pytest.mark.xfail(
-    strict=True, reason="fixtures.compare takes parse_share from fixtures.settings, which imports pytest"
-)
 def test_reading_comparing_and_reporting_a_stored_run_does_not_import_pytest(elsewhere):
     assert "pytest" not in elsewhere["packages"]
 

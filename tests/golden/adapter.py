@@ -14,15 +14,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fixtures import compare as compare_command
-from fixtures import report_html as report_command
-from fixtures import summary as summary_command
-from fixtures.baseline import find_baseline, open_run, read_baselines
-from fixtures.comparison import Judge
-from fixtures.readme import tables_of
-from fixtures.report import final_report
-from fixtures.runfile import Entry, device_of, entries_of
-from fixtures.spread import read_spread
+from summarybench.analysis.comparison import Judge
+from summarybench.analysis.noise import read_spread
+from summarybench.commands import compare as compare_command
+from summarybench.commands.docs import tables_of
+from summarybench.report import html as report_command
+from summarybench.report import markdown as summary_command
+from summarybench.report.terminal import final_report
+from summarybench.runs.baselines import find_baseline, open_run, read_baselines
+from summarybench.runs.run_file import Entry, device_of, entries_of
 
 TERMINAL_WIDTH = 100
 TOLERANCE = 0.05
