@@ -22,6 +22,10 @@ class ModelSpec:
     teacher: str | None = None  # of a student: the model that it was distilled from
 
 
+WEIGHT_ONLY = (INT4_GROUP_128, FP8_WEIGHTS) = ("int4 group 128", "fp8 e4m3 weights")
+"""Quantizations of weights alone, made from 16-bit weights at load."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loader:
     """How weights are loaded. `dtype` is None where the device's own 16-bit type is meant.
@@ -32,7 +36,8 @@ class Loader:
 
     name: str
     dtype: str | None
-    quantization: str | None = None  # "llm.int8", "nf4" or "int8 weights", all by bitsandbytes
+    # "llm.int8", "nf4" and "int8 weights" are bitsandbytes' weights; WEIGHT_ONLY are made by summarybench.engines.quantize
+    quantization: str | None = None
     threshold: float = 6.0
     is_compiled: bool = False
     eager_twin: str = ""
@@ -52,8 +57,8 @@ class Loader:
             }
         if self.quantization == "nf4":
             chosen |= {"quantization": "nf4", "compute_dtype": device.compute_dtype, "double_quantization": False}
-        if self.quantization == "int8 weights":
-            chosen |= {"quantization": "int8 weights"}
+        if self.quantization in ("int8 weights", *WEIGHT_ONLY):
+            chosen |= {"quantization": str(self.quantization)}
         if self.is_compiled:
             chosen |= {"attention": "static keys", "compiled": "inductor, CUDA graph"}
         elif device.is_gpu:
@@ -207,6 +212,10 @@ LOADERS = _by_name(
     # Weights of 8 bits, activations of 16: only bfloat16 takes sums of unscaled int8 without overflow.
     Loader(name="w8a16-compiled", dtype="bfloat16", quantization="int8 weights", is_compiled=True, eager_twin="w8a16"),
     Loader(name="w8a16", dtype="bfloat16", quantization="int8 weights"),  # only ever as that twin
+    Loader(name="w4a16-compiled", dtype="float16", quantization=INT4_GROUP_128, is_compiled=True, eager_twin="w4a16"),
+    Loader(name="w4a16", dtype="float16", quantization=INT4_GROUP_128),  # only ever as that twin
+    Loader(name="fp8-compiled", dtype="float16", quantization=FP8_WEIGHTS, is_compiled=True, eager_twin="fp8"),
+    Loader(name="fp8", dtype="float16", quantization=FP8_WEIGHTS),  # only ever as that twin
 )
 REFERENCE_LOADER = "default"
 """Float32: what the logits of all others are held against."""
@@ -223,6 +232,13 @@ EVERY_GPU = frozenset(GPU_FAMILIES)
 GPUS_WITH_BFLOAT16 = EVERY_GPU - {"t4", "v100"}
 GPUS_THAT_COMPILE = GPUS_WITH_BFLOAT16
 """Compute capability 8.0 and newer: what the compiler's kernels are made for."""
+GPUS_WITH_FP8 = frozenset({"l4", "h100", "h200", "rtx4090"})
+"""Compute capability 8.9 and newer."""
+
+
+def _families_compiling(loader: str) -> frozenset[str]:
+    return GPUS_WITH_FP8 if LOADERS[loader].quantization == FP8_WEIGHTS else GPUS_THAT_COMPILE
+
 
 MINIMUM_MEMORY_GIB_COMPILED = {
     ("llama2-7b-chat", "default-compiled"): 28.1,
@@ -230,11 +246,15 @@ MINIMUM_MEMORY_GIB_COMPILED = {
     ("llama2-7b-chat", "8-bit-compiled"): 8.6,
     ("llama2-7b-chat", "4-bit-compiled"): 5.7,
     ("llama2-7b-chat", "w8a16-compiled"): 8.3,
+    ("llama2-7b-chat", "w4a16-compiled"): 5.5,
+    ("llama2-7b-chat", "fp8-compiled"): 8.3,
     ("mistral-7b-instruct", "default-compiled"): 29.3,
     ("mistral-7b-instruct", "fp16-compiled"): 14.5,
     ("mistral-7b-instruct", "8-bit-compiled"): 8.4,
     ("mistral-7b-instruct", "4-bit-compiled"): 5.2,
     ("mistral-7b-instruct", "w8a16-compiled"): 8.1,
+    ("mistral-7b-instruct", "w4a16-compiled"): 5.0,
+    ("mistral-7b-instruct", "fp8-compiled"): 8.1,
 }
 
 # minimum_memory_gib: what summarybench/engines/memory_model.py predicts for 2,148 tokens (held against measured peaks in
@@ -270,7 +290,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         model="smollm2-135m-instruct", loader="4-bit", families=CPU, on_request=EVERY_GPU, minimum_memory_gib=1.0
     ),
     *(
-        Experiment(model=model, loader=loader, families=GPUS_THAT_COMPILE, minimum_memory_gib=gib)
+        Experiment(model=model, loader=loader, families=_families_compiling(loader), minimum_memory_gib=gib)
         for (model, loader), gib in MINIMUM_MEMORY_GIB_COMPILED.items()
     ),
     *(
@@ -278,7 +298,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
             model="smollm2-135m-instruct",
             loader=loader.name,
             families=frozenset(),
-            on_request=GPUS_THAT_COMPILE,
+            on_request=_families_compiling(loader.name),
             minimum_memory_gib=1.0,
         )
         for loader in LOADERS.values()
@@ -286,8 +306,12 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     ),
 )
 
-BATCHED_EXPERIMENTS: tuple[Experiment, ...] = tuple(each for each in EXPERIMENTS if each.loader != "w8a16-compiled")
-"""Unpacked for a product of several rows, int8 weights would be written and read in 16 bits besides, at each step."""
+BATCHED_EXPERIMENTS: tuple[Experiment, ...] = tuple(
+    each
+    for each in EXPERIMENTS
+    if each.loader != "w8a16-compiled" and LOADERS[each.loader].quantization not in WEIGHT_ONLY
+)
+"""Unpacked for a product of several rows, such weights would be written and read in 16 bits besides, at each step."""
 
 CONTINUOUS_EXPERIMENTS: tuple[Experiment, ...] = tuple(
     each.all_at_once

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from summarybench.catalogue.models import LOADERS, MODELS, Experiment
+from summarybench.catalogue.models import FP8_WEIGHTS, LOADERS, MODELS, WEIGHT_ONLY, Experiment
 from summarybench.core.cache import cache_folder
 from summarybench.core.outcomes import (
     ContradictedLoaderError,
@@ -39,6 +39,7 @@ from summarybench.machine.device import (
 )
 
 JsonScalar = str | int | float | bool | None
+FP8_COMPUTE_CAPABILITY = (8, 9)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,18 +260,7 @@ def _load(
     torch.backends.cuda.enable_cudnn_sdp(False)  # see Loader.settings
     reset_peak_memory(device)
     start = clock()
-    model = load_causal_lm(
-        weights.location,
-        dtype=str(settings["dtype"]),
-        attn_implementation="sdpa",
-        device_map={"": 0 if device.is_gpu else "cpu"},  # one device, so nothing can be offloaded
-        **_quantization_options(settings, chat.config),
-        **weights.from_pretrained_options,
-    ).eval()
-    if settings.get("quantization") == "int8 weights":
-        from summarybench.engines.weight_only import compute_in_16_bits
-
-        compute_in_16_bits(model)
+    model = _load_model(weights, settings, chat.config, device).eval()
     load_seconds = clock() - start
     check_nothing_offloaded(model, device)
     check_loaded_precision(model, experiment.loader, settings)
@@ -292,6 +282,43 @@ def _load(
     )
 
 
+def _load_model(weights: Weights, settings: Mapping[str, JsonScalar], config: Any, device: Device) -> Any:
+    """The model on one device, so that nothing can be offloaded, and quantized."""
+    quantization = settings.get("quantization")
+    if quantization == FP8_WEIGHTS and device.is_gpu:
+        _check_fp8()
+    place = 0 if device.is_gpu else "cpu"
+    model = load_causal_lm(
+        weights.location,
+        dtype=str(settings["dtype"]),
+        attn_implementation="sdpa",
+        device_map={"": "cpu" if quantization in WEIGHT_ONLY else place},
+        **_quantization_options(settings, config),
+        **weights.from_pretrained_options,
+    )
+    if quantization == "int8 weights":
+        from summarybench.engines.weight_only import compute_in_16_bits
+
+        compute_in_16_bits(model)
+    elif quantization in WEIGHT_ONLY:
+        from summarybench.engines.quantize import quantize_on
+
+        quantize_on(place, model, str(quantization))
+    return model
+
+
+def _check_fp8() -> None:
+    """Raises UnavailableError for a GPU without conversions of fp8: one of no known family may be offered such a loader."""
+    import torch
+
+    found = torch.cuda.get_device_capability()
+    if found < FP8_COMPUTE_CAPABILITY:
+        needed, seen = (".".join(map(str, each)) for each in (FP8_COMPUTE_CAPABILITY, found))
+        raise UnavailableError(
+            f"fp8 needs a GPU of compute capability {needed} or newer, and this one has {seen}: measure w8a16-compiled"
+        )
+
+
 def _compiled_decoders(model: Any, longest_sequence: int, clock: Clock) -> CompiledDecoders:
     attend_to_static_keys(model)
     return CompiledDecoders(
@@ -305,7 +332,7 @@ def _compiled_decoders(model: Any, longest_sequence: int, clock: Clock) -> Compi
 
 def _quantization_options(settings: Mapping[str, JsonScalar], config: Any) -> dict[str, Any]:
     """What tells transformers how to quantize; nothing for a checkpoint that is quantized already."""
-    if "quantization" not in settings or stored_settings(config) is not None:
+    if settings.get("quantization") in (None, *WEIGHT_ONLY) or stored_settings(config) is not None:
         return {}
     import torch
     from transformers import BitsAndBytesConfig

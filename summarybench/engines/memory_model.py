@@ -13,6 +13,8 @@ from summarybench.machine.device import GIB
 
 NF4_BLOCK = 64
 """Weights that share one float32 scale in bitsandbytes' NF4."""
+INT4_GROUP = 128
+"""Weights that share a scale and a zero point in int4."""
 BYTES_PER_ELEMENT = {"float32": 4, "float16": 2, "bfloat16": 2}
 LIBRARY_BYTES = 64 * 1024**2
 """What matrix libraries keep for themselves: 32 MiB of cuBLAS workspace on Hopper, and the odd buffer."""
@@ -96,7 +98,13 @@ def predict_weights(config: Any, settings: Mapping[str, Any]) -> int:
     """Bytes of all parameters, quantized as the settings say: scales counted, embeddings, head and norms left as they are."""
     quantization = settings.get("quantization")
     element_bytes = BYTES_PER_ELEMENT[str(settings["dtype"])]
-    sizes = {"llm.int8": _int8_bytes, "int8 weights": _int8_bytes, "nf4": _nf4_bytes}
+    sizes = {
+        "llm.int8": _int8_bytes,
+        "int8 weights": _int8_bytes,
+        "fp8 e4m3 weights": _int8_bytes,
+        "nf4": _nf4_bytes,
+        "int4 group 128": _int4_bytes,
+    }
     size_of = sizes[quantization] if quantization else None
     return sum(
         size_of(shape) if size_of and is_linear else prod(shape) * element_bytes for shape, is_linear in _shapes(config)
@@ -126,6 +134,11 @@ def _nf4_bytes(shape: tuple[int, ...]) -> int:
     return ceil(prod(shape) / 2) + 4 * ceil(prod(shape) / NF4_BLOCK)
 
 
+def _int4_bytes(shape: tuple[int, ...]) -> int:
+    """Half a byte an element, and for each group of a row a scale and a zero point in float16; groups are filled up."""
+    return shape[0] * ceil(shape[1] / INT4_GROUP) * (INT4_GROUP // 2 + 4)
+
+
 def _cache_bytes_per_token(config: Any, element_bytes: int) -> int:
     """Keys and values of all layers."""
     head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -141,14 +154,17 @@ def _workspace_bytes(config: Any, settings: Mapping[str, Any], sequence_tokens: 
 
     Feed-forward: three tensors of the inner width beside four of the hidden one. LLM.int8() adds its int32 output and,
     since over a whole prompt some token has an outlier in nearly every column, the layer unpacked to float32 and to 16
-    bits; NF4 and int8 weights add the layer they unpack. Attention keeps no scores, except in float32 with grouped heads, which torch's
+    bits; the other quantizations add the layer they unpack. Attention keeps no scores, except in float32 with grouped heads, which torch's
     fused kernels do not take: scores and their softmax then. Held against measured peaks in tests/engines/test_memory_model.py.
     """
     hidden, inner = int(config.hidden_size), int(config.intermediate_size)
     tokens, element_bytes = sequence_tokens * batch_size, BYTES_PER_ELEMENT[str(settings["dtype"])]
     unpacked = element_bytes * hidden * inner
-    extra = {"llm.int8": 6 * hidden * inner + 4 * inner * tokens, "nf4": unpacked, "int8 weights": unpacked}
-    feed_forward = tokens * (3 * inner + 4 * hidden) * element_bytes + extra.get(settings.get("quantization", ""), 0)
+    quantization = settings.get("quantization")
+    extra = unpacked if quantization else 0
+    if quantization == "llm.int8":
+        extra = 6 * hidden * inner + 4 * inner * tokens
+    feed_forward = tokens * (3 * inner + 4 * hidden) * element_bytes + extra
     heads = int(config.num_attention_heads)
     is_unfused = element_bytes == 4 and _key_value_heads(config) < heads
     scores = 2 * heads * sequence_tokens**2 * batch_size * element_bytes if is_unfused else 0

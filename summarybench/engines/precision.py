@@ -16,8 +16,18 @@ LAYERS: Mapping[Any, str] = {
     "llm.int8": "Linear8bitLt",
     "nf4": "Linear4bit",
     "int8 weights": "Int8WeightOnlyLinear",
+    "int4 group 128": "Int4GroupLinear",
+    "fp8 e4m3 weights": "Fp8WeightOnlyLinear",
 }
 """The type of a model's linear layers by the loader's quantization; the head is never quantized."""
+
+STORED_AS = {
+    "Linear8bitLt": "int8",
+    "Int8WeightOnlyLinear": "int8",
+    "Int4GroupLinear": "int32",
+    "Fp8WeightOnlyLinear": "float8_e4m3fn",
+}
+"""The dtype in which these layers hold their weights; int4 is packed, eight to an int32."""
 
 BITSANDBYTES_DEFAULTS = {
     "bnb_4bit_quant_type": "fp4",
@@ -135,7 +145,7 @@ def _faults(module: Any, settings: Settings, *, may_be_quantized: bool) -> Itera
             yield f"is {kind}, not {LAYERS[quantization]}"
             return
     found = _facts(module, kind)
-    wanted = {name: "int8" if name == "weights" else settings[name] for name in found}
+    wanted = {name: STORED_AS[kind] if name == "weights" else settings[name] for name in found}
     yield from (f"has {name} {found[name]}, not {wanted[name]}" for name in found if found[name] != wanted[name])
 
 
@@ -150,4 +160,4 @@ def _facts(module: Any, kind: str) -> dict[str, Any]:
         }
     if kind == "Linear8bitLt":
         return {"weights": _name_of(module.weight.dtype), "threshold": module.state.threshold}
-    return {"weights" if kind == "Int8WeightOnlyLinear" else "dtype": _name_of(module.weight.dtype)}
+    return {"weights" if kind in STORED_AS else "dtype": _name_of(module.weight.dtype)}

@@ -67,7 +67,14 @@ def test_gpus_without_bfloat16_have_no_bf16_experiment(family):
         "bf16",
         "8-bit-threshold-0",
         "w8a16",
+        "w4a16",
+        "fp8",
     }
+
+
+def test_fp8_runs_only_on_gpus_that_convert_it():
+    families = frozenset().union(*(each.families | each.on_request for each in EXPERIMENTS if "fp8" in each.loader))
+    assert families == {"l4", "h100", "h200", "rtx4090"}
 
 
 @pytest.mark.parametrize("model", SEVEN_BILLION)
@@ -109,6 +116,8 @@ INT8 = {"quantization": "llm.int8", "threshold": 6.0}
         ("8-bit", H100, INT8 | {"dtype": "float16"}),
         ("8-bit-threshold-0", H100, INT8 | {"dtype": "float16", "threshold": 0.0}),
         ("w8a16", H100, {"quantization": "int8 weights", "dtype": "bfloat16"}),
+        ("w4a16", H100, {"quantization": "int4 group 128", "dtype": "float16"}),
+        ("fp8", H100, {"quantization": "fp8 e4m3 weights", "dtype": "float16"}),
         ("8-bit", A_CPU, INT8 | {"dtype": "float32", "threads": 6}),
         ("8-bit", device("cpu", "bfloat16"), INT8 | {"dtype": "float32", "threads": 6}),
         ("default", A_CPU, {"dtype": "float32", "threads": 6}),

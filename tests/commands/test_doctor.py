@@ -448,8 +448,8 @@ def test_what_does_not_fit_now_is_named_and_is_no_fault():
     fitting, too_large = finding.seen.split(" fit; ")
     assert finding.state is State.OK
     assert fitting.startswith(
-        "8.5 of 80.0 GiB free: llama2-7b-chat (4-bit, 4-bit-compiled, w8a16-compiled), "
-        "mistral-7b-instruct (8-bit, 4-bit, 8-bit-compiled, 4-bit-compiled, w8a16-compiled)"
+        "8.5 of 80.0 GiB free: llama2-7b-chat (4-bit, 4-bit-compiled, w8a16-compiled, w4a16-compiled, fp8-compiled), "
+        "mistral-7b-instruct (8-bit, 4-bit, 8-bit-compiled, 4-bit-compiled, w8a16-compiled, w4a16-compiled, fp8-compiled)"
     )
     assert too_large.startswith(
         "llama2-7b-chat (default, fp16, bf16, 8-bit, default-compiled, fp16-compiled, 8-bit-compiled), "

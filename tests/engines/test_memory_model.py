@@ -44,7 +44,9 @@ def predicted(model, loader, sequence_tokens=625, batch_size=1):
     return predict_memory(config_of(model), LOADERS[loader].settings(H100, 1), sequence_tokens, batch_size)
 
 
-@pytest.mark.parametrize("loader", ["default", "fp16", "8-bit", "4-bit", "w8a16-compiled"])
+@pytest.mark.parametrize(
+    "loader", ["default", "fp16", "8-bit", "4-bit", "w8a16-compiled", "w4a16-compiled", "fp8-compiled"]
+)
 def test_predicted_weights_are_those_of_the_loaded_model_but_for_its_buffers(tiny_llama, loader):
     found = load_tiny(tiny_llama, loader)
     assert isinstance(found, LoadedModel), found

@@ -257,7 +257,8 @@ FAKE_H100 = (
     GPU.device = replace(GPU.device, name="NVIDIA H100", slug="h100", family="h100", memory_bytes=80 * 1024**3)
     GPU.install()
     ERRORS = {"default": 0.0, "fp16": 0.01, "8-bit-threshold-0": 0.05, "4-bit": 0.1} | {
-        "fp16-compiled": 0.0102, "8-bit-compiled": 0.05, "4-bit-compiled": FOUR_BIT, "w8a16": 0.02, "w8a16-compiled": 0.02
+        "fp16-compiled": 0.0102, "8-bit-compiled": 0.05, "4-bit-compiled": FOUR_BIT, "w8a16": 0.02, "w8a16-compiled": 0.02,
+        "w4a16": 0.08, "w4a16-compiled": 0.08, "fp8": 0.03, "fp8-compiled": 0.03
     }
     LOADED = []
 
@@ -297,7 +298,14 @@ def test_each_compiled_loader_is_held_against_its_twin_and_float32_alone_on_the_
     session = project.bench(*FIDELITY)
     assert session.exit_code == 0, session.output
     loaded = next(line for line in session.output.splitlines() if "LOADED" in line).partition("LOADED ")[2]
-    pairs = ("fp16 fp16-compiled", "8-bit-threshold-0 8-bit-compiled", "4-bit 4-bit-compiled", "w8a16 w8a16-compiled")
+    pairs = (
+        "fp16 fp16-compiled",
+        "8-bit-threshold-0 8-bit-compiled",
+        "4-bit 4-bit-compiled",
+        "w8a16 w8a16-compiled",
+        "w4a16 w4a16-compiled",
+        "fp8 fp8-compiled",
+    )
     assert [each.removeprefix("smollm2-135m-instruct-") for each in loaded.split()] == [
         "default",
         *" ".join(pairs).split(),

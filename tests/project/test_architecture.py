@@ -26,6 +26,7 @@ HEAVY = {
     "transformers",
     "datasets",
     "bitsandbytes",
+    "triton",
     "accelerate",
     "scipy",
     "rouge_score",
@@ -34,8 +35,24 @@ HEAVY = {
 }
 """Libraries that take a second or more to import, or that not every command needs: imported inside functions."""
 HEAVY_AT_MODULE_LEVEL = {
-    # torch operations alone: loading imports it in a function
+    # torch operations alone: loading, or building a compiled step, imports them in a function
     "summarybench/engines/weight_only.py": {"bitsandbytes", "torch"},
+    "summarybench/engines/quantize.py": {"torch"},
+    "summarybench/engines/row_operators.py": {"torch"},
+    "summarybench/engines/row_step.py": {"bitsandbytes", "torch"},
+    **{
+        f"summarybench/engines/kernels/{name}.py": {"torch", "triton"}
+        for name in (
+            "attention_row",
+            "fp8_rows",
+            "int4_rows",
+            "int8_rows",
+            "mantissa",
+            "nf4_rows",
+            "plain_rows",
+            "unpack",
+        )
+    },
 }
 WITHOUT_TORCH = {"torch", "transformers", "accelerate", "bitsandbytes"}
 

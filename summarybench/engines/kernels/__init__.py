@@ -1,0 +1,1 @@
+"""Triton kernels for decoding one sequence: products of a weight matrix with one row, and attention of one token."""

@@ -1,0 +1,27 @@
+"""Small integers to floats without a conversion instruction.
+
+A GPU of compute capability 8 or 9 converts integers at 16 a clock and SM, far below the rate at which memory delivers
+8-bit or 4-bit weights. Instead the integer's bits become mantissa bits: (word & mask) | exponent is one LOP3, and a
+subtraction of the exponent's value leaves the integer.
+"""
+
+from __future__ import annotations
+
+import os
+
+import triton
+import triton.language as tl
+
+USES_PTX = tl.constexpr(os.environ.get("TRITON_INTERPRET") != "1")
+"""The interpreter knows no inline assembly."""
+
+
+@triton.jit
+def masked_bits(word, mask: tl.constexpr, exponent: tl.constexpr):
+    """(word & mask) | exponent as float32. Inline assembly, because ptxas would make two instructions of it."""
+    if USES_PTX:
+        return tl.inline_asm_elementwise(
+            f"lop3.b32 $0, $1, {mask}, {exponent}, 0xEA;", "=f,r", [word], dtype=tl.float32, is_pure=True, pack=1
+        )
+    else:
+        return ((word & mask) | exponent).to(tl.float32, bitcast=True)

@@ -1,0 +1,72 @@
+"""A quantized weight matrix written out in 16 bits, for products with many rows of activations."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from summarybench.engines.quantize import GROUP
+
+WORDS_A_PROGRAM = 512
+
+
+@triton.jit
+def unpack_bytes(w_ptr, scale_ptr, out_ptr, K: tl.constexpr, BW: tl.constexpr, FP8: tl.constexpr):
+    """One row a program: fp8 as it lies, times the row's scale; int8 as `quantize.packed_for_rows` arranged it, unscaled."""
+    row = tl.program_id(0).to(tl.int64)
+    WORDS: tl.constexpr = K // 4
+    if FP8:
+        at = tl.program_id(1) * BW * 4 + tl.arange(0, BW * 4)
+        code = tl.load(w_ptr + row * K + at, mask=at < K, other=0)
+        value = code.to(tl.float8e4nv, bitcast=True).to(tl.float16).to(tl.float32) * tl.load(scale_ptr + row)
+        tl.store(out_ptr + row * K + at, value.to(out_ptr.dtype.element_ty), mask=at < K)
+    else:
+        word = tl.program_id(1) * BW + tl.arange(0, BW)
+        w = tl.load(w_ptr + row * WORDS + word, mask=word < WORDS, other=0)
+        for j in tl.static_range(4):
+            value = (w >> (8 * j)).to(tl.int8).to(tl.float32).to(out_ptr.dtype.element_ty)
+            tl.store(out_ptr + row * K + j * WORDS + word, value, mask=word < WORDS)
+
+
+@triton.jit
+def unpack_int4(w_ptr, scale_ptr, zero_ptr, out_ptr, K: tl.constexpr, BW: tl.constexpr):
+    """One row a program, scaled."""
+    row = tl.program_id(0).to(tl.int64)
+    GROUPS: tl.constexpr = (K + 127) // 128
+    word = tl.program_id(1) * BW + tl.arange(0, BW)
+    group = word // 16
+    inside = group < GROUPS
+    w = tl.load(w_ptr + row * GROUPS * 16 + word, mask=inside, other=0)
+    scale = tl.load(scale_ptr + row * GROUPS + group, mask=inside, other=0).to(tl.float32)
+    zero = tl.load(zero_ptr + row * GROUPS + group, mask=inside, other=0).to(tl.float32)
+    for j in tl.static_range(8):
+        value = (((w >> (4 * j)) & 15).to(tl.float32) - zero) * scale
+        at = group * 128 + j * 16 + word % 16
+        tl.store(out_ptr + row * K + at, value.to(out_ptr.dtype.element_ty), mask=at < K)
+
+
+def int8_unpacked(packed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return _unpacked_bytes(packed.view(torch.int32), packed, packed.shape, dtype)
+
+
+def fp8_unpacked(weight: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return _unpacked_bytes(weight.view(torch.int8), scale, weight.shape, dtype)
+
+
+def _unpacked_bytes(codes: torch.Tensor, scale: torch.Tensor, shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
+    out = torch.empty(shape, dtype=dtype, device=codes.device)
+    n, k = shape
+    grid = (n, triton.cdiv(k // 4, WORDS_A_PROGRAM))
+    unpack_bytes[grid](codes, scale, out, K=k, BW=WORDS_A_PROGRAM, FP8=codes.dtype is torch.int8, num_warps=4)
+    return out
+
+
+def int4_unpacked(
+    weight: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor, row_length: int, dtype: torch.dtype
+) -> torch.Tensor:
+    n = weight.shape[0]
+    out = torch.empty((n, row_length), dtype=dtype, device=weight.device)
+    grid = (n, triton.cdiv(scale.shape[1] * GROUP // 8, WORDS_A_PROGRAM))
+    unpack_int4[grid](weight, scale, zero, out, K=row_length, BW=WORDS_A_PROGRAM, num_warps=4)
+    return out

@@ -1,0 +1,124 @@
+"""Operators that torch.compile leaves whole: a matrix times one row, and attention of one token.
+
+On a GPU they are the Triton kernels of `summarybench.engines.kernels`; on a CPU plain torch, so that the compiled step
+can be tested where there is neither a GPU nor Triton. Imports torch at once: import it when a model is compiled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from summarybench.engines.kernels.tiles import TOKENS_A_PROGRAM
+from summarybench.engines.quantize import int4_values, unpacked_rows
+
+PLAIN, INT8, FP8, INT4, NF4 = "plain", "int8", "fp8", "int4", "nf4"
+
+KERNELS = {PLAIN: "plain_rows", INT8: "int8_rows", FP8: "fp8_rows", INT4: "int4_rows", NF4: "nf4_rows"}
+"""The module of each kind of weight."""
+ATTENTION = "attention_row"
+
+
+@torch.library.custom_op("summarybench::row_product", mutates_args=(), device_types="cpu")
+def row_product(x: Tensor, weight: Tensor, scale: Tensor | None, table: Tensor | None, kind: str) -> Tensor:
+    """Weight [N, …] times x [K]: [N] in x's type, summed in float32.
+
+    `table` is the zero points for int4, and the 16 values for NF4, whose x comes in the order of `nf4_ordered`. int8
+    is packed as `quantize.packed_for_rows` does.
+    """
+    return (_dense(x.numel(), weight, scale, table, kind) @ x.float()).to(x.dtype)
+
+
+@row_product.register_fake
+def _(x: Tensor, weight: Tensor, scale: Tensor | None, table: Tensor | None, kind: str) -> Tensor:
+    return x.new_empty(weight.shape[0])
+
+
+@row_product.register_kernel("cuda")
+def _(x: Tensor, weight: Tensor, scale: Tensor | None, table: Tensor | None, kind: str) -> Tensor:
+    from importlib import import_module
+
+    out = x.new_empty(weight.shape[0])
+    given = [each for each in (scale, table) if each is not None]
+    import_module(f"summarybench.engines.kernels.{KERNELS[kind]}").launch(x, weight, *given, out)
+    return out
+
+
+def nf4_ordered(x: Tensor) -> Tensor:
+    """Activations [K] for NF4: what belongs to the first weight of each int32 word, then to the second, up to the eighth."""
+    return x.view(-1, 8).t().reshape(-1)
+
+
+def _dense(length: int, weight: Tensor, scale: Tensor | None, table: Tensor | None, kind: str) -> Tensor:
+    """float32 [N, K], its columns in the order in which x comes."""
+    if kind == INT4 and scale is not None and table is not None:
+        return int4_values(weight, scale, table)[:, :length]
+    if kind == NF4 and scale is not None and table is not None:
+        pairs = weight.view(torch.uint8)
+        codes = torch.stack([pairs >> 4, pairs & 15], dim=2).view(len(weight), -1, 64)
+        values = (table[codes.long()] * scale[:, :, None]).view(len(weight), -1, 8)
+        return values.transpose(1, 2).reshape(len(weight), length)
+    if kind == INT8:
+        weight = unpacked_rows(weight)
+    return weight.float() if scale is None else weight.float() * scale[:, None]
+
+
+@torch.library.custom_op(
+    "summarybench::attend_one_token", mutates_args=("keys", "values", "scratch"), device_types="cpu"
+)
+def attend_one_token(
+    qkv: Tensor, keys: Tensor, values: Tensor, rotation: Tensor, slot: Tensor, scratch: Tensor
+) -> Tensor:
+    """Rotate query and key, write key and value at `slot` of the cache, attend to it and all before it: [heads · width].
+
+    `qkv` [(heads + 2 key heads) · width]; keys and values [1, key heads, tokens, width]; `rotation` [2, width]: cosine
+    and sine; `scratch` of `scratch_elements`, zero before the first call.
+    """
+    _, key_heads, _, width = keys.shape
+    vectors = qkv.view(-1, width)
+    heads = len(vectors) - 2 * key_heads
+    query, key = _rotated(vectors[:heads], rotation), _rotated(vectors[heads : heads + key_heads], rotation)
+    here = int(slot)
+    keys[0, :, here] = key.to(keys.dtype)
+    values[0, :, here] = vectors[heads + key_heads :]
+    query = query.to(keys.dtype).float().view(key_heads, -1, width)
+    scores = query @ keys[0, :, : here + 1].float().transpose(1, 2) * width**-0.5
+    mixed: Tensor = scores.softmax(-1) @ values[0, :, : here + 1].float()
+    return mixed.reshape(-1).to(qkv.dtype)
+
+
+@attend_one_token.register_fake
+def _(qkv: Tensor, keys: Tensor, values: Tensor, rotation: Tensor, slot: Tensor, scratch: Tensor) -> Tensor:
+    _, key_heads, _, width = keys.shape
+    return qkv.new_empty(qkv.numel() - 2 * key_heads * width)
+
+
+@attend_one_token.register_kernel("cuda")
+def _(qkv: Tensor, keys: Tensor, values: Tensor, rotation: Tensor, slot: Tensor, scratch: Tensor) -> Tensor:
+    from summarybench.engines.kernels.attention_row import launch
+
+    _, key_heads, _, width = keys.shape
+    out = qkv.new_empty(qkv.numel() - 2 * key_heads * width)
+    launch(qkv, keys, values, rotation, slot, scratch, out)
+    return out
+
+
+def _rotated(vectors: Tensor, rotation: Tensor) -> Tensor:
+    first, second = vectors.float().chunk(2, dim=-1)
+    return vectors.float() * rotation[0].float() + torch.cat([-second, first], dim=-1) * rotation[1].float()
+
+
+def scratch_elements(heads: int, tokens: int, width: int) -> int:
+    """How many float32 elements attention needs between its programs."""
+    return heads * (-(-tokens // TOKENS_A_PROGRAM) * (width + 2) + 1)
+
+
+def described(kinds: Iterable[str]) -> list[str]:
+    """A line for each kernel module that these kinds run, with a digest of its source: tiles are constants there."""
+    folder = Path(__file__).parent / "kernels"
+    names = sorted({*(KERNELS[kind] for kind in kinds), ATTENTION, "tiles", "mantissa"})
+    return [f"{name} {hashlib.sha256((folder / f'{name}.py').read_bytes()).hexdigest()}" for name in names]
