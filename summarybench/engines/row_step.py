@@ -1,0 +1,234 @@
+"""One decoding step of one sequence through a Llama's layers, by the operators of `row_operators`.
+
+A layer is four products, attention, and what torch.compile makes of the rest: norms, activation, residuals. Query, key
+and value projections are one matrix, and so are gate and up projections. Their layers keep views of it: the pass over
+a prompt still runs transformers' modules, and no weight is held twice.
+
+Imports torch and bitsandbytes at once: import it when a model is compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from bitsandbytes.nn import Linear4bit
+
+from summarybench.engines import row_operators as rows
+from summarybench.engines.kernels.tiles import ROWS_MULTIPLE
+from summarybench.engines.quantize import Fp8WeightOnlyLinear, Int4GroupLinear
+from summarybench.engines.weight_only import Int8WeightOnlyLinear
+
+LAYERS = ("LlamaDecoderLayer", "MistralDecoderLayer")
+"""The types of layers that a step is written for: everything between their parts is repeated here."""
+NF4_BLOCK = 64
+MOST_ELEMENTS = 2**31
+"""The kernels count elements in 32 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowProduct:
+    """A matrix, or several with one input, and the operator that multiplies it."""
+
+    kind: str
+    weight: Any
+    scale: Any = None
+    table: Any = None
+
+    def __call__(self, x: Any) -> Any:
+        """[..., K] to [..., N], for one row of activations."""
+        row = rows.nf4_ordered(x) if self.kind == rows.NF4 else x.reshape(-1)
+        return rows.row_product(row, self.weight, self.scale, self.table, self.kind).view(*x.shape[:-1], -1)
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleProduct:
+    """Layers that no operator here multiplies, such as LLM.int8()'s: each runs as it is."""
+
+    modules: tuple[Any, ...]
+    kind: str = ""
+
+    def __call__(self, x: Any) -> Any:
+        return torch.cat([module(x) for module in self.modules], dim=-1)
+
+
+Product = RowProduct | ModuleProduct
+
+
+@dataclass(frozen=True, slots=True)
+class RowLayer:
+    """A layer's module for its norms and activation, its products, and its part of the cache."""
+
+    module: Any
+    qkv: Product
+    out: Product
+    gate_up: Product
+    down: Product
+    keys: Any
+    values: Any
+
+    @property
+    def products(self) -> tuple[Product, ...]:
+        return self.qkv, self.out, self.gate_up, self.down
+
+
+@dataclass(frozen=True, slots=True)
+class RowStep:
+    """All layers and the head; `scratch` is what attention needs between its programs, `kernels` a line for each."""
+
+    layers: tuple[RowLayer, ...]
+    head: Product
+    slot: Any
+    scratch: Any
+    kernels: tuple[str, ...]
+
+    def through_layer(self, layer: RowLayer, hidden: Any, rotation: Any) -> Any:
+        """The hidden state [1, 1, width] after one layer, for the token at `slot` of the cache."""
+        qkv = layer.qkv(layer.module.input_layernorm(hidden))
+        mixed = rows.attend_one_token(qkv.view(-1), layer.keys, layer.values, rotation, self.slot, self.scratch)
+        hidden = hidden + layer.out(mixed.view(1, 1, -1))
+        gate, up = layer.gate_up(layer.module.post_attention_layernorm(hidden)).chunk(2, dim=-1)
+        return hidden + layer.down(layer.module.mlp.act_fn(gate) * up)
+
+    @staticmethod
+    def stacked(rotation: tuple[Any, Any]) -> Any:
+        """Cosine and sine [1, 1, width] each as one tensor [2, width]."""
+        return torch.stack([each.view(-1) for each in rotation])
+
+
+def row_step(model: Any, cache: Any) -> RowStep | None:
+    """Merges the weights of a model whose layers are supported; None for another model, which is left as it is."""
+    modules = list(model.model.layers)
+    if not all(_is_supported(module) for module in modules):
+        return None
+    with torch.no_grad():
+        layers = tuple(_row_layer(module, *each.tensors) for module, each in zip(modules, cache.layers, strict=True))
+    head = _head_product(model.lm_head)
+    products = [head, *(each for layer in layers for each in layer.products)]
+    kinds = {each.kind for each in products if isinstance(each, RowProduct)}
+    _, _, tokens, width = layers[0].keys.shape
+    size = rows.scratch_elements(int(model.config.num_attention_heads), tokens, width)
+    return RowStep(
+        layers=layers,
+        head=head,
+        slot=cache.slot,
+        scratch=torch.zeros(size, dtype=torch.float32, device=model.device),
+        kernels=tuple(rows.described(kinds)) if model.device.type == "cuda" else (),
+    )
+
+
+def _row_layer(module: Any, keys: Any, values: Any) -> RowLayer:
+    attention, mlp = module.self_attn, module.mlp
+    return RowLayer(
+        module=module,
+        qkv=_merged_product([attention.q_proj, attention.k_proj, attention.v_proj]),
+        out=_merged_product([attention.o_proj]),
+        gate_up=_merged_product([mlp.gate_proj, mlp.up_proj]),
+        down=_merged_product([mlp.down_proj]),
+        keys=keys,
+        values=values,
+    )
+
+
+def _is_supported(layer: Any) -> bool:
+    if type(layer).__name__ not in LAYERS:
+        return False
+    attention = layer.self_attn
+    width = int(attention.head_dim)
+    return width & (width - 1) == 0 and abs(float(attention.scaling) - width**-0.5) < 1e-6
+
+
+def _merged_product(modules: Sequence[Any]) -> Product:
+    """One product of layers that have the same input: their weights become views of one matrix."""
+    merge = _MERGES.get(type(modules[0]))
+    if merge is None or not all(_has_kernel(module, type(modules[0])) for module in modules):
+        return ModuleProduct(tuple(modules))
+    return merge(modules)
+
+
+def _head_product(head: Any) -> Product:
+    """The head's product. Its weight may be the embedding's too, and is only read."""
+    return RowProduct(rows.PLAIN, head.weight.data) if _has_kernel(head, torch.nn.Linear) else ModuleProduct((head,))
+
+
+def _has_kernel(module: Any, kind: Any) -> bool:
+    """Whether a kernel reads this layer: without bias, of a shape that tiles cover."""
+    if type(module) is not kind or module.bias is not None:
+        return False
+    shape = module.out_features, module.in_features
+    fits = shape[0] % ROWS_MULTIPLE == 0 and shape[1] % 8 == 0 and shape[0] * shape[1] < MOST_ELEMENTS
+    return fits and (kind is not Linear4bit or _is_plain_nf4(module))
+
+
+def _is_plain_nf4(module: Any) -> bool:
+    """As a GPU reads it: bitsandbytes rearranges weights on a CPU, at their first product."""
+    state = getattr(module.weight, "quant_state", None)
+    return (
+        state is not None
+        and state.quant_type == "nf4"
+        and not state.nested
+        and state.blocksize == NF4_BLOCK
+        and module.in_features % NF4_BLOCK == 0
+        and not getattr(state, "packing_format_for_cpu", False)
+    )
+
+
+def _merge_plain(modules: Sequence[Any]) -> RowProduct:
+    return RowProduct(rows.PLAIN, _merged(modules, "weight"))
+
+
+def _merge_int8(modules: Sequence[Int8WeightOnlyLinear]) -> RowProduct:
+    for module in modules:
+        module.pack_for_rows()
+    return RowProduct(rows.INT8, _merged(modules, "weight"), _merged(modules, "scale"))
+
+
+def _merge_fp8(modules: Sequence[Any]) -> RowProduct:
+    return RowProduct(rows.FP8, _merged(modules, "weight"), _merged(modules, "scale"))
+
+
+def _merge_int4(modules: Sequence[Any]) -> RowProduct:
+    return RowProduct(rows.INT4, *(_merged(modules, name) for name in ("weight", "scale", "zero")))
+
+
+def _merge_nf4(modules: Sequence[Any]) -> RowProduct:
+    states = [module.weight.quant_state for module in modules]
+    weight = _merged(modules, "weight").view(-1, modules[0].in_features // 2).view(torch.int32)
+    if len(modules) > 1:
+        merged = torch.cat([state.absmax for state in states])
+        for state, part in zip(states, _split_like(merged, [state.absmax for state in states]), strict=True):
+            state.absmax = part
+    else:
+        merged = states[0].absmax
+    return RowProduct(rows.NF4, weight, merged.view(len(weight), -1), states[0].code.float())
+
+
+def _merged(modules: Sequence[Any], name: str) -> Any:
+    """The layers' parameters of this name as one tensor, rows after rows; each layer is left with its part of it."""
+    parts = [getattr(module, name) for module in modules]
+    if len(parts) == 1:
+        return parts[0].data
+    merged = torch.cat([part.data.view(_storable(part.dtype)) for part in parts]).view(parts[0].dtype)
+    for part, view in zip(parts, _split_like(merged, parts), strict=True):
+        part.data = view
+    return merged
+
+
+def _storable(dtype: Any) -> Any:
+    """torch.cat takes no float8."""
+    return torch.int8 if dtype is torch.float8_e4m3fn else dtype
+
+
+def _split_like(merged: Any, parts: Sequence[Any]) -> Iterator[Any]:
+    yield from merged.split([len(part) for part in parts])
+
+
+_MERGES: dict[type, Callable[[Sequence[Any]], RowProduct]] = {
+    torch.nn.Linear: _merge_plain,
+    Int8WeightOnlyLinear: _merge_int8,
+    Fp8WeightOnlyLinear: _merge_fp8,
+    Int4GroupLinear: _merge_int4,
+    Linear4bit: _merge_nf4,
+}

@@ -1,0 +1,148 @@
+"""The step of one sequence by operators: merged weights, and the same logits; on a CPU its operators are plain torch."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from summarybench.engines import compiled
+from summarybench.engines.compiled import CompiledDecoder
+from tests.engines.test_compiled import CACHE_TOKENS, LONG, PAD, VOCABULARY, expected, generated, tiny
+from tests.engines.test_loading import load_tiny
+
+
+@pytest.fixture(autouse=True)
+def uncompiled(monkeypatch):
+    monkeypatch.setattr(compiled, "_inductor", lambda rows: lambda piece: piece)
+
+
+def decoder_for(model, **options):
+    compiled.attend_to_static_keys(model)
+    options = {"rows": 1, "tokens": CACHE_TOKENS, "end_tokens": [VOCABULARY], "pad_token": PAD, **options}
+    return CompiledDecoder(model, **options)
+
+
+def projections(model):
+    return [layer.self_attn for layer in model.model.layers]
+
+
+def kinds(step):
+    return {each.kind for layer in step.layers for each in layer.products}
+
+
+@pytest.mark.parametrize(
+    ("loader", "kind"),
+    [
+        ("fp16-compiled", "plain"),
+        ("default-compiled", "plain"),
+        ("w8a16-compiled", "int8"),
+        ("w4a16-compiled", "int4"),
+        ("fp8-compiled", "fp8"),
+        ("4-bit-compiled", "nf4"),
+        ("8-bit-compiled", ""),  # its activations are int8: bitsandbytes' own layers run
+    ],
+)
+def test_every_compiled_loader_runs_the_step_of_one_row_with_its_own_products(tiny_llama, loader, kind):
+    decoder = load_tiny(tiny_llama, loader).decoders.for_rows(1)
+    assert kinds(decoder._row_step) == {kind}
+
+
+@pytest.mark.parametrize("loader", ["fp16-compiled", "w8a16-compiled", "w4a16-compiled", "fp8-compiled"])
+def test_merged_weights_are_held_once_and_the_modules_see_them(tiny_llama, loader):
+    found = load_tiny(tiny_llama, loader)
+    decoder = found.decoders.for_rows(1)
+    for layer, merged in zip(projections(found.model), decoder._row_step.layers, strict=True):
+        whole = merged.qkv.weight.untyped_storage().data_ptr()
+        parts = [layer.q_proj.weight, layer.k_proj.weight, layer.v_proj.weight]
+        assert {part.untyped_storage().data_ptr() for part in parts} == {whole}
+        assert sum(part.nbytes for part in parts) == merged.qkv.weight.nbytes
+
+
+@pytest.mark.parametrize("loader", ["w8a16-compiled", "4-bit-compiled", "w4a16-compiled"])
+def test_a_batch_after_a_single_sequence_reads_the_merged_weights_too(tiny_llama, loader):
+    import torch
+
+    found = load_tiny(tiny_llama, loader)
+    prompt, summary = found.chat.chat_ids("Say something."), [30, 31, 32, 33]
+    alone = found.forced_logits(prompt, summary)
+    prepared, forced = found.prepare([prompt] * 2), torch.tensor([summary] * 2)
+    batch = found.decoders.for_rows(2).logits(prepared.input_ids, prepared.attention_mask, forced)
+    assert found.decoders.for_rows(2)._row_step is None
+    assert (batch[0].float() - alone).norm() / alone.norm() < 0.01
+    found.decoders.drop_unless_for(1)
+    again = found.forced_logits(prompt, summary)
+    assert (again - alone).norm() / alone.norm() < 0.01
+
+
+def test_weights_stay_as_they_are_where_tokens_are_drawn():
+    model = tiny()
+    before = [layer.q_proj.weight.data_ptr() for layer in projections(model)]
+    decoder = decoder_for(model, top_k=4)
+    assert decoder._row_step is None
+    assert [layer.q_proj.weight.data_ptr() for layer in projections(model)] == before
+
+
+def test_a_layer_of_another_type_keeps_the_step_of_transformers():
+    model = tiny()
+    reference = expected(model, LONG)
+    for layer in model.model.layers:
+        layer.__class__ = type("OtherLayer", (type(layer),), {})
+    decoder = decoder_for(model)
+    assert decoder._row_step is None
+    assert generated(decoder, LONG) == reference
+
+
+def test_projections_with_a_bias_run_as_they_are():
+    import transformers
+
+    model = tiny()
+    config = transformers.LlamaConfig(**{**model.config.to_dict(), "attention_bias": True})
+    biased = transformers.LlamaForCausalLM(config).eval()
+    biased.load_state_dict(model.state_dict(), strict=False)
+    biased.generation_config = model.generation_config
+    for layer in projections(biased):
+        layer.q_proj.bias.data.normal_()
+    reference = expected(biased, LONG)
+    decoder = decoder_for(biased)
+    assert [kind.kind for kind in decoder._row_step.layers[0].products] == ["", "", "plain", "plain"]
+    assert generated(decoder, LONG) == reference
+
+
+def test_tokens_after_the_slot_are_not_attended_to():
+    import torch
+
+    from summarybench.engines.row_operators import attend_one_token, scratch_elements
+
+    heads, width, tokens, slot = 2, 8, 16, 5
+    keys, values = torch.randn(1, heads, tokens, width), torch.randn(1, heads, tokens, width)
+    qkv, rotation = torch.randn(3 * heads * width), torch.stack([torch.ones(width), torch.zeros(width)])
+    scratch = torch.zeros(scratch_elements(heads, tokens, width))
+    found = []
+    for later in (0.0, 100.0):
+        keys[:, :, slot + 1 :] = later
+        values[:, :, slot + 1 :] = later
+        found.append(attend_one_token(qkv, keys, values, rotation, torch.tensor([slot]), scratch))
+    torch.testing.assert_close(*found)
+    query = qkv.view(3, 1, heads, 1, width)[0]
+    expected_mix = torch.nn.functional.scaled_dot_product_attention(
+        query, keys[:, :, : slot + 1], values[:, :, : slot + 1]
+    )
+    torch.testing.assert_close(found[0], expected_mix.reshape(-1))
+
+
+def test_digest_of_kernels_includes_those_of_the_project_and_changes_with_their_source(tmp_path, monkeypatch):
+    from summarybench.engines import row_operators
+
+    lines = row_operators.described({"int4", "plain"})
+    assert [line.split()[0] for line in lines] == ["attention_row", "int4_rows", "mantissa", "plain_rows", "tiles"]
+    for line in lines:
+        source = tmp_path / "kernels" / f"{line.split()[0]}.py"
+        source.parent.mkdir(exist_ok=True)
+        source.write_text("another", encoding="utf-8")
+    monkeypatch.setattr(row_operators, "__file__", str(tmp_path / "row_operators.py"))
+    assert not {*lines} & {*row_operators.described({"int4", "plain"})}
+    empty = SimpleNamespace()
+    assert compiled.digest_of_kernels([empty], lines) == compiled.digest_of_kernels([], [*reversed(lines)])
+    assert compiled.digest_of_kernels([], lines) != compiled.digest_of_kernels([], lines[1:])
+    assert compiled.digest_of_kernels([]) is None
