@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from fixtures import batching, environment, generation, plugin, release, suite
 from fixtures.controls import COPY_BANDWIDTH, MATRIX_PRODUCT, PYTHON_LOOP, ControlReading
+from fixtures.cpu import CPU_CAPABILITY
 from fixtures.device import Clock, Device
 from fixtures.loading import NotLoaded, Weights
 from fixtures.memory import MemoryPrediction
@@ -42,6 +43,11 @@ class FakeTime:
 def leave_out_pages() -> None:
     """Leave out report.html: its charts take two seconds a session, which only the report's own tests need."""
     suite.write_report = lambda folder, baselines: folder / "report.html"
+
+
+def pretend_avx512() -> None:
+    """Give the session the default sample of a CPU with AVX-512 on every machine, unless the test asks for another."""
+    os.environ.setdefault(CPU_CAPABILITY, "avx512")
 
 
 class FakeModel:

@@ -13,6 +13,7 @@ ORDER = (
     "journal",
     "session_seconds",
     "cache",
+    "cpu",
     "device",
     "release",
     "device_lock",
