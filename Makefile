@@ -20,10 +20,10 @@ help:
 	@echo "make report     runs as one HTML page                 RUN=results/latest, or RUNS=\"a b c\" OUTPUT=page.html"
 	@echo "make summary    a run as markdown                     RUN=results/latest"
 	@echo "make adopt      a clean run becomes a baseline        RUN=results/latest NAME=nightly"
-	@echo "make readme     the README's tables from baselines/, and docs/documents.md"
+	@echo "make readme     the tables of README.md and docs/, from baselines/ and from the code"
 	@echo "make test       the harness's own tests"
 	@echo "make test-slow  those that take longer"
-	@echo "make check      lint, format, types, workflows"
+	@echo "make check      lint, format, types, workflows, links of the documentation"
 	@echo "make actionlint the workflows; downloads actionlint from GitHub, or ACTIONLINT=path/to/it"
 	@echo "make compare    two run files                         RUN=results/latest AGAINST=baselines/SLUG/0001_NAME.json"
 	@echo "make spread     how much runs differ, in fresh processes   RUNS=5 ARGS=\"--documents 8\""
@@ -45,24 +45,24 @@ $(INSTALLED): requirements.txt requirements-dev.txt requirements-model.txt
 	@touch $@
 
 bench: $(INSTALLED)
-	$(PY) -m fixtures.passes $(ARGS)
+	$(PY) -m summarybench.commands.bench $(ARGS)
 
 nightly: $(INSTALLED)
-	$(PY) -m fixtures.passes -m $(FAMILY) $(REQUIRED) --benchmark-json=results/nightly-$(FAMILY).json $(ARGS)
+	$(PY) -m summarybench.commands.bench -m $(FAMILY) $(REQUIRED) --benchmark-json=results/nightly-$(FAMILY).json $(ARGS)
 
 # RUNS has a default of its own, which is for `make spread`.
 report: $(INSTALLED)
-	@$(PY) -m fixtures.report_html $(if $(filter file,$(origin RUNS)),"$(RUN)",$(RUNS)) $(if $(OUTPUT),--output "$(OUTPUT)") $(ARGS)
+	@$(PY) -m summarybench.report.html $(if $(filter file,$(origin RUNS)),"$(RUN)",$(RUNS)) $(if $(OUTPUT),--output "$(OUTPUT)") $(ARGS)
 
 summary: $(INSTALLED)
-	@$(PY) -m fixtures.summary "$(RUN)" $(if $(GITHUB_STEP_SUMMARY),--output "$(GITHUB_STEP_SUMMARY)") $(if $(GITHUB_RUN_ID),--details "$(GITHUB_SERVER_URL)/$(GITHUB_REPOSITORY)/actions/runs/$(GITHUB_RUN_ID)#artifacts")
+	@$(PY) -m summarybench.report.markdown "$(RUN)" $(if $(GITHUB_STEP_SUMMARY),--output "$(GITHUB_STEP_SUMMARY)") $(if $(GITHUB_RUN_ID),--details "$(GITHUB_SERVER_URL)/$(GITHUB_REPOSITORY)/actions/runs/$(GITHUB_RUN_ID)#artifacts")
 
 adopt: $(INSTALLED)
 	@test -n "$(NAME)" || { echo "usage: make adopt RUN=results/latest NAME=nightly" >&2; exit 2; }
-	@$(PY) -m fixtures.adopt "$(RUN)" "$(NAME)"
+	@$(PY) -m summarybench.commands.adopt "$(RUN)" "$(NAME)"
 
 readme: $(INSTALLED)
-	@$(PY) -m fixtures.readme
+	@$(PY) -m summarybench.commands.docs
 
 test: $(INSTALLED)
 	$(PY) -m pytest -m "not slow" -n logical --maxprocesses 8 $(ARGS)
@@ -76,6 +76,7 @@ check: $(INSTALLED)
 	$(PY) -m mypy
 	$(PY) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(dir $(PY))zizmor --offline --quiet --no-progress .github/workflows
+	$(PY) -m tests.check_links
 
 # Its package is a wheel around a binary that it takes from GitHub, with its checksum: not for machines without GitHub.
 .venv/bin/actionlint: $(INSTALLED)
@@ -86,13 +87,13 @@ actionlint: $(ACTIONLINT)
 
 compare: $(INSTALLED)
 	@test -n "$(AGAINST)" || { echo "usage: make compare RUN=results/latest AGAINST=baselines/SLUG/0001_NAME.json" >&2; exit 2; }
-	@$(PY) -m fixtures.compare "$(RUN)" "$(AGAINST)" $(ARGS)
+	@$(PY) -m summarybench.commands.compare "$(RUN)" "$(AGAINST)" $(ARGS)
 
 spread: $(INSTALLED)
-	@$(PY) -m fixtures.replicate --runs $(RUNS) $(ARGS)
+	@$(PY) -m summarybench.commands.noise --runs $(RUNS) $(ARGS)
 
 detection: $(INSTALLED)
-	@$(PY) -m fixtures.detection $(ARGS)
+	@$(PY) -m summarybench.commands.detection $(ARGS)
 
 distill: $(INSTALLED)
 	@$(PY) -m distillation $(ARGS)
@@ -110,7 +111,7 @@ distill-table: $(INSTALLED)
 	$(PY) -m distillation.judge results/latest
 
 doctor: $(INSTALLED)
-	@$(PY) -m fixtures.doctor
+	@$(PY) -m summarybench.commands.doctor
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache results

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.comparison import assert_machine_not_slower, assert_not_regressed
-from fixtures.models import BATCH_SIZES, BATCHED_EXPERIMENTS
-from fixtures.quality import assert_rouge_floor
-from fixtures.quality_change import assert_quality_held
 from fixtures.selection import variants_of_loaded_models
+from summarybench.analysis.comparison import assert_machine_not_slower, assert_not_regressed
+from summarybench.analysis.quality import assert_rouge_floor
+from summarybench.analysis.quality_change import assert_quality_held
+from summarybench.catalogue.models import BATCH_SIZES, BATCHED_EXPERIMENTS
 
 IN_BATCHES = [(each, each.in_batches_of(rows)) for each in BATCHED_EXPERIMENTS for rows in BATCH_SIZES]
 IN_THE_LARGEST = [(each, each.in_the_largest_batch) for each in BATCHED_EXPERIMENTS]

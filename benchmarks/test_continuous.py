@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.comparison import assert_machine_not_slower, assert_not_regressed
-from fixtures.models import CONTINUOUS_EXPERIMENTS
-from fixtures.quality import assert_rouge_floor
-from fixtures.quality_change import assert_quality_held
 from fixtures.selection import experiments_as_parameters
+from summarybench.analysis.comparison import assert_machine_not_slower, assert_not_regressed
+from summarybench.analysis.quality import assert_rouge_floor
+from summarybench.analysis.quality_change import assert_quality_held
+from summarybench.catalogue.models import CONTINUOUS_EXPERIMENTS
 
 
 @pytest.mark.continuous

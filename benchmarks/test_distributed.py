@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.comparison import assert_machine_not_slower, assert_not_regressed
-from fixtures.models import EXPERIMENTS
-from fixtures.quality import assert_rouge_floor
-from fixtures.quality_change import assert_quality_held
-from fixtures.scaling import assert_scales
 from fixtures.selection import experiments_as_parameters
+from summarybench.analysis.comparison import assert_machine_not_slower, assert_not_regressed
+from summarybench.analysis.quality import assert_rouge_floor
+from summarybench.analysis.quality_change import assert_quality_held
+from summarybench.catalogue.models import EXPERIMENTS
+from summarybench.measure.scaling import assert_scales
 
 
 @pytest.mark.distributed

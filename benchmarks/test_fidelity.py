@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.fidelity import assert_faithful
-from fixtures.models import FIDELITY_EXPERIMENTS
-from fixtures.quality_change import assert_quality_held
 from fixtures.selection import experiments_to_load
+from summarybench.analysis.quality_change import assert_quality_held
+from summarybench.catalogue.models import FIDELITY_EXPERIMENTS
+from summarybench.measure.fidelity import assert_faithful
 
 
 @pytest.mark.fidelity

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.memory import assert_prediction_holds
-from fixtures.models import EXPERIMENTS
 from fixtures.selection import experiments_as_parameters
+from summarybench.catalogue.models import EXPERIMENTS
+from summarybench.engines.memory_model import assert_prediction_holds
 
 
 @pytest.mark.memory

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.models import EXPERIMENTS
-from fixtures.overhead import assert_harness_costs_nothing
 from fixtures.selection import experiments_as_parameters
+from summarybench.catalogue.models import EXPERIMENTS
+from summarybench.measure.overhead import assert_harness_costs_nothing
 
 TIMED_TWICE = [experiment for experiment in EXPERIMENTS if experiment.loader in ("default", "fp16", "4-bit")]
 

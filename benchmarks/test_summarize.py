@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from fixtures.comparison import assert_machine_not_slower, assert_not_regressed
-from fixtures.models import EXPERIMENTS
-from fixtures.quality import assert_rouge_floor
-from fixtures.quality_change import assert_quality_held
 from fixtures.selection import experiments_of
+from summarybench.analysis.comparison import assert_machine_not_slower, assert_not_regressed
+from summarybench.analysis.quality import assert_rouge_floor
+from summarybench.analysis.quality_change import assert_quality_held
+from summarybench.catalogue.models import EXPERIMENTS
 
 
 def pytest_generate_tests(metafunc):

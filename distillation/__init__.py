@@ -1,1 +1,1 @@
-"""From a teacher's summaries to a smaller model: `make distill`. It takes from fixtures/, which never takes from here."""
+"""From a teacher's summaries to a smaller model: `make distill`. It imports the library, which never imports it."""

@@ -27,12 +27,12 @@ from distillation.student import (
     spaced_layers,
 )
 from distillation.training_documents import Drawn, draw, write_documents
-from fixtures.device import Device, detect_device, leave_one_gpu_visible
-from fixtures.loading import quiet_libraries
-from fixtures.outcomes import SuiteError
-from fixtures.results import shown
-from fixtures.students import HELD_OUT_FILE, PROVENANCE_FILE, Student, read_students
-from fixtures.weights import folder_digest
+from summarybench.core.outcomes import SuiteError
+from summarybench.engines.loading import quiet_libraries
+from summarybench.engines.weights import folder_digest
+from summarybench.machine.device import Device, detect_device, leave_one_gpu_visible
+from summarybench.runs.run_folder import shown
+from summarybench.session.students import HELD_OUT_FILE, PROVENANCE_FILE, Student, read_students
 
 USAGE_ERROR = 4  # as pytest's
 INTERRUPTED = 130

@@ -12,11 +12,11 @@ from distillation.opening import Teacher
 from distillation.settings import DistillSettings
 from distillation.summaries import degenerate_told
 from distillation.training_documents import Drawn
-from fixtures.device import Device
-from fixtures.documents import DocumentSource
-from fixtures.environment import describe_environment
-from fixtures.journal import write_atomically
-from fixtures.students import PROVENANCE_FILE, SCHEMA, Student, text_digest
+from summarybench.core.files import write_atomically
+from summarybench.documents.sources import DocumentSource
+from summarybench.machine.device import Device
+from summarybench.machine.environment import describe_environment
+from summarybench.session.students import PROVENANCE_FILE, SCHEMA, Student, text_digest
 
 TRAINING_SETTINGS = (
     "ce_weight",

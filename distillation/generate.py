@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fixtures.compiled import CompiledDecoders, attend_to_static_keys, cache_tokens_for
-from fixtures.device import Device, release_memory
-from fixtures.outcomes import DeviceMemoryError, explain_out_of_memory
+from summarybench.core.outcomes import DeviceMemoryError, explain_out_of_memory
+from summarybench.engines.compiled import CompiledDecoders, attend_to_static_keys, cache_tokens_for
+from summarybench.machine.device import Device, release_memory
 
 TokenIds = Sequence[int]
 TOP_K = 50

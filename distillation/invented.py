@@ -11,8 +11,8 @@ from distillation.generate import TOP_K
 from distillation.settings import DistillSettings
 from distillation.summaries import INSTRUCTIONS, TIMES_A_SUMMARY, TRAINING, Request, request
 from distillation.training_documents import Drawn, sentences
-from fixtures.chat import Chat
-from fixtures.documents import INSTRUCTION, Document
+from summarybench.documents.sources import INSTRUCTION, Document
+from summarybench.engines.chat import Chat
 
 
 def inventions(drawn: Drawn, settings: DistillSettings, chat: Chat) -> list[Request]:

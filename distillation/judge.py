@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from distillation.opening import Teacher, compute_dtype, load_teacher, open_teacher
-from fixtures.device import GIB, Device, detect_device
-from fixtures.documents import Document, build_prompt
-from fixtures.documents_table import read_documents_table
-from fixtures.journal import write_atomically
-from fixtures.loading import quiet_libraries
-from fixtures.outcomes import InputError, QualityVerdict, SuiteError
-from fixtures.runfile import Run, read_run
-from fixtures.settings import model_paths_of
+from summarybench.core.files import write_atomically
+from summarybench.core.outcomes import InputError, QualityVerdict, SuiteError
+from summarybench.documents.sources import Document, build_prompt
+from summarybench.engines.loading import quiet_libraries
+from summarybench.machine.device import GIB, Device, detect_device
+from summarybench.runs.documents_table import read_documents_table
+from summarybench.runs.run_file import Run, read_run
+from summarybench.session.settings import model_paths_of
 
 USAGE_ERROR = 4  # as pytest's
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fixtures.chat import Chat, open_chat
-from fixtures.device import Device
-from fixtures.models import MODELS, ModelSpec
-from fixtures.outcomes import UnavailableError, first_line
-from fixtures.weights import Weights, find_weights
+from summarybench.catalogue.models import MODELS, ModelSpec
+from summarybench.core.outcomes import UnavailableError, first_line
+from summarybench.engines.chat import Chat, open_chat
+from summarybench.engines.precision import check_not_quantized
+from summarybench.engines.pretrained import load_causal_lm, load_config
+from summarybench.engines.weights import Weights, find_weights
+from summarybench.machine.device import Device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,28 +30,32 @@ class Teacher:
 
 
 def open_teacher(name: str, model_paths: Mapping[str, Path]) -> Teacher:
-    """Raises UnavailableError where it cannot be had."""
+    """Raises UnavailableError where it cannot be had, or is quantized."""
     spec = MODELS[name]
     try:
         weights = find_weights(spec, model_paths)
-        return Teacher(spec=spec, weights=weights, chat=open_chat(weights))
+        teacher = Teacher(spec=spec, weights=weights, chat=open_chat(weights))
     except OSError as error:
         raise UnavailableError(
             f"{spec.repository} cannot be had ({first_line(error)}): connect to the hub, run 'hf auth login' and accept the "
             f"licence at {spec.licence_url}, or give --model-path {name}=FOLDER"
         ) from error
+    check_not_quantized(weights.location, teacher.chat.config)
+    return teacher
 
 
 def load_weights(location: str | Path, dtype: str, place: Any, **options: Any) -> Any:
-    """A causal language model in `dtype` on one device, ready to be asked. Raises UnavailableError where it cannot be had."""
+    """A causal language model in `dtype` on one device, ready to be asked.
+
+    Raises UnavailableError where it cannot be loaded or is quantized, and CheckpointError where its tensors are not those
+    that its configuration describes.
+    """
     import torch
-    from transformers import AutoModelForCausalLM
 
     torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for each length: see Loader.settings
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            location, dtype=getattr(torch, dtype), attn_implementation="sdpa", use_safetensors=True, **options
-        )
+        check_not_quantized(str(location), load_config(location, **options))
+        model = load_causal_lm(location, dtype=dtype, attn_implementation="sdpa", **options)
     except OSError as error:
         raise UnavailableError(f"the weights of {location} cannot be loaded: {first_line(error)}") from error
     return model.to(place).eval()

@@ -16,11 +16,12 @@ from distillation.student import spaced_layers, student_config
 from distillation.summaries import TRAINING, Request, requests
 from distillation.trainer import micro_batch_of, total_steps
 from distillation.training_documents import Drawn
-from fixtures.device import GIB, Device, clock_of, release_memory
-from fixtures.memory import predict_memory, predict_weights
-from fixtures.models import MODELS
-from fixtures.shapes import empty_model
-from fixtures.synthetic import model_config
+from summarybench.catalogue.models import MODELS
+from summarybench.engines.memory_model import predict_memory, predict_weights
+from summarybench.engines.pretrained import load_config
+from summarybench.engines.shapes import empty_model
+from summarybench.engines.synthetic import model_config
+from summarybench.machine.device import GIB, Device, clock_of, release_memory
 
 PROBE_TOKENS = 8
 TRAINING_BYTES = 16
@@ -123,9 +124,7 @@ def job_of(
 
 
 def _config_of(settings: DistillSettings) -> Any:
-    from transformers import AutoConfig
-
-    return AutoConfig.from_pretrained(settings.student_from, local_files_only=True)
+    return load_config(str(settings.student_from), local_files_only=True)
 
 
 def large_job(here: Job, device: Device, *, batch: int, dtype: str) -> Job:

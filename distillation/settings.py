@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fixtures.documents import DocumentSource
-from fixtures.models import MODELS
-from fixtures.outcomes import InputError
-from fixtures.settings import model_paths_of, parse_share
-from fixtures.students import check_student_name
+from summarybench.catalogue.models import MODELS
+from summarybench.core.outcomes import InputError
+from summarybench.documents.sources import DocumentSource
+from summarybench.session.settings import model_paths_of, parse_share
+from summarybench.session.students import check_student_name
 
 REPEATED_TOKENS = 8
 """In a row, for a text to be repeating itself there: names and phrases, which it may say again, are shorter."""

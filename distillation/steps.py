@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fixtures.journal import write_atomically
-from fixtures.outcomes import InputError, first_line
+from summarybench.core.files import write_atomically
+from summarybench.core.outcomes import InputError, first_line
 
 STEPS_FILE = "steps.json"
 SCHEMA = 1

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from distillation.opening import Teacher, load_weights
-from fixtures.chat import Chat, open_chat
-from fixtures.outcomes import InputError, UnavailableError, first_line
-from fixtures.weights import Weights, folder_digest
+from summarybench.core.outcomes import InputError, UnavailableError, first_line
+from summarybench.engines.chat import Chat, open_chat
+from summarybench.engines.precision import check_not_quantized
+from summarybench.engines.weights import Weights, folder_digest
 
 LAYER = re.compile(r"^(.*\blayers\.)(\d+)(\..*)$")
 CHOSEN_BY_TEXTS = 16
@@ -103,6 +104,7 @@ def open_smaller(folder: Path, teacher: Teacher) -> Chat:
         chat = open_chat(Weights(kind="path", revision=folder_digest(folder), location=str(folder)))
     except (OSError, ValueError, UnavailableError) as error:
         raise InputError(f"{option}: its tokenizer cannot be used: {first_line(error)}") from error
+    check_not_quantized(option, chat.config)
     ours, theirs = chat.tokenizer, teacher.chat.tokenizer
     is_same = (
         ours.get_vocab() == theirs.get_vocab() and ours(TRIAL_TEXT)["input_ids"] == theirs(TRIAL_TEXT)["input_ids"]
@@ -138,7 +140,7 @@ def _with_layers(whole: Any, kept: tuple[int, ...]) -> Any:
     from transformers import AutoModelForCausalLM
 
     student = AutoModelForCausalLM.from_config(
-        student_config(whole.config, kept), dtype=torch.float32, attn_implementation="sdpa"
+        student_config(whole.config, kept), dtype=torch.float32, attn_implementation="sdpa", trust_remote_code=False
     )
     place = {layer: number for number, layer in enumerate(kept)}
     weights = {}
@@ -154,9 +156,9 @@ def _with_layers(whole: Any, kept: tuple[int, ...]) -> Any:
 
 
 def save_student(model: Any, tokenizer: Any, folder: Path, *, dtype: Any, mark: str) -> None:
-    """Safetensors in the teacher's own type, configuration and tokenizer. `mark` tells apart students of one shape.
+    """Safetensors in the teacher's own type, configuration and tokenizer.
 
-    The configuration carries it: a session's workload names a model folder by its configuration and the tensors' shapes.
+    `mark` goes into the configuration and names the trained weights, so that a copied config.json can be traced to them.
     """
     import torch
 

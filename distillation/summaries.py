@@ -14,10 +14,10 @@ from typing import Any
 from distillation.generate import TOP_K, Sampling, TokenIds, Writer, end_tokens
 from distillation.settings import DistillSettings
 from distillation.training_documents import Drawn, passages
-from fixtures.chat import Chat
-from fixtures.device import Device
-from fixtures.documents import INSTRUCTION, Document, build_prompt
-from fixtures.quality import DEGENERATE
+from summarybench.analysis.quality import DEGENERATE
+from summarybench.documents.sources import INSTRUCTION, Document, build_prompt
+from summarybench.engines.chat import Chat
+from summarybench.machine.device import Device
 
 REWRITE_INSTRUCTION = "Rewrite the following text in your own words."
 INVENT_INSTRUCTION = (

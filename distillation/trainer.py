@@ -27,9 +27,9 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from distillation.generate import Writer, is_compiled_for
 from distillation.settings import REPEATED_TOKENS, DistillSettings
 from distillation.summaries import TRAINING, VALIDATION, overlap
-from fixtures.device import Device, release_memory
-from fixtures.outcomes import DeviceMemoryError, InputError, JudgementError, explain_out_of_memory
-from fixtures.quality import rouge_f1
+from summarybench.analysis.quality import rouge_f1
+from summarybench.core.outcomes import DeviceMemoryError, InputError, JudgementError, explain_out_of_memory
+from summarybench.machine.device import Device, release_memory
 
 IGNORED = -100
 WARM_UP_SHARE = 0.05

@@ -12,7 +12,9 @@ from math import ceil
 from pathlib import Path
 
 from distillation.settings import DistillSettings
-from fixtures.documents import (
+from summarybench.core.files import write_atomically
+from summarybench.core.outcomes import InputError
+from summarybench.documents.sources import (
     Collection,
     Document,
     DocumentSource,
@@ -21,8 +23,6 @@ from fixtures.documents import (
     embedded_documents,
     wikilingua_documents,
 )
-from fixtures.journal import write_atomically
-from fixtures.outcomes import InputError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,30 @@ from tests.forked import ENVIRONMENT, ROOT, forked_python
 
 PLUGINS_LEFT_OUT = ("-p", "no:cacheprovider", "-p", "no:anyio")
 """The latter comes with a library, and takes its time."""
+
+OWN_MODULES = r"(summarybench|fixtures|distillation|benchmarks|tests|conftest)(\.|$)"
+
+
+@contextmanager
+def own_warnings_as_errors() -> Iterator[None]:
+    """Raise warnings that point at the project's own code. Those of libraries are shown, as pytest.ini says."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", module=OWN_MODULES)
+        yield
+
+
+# A conftest's hooks are called for its own folder, so benchmarks in the same session are not affected.
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, Any, Any]:
+    with own_warnings_as_errors():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, Any, Any]:
+    with own_warnings_as_errors():
+        return (yield)
+
 
 FAKE_MODELS = """
     import pytest
@@ -120,7 +146,7 @@ class Project:
 
     def passes_command(self, *arguments: str) -> list[str]:
         """What `make bench` runs."""
-        return [sys.executable, "-m", "fixtures.passes", *PLUGINS_LEFT_OUT, *arguments]
+        return [sys.executable, "-m", "summarybench.commands.bench", *PLUGINS_LEFT_OUT, *arguments]
 
     def bench(self, *arguments: str, **environment: str) -> Session:
         return self._finish(self.command(*arguments), environment)
@@ -193,7 +219,7 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    from fixtures.documents import embedded_documents
+    from summarybench.documents.sources import embedded_documents
 
     words = Tokenizer(models.BPE(byte_fallback=False))
     words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

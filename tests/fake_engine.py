@@ -8,8 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from fixtures.continuous import Limits, finished
-from fixtures.memory import MemoryPrediction
+from summarybench.engines.memory_model import MemoryPrediction
+from summarybench.engines.paged import Limits, finished
 from tests.fakes import FakeTime
 
 SECONDS_PER_STEP = 0.5

@@ -13,15 +13,18 @@ from pathlib import Path
 from time import sleep
 from typing import Any, ClassVar
 
-from fixtures import batching, environment, generation, plugin, release, suite
-from fixtures.controls import COPY_BANDWIDTH, MATRIX_PRODUCT, PYTHON_LOOP, ControlReading
-from fixtures.cpu import CPU_CAPABILITY
-from fixtures.device import Clock, Device
-from fixtures.loading import NotLoaded, Weights
-from fixtures.memory import MemoryPrediction
-from fixtures.models import Experiment
-from fixtures.outcomes import Outcome
-from fixtures.telemetry import NullMonitor
+from fixtures import plugin
+from summarybench.catalogue.models import Experiment
+from summarybench.core.outcomes import Outcome
+from summarybench.engines.loading import NotLoaded, Weights
+from summarybench.engines.memory_model import MemoryPrediction
+from summarybench.machine import environment, release
+from summarybench.machine.cpu import CPU_CAPABILITY
+from summarybench.machine.device import Clock, Device
+from summarybench.machine.probes import COPY_BANDWIDTH, MATRIX_PRODUCT, PYTHON_LOOP, ControlReading
+from summarybench.machine.telemetry import NullMonitor
+from summarybench.measure import batching, generation
+from summarybench.session import session as suite
 
 Rows = list[list[int]]
 

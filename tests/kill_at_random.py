@@ -24,19 +24,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fixtures.baseline import StoredRun, read_baselines
-from fixtures.device import GIB, Device
-from fixtures.documents import embedded_documents
-from fixtures.journal import JournalContents, read_journal
-from fixtures.loading import Weights
-from fixtures.models import EXPERIMENTS, Experiment
-from fixtures.outcomes import Outcome, TestOutcome
-from fixtures.runfile import entries_of, read_run
-from fixtures.settings import Settings
-from fixtures.suite import Suite
+from summarybench.catalogue.models import EXPERIMENTS, Experiment
+from summarybench.core.outcomes import Outcome, TestOutcome
+from summarybench.documents.sources import embedded_documents
+from summarybench.engines.loading import Weights
+from summarybench.machine.device import GIB, Device
+from summarybench.runs.baselines import StoredRun, read_baselines
+from summarybench.runs.journal import JournalContents, read_journal
+from summarybench.runs.run_file import entries_of, read_run
+from summarybench.session.session import Suite
+from summarybench.session.settings import Settings
 from tests.conftest import FAKE_MODELS, Project, make_project
 from tests.fakes import FakeModel, FakeTime
-from tests.runs import MACHINE
+from tests.run_files import MACHINE
 
 DOCUMENTS = 8
 DEVICE = Device(kind="cpu", name="a CPU", slug="a-cpu", family="cpu", memory_bytes=8 * GIB, compute_dtype="float32")
@@ -277,7 +277,7 @@ def check_what_is_left(folder: Path, told: list[str], tally: Counter[str]) -> No
 def stored_runs(folder: Path) -> tuple[StoredRun, ...]:
     """Everything in the folders of baselines; raises InputError for what is no whole run."""
     folders = [each for each in (folder / "baselines").glob("*") if each.is_dir()]
-    return tuple(stored for each in folders for stored in read_baselines(each, is_gpu=False).runs)
+    return tuple(stored for each in folders for stored in read_baselines(each).runs)
 
 
 def check_baselines(folder: Path, told: set[str]) -> None:
@@ -366,7 +366,7 @@ def kill_and_resume(folder: Path, kind: str, draw: random.Random, extent: Extent
 
 SLOW_AND_TELLING = """
     import os, time
-    from fixtures.progress import Progress
+    from summarybench.session.progress import Progress
 
     show = Progress.document
 

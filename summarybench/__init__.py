@@ -1,0 +1,1 @@
+"""Measure, compare and judge LLM summarization. The library behind the pytest suite."""

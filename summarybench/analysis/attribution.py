@@ -1,0 +1,239 @@
+"""Where a change of speed sits: in the code, in the machine under it, or in the work itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, stdev
+
+from summarybench.core.outcomes import Cause
+from summarybench.machine.probes import (
+    COPY_BANDWIDTH,
+    KERNEL_LAUNCHES,
+    MATRIX_PRODUCT,
+    OF_THE_GPU,
+    PYTHON_LOOP,
+    has_same_beats,
+    has_same_work,
+    overall_rate,
+)
+from summarybench.runs.run_file import Entry
+from summarybench.stats.changes import Change
+
+LEAST_MOVE = 0.03
+DEVIATIONS = 3
+"""A control has moved when it differs by more than 3% and by more than three of its own standard deviations."""
+LEAST_SHARE = 0.5
+"""Of the change (of its logarithm): what explains less than half of it is not its cause."""
+LEAST_SHARE_ON_CPU = 0.25
+"""A model on a CPU loses more to a neighbour than any control: its threads meet after each operation, thousands of times
+a token, and all wait for the one that was held up."""
+LEAST_BEATS = 8
+"""Of the host in each run, for these to stand for its control: before and after an experiment it was one or the other of what
+a shared host is by the second."""
+
+WORDS = {
+    COPY_BANDWIDTH: "copy bandwidth",
+    MATRIX_PRODUCT: "matrix product",
+    KERNEL_LAUNCHES: "kernel launches",
+    PYTHON_LOOP: "Python loop",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attribution:
+    """Where a change sits; `detail` is a phrase for the user, with the figures that say so."""
+
+    cause: Cause
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.cause}: {self.detail}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """How one control differs from the baseline's, on the logarithm of its rate, and what it would have to exceed."""
+
+    name: str
+    log_ratio: float
+    deviation: float
+
+    @property
+    def has_moved(self) -> bool:
+        return abs(self.log_ratio) > max(LEAST_MOVE, DEVIATIONS * self.deviation)
+
+    def moved_along(self, change: Change) -> bool:
+        return self.has_moved and self.log_ratio * change.log_ratio > 0
+
+    def __str__(self) -> str:
+        return f"{WORDS[self.name]} {math.expm1(self.log_ratio):+.0%}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredPass:
+    """One pass of an experiment, with its own change against the baseline.
+
+    `deviations` has the relative standard deviation between runs of each control, where it was measured at this work.
+    `decides_alone` says whether this pass alone would have the verdict that all passes have together.
+    """
+
+    entry: Entry
+    change: Change
+    deviations: Mapping[str, float]
+    decides_alone: bool
+
+
+def attribute_passes(
+    passes: Sequence[MeasuredPass], before: Entry, *, is_gpu: bool, differences: Sequence[str]
+) -> Attribution:
+    """Attribute a change that one or more passes show, from the controls of every pass. `before` is the baseline's entry.
+
+    Each pass is held against the baseline by itself. The passes that decide alone name the cause, or all passes where none
+    does: a pass whose own change may be noise cannot clear the machine, nor blame it, for what another pass showed. Where
+    they name different causes, the cause is UNKNOWN, unless all of them are the machine's: then the larger change's counts.
+    """
+    if len(passes) == 1:
+        only = passes[0]
+        return attribute(only.change, only.entry, before, only.deviations, is_gpu=is_gpu, differences=differences)
+    found = [_attribute_one(each.change, each.entry, before, each.deviations, is_gpu=is_gpu) for each in passes]
+    deciding = [pair for pair in zip(passes, found, strict=True) if pair[0].decides_alone]
+    cause = _shared_cause(deciding or list(zip(passes, found, strict=True)))
+    told = "; ".join(
+        f"pass {number} ({each.change.ratio:.3f}{'' if each.decides_alone or not deciding else ', undecided alone'}) "
+        f"{of_pass}"
+        for number, (each, of_pass) in enumerate(zip(passes, found, strict=True), start=1)
+    )
+    environment = _describe_environment(differences) if any(each.cause is Cause.CODE for each in found) else ""
+    return Attribution(cause=cause, detail=f"{told}{environment}")
+
+
+def _shared_cause(passes: Sequence[tuple[MeasuredPass, Attribution]]) -> Cause:
+    causes = {attribution.cause for _, attribution in passes}
+    if len(causes) > 1 and not all(cause.is_machine for cause in causes):
+        return Cause.UNKNOWN
+    return max(passes, key=lambda each: abs(each[0].change.log_ratio))[1].cause
+
+
+def attribute(
+    change: Change,
+    now: Entry,
+    before: Entry,
+    deviations: Mapping[str, float],
+    *,
+    is_gpu: bool,
+    differences: Sequence[str],
+) -> Attribution:
+    """Where the change from `before` to `now` sits.
+
+    `deviations` has the relative standard deviation between runs of each control, where it is measured at this work;
+    otherwise the larger of those that the two runs stored of their repetitions is taken. The host's control is its beats
+    before each round, where both runs have enough of them, with the standard error of their mean. Controls of other work
+    are not compared. `differences` are those of the environment.
+    """
+    found = _attribute_one(change, now, before, deviations, is_gpu=is_gpu)
+    if found.cause is not Cause.CODE:
+        return found
+    return replace(found, detail=f"{found.detail}{_describe_environment(differences)}")
+
+
+def _attribute_one(
+    change: Change, now: Entry, before: Entry, deviations: Mapping[str, float], *, is_gpu: bool
+) -> Attribution:
+    """As `attribute`, without the environment's differences."""
+    lengths = _explained_by_lengths(now, before)
+    if lengths * change.log_ratio > 0 and _share(lengths, change) >= LEAST_SHARE:
+        return Attribution(
+            cause=Cause.WORKLOAD,
+            detail=f"outputs of another length explain {math.expm1(lengths):+.1%} at the baseline's speeds",
+        )
+    moves = list(moves_between(now, before, deviations))
+    if not moves:
+        return Attribution(cause=Cause.UNKNOWN, detail=_why_no_moves(now, before))
+    told = ", ".join(map(str, moves))
+    along = [move for move in moves if move.moved_along(change)]
+    least_share = LEAST_SHARE if is_gpu else LEAST_SHARE_ON_CPU
+    explaining = [move for move in along if _share(move.log_ratio, change) >= least_share]
+    if explaining:
+        # However far launches moved: kernels wait for a GPU that is slow or another's, so that launches fall with it;
+        # a busy host does not slow what the GPU does by itself.
+        is_of_gpu = is_gpu and any(move.name in OF_THE_GPU for move in explaining)
+        return Attribution(cause=Cause.GPU if is_of_gpu else Cause.HOST, detail=f"controls moved along: {told}")
+    unsteady = [move for move in moves if DEVIATIONS * move.deviation > max(LEAST_MOVE, abs(change.log_ratio))]
+    if unsteady or along:
+        why = "controls vary too much to tell" if unsteady else "controls moved along, too little to be all of it"
+        return Attribution(cause=Cause.UNKNOWN, detail=f"{why}: {told}")
+    return Attribution(cause=Cause.CODE, detail=f"controls held ({told})")
+
+
+def _describe_environment(differences: Sequence[str]) -> str:
+    return f"; other than the baseline's: {'; '.join(differences)}" if differences else "; same environment"
+
+
+def _share(log_ratio: float, change: Change) -> float:
+    return abs(log_ratio) / abs(change.log_ratio)
+
+
+def moves_between(now: Entry, before: Entry, deviations: Mapping[str, float]) -> Iterator[Move]:
+    """How the controls moved that both have measured alike."""
+    here, there = _controls(now), _controls(before)
+    beats, earlier_beats = _seconds_of_beats(now), _seconds_of_beats(before)
+    for name in (each for each in here if each in there and has_same_work(here[each], there[each])):
+        if has_same_beats(here[name], there[name]) and min(len(beats), len(earlier_beats)) >= LEAST_BEATS:
+            yield Move(
+                name=name,
+                log_ratio=math.log(fmean(earlier_beats) / fmean(beats)),
+                deviation=math.hypot(_error_of_mean(beats), _error_of_mean(earlier_beats)),
+            )
+            continue
+        stored = max(here[name]["standard_deviation"], there[name]["standard_deviation"])
+        yield Move(
+            name=name,
+            log_ratio=math.log(overall_rate(here[name]) / overall_rate(there[name])),
+            deviation=deviations.get(name, stored),
+        )
+
+
+def _seconds_of_beats(entry: Entry) -> list[float]:
+    """For one launch, or iteration, just before each round; the documents of a batch share one."""
+    return [1 / rate for rate in dict.fromkeys(entry.extra_info.get("host_rate_per_second", ())) if rate]
+
+
+def _error_of_mean(seconds: Sequence[float]) -> float:
+    """Relative standard error."""
+    return stdev(seconds) / fmean(seconds) / math.sqrt(len(seconds))
+
+
+def _why_no_moves(now: Entry, before: Entry) -> str:
+    if _controls(now).keys() & _controls(before).keys():
+        return "the baseline's controls were measured otherwise: save a baseline"
+    return "the baseline has no controls: save one that has"
+
+
+def _controls(entry: Entry) -> Mapping[str, Mapping[str, float]]:
+    found: Mapping[str, Mapping[str, float]] = entry.extra_info.get("controls", {})
+    return found
+
+
+def _explained_by_lengths(now: Entry, before: Entry) -> float:
+    """The change of log(generated tokens per second) that the outputs' lengths alone make, at the baseline's speeds.
+
+    Each document, or batch of them, takes the baseline's time to its first token, and the baseline's mean time for each token after it.
+    """
+    if now.is_at_once:
+        return 0.0  # a round takes about as long as its tokens are many
+    common = [each for each in now.timings if each in before.timings]
+    first = before.first_token_seconds
+    decoded = sum(before.timings[each].tokens - 1 for each in common)
+    decoding = sum(before.timings[each].seconds - first[each] for each in common)
+    if decoded < 1 or not common:
+        return 0.0
+    per_token = decoding / decoded
+
+    def log_speed(entry: Entry) -> float:
+        tokens = [entry.timings[each].tokens for each in common]
+        seconds = sum(first[each] + (count - 1) * per_token for each, count in zip(common, tokens, strict=True))
+        return math.log(sum(tokens) / seconds)
+
+    return log_speed(now) - log_speed(before)

@@ -1,0 +1,324 @@
+"""What the comparison with the baseline decides, and where a change sits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from summarybench.analysis.attribution import Attribution, MeasuredPass, attribute_passes
+from summarybench.analysis.noise import DeviceSpread, are_tuned_alike
+from summarybench.analysis.quality_change import QualityComparison, compare_quality
+from summarybench.core.outcomes import DeviceInvalidError, MachineSlowerError, RegressionError, Verdict
+from summarybench.runs.baselines import StoredRun, has_same_workload
+from summarybench.runs.run_file import Entry
+from summarybench.runs.workload import differences
+from summarybench.stats.changes import (
+    ALARM_CONFIDENCE,
+    IMPROVEMENT_RATIO,
+    MINIMUM_COMMON_DOCUMENTS,
+    REGRESSION_RATIO,
+    Change,
+    Remedy,
+    contradicted_verdict,
+    decide,
+    percent,
+    pooled_change,
+    remedy,
+)
+
+LARGEST_SAFE_BATCH = "largest_safe_batch"
+"""The key of `extra_info` that an experiment has whose figure is that number of rows."""
+FALSE_ALARM_LEVEL = 1 - ALARM_CONFIDENCE
+"""Of one comparison; and, by Holm's correction, of a session whose suspects are confirmed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnchorComparison:
+    """The change against the run that never moves."""
+
+    stored: StoredRun
+    change: Change
+    verdict: Verdict
+
+    def as_extra_info(self) -> dict[str, Any]:
+        return {"file": self.stored.path.name, "commit": self.stored.commit, "verdict": self.verdict.value} | (
+            _change_fields(self.change)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What the comparison with the baseline says; `detail` is one line for the user, with what to do next.
+
+    `baseline` is the newest stored run that was compared with, `baseline_runs` all of them. `is_held` says that a
+    slowdown is not told from chance once all comparisons of the session are counted: it does not fail. Where it is not
+    `is_of_speed`, the detail says of what.
+    """
+
+    verdict: Verdict
+    detail: str
+    baseline_runs: tuple[StoredRun, ...] = ()
+    change: Change | None = None
+    attribution: Attribution | None = None
+    anchor: AnchorComparison | None = None
+    quality: QualityComparison | None = None
+    teacher_quality: QualityComparison | None = None
+    is_required: bool = False
+    is_held: bool = False
+    is_of_speed: bool = True
+    environment_differences: tuple[str, ...] = field(default=())
+
+    @property
+    def baseline(self) -> StoredRun | None:
+        return self.baseline_runs[0] if self.baseline_runs else None
+
+    @property
+    def fails(self) -> bool:
+        return self.verdict is Verdict.REGRESSED and not self.is_held
+
+    @property
+    def is_of_machine(self) -> bool:
+        return self.attribution is not None and self.attribution.cause.is_machine
+
+    def as_extra_info(self) -> dict[str, Any]:
+        """The keys of the run file that say what was decided, and against what."""
+        stored = self.baseline
+        return {
+            "verdict": self.verdict.value,
+            "verdict_detail": self.detail,
+            "baseline": None
+            if stored is None
+            else {
+                "file": stored.path.name,
+                "run": stored.label,
+                "commit": stored.commit,
+                "runs": [each.path.name for each in self.baseline_runs],
+            },
+            "change": None if self.change is None else _change_fields(self.change),
+            "attribution": None if self.attribution is None else asdict(self.attribution),
+            "anchor": None if self.anchor is None else self.anchor.as_extra_info(),
+            "environment_differences": list(self.environment_differences),
+            "quality_change": self.quality.as_extra_info() if self.quality else None,
+        }
+
+
+def _environment_differences(
+    here: Mapping[str, Any], there: Mapping[str, Any], now: Entry, before: Entry
+) -> Iterator[str]:
+    """Versions, and the kernels that the compiler chose where both runs tell them."""
+    yield from differences(here, there)
+    if None not in (now.tuned_kernels, before.tuned_kernels):
+        yield from differences({"tuned_kernels": now.tuned_kernels}, {"tuned_kernels": before.tuned_kernels})
+
+
+def _change_fields(change: Change) -> dict[str, float | int | list[float]]:
+    interval = change.interval()
+    return {
+        "ratio": change.ratio,
+        "low": interval.low,
+        "high": interval.high,
+        "confidence": interval.confidence,
+        "p_value": change.p_value,
+        "documents": change.documents,
+        "baseline_runs": change.baseline_runs,
+        "passes": change.runs_now,
+        **({"pass_ratios": list(change.pass_ratios)} if change.pass_ratios else {}),
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judge:
+    """What every comparison of a session has in common: this machine, its spread, and the change that counts as none."""
+
+    environment: Mapping[str, Any]
+    spread: DeviceSpread
+    tolerance: float
+    slug: str
+
+    def compare(
+        self, passes: Sequence[Entry], stored: Sequence[StoredRun], anchor: StoredRun | None = None
+    ) -> Comparison:
+        """The verdict on one experiment, measured in one or more passes (the newest last), against stored runs.
+
+        The stored runs are alike and the newest comes first, as `find_baseline` gives them.
+        """
+        now = passes[-1]
+        if not stored:
+            detail = f"no baseline for '{now.experiment}' on '{self.slug}'; save one with --benchmark-save=NAME"
+            return Comparison(verdict=Verdict.NO_BASELINE, detail=detail)
+        newest = stored[0]
+        before = newest.entry(now.name)
+        if before is None:
+            detail = f"no baseline for '{now.experiment}' in {newest.label}; name a run that holds it"
+            return Comparison(verdict=Verdict.NO_BASELINE, detail=detail)
+        reason = self._incomparable(now, before, newest)
+        if reason:
+            detail = f"{newest.label} {reason}"
+            return Comparison(verdict=Verdict.INCOMPARABLE, detail=detail, baseline_runs=(newest,))
+        if LARGEST_SAFE_BATCH in now.extra_info:
+            return self._compare_largest_batch(now, before, newest)
+        spread = self._spread_with(stored)
+        entries = [found for each in stored if (found := each.entry(now.name))]
+        changed = self._change(passes, entries, spread)
+        verdict = decide(changed, self.tolerance)
+        named = tuple(_environment_differences(self.environment, newest.environment, now, before))
+        return Comparison(
+            verdict=verdict,
+            detail=self._describe(changed, verdict, stored, now.rounds_are),
+            baseline_runs=tuple(stored),
+            change=changed,
+            attribution=self._attribute(verdict, passes, entries, named, spread),
+            anchor=self._against_anchor(passes, anchor),
+            quality=compare_quality(now, before, newest.label),
+            environment_differences=named,
+        )
+
+    def _compare_largest_batch(self, now: Entry, before: Entry, stored: StoredRun) -> Comparison:
+        """A number of rows has no spread: one row less is a change."""
+        here, there = now.extra_info[LARGEST_SAFE_BATCH], before.extra_info[LARGEST_SAFE_BATCH]
+        verdict = Verdict.REGRESSED if here < there else Verdict.IMPROVED if here > there else Verdict.UNCHANGED
+        return Comparison(
+            verdict=verdict,
+            detail=f"largest safe batch {here}, and {there} in {stored.label}",
+            baseline_runs=(stored,),
+            is_of_speed=False,
+            environment_differences=tuple(differences(self.environment, stored.environment)),
+        )
+
+    def _spread_with(self, stored: Sequence[StoredRun]) -> DeviceSpread:
+        """The spread of this host where all runs are of it, and that of all hosts otherwise."""
+        hosts = {each.environment.get("host") for each in stored} | {self.environment.get("host")}
+        return self.spread.on(hosts.pop()) if len(hosts) == 1 else self.spread
+
+    def _change(self, passes: Sequence[Entry], stored: Sequence[Entry], spread: DeviceSpread) -> Change:
+        everything = [entry.timings for entry in (*passes, *stored)]
+        common = [each for each in everything[0] if all(each in timings for timings in everything)]
+        tuned_alike = are_tuned_alike(entry.tuned_kernels for entry in (*passes, *stored))
+        timings = [[found[each] for each in common] for found in everything]
+        return pooled_change(
+            timings[: len(passes)],
+            timings[len(passes) :],
+            spread.of(passes[-1].experiment, tuned_alike=tuned_alike),
+        )
+
+    def _attribute(
+        self,
+        verdict: Verdict,
+        passes: Sequence[Entry],
+        stored: Sequence[Entry],
+        named: Sequence[str],
+        spread: DeviceSpread,
+    ) -> Attribution | None:
+        """Attribute a change to its cause from the machine probes of every pass, against the newest stored run's."""
+        if verdict not in (Verdict.REGRESSED, Verdict.IMPROVED):
+            return None
+        measured = []
+        for entry in passes:
+            alone = self._change([entry], stored, spread)
+            measured.append(
+                MeasuredPass(
+                    entry=entry,
+                    change=alone,
+                    deviations=spread.control_deviations_like(entry),
+                    decides_alone=decide(alone, self.tolerance) is verdict,
+                )
+            )
+        is_gpu = self.environment.get("driver") is not None
+        return attribute_passes(measured, stored[0], is_gpu=is_gpu, differences=named)
+
+    def _against_anchor(self, passes: Sequence[Entry], anchor: StoredRun | None) -> AnchorComparison | None:
+        before = anchor.entry(passes[-1].name) if anchor else None
+        if anchor is None or before is None or self._incomparable(passes[-1], before, anchor):
+            return None
+        change = self._change(passes, [before], self._spread_with([anchor]))
+        return AnchorComparison(stored=anchor, change=change, verdict=decide(change, self.tolerance))
+
+    def _incomparable(self, now: Entry, before: Entry, stored: StoredRun) -> str | None:
+        """Why two entries cannot be compared, or None."""
+        here, there = self.environment["device"], stored.environment["device"]
+        if here != there:
+            return f"was measured on another device: {there} there, {here} here"
+        if before.broken_output:
+            return f"is no baseline: {before.broken_output}"
+        if not has_same_workload(now, before):
+            named = differences(
+                now.extra_info.get("workload_settings", {}), before.extra_info.get("workload_settings", {})
+            )
+            return f"measured another workload: {'; '.join(named) or 'its settings are not recorded'}; save a baseline of this one"
+        if LARGEST_SAFE_BATCH in now.extra_info:
+            return None
+        common = len(now.timings.keys() & before.timings.keys())
+        if common < MINIMUM_COMMON_DOCUMENTS and now.is_batched:
+            return (
+                f"has {common} batches of the same documents in common with this run, and {MINIMUM_COMMON_DOCUMENTS} are needed; "
+                f"give both the same --documents, {MINIMUM_COMMON_DOCUMENTS * now.extra_info['batch_size']} or more"
+            )
+        if common < MINIMUM_COMMON_DOCUMENTS:
+            what_to_do = (
+                f"give both the same documents and --rounds {MINIMUM_COMMON_DOCUMENTS}"
+                if now.is_at_once
+                else "ask for more --documents"
+            )
+            return f"has {common} {now.rounds_are} in common with this run, and {MINIMUM_COMMON_DOCUMENTS} are needed; {what_to_do}"
+        return None
+
+    def _describe(self, change: Change, verdict: Verdict, stored: Sequence[StoredRun], rounds: str) -> str:
+        interval = change.interval()
+        older = f" and {len(stored) - 1} before it" if len(stored) > 1 else ""
+        parts = [
+            f"{change.ratio:.3f} of {stored[0].label}{older} [{interval.low:.3f}, {interval.high:.3f}]",
+            *([f"{change.runs_now} passes"] if change.runs_now > 1 else []),
+            f"{change.documents} {rounds}",
+            f"spread between runs {percent(change.spread.standard_deviation)} {change.spread.origin}",
+        ]
+        line = ", ".join(parts)
+        if contradicted := contradicted_verdict(change):
+            return f"{line}; {_describe_conflict(change, contradicted)}"
+        if verdict is Verdict.INCONCLUSIVE:
+            return f"{line}; {_describe_remedy(remedy(change, self.tolerance), rounds)}"
+        return line
+
+
+def _describe_conflict(change: Change, contradicted: Verdict) -> str:
+    each = " and ".join(
+        f"pass {number} alone is {ratio:.3f}" for number, ratio in enumerate(change.pass_ratios, start=1)
+    )
+    limit = (
+        f"at most {REGRESSION_RATIO:.3f}" if contradicted is Verdict.REGRESSED else f"at least {IMPROVEMENT_RATIO:.3f}"
+    )
+    return f"not {contradicted}: {each}, and each must be {limit}; measure again to decide"
+
+
+def _describe_remedy(needed: Remedy, rounds: str) -> str:
+    if needed.documents is not None:
+        return f"{needed.documents} {rounds} would decide, if the change stays"
+    if needed.runs is not None:
+        return f"no number of {rounds} decides at that spread; {needed.runs} runs on each side would"
+    return f"no number of {rounds} or of runs decides alone: both must grow"
+
+
+def assert_not_regressed(comparison: Comparison) -> None:
+    """Raises RegressionError on a slowdown that is not the machine's, and where a required baseline is missing or of
+    another workload.
+
+    Raises DeviceInvalidError where the device was not itself.
+    """
+    if comparison.verdict is Verdict.INVALID:
+        raise DeviceInvalidError(comparison.detail)
+    if comparison.fails and not comparison.is_of_machine:
+        raise RegressionError(_regressed(comparison))
+    if comparison.is_required and comparison.verdict in (Verdict.NO_BASELINE, Verdict.INCOMPARABLE):
+        raise RegressionError(f"{comparison.verdict} (--require-baseline): {comparison.detail}")
+
+
+def assert_machine_not_slower(comparison: Comparison) -> None:
+    """Raises MachineSlowerError on a slowdown along with the machine: the last thing to ask, since it counts least."""
+    if comparison.fails and comparison.is_of_machine:
+        raise MachineSlowerError(_regressed(comparison))
+
+
+def _regressed(comparison: Comparison) -> str:
+    sits = f"; {comparison.attribution}" if comparison.attribution else ""
+    what = "generated tokens/s " if comparison.is_of_speed else ""
+    return f"{Verdict.REGRESSED}: {what}{comparison.detail}{sits}"

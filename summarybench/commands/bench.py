@@ -1,0 +1,111 @@
+"""`make bench` and `make nightly`: a first pass, and what it suspects once more in a fresh process, before it fails."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from summarybench.analysis.confirmation import is_measured_again
+from summarybench.core.outcomes import ExitCode, SuiteError
+from summarybench.runs.run_file import Run, read_run
+from summarybench.runs.run_folder import environment_with, read_folder_file
+
+DECIDED = frozenset({ExitCode.CLEAN, ExitCode.FAILED, ExitCode.QUALITY, ExitCode.NO_VERDICT})
+"""The exit codes of a session that came to its end and measured something."""
+INTERRUPTED, USAGE_ERROR = 2, 4
+"""As pytest's."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code of the last pass; all arguments go to pytest."""
+    for_pytest = sys.argv[1:] if arguments is None else list(arguments)
+    options = _own_options(for_pytest)
+    try:
+        own = tempfile.TemporaryDirectory(prefix="first-pass-", ignore_cleanup_errors=True)
+    except OSError as error:
+        print(f"ERROR: no temporary folder can be used ({error}); name a writable one in TMPDIR", file=sys.stderr)
+        return USAGE_ERROR
+    with own as folder:
+        # The session names its folder itself: results/latest may point to another run by then, which began meanwhile.
+        folder_file = Path(folder) / "folder"
+        code = run_benchmarks(for_pytest, folder_file)
+        first = read_folder_file(folder_file)
+    if code not in DECIDED or first is None or options.confirm:
+        return code
+    try:
+        again = suspects(read_run(first / "run.json"), every=options.passes == "2")
+    except SuiteError as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        return code
+    except KeyboardInterrupt:
+        print(f"interrupted before the second pass; measure it with --confirm {first}", file=sys.stderr)
+        return INTERRUPTED
+    if not again:
+        return code
+    print(f"\nonce more in a fresh process, before it is decided: {', '.join(again)}\n", flush=True)
+    return run_benchmarks([*_without_resume(for_pytest), "--confirm", str(first)])
+
+
+def _own_options(for_pytest: Sequence[str]) -> argparse.Namespace:
+    """Those of pytest's options that the passes depend on; what is wrong with their values is for pytest to say."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--passes", nargs="?")
+    parser.add_argument("--confirm", nargs="?", const=".")
+    return parser.parse_known_args(for_pytest)[0]
+
+
+def _without_resume(for_pytest: Sequence[str]) -> list[str]:
+    """What a first pass took over of a run that was cut short is in its own folder."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--resume")
+    return parser.parse_known_args(for_pytest)[1]
+
+
+def suspects(run: Run, *, every: bool) -> list[str]:
+    """The experiments that a run found REGRESSED; with `every`, all that it compared."""
+    infos = (benchmark["extra_info"] for benchmark in run["benchmarks"])
+    return [info["experiment"] for info in infos if is_measured_again(info, every=every)]
+
+
+def run_benchmarks(arguments: Sequence[str], folder_file: Path | None = None) -> int:
+    """One session of the benchmarks in a process of its own; its exit code, or what a signal makes of it in a shell.
+
+    The session writes the path of its results folder into `folder_file`, where one is given.
+    Ctrl-C reaches both processes: the session writes what it has, and this one waits for it. SIGTERM may reach this one
+    alone, and is handed on: raises SystemExit when the session has ended, so that nothing else is begun.
+    """
+    process: subprocess.Popen[bytes] | None = None
+    is_terminated = False
+
+    def hand_on(*_: object) -> None:
+        nonlocal is_terminated
+        is_terminated = True
+        if process is not None:
+            process.terminate()
+
+    earlier = {
+        signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, hand_on),
+    }
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pytest", "benchmarks", *arguments], env=environment_with(folder_file)
+        )
+        if is_terminated:
+            process.terminate()
+        code = process.wait()
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+    if is_terminated:
+        raise SystemExit(128 + signal.SIGTERM)
+    return code if code >= 0 else 128 - code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""`make doctor`: whether this machine can run the benchmarks, line by line, and what to do about each thing that is wrong.
+
+A check gets what it looks at passed in and returns a `Finding`; the functions named examine know the real machine.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import locale
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from summarybench.commands.doctor_bitsandbytes import examine_bitsandbytes
+from summarybench.commands.doctor_finding import Finding, State, attempt, fail, ok
+from summarybench.commands.doctor_gpu import examine_gpus, sees_gpu
+from summarybench.commands.doctor_hub import check_embedded, check_results_disk, examine_hub, free_bytes
+from summarybench.core.outcomes import ExitCode
+from summarybench.engines.embedded import converted_folder, embedded_gguf_file
+
+OLDEST_PYTHON = (3, 11)
+RESULTS_FOLDER = Path(__file__).resolve().parents[2] / "results"
+COLOURS = {State.OK: "\x1b[32m", State.FAIL: "\x1b[1;31m", State.SKIP: "\x1b[33m"}
+COLOUR_OFF = "\x1b[0m"
+
+
+def main() -> int:
+    return report(examine(), sys.stdout)
+
+
+def examine() -> Iterator[Finding]:
+    """Every check of this machine, each made when it is asked for."""
+    yield attempt("Python", lambda: check_python(sys.version_info[:3]))
+    yield attempt("locale", lambda: check_locale(sys.stdout.encoding, locale.getpreferredencoding()))
+    gpu_findings: list[Finding] = []
+    for finding in examine_gpus(os.environ.get("CUDA_VISIBLE_DEVICES")):
+        gpu_findings.append(finding)
+        yield finding
+    has_gpu = sees_gpu(gpu_findings)
+    # Only now: a process that loads bitsandbytes may be one of those on the GPU.
+    yield attempt("bitsandbytes", lambda: examine_bitsandbytes(needs_cuda=has_gpu))
+    yield attempt("results", lambda: check_results_disk(RESULTS_FOLDER, free_bytes))
+    # Without a GPU only the embedded model runs. One that is there and cannot be used is a fault, and no reason to go without.
+    has_broken_gpu = any(finding.state is State.FAIL for finding in gpu_findings)
+    yield from examine_hub(is_needed=has_gpu or has_broken_gpu)
+    yield attempt("embedded model", lambda: check_embedded(converted_folder(), embedded_gguf_file))
+
+
+def check_python(version: Sequence[int]) -> Finding:
+    seen = ".".join(map(str, version[:3]))
+    if tuple(version[:2]) >= OLDEST_PYTHON:
+        return ok("Python", seen)
+    return fail("Python", f"{seen}, and 3.11 or newer is needed", "make clean, then make setup PYTHON=python3.11")
+
+
+def check_locale(stdout_encoding: str | None, preferred_encoding: str) -> Finding:
+    """Both standard output and files opened without an encoding have to be UTF-8: summaries hold any character."""
+    seen = f"output {stdout_encoding}, files {preferred_encoding}"
+    if _is_utf8(stdout_encoding or preferred_encoding) and _is_utf8(preferred_encoding):
+        return ok("locale", seen)
+    only_output = " and unset PYTHONIOENCODING" if _is_utf8(preferred_encoding) else ""
+    return fail("locale", f"not UTF-8: {seen}", f"export LC_ALL=C.UTF-8{only_output}")
+
+
+def _is_utf8(encoding: str) -> bool:
+    try:
+        return codecs.lookup(encoding).name == "utf-8"
+    except LookupError:
+        return False
+
+
+def report(findings: Iterable[Finding], out: TextIO) -> ExitCode:
+    """Write each finding as it comes, and their sum; FAILED where one failed, CLEAN otherwise."""
+    if isinstance(out, io.TextIOWrapper):
+        out.reconfigure(errors="replace")  # to say that the locale is not UTF-8 must not fail over that
+    colours = out.isatty() and "NO_COLOR" not in os.environ
+    failed = 0
+    for finding in findings:
+        out.write(_lines(finding, colours=colours))
+        out.flush()
+        failed += finding.state is State.FAIL
+    out.write(f"{failed} {'check' if failed == 1 else 'checks'} failed\n" if failed else "all is well\n")
+    return ExitCode.FAILED if failed else ExitCode.CLEAN
+
+
+def _lines(finding: Finding, *, colours: bool) -> str:
+    mark = f"{finding.state.value:<5}"
+    if colours:
+        mark = f"{COLOURS[finding.state]}{mark}{COLOUR_OFF}"
+    remedy = f"      remedy: {finding.remedy}\n" if finding.remedy else ""
+    return f"{mark} {finding.name:<16} {finding.seen}\n{remedy}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

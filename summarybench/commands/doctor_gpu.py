@@ -1,0 +1,260 @@
+"""The GPU's part of `make doctor`: its driver, CUDA, and whether it is idle, cool and as fast as it is by default.
+
+`nvml` is pynvml, or what stands for it in a test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from summarybench.catalogue.models import EXPERIMENTS, Experiment
+from summarybench.commands.doctor_finding import Finding, State, attempt, fail, ok, skip
+from summarybench.core.outcomes import first_line
+from summarybench.machine.device import GIB, HIDES_EVERY_GPU, MIG_REMEDY, UNKNOWN_GPU_FAMILY, family_of
+from summarybench.machine.environment import torch_cuda_version
+
+IDLE_PERCENT = 5
+HOT_CELSIUS = 80
+NO_GPU = "no NVIDIA GPU; the embedded experiments run on the CPU"
+DRIVER_REMEDIES: Mapping[str, str] = {
+    "NVMLError_LibRmVersionMismatch": (
+        "library and kernel module are of two driver versions: reboot, or unload nvidia's kernel modules and load them again"
+    ),
+    "NVMLError_LibraryNotFound": (
+        "there is a GPU and no libnvidia-ml.so.1: install the driver's libraries (libcuda is one too) and run ldconfig; "
+        "in a container, use nvidia's container toolkit"
+    ),
+    "NVMLError": (
+        "run nvidia-smi: it has to work first; load the kernel module (modprobe nvidia) or install the driver anew"
+    ),
+}
+"""NVML's exception → what to do; the first that fits, so the root of them all is last."""
+
+
+def examine_gpus(visible: str | None) -> Iterator[Finding]:
+    """From the driver to each GPU's memory; `visible` is CUDA_VISIBLE_DEVICES. What needs something missing is skipped."""
+    try:
+        import pynvml
+    except ImportError as error:
+        yield fail("driver", first_line(error), "run 'make setup': nvidia-ml-py is missing")
+        return
+    driver = attempt("driver", lambda: check_driver(pynvml, sorted(map(str, Path("/dev").glob("nvidia*")))))
+    yield driver
+    if driver.state is State.SKIP:
+        yield from (skip(name, "no GPU") for name in ("GPUs", "CUDA", "libcuda", "GPU memory"))
+    elif driver.state is State.FAIL:
+        yield attempt("libcuda", lambda: check_libcuda(ctypes.CDLL))
+        yield from (skip(name, "the driver comes first") for name in ("GPUs", "CUDA", "GPU memory"))
+    else:
+        yield from _examine_visible(pynvml, visible)
+        with contextlib.suppress(pynvml.NVMLError):
+            pynvml.nvmlShutdown()
+
+
+def _examine_visible(nvml: Any, visible: str | None) -> Iterator[Finding]:
+    gpus: list[Gpu] = []
+
+    def look() -> Finding:
+        gpus.extend(visible_gpus(nvml, visible))
+        return check_visible(gpus, visible)
+
+    def weigh() -> Finding:
+        memory = nvml.nvmlDeviceGetMemoryInfo(gpus[0].handle)  # the first is the one that is measured
+        return check_memory(gpus[0].name, memory.free, memory.total)
+
+    yield attempt("GPUs", look)
+    if not gpus:
+        yield from (skip(name, "no visible GPU") for name in ("CUDA", "libcuda", "GPU memory"))
+        return
+    yield attempt("CUDA", lambda: check_cuda(nvml.nvmlSystemGetCudaDriverVersion_v2(), torch_cuda_version()))
+    yield attempt("libcuda", lambda: check_libcuda(ctypes.CDLL))
+    for gpu in gpus:
+        yield attempt(f"GPU {gpu.index}", partial(check_gpu, nvml, gpu))
+    yield attempt("GPU memory", weigh)
+
+
+def sees_gpu(findings: Iterable[Finding]) -> bool:
+    """Whether CUDA sees a GPU, going by these findings."""
+    return any(finding.name == "GPUs" and finding.state is State.OK for finding in findings)
+
+
+def check_driver(nvml: Any, device_files: Sequence[str]) -> Finding:
+    """Initializes NVML: who calls this also shuts it down, where the finding is ok."""
+    try:
+        nvml.nvmlInit()
+        return ok("driver", str(nvml.nvmlSystemGetDriverVersion()))
+    except nvml.NVMLError as error:
+        if not device_files and not isinstance(error, nvml.NVMLError_LibRmVersionMismatch):
+            return skip("driver", NO_GPU)
+        remedy = next(remedy for kind, remedy in DRIVER_REMEDIES.items() if isinstance(error, getattr(nvml, kind)))
+        return fail("driver", f"NVML cannot be used: {error}", remedy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """A GPU that CUDA is allowed to see; `index` is NVML's."""
+
+    index: int
+    name: str
+    handle: Any
+
+
+def visible_gpus(nvml: Any, visible: str | None) -> list[Gpu]:
+    """The GPUs that CUDA_VISIBLE_DEVICES names, read as CUDA reads it: up to the first entry that names none."""
+    handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
+    gpus = [Gpu(index=index, name=str(nvml.nvmlDeviceGetName(each)), handle=each) for index, each in enumerate(handles)]
+    if visible is None:
+        return gpus
+    uuids = [str(nvml.nvmlDeviceGetUUID(handle)) for handle in handles]
+    indices = (_index_of(entry.strip(), uuids) for entry in visible.split(","))
+    return [gpus[index] for index in takewhile(lambda index: 0 <= index < len(gpus), indices)]
+
+
+def _index_of(entry: str, uuids: Sequence[str]) -> int:
+    """The index that an entry is, or that of the GPU whose UUID it begins; -1 where there is none."""
+    if entry.isdigit():
+        return int(entry)
+    return next((index for index, uuid in enumerate(uuids) if entry and uuid.startswith(entry)), -1)
+
+
+def check_visible(gpus: Sequence[Gpu], visible: str | None) -> Finding:
+    """Hiding every GPU can be meant ('' and -1 say so); naming one that is not there cannot."""
+    if gpus:
+        return ok("GPUs", f"{len(gpus)} visible: {', '.join(gpu.name for gpu in gpus)}")
+    if visible is None:
+        return skip("GPUs", NO_GPU)
+    seen = f"CUDA_VISIBLE_DEVICES={visible!r} hides every GPU"
+    if visible.strip() in HIDES_EVERY_GPU:
+        return skip("GPUs", f"{seen}; the embedded experiments run on the CPU")
+    if visible.strip().startswith("MIG-"):
+        return fail("GPUs", f"CUDA_VISIBLE_DEVICES={visible!r} names a MIG slice", MIG_REMEDY)
+    return fail("GPUs", seen, "unset CUDA_VISIBLE_DEVICES, or name a GPU that nvidia-smi -L lists")
+
+
+def check_cuda(driver_cuda: int, torch_cuda: str | None) -> Finding:
+    """`driver_cuda` as NVML gives it, 13000 for 13.0. Within a major version any minor one runs (CUDA minor version compatibility)."""
+    major, minor = driver_cuda // 1000, driver_cuda % 1000 // 10
+    if torch_cuda is None:
+        seen = f"the driver has CUDA {major}.{minor}, and torch is built without CUDA"
+        remedy = f"install a torch built for CUDA {major} or older: https://pytorch.org/get-started/locally"
+        return fail("CUDA", seen, remedy)
+    seen = f"driver {major}.{minor}, torch's build {torch_cuda}"
+    if int(torch_cuda.split(".")[0]) <= major:
+        return ok("CUDA", seen)
+    remedy = f"update the driver, or install a torch built for CUDA {major}"
+    return fail("CUDA", f"{seen}: the driver is too old", remedy)
+
+
+def check_libcuda(load: Callable[[str], object]) -> Finding:
+    """`load` is ctypes.CDLL: raises OSError where the library cannot be loaded."""
+    try:
+        load("libcuda.so.1")
+    except OSError as error:
+        remedy = "run ldconfig after installing the driver; in a container, use nvidia's container toolkit (docker run --gpus all)"
+        return fail("libcuda", first_line(error), remedy)
+    return ok("libcuda", "libcuda.so.1 loads")
+
+
+Aspect = tuple[str, str]
+"""What NVML says of a GPU in one respect, and the remedy, empty where it is as it should be."""
+
+
+def _utilisation(nvml: Any, gpu: Gpu) -> Aspect:
+    percent = nvml.nvmlDeviceGetUtilizationRates(gpu.handle).gpu
+    return f"utilisation {percent}%", "" if percent <= IDLE_PERCENT else "wait until it is idle"
+
+
+def _processes(nvml: Any, gpu: Gpu) -> Aspect:
+    pids = [str(process.pid) for process in nvml.nvmlDeviceGetComputeRunningProcesses(gpu.handle)]
+    if not pids:
+        return "no processes", ""
+    seen = f"{len(pids)} compute {'process' if len(pids) == 1 else 'processes'} (pid {', '.join(pids)})"
+    return seen, "end what uses it, or choose another GPU with CUDA_VISIBLE_DEVICES"
+
+
+def _temperature(nvml: Any, gpu: Gpu) -> Aspect:
+    celsius = nvml.nvmlDeviceGetTemperature(gpu.handle, nvml.NVML_TEMPERATURE_GPU)
+    return f"{celsius} °C", "" if celsius < HOT_CELSIUS else "let it cool down, and look at its cooling"
+
+
+def _throttling(nvml: Any, gpu: Gpu) -> Aspect:
+    try:
+        reasons = nvml.nvmlDeviceGetCurrentClocksEventReasons(gpu.handle)
+    except nvml.NVMLError_FunctionNotFound:  # a driver older than 535 knows it by its former name
+        reasons = nvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu.handle)
+    slowdowns = {
+        "hardware slowdown": nvml.nvmlClocksThrottleReasonHwSlowdown,
+        "hardware thermal slowdown": nvml.nvmlClocksThrottleReasonHwThermalSlowdown,
+        "software thermal slowdown": nvml.nvmlClocksThrottleReasonSwThermalSlowdown,
+        "power brake": nvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown,
+    }
+    found = ", ".join(name for name, bit in slowdowns.items() if reasons & bit)
+    return (f"throttled: {found}", "look at its cooling and power supply") if found else ("not throttled", "")
+
+
+def _power_limit(nvml: Any, gpu: Gpu) -> Aspect:
+    watts = nvml.nvmlDeviceGetPowerManagementLimit(gpu.handle) // 1000
+    default = nvml.nvmlDeviceGetPowerManagementDefaultLimit(gpu.handle) // 1000
+    if watts >= default:
+        return f"power limit {watts} W", ""
+    return f"power limit {watts} W of {default} W", f"sudo nvidia-smi -i {gpu.index} -pl {default} restores it"
+
+
+def _slices(nvml: Any, gpu: Gpu) -> Aspect:
+    current, _pending = nvml.nvmlDeviceGetMigMode(gpu.handle)
+    return ("MIG on", MIG_REMEDY) if current else ("MIG off", "")
+
+
+ASPECTS: Mapping[str, Callable[[Any, Gpu], Aspect]] = {
+    "utilisation": _utilisation,
+    "processes": _processes,
+    "temperature": _temperature,
+    "throttling": _throttling,
+    "power limit": _power_limit,
+    "MIG": _slices,
+}
+
+
+def check_gpu(nvml: Any, gpu: Gpu) -> Finding:
+    """Whether the GPU is idle, cool, and as fast as it is by default. What it does not tell is said, and does not fail."""
+    aspects: list[Aspect] = []
+    for what, read in ASPECTS.items():
+        try:
+            aspects.append(read(nvml, gpu))
+        except (nvml.NVMLError_NotSupported, nvml.NVMLError_FunctionNotFound):
+            aspects.append((f"{what} not offered by this product", ""))
+        except nvml.NVMLError as error:
+            aspects.append((f"{what} cannot be read ({error})", f"see what nvidia-smi -q -i {gpu.index} says"))
+    name, seen = f"GPU {gpu.index}", f"{gpu.name}: {', '.join(seen for seen, _ in aspects)}"
+    remedy = "; ".join(remedy for _, remedy in aspects if remedy)
+    return fail(name, seen, remedy) if remedy else ok(name, seen)
+
+
+def check_memory(product: str, free_bytes: int, total_bytes: int) -> Finding:
+    """Which of the experiments meant for this product fit into what is free now; failed only where none does."""
+    family = family_of(product)
+    meant = [each for each in EXPERIMENTS if family in (UNKNOWN_GPU_FAMILY, *each.families, *each.on_request)]
+    fitting = [each for each in meant if each.minimum_memory_gib * GIB <= free_bytes]
+    seen = f"{free_bytes / GIB:.1f} of {total_bytes / GIB:.1f} GiB free"
+    if not fitting:
+        remedy = "end what occupies it (nvidia-smi shows it), or choose another GPU with CUDA_VISIBLE_DEVICES"
+        return fail("GPU memory", f"{seen}: none of {len(meant)} experiments fits", remedy)
+    if fitting == meant:
+        return ok("GPU memory", f"{seen}: all {len(meant)} experiments fit")
+    too_large = [each for each in meant if each not in fitting]
+    return ok("GPU memory", f"{seen}: {_by_model(fitting)} fit; {_by_model(too_large)} do not")
+
+
+def _by_model(experiments: Sequence[Experiment]) -> str:
+    """'llama2-7b-chat (8-bit, 4-bit), mistral-7b-instruct (4-bit)'."""
+    loaders: dict[str, list[str]] = {}
+    for each in experiments:
+        loaders.setdefault(each.model, []).append(each.loader)
+    return ", ".join(f"{model} ({', '.join(names)})" for model, names in loaders.items())

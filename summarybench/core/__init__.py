@@ -1,0 +1,1 @@
+"""Layer 1: outcomes and errors, files, caches."""

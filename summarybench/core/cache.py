@@ -1,0 +1,38 @@
+"""The user's cache folder, and how one of its folders is filled exactly once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from summarybench.core.outcomes import UnavailableError
+
+
+def cache_folder() -> Path:
+    """Where converted and generated models are kept: XDG_CACHE_HOME, or ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llm-summarization-benchmarks"
+
+
+def fill_folder_once(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Let `fill` write into an empty folder and rename it to `folder` when it is complete.
+
+    Safe when two processes do it at once: each fills a folder of its own, and the first rename wins. Raises
+    UnavailableError where the disk refuses; nothing half-made is left.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".filling-", dir=folder.parent))
+        try:
+            fill(temporary)
+            temporary.chmod(0o755)  # mkdtemp's 0700 would hide a shared cache from its other users
+            temporary.rename(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        if not folder.is_dir():
+            raise UnavailableError(
+                f"cannot write the model cache {folder}: {error.strerror}; set XDG_CACHE_HOME to a writable folder with room"
+            ) from error

@@ -1,0 +1,1 @@
+"""Layer 2: where documents come from, sampling and prompts."""

@@ -1,0 +1,1 @@
+"""Layer 4: how text is generated."""

@@ -1,0 +1,156 @@
+"""How much memory an experiment will need, from the model's configuration alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import ceil, prod
+from typing import Any
+
+from summarybench.core.outcomes import PredictionError
+from summarybench.engines.shapes import empty_model
+from summarybench.machine.device import GIB
+
+NF4_BLOCK = 64
+"""Weights that share one float32 scale in bitsandbytes' NF4."""
+BYTES_PER_ELEMENT = {"float32": 4, "float16": 2, "bfloat16": 2}
+LIBRARY_BYTES = 64 * 1024**2
+"""What matrix libraries keep for themselves: 32 MiB of cuBLAS workspace on Hopper, and the odd buffer."""
+
+TOLERATED_ERROR = 0.05
+"""How far a prediction may lie from the measured peak, as a share of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryPrediction:
+    """Bytes at the peak of generation: what stays, what grows with the sequence, and what the longest prompt passes through."""
+
+    weights_bytes: int
+    cache_bytes: int
+    workspace_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        return self.weights_bytes + self.beside_weights_bytes
+
+    @property
+    def beside_weights_bytes(self) -> int:
+        """What generating takes of a model that is loaded."""
+        return self.cache_bytes + self.workspace_bytes
+
+    def __str__(self) -> str:
+        return (
+            f"{self.total_bytes / GIB:.2f} GiB needed ({self.weights_bytes / GIB:.2f} weights, "
+            f"{self.cache_bytes / GIB:.2f} cache, {self.workspace_bytes / GIB:.2f} workspace)"
+        )
+
+
+def predict_memory(
+    config: Any, settings: Mapping[str, Any], sequence_tokens: int, batch_size: int, weights_bytes: int | None = None
+) -> MemoryPrediction:
+    """The need of a model of this configuration, loaded with these settings, for its longest sequence.
+
+    `weights_bytes` is that of a model that is there already, and predicted where it is left out.
+    """
+    element_bytes = BYTES_PER_ELEMENT[str(settings["dtype"])]
+    return MemoryPrediction(
+        weights_bytes=predict_weights(config, settings) if weights_bytes is None else weights_bytes,
+        cache_bytes=_cache_bytes_per_token(config, element_bytes) * sequence_tokens * batch_size,
+        workspace_bytes=_workspace_bytes(config, settings, sequence_tokens, batch_size),
+    )
+
+
+def predict_paged_memory(
+    config: Any, settings: Mapping[str, Any], *, weights_bytes: int, cache_tokens: int, step_tokens: int
+) -> MemoryPrediction:
+    """An upper bound of the need of continuous batching without flash-attention.
+
+    Beside what a prompt's pass through a layer takes, a step may read the keys and values of the whole cache back for
+    one layer, and again for each head, under a mask of step × (cache + step) tokens; and it makes float32 logits of all
+    its tokens (transformers, generation/continuous_batching/cache.py).
+    """
+    element_bytes = BYTES_PER_ELEMENT[str(settings["dtype"])]
+    tokens = cache_tokens + step_tokens
+    token_bytes = _cache_bytes_per_token(config, element_bytes)
+    heads, shared_heads = int(config.num_attention_heads), _key_value_heads(config)
+    read_back = token_bytes // int(config.num_hidden_layers) * (1 + heads / shared_heads)
+    mask_and_logits = step_tokens * (tokens * element_bytes + 4 * int(config.vocab_size))
+    return MemoryPrediction(
+        weights_bytes=weights_bytes,
+        cache_bytes=token_bytes * cache_tokens,
+        workspace_bytes=_workspace_bytes(config, settings, step_tokens, 1) + int(read_back * tokens) + mask_and_logits,
+    )
+
+
+def assert_prediction_holds(predicted_bytes: int, measured_bytes: int) -> None:
+    """Raises PredictionError where the prediction lies further than 5% from the measured peak."""
+    error = predicted_bytes / measured_bytes - 1
+    if abs(error) > TOLERATED_ERROR:
+        raise PredictionError(
+            f"predicted {predicted_bytes / GIB:.2f} GiB, measured {measured_bytes / GIB:.2f} GiB at the peak: {error:+.1%}, "
+            f"and within {TOLERATED_ERROR:.0%} is the promise; see to summarybench/engines/memory_model.py"
+        )
+
+
+def predict_weights(config: Any, settings: Mapping[str, Any]) -> int:
+    """Bytes of all parameters, quantized as the settings say: scales counted, embeddings, head and norms left as they are."""
+    quantization = settings.get("quantization")
+    element_bytes = BYTES_PER_ELEMENT[str(settings["dtype"])]
+    sizes = {"llm.int8": _int8_bytes, "int8 weights": _int8_bytes, "nf4": _nf4_bytes}
+    size_of = sizes[quantization] if quantization else None
+    return sum(
+        size_of(shape) if size_of and is_linear else prod(shape) * element_bytes for shape, is_linear in _shapes(config)
+    )
+
+
+def _shapes(config: Any) -> Iterator[tuple[tuple[int, ...], bool]]:
+    """Each parameter's shape, tied ones once, and whether quantization takes it: linear layers, the head excepted."""
+    import torch
+
+    model = empty_model(config)
+    head = model.get_output_embeddings()
+    linear = {
+        id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not head
+    }
+    for parameter in model.parameters():
+        yield tuple(parameter.shape), id(parameter) in linear
+
+
+def _int8_bytes(shape: tuple[int, ...]) -> int:
+    """One byte an element and a float32 scale a row."""
+    return prod(shape) + 4 * shape[0]
+
+
+def _nf4_bytes(shape: tuple[int, ...]) -> int:
+    """Half a byte an element and a float32 scale a block."""
+    return ceil(prod(shape) / 2) + 4 * ceil(prod(shape) / NF4_BLOCK)
+
+
+def _cache_bytes_per_token(config: Any, element_bytes: int) -> int:
+    """Keys and values of all layers."""
+    head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return 2 * int(config.num_hidden_layers) * _key_value_heads(config) * int(head_width) * element_bytes
+
+
+def _key_value_heads(config: Any) -> int:
+    return int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
+
+
+def _workspace_bytes(config: Any, settings: Mapping[str, Any], sequence_tokens: int, batch_size: int) -> int:
+    """The widest moment of the prompt's pass through one layer, in its feed-forward or in its attention.
+
+    Feed-forward: three tensors of the inner width beside four of the hidden one. LLM.int8() adds its int32 output and,
+    since over a whole prompt some token has an outlier in nearly every column, the layer unpacked to float32 and to 16
+    bits; NF4 and int8 weights add the layer they unpack. Attention keeps no scores, except in float32 with grouped heads, which torch's
+    fused kernels do not take: scores and their softmax then. Held against measured peaks in tests/engines/test_memory_model.py.
+    """
+    hidden, inner = int(config.hidden_size), int(config.intermediate_size)
+    tokens, element_bytes = sequence_tokens * batch_size, BYTES_PER_ELEMENT[str(settings["dtype"])]
+    unpacked = element_bytes * hidden * inner
+    extra = {"llm.int8": 6 * hidden * inner + 4 * inner * tokens, "nf4": unpacked, "int8 weights": unpacked}
+    feed_forward = tokens * (3 * inner + 4 * hidden) * element_bytes + extra.get(settings.get("quantization", ""), 0)
+    heads = int(config.num_attention_heads)
+    is_unfused = element_bytes == 4 and _key_value_heads(config) < heads
+    scores = 2 * heads * sequence_tokens**2 * batch_size * element_bytes if is_unfused else 0
+    attention = scores + 6 * tokens * hidden * element_bytes
+    return max(feed_forward, attention) + LIBRARY_BYTES

@@ -1,0 +1,153 @@
+"""A loader's name holds: checkpoints that are quantized otherwise are refused, and loaded layers are checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from summarybench.catalogue.models import EXPERIMENTS, LOADERS
+from summarybench.core.outcomes import ContradictedLoaderError, PrecisionError
+from summarybench.machine.device import Device
+
+Settings = Mapping[str, str | int | float | bool | None]
+
+LAYERS: Mapping[Any, str] = {
+    None: "Linear",
+    "llm.int8": "Linear8bitLt",
+    "nf4": "Linear4bit",
+    "int8 weights": "Int8WeightOnlyLinear",
+}
+"""The type of a model's linear layers by the loader's quantization; the head is never quantized."""
+
+BITSANDBYTES_DEFAULTS = {
+    "bnb_4bit_quant_type": "fp4",
+    "bnb_4bit_compute_dtype": "float32",
+    "bnb_4bit_use_double_quant": False,
+    "llm_int8_threshold": 6.0,
+}
+"""What a quantization_config means where it leaves a key out."""
+
+
+def stored_settings(config: Any) -> dict[str, Any] | None:
+    """How a checkpoint is quantized, in the terms of a loader's settings; None for one that is not."""
+    stored = _quantization_config(config)
+    if stored is None:
+        return None
+    facts: dict[str, Any] = BITSANDBYTES_DEFAULTS | stored
+    found: dict[str, Any] = {"quantization": str(stored.get("quant_method", "bitsandbytes"))}
+    if stored.get("load_in_8bit"):
+        found = {"quantization": "llm.int8", "threshold": float(facts["llm_int8_threshold"])}
+    if stored.get("load_in_4bit"):
+        found = {
+            "quantization": str(facts["bnb_4bit_quant_type"]),
+            "compute_dtype": _name_of(facts["bnb_4bit_compute_dtype"]),
+            "double_quantization": bool(facts["bnb_4bit_use_double_quant"]),
+        }
+    dtype = getattr(config, "dtype", None)  # transformers does not convert what a quantized checkpoint stores beside
+    return found if dtype is None else {**found, "dtype": _name_of(dtype)}
+
+
+def _quantization_config(config: Any) -> dict[str, Any] | None:
+    found = getattr(config, "quantization_config", None) or getattr(
+        config.get_text_config(decoder=True), "quantization_config", None
+    )
+    if not found:
+        return None
+    return dict(found) if isinstance(found, Mapping) else dict(found.to_dict())
+
+
+def _name_of(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def check_stored_precision(location: str, config: Any, loader: str, settings: Settings, device: Device) -> None:
+    """Raises ContradictedLoaderError where a checkpoint is quantized already, and not as the loader's settings say.
+
+    To be called before weights are loaded: transformers would keep what is stored, whatever it is asked for.
+    """
+    stored = stored_settings(config)
+    if stored is None or not _differences(stored, settings):
+        return
+    usable = {each.loader for each in EXPERIMENTS if device.family in each.families | each.on_request}
+    agreeing = [
+        name
+        for name, each in LOADERS.items()
+        if name in usable and not _differences(stored, each.settings(device, int(settings.get("threads") or 1)))
+    ]
+    remedy = (
+        f"measure it with {' or '.join(agreeing)}, or give the unquantized checkpoint"
+        if agreeing
+        else "no loader on this device is of this kind, so give the unquantized checkpoint"
+    )
+    raise ContradictedLoaderError(
+        f"{location}: is quantized already ({_described(stored)}), and the loader {loader} would be "
+        f"{'; '.join(_differences(stored, settings))}; {remedy}"
+    )
+
+
+def check_not_quantized(location: str, config: Any) -> None:
+    """Raises ContradictedLoaderError for a checkpoint that is quantized: distillation needs weights as they were trained."""
+    stored = stored_settings(config)
+    if stored is not None:
+        raise ContradictedLoaderError(
+            f"{location}: is quantized already ({_described(stored)}), and distillation needs plain weights; give the "
+            "unquantized checkpoint"
+        )
+
+
+def _described(stored: Mapping[str, Any]) -> str:
+    return ", ".join(value if key == "quantization" else f"{key} {value}" for key, value in stored.items())
+
+
+def _differences(stored: Mapping[str, Any], settings: Settings) -> list[str]:
+    """What a loader asks for and a quantized checkpoint is not, a phrase each."""
+    wanted = dict(settings)
+    if wanted.get("quantization") == "int8 weights" and stored["quantization"] == "llm.int8":
+        # The same int8 weights: the threshold is about activations.
+        wanted |= {"quantization": "llm.int8", "threshold": stored["threshold"]}
+    if wanted.get("quantization") != stored["quantization"]:
+        return [str(wanted.get("quantization", "unquantized"))]
+    return [f"{key} {wanted.get(key)}" for key, value in stored.items() if wanted.get(key) != value]
+
+
+def check_loaded_precision(model: Any, loader: str, settings: Settings) -> None:
+    """Raises PrecisionError where layers have another type, dtype or quantization than the loader's settings say."""
+    head = model.get_output_embeddings()
+    layers: dict[str, list[str]] = {}  # by fault
+    for name, module in model.named_modules():
+        for fault in _faults(module, settings, may_be_quantized=module is not head):
+            layers.setdefault(fault, []).append(name)
+    if layers:
+        found = (f"{names[0]} {fault} (1 of {len(names)} such layers)" for fault, names in layers.items())
+        raise PrecisionError(
+            f"the loader {loader} has not loaded what its name says: {'; '.join(found)}; give a checkpoint as it was "
+            "published, or report this with the versions of transformers and bitsandbytes"
+        )
+
+
+def _faults(module: Any, settings: Settings, *, may_be_quantized: bool) -> Iterator[str]:
+    if getattr(module, "weight", None) is None:
+        return
+    kind = type(module).__name__
+    if kind in LAYERS.values():
+        quantization = settings.get("quantization") if may_be_quantized else None
+        if kind != LAYERS[quantization]:
+            yield f"is {kind}, not {LAYERS[quantization]}"
+            return
+    found = _facts(module, kind)
+    wanted = {name: "int8" if name == "weights" else settings[name] for name in found}
+    yield from (f"has {name} {found[name]}, not {wanted[name]}" for name in found if found[name] != wanted[name])
+
+
+def _facts(module: Any, kind: str) -> dict[str, Any]:
+    """What a layer is, in the terms of a loader's settings."""
+    if kind == "Linear4bit":
+        state = getattr(module.weight, "quant_state", None)
+        return {
+            "quantization": getattr(state, "quant_type", None),
+            "compute_dtype": _name_of(module.compute_dtype),
+            "double_quantization": getattr(state, "nested", None),
+        }
+    if kind == "Linear8bitLt":
+        return {"weights": _name_of(module.weight.dtype), "threshold": module.state.threshold}
+    return {"weights" if kind == "Int8WeightOnlyLinear" else "dtype": _name_of(module.weight.dtype)}

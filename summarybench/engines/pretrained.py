@@ -1,0 +1,168 @@
+"""Reading checkpoints with transformers: every `from_pretrained` call of the project is here.
+
+A checkpoint's own Python code is never run, nothing is asked on standard input, and no weight keeps random values.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from summarybench.core.outcomes import CheckpointError, UnavailableError
+
+NAMED_TENSORS = 3
+"""How many tensors an error names; it counts the others."""
+
+WRAPPERS = {
+    "_orig_mod.": "saved from a model that torch.compile had wrapped",
+    "_fsdp_wrapped_module.": "saved from a model that FSDP had wrapped",
+    "module.": "saved from a model that DistributedDataParallel had wrapped",
+}
+"""What wrappers add to the names of tensors."""
+
+QUANTIZATION_TENSORS = (
+    ".SCB",
+    ".absmax",
+    ".quant_map",
+    ".weight_format",
+    ".qweight",
+    ".qzeros",
+    ".scales",
+    ".weight_scale",
+    ".weight_scale_inv",
+)
+"""Ends of the names of tensors that only quantized checkpoints have."""
+
+
+def load_config(location: str | Path, **options: Any) -> Any:
+    """The configuration of a checkpoint. Raises UnavailableError where it needs Python code of its own."""
+    from transformers import AutoConfig
+
+    with _refusing_own_code(location):
+        return AutoConfig.from_pretrained(location, trust_remote_code=False, **options)
+
+
+def load_tokenizer(location: str | Path, **options: Any) -> Any:
+    """The tokenizer of a checkpoint. Raises UnavailableError where it needs Python code of its own."""
+    from transformers import AutoTokenizer
+
+    with _refusing_own_code(location):
+        return AutoTokenizer.from_pretrained(location, trust_remote_code=False, **options)
+
+
+def load_causal_lm(location: str | Path, *, dtype: str, **options: Any) -> Any:
+    """A language model whose weights all come from the checkpoint, and which uses all weights of the checkpoint.
+
+    Raises CheckpointError naming the tensors for which that is not so, and UnavailableError as `load_config`.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with _refusing_own_code(location), _naming_damage(location):
+        model, report = AutoModelForCausalLM.from_pretrained(
+            location,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # transformers' own error would not name them
+            **options,
+        )
+    _check_tensors(location, model, report)
+    return model
+
+
+@contextmanager
+def _refusing_own_code(location: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise UnavailableError(
+            f"{location}: its {_files_naming_code(Path(location))} names Python code of its own (auto_map), which is never "
+            "run here; give a checkpoint that transformers loads without it"
+        ) from error
+
+
+def _files_naming_code(folder: Path) -> str:
+    names = ("config.json", "tokenizer_config.json")
+    return " and ".join(name for name in names if _names_code(folder / name)) or " or ".join(names)
+
+
+def _names_code(path: Path) -> bool:
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8")).get("auto_map"))
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+@contextmanager
+def _naming_damage(location: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if "automatic conversion of the weights" not in str(error):
+            raise
+        raise CheckpointError(
+            f"{location}: quantized weights lack their scales or are damaged; download the checkpoint again"
+        ) from error
+
+
+def _check_tensors(location: str | Path, model: Any, report: Mapping[str, Collection[Any]]) -> None:
+    """`report` is what transformers returns for `output_loading_info`: tied and ignorable tensors are not in it."""
+    missing, unexpected = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
+    reshaped = sorted({*report["mismatched_keys"], *_reshaped_layers(model)})
+    changes = [f"{name} {list(stored)} instead of {list(wanted)}" for name, stored, wanted in reshaped]
+    kinds = ((missing, "missing"), (unexpected, "unexpected"), (changes, "of another shape"))
+    if found := [_counted(names, what) for names, what in kinds if names]:
+        raise CheckpointError(
+            f"{location}: the weights are not those that its config.json describes: {' and '.join(found)}; "
+            f"{_remedy(missing, unexpected)}"
+        )
+
+
+def _reshaped_layers(model: Any) -> Iterator[tuple[str, tuple[int, ...], tuple[int, ...]]]:
+    """Linear layers with weights of another shape: transformers compares none that bitsandbytes quantizes."""
+    import torch
+
+    for name, layer in model.named_modules():
+        if isinstance(layer, torch.nn.Linear):
+            state = getattr(layer.weight, "quant_state", None)  # bitsandbytes packs 4-bit weights into a column
+            stored = tuple(layer.weight.shape if state is None else state.shape)
+            wanted = (layer.out_features, layer.in_features)
+            is_packed = state is None and layer.weight.dtype is torch.uint8
+            if stored != wanted and not is_packed:
+                yield f"{name}.weight", stored, wanted
+
+
+def _counted(names: list[str], what: str) -> str:
+    more = ", …" if len(names) > NAMED_TENSORS else ""
+    verb = "tensor is" if len(names) == 1 else "tensors are"
+    return f"{len(names)} {verb} {what} ({', '.join(names[:NAMED_TENSORS])}{more})"
+
+
+def _remedy(missing: list[str], unexpected: list[str]) -> str:
+    for part, cause in WRAPPERS.items():
+        if {name.replace(part, "") for name in unexpected} & set(missing):
+            return f"it was {cause}: strip {part!r} from the tensors' names and save it again"
+    if prefix := _added_prefix(missing, unexpected):
+        return f"strip {prefix!r} from the tensors' names and save it again"
+    if any(".lora_" in name for name in unexpected):
+        return "merge the adapter into the model (merge_and_unload) and save it again"
+    if any(name.endswith(QUANTIZATION_TENSORS) for name in unexpected):
+        return "it is quantized, and its config.json has no quantization_config: download or save it again"
+    if missing and not unexpected:
+        return "it is incomplete, or its config.json describes a larger model: download or save it again"
+    if unexpected and not missing:
+        return "its config.json describes a smaller model: download or save it again"
+    return "its config.json is of another model: download or save it again"
+
+
+def _added_prefix(missing: Iterable[str], unexpected: Iterable[str]) -> str:
+    """What stands before the name of a missing tensor in the name of an unexpected one."""
+    found = (name.removesuffix(wanted) for name in unexpected for wanted in missing if name.endswith(wanted))
+    return next((prefix for prefix in found if prefix.endswith(".")), "")

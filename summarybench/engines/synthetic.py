@@ -1,0 +1,172 @@
+"""Random weights of a model's true shape, for speed and memory where no hub is: saved once, then loaded as any other.
+
+Decoding reads every weight once a token whatever its value, so speed and memory are the model's own; what it says is
+noise, so quality is left out. The tokenizer is trained on the embedded articles: its ids lie inside the vocabulary.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from summarybench.catalogue.models import ModelSpec
+from summarybench.core.cache import cache_folder, fill_folder_once
+from summarybench.core.outcomes import UnavailableError
+from summarybench.documents.sources import EMBEDDED_ARTICLES
+from summarybench.engines.shapes import empty_model
+from summarybench.machine.device import GIB
+
+GENERATION = "1"  # to be raised when what is generated changes: the folder's name and the workload carry it
+STANDARD_DEVIATION = 0.02  # transformers' own initializer_range
+SHARD_BYTES = 2 * GIB
+END = "<end>"
+CHAT_TEMPLATE = "{% for message in messages %}[{{ message['role'] }}] {{ message['content'] }}{% endfor %} [answer]"
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "llama2-7b-chat": {
+        "vocab_size": 32_000,
+        "hidden_size": 4_096,
+        "intermediate_size": 11_008,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 32,
+        "max_position_embeddings": 4_096,
+        "rms_norm_eps": 1e-5,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0},
+        "tie_word_embeddings": False,
+    },
+    "mistral-7b-instruct": {
+        "vocab_size": 32_768,
+        "hidden_size": 4_096,
+        "intermediate_size": 14_336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 32_768,
+        "rms_norm_eps": 1e-5,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1_000_000.0},
+        "sliding_window": None,
+        "tie_word_embeddings": False,
+    },
+    "smollm2-135m-instruct": {
+        "vocab_size": 49_152,
+        "hidden_size": 576,
+        "intermediate_size": 1_536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "max_position_embeddings": 8_192,
+        "rms_norm_eps": 1e-5,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 100_000.0},
+        "tie_word_embeddings": True,
+    },
+}
+"""The published config.json of each model, as far as it shapes the weights and the cache."""
+
+
+def synthetic_revision(spec: ModelSpec) -> str:
+    """Names shape and generation: part of the workload."""
+    return f"{spec.name}-shape-{GENERATION}"
+
+
+def synthetic_model_folder(spec: ModelSpec) -> Path:
+    """A folder with random float16 safetensors, made on the first call; a 7B model takes 13.5 GB of disk.
+
+    Raises UnavailableError where the disk has no room for it.
+    """
+    folder = cache_folder() / f"synthetic-{synthetic_revision(spec)}"
+    if not folder.is_dir():
+        config = model_config(spec)
+        _check_room(folder, config)
+        fill_folder_once(folder, lambda empty: _make(config, empty))
+    return folder
+
+
+def model_config(spec: ModelSpec) -> Any:
+    """The configuration of a model's true shape, without a hub."""
+    from transformers import AutoConfig
+
+    special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    return AutoConfig.for_model(spec.architecture, **SHAPES[spec.name], **special)
+
+
+def _check_room(folder: Path, config: Any) -> None:
+
+    needed = sum(parameter.numel() for parameter in empty_model(config).parameters()) * 2
+    free = shutil.disk_usage(next(parent for parent in folder.parents if parent.exists())).free
+    if needed > free:
+        raise UnavailableError(
+            f"synthetic weights need {needed / GIB:.1f} GiB in {folder.parent}, and {free / GIB:.1f} GiB are free; "
+            "free some space or set XDG_CACHE_HOME to a larger disk"
+        )
+
+
+def _make(config: Any, folder: Path) -> None:
+    """Write config, tokenizer and shards of random weights, drawn on the GPU where there is one."""
+    import torch
+    from safetensors.torch import save_file
+
+    generator = torch.Generator("cuda" if torch.cuda.is_available() else "cpu").manual_seed(0)
+    model = empty_model(config)
+    shapes = {name: tuple(each.shape) for name, each in model.named_parameters()}
+    shards = list(_shards(shapes))
+    places: dict[str, str] = {}
+    for number, names in enumerate(shards, start=1):
+        file = f"model-{number:05}-of-{len(shards):05}.safetensors"
+        tensors = {name: _draw(shapes[name], generator).cpu() for name in names}
+        save_file(tensors, folder / file, metadata={"format": "pt"})
+        places |= dict.fromkeys(names, file)
+    index = {"metadata": {}, "weight_map": places}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    config.dtype = torch.float16
+    config.architectures = [type(model).__name__]
+    config.save_pretrained(folder)
+    _train_tokenizer().save_pretrained(folder)
+
+
+def _shards(shapes: dict[str, tuple[int, ...]]) -> Iterator[list[str]]:
+    """Names of parameters, in groups of about SHARD_BYTES."""
+    names: list[str] = []
+    size = 0
+    for name, shape in shapes.items():
+        names.append(name)
+        size += 2 * prod(shape)
+        if size >= SHARD_BYTES:
+            yield names
+            names, size = [], 0
+    if names:
+        yield names
+
+
+def _draw(shape: tuple[int, ...], generator: Any) -> Any:
+    """Normal weights, and ones for the norms, whose weights are the only vectors."""
+    import torch
+
+    if len(shape) == 1:
+        return torch.ones(shape, dtype=torch.float16)
+    return torch.randn(shape, generator=generator, device=generator.device, dtype=torch.float16) * STANDARD_DEVIATION
+
+
+def _train_tokenizer() -> Any:
+    """A byte-level BPE of 8,192 tokens over the embedded articles."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    texts = [json.loads(line) for line in EMBEDDED_ARTICLES.read_text(encoding="utf-8").splitlines()]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=8_192,
+        special_tokens=[END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator((text for each in texts for text in each["article"]["document"]), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=END, pad_token=END, chat_template=CHAT_TEMPLATE
+    )

@@ -1,0 +1,1 @@
+"""Layer 2: the device, its telemetry, probes and environment."""

@@ -1,0 +1,68 @@
+"""What may drift between two comparable runs: recorded with each, and every difference shown."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import runpy
+from pathlib import Path
+
+from summarybench.machine.cpu import cpu_facts
+from summarybench.machine.device import Device
+
+VERSIONS = ("driver", "cuda", "python", "torch", "transformers", "bitsandbytes", "accelerate")
+
+
+def describe_environment(device: Device) -> dict[str, str | int | None]:
+    """What may drift between two comparable runs: driver, CUDA, CPU, host and package versions. Plain JSON types."""
+    packages = ("torch", "transformers", "bitsandbytes", "accelerate")
+    return {
+        "device": device.name,
+        "device_memory_bytes": device.memory_bytes,
+        "driver": _driver_version() if device.is_gpu else None,
+        "cuda": torch_cuda_version(),
+        "cpu": cpu_facts().get("model name") or platform.machine(),
+        "cpu_count": usable_cpus(),
+        "host": host_of(device),
+        "python": platform.python_version(),
+        **{package: _version(package) for package in packages},
+    }
+
+
+def host_of(device: Device) -> str:
+    """Tells this machine with this device from others, and names neither."""
+    return hashlib.sha256(f"{platform.node()} {device.uuid}".encode()).hexdigest()[:12]
+
+
+def usable_cpus() -> int:
+    """How many CPUs this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def torch_cuda_version() -> str | None:
+    """The CUDA version torch was built with, read from its version file: importing torch takes seconds."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return None
+    cuda = runpy.run_path(str(Path(spec.origin).parent / "version.py")).get("cuda")
+    return None if cuda is None else str(cuda)
+
+
+def _driver_version() -> str | None:
+    import pynvml
+
+    pynvml.nvmlInit()
+    try:
+        return str(pynvml.nvmlSystemGetDriverVersion())
+    finally:
+        pynvml.nvmlShutdown()

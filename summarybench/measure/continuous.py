@@ -1,0 +1,219 @@
+"""Continuous batching: all documents are submitted at once, and each timed round is the whole sample."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from math import fsum
+from typing import Any
+
+from summarybench.core.outcomes import RequestsFailedError
+from summarybench.documents.sources import Prompt
+from summarybench.engines.paged import PAGE_TOKENS, STEP_TOKENS, Engine, Limits, Result
+from summarybench.machine.device import peak_memory_bytes, reset_peak_memory
+from summarybench.machine.probes import as_extra_info as controls_as_extra_info
+from summarybench.machine.telemetry import Telemetry
+from summarybench.measure.generation import (
+    Benchmark,
+    ChatModel,
+    GenerationRecord,
+    Instruments,
+    Measured,
+    WarmUp,
+    collector_off,
+    telling_faults,
+)
+from summarybench.runs.journal import Record
+
+WARM_UP_TOKENS = 2
+"""Enough for every prompt to pass at once, which makes the peak, and for steps that only decode."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """One timed round: the whole sample, from its submission until its last document is finished.
+
+    `changed_summaries` counts documents whose text is another than in the first round.
+    """
+
+    seconds: float
+    generated_tokens: int
+    steps: int
+    changed_summaries: int
+
+
+# Measuring -------------------------------------------------------------------------------------------------------
+
+
+def measure_at_once(
+    benchmark: Benchmark,
+    model: ChatModel,
+    prompts: Sequence[Prompt],
+    *,
+    start: Callable[[], Engine],
+    rounds: int,
+    max_new_tokens: int,
+    instruments: Instruments,
+    on_record: Callable[[GenerationRecord], None],
+) -> tuple[Measured, Engine, tuple[Round, ...]]:
+    """Summarize all prompts at once, `rounds` times; each is one timed round. `on_record` is told of the first round's
+    documents, which are those that are scored. The engine that is handed back is closed.
+
+    Raises as `measure`, and RequestsFailedError where a document was not summarized.
+    """
+    with telling_faults(instruments.device):
+        controls_before = instruments.controls()
+        start_seconds = instruments.clock()
+        engine = start()
+        try:
+            engine.run([prompt.token_ids for prompt in prompts], min(WARM_UP_TOKENS, max_new_tokens))
+            warm_up_seconds = instruments.clock() - start_seconds
+            instruments.on_warm_up(WarmUp(seconds=warm_up_seconds, warmed_rounds=0, rounds=rounds))
+            reset_peak_memory(instruments.device)
+            telemetry = Telemetry(instruments.monitor)
+            state = _Rounds(engine, model, prompts, max_new_tokens, instruments, telemetry, on_record)
+            with collector_off():
+                benchmark.pedantic(state.submit, setup=state.prepare, rounds=rounds)
+            state.record_last()
+            peak_bytes = peak_memory_bytes(instruments.device)  # before the controls, which allocate
+        finally:
+            engine.close()
+        measured = Measured(
+            records=tuple(state.records),
+            peak_memory_bytes=peak_bytes,
+            telemetry=telemetry.summary(),
+            controls=controls_as_extra_info(controls_before, instruments.controls()),
+            generated_tokens=sum(each.generated_tokens for each in state.rounds),
+            warm_up_seconds=warm_up_seconds,
+        )
+    return measured, engine, tuple(state.rounds)
+
+
+class _Rounds:
+    """The state between rounds: what the round just timed has left to be recorded."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        model: ChatModel,
+        prompts: Sequence[Prompt],
+        max_new_tokens: int,
+        instruments: Instruments,
+        telemetry: Telemetry,
+        on_record: Callable[[GenerationRecord], None],
+    ) -> None:
+        self.records: list[GenerationRecord] = []
+        self.rounds: list[Round] = []
+        self._engine = engine
+        self._model = model
+        self._prompts = prompts
+        self._max_new_tokens = max_new_tokens
+        self._clock = instruments.clock
+        self._pulse = instruments.pulse
+        self._host_rate: float | None = None
+        self._telemetry = telemetry
+        self._on_record = on_record
+        self._last: tuple[list[Result], float, float, int] | None = None
+
+    def prepare(self) -> tuple[tuple[list[list[int]]], dict[str, Any]]:
+        """Untimed: record the round before."""
+        self.record_last()
+        gc.collect()
+        self._host_rate = self._pulse()
+        self._telemetry.before_round()
+        return ([list(prompt.token_ids) for prompt in self._prompts],), {}
+
+    def submit(self, prompts: list[list[int]]) -> None:
+        """The timed round. Nothing is decoded, scored or written in it."""
+        steps = self._engine.steps
+        start = self._clock()
+        results = self._engine.run(prompts, self._max_new_tokens)
+        end = self._clock()
+        self._last = (results, start, end, self._engine.steps - steps)
+
+    def record_last(self) -> None:
+        if self._last is None:
+            return
+        self._telemetry.after_round()
+        (results, start, end, steps), self._last = self._last, None
+        self._check_not_cut_short(results)
+        records = [self._record(*each, start) for each in zip(self._prompts, results, strict=True)]
+        if not self.rounds:
+            self.records = records
+            for record in records:
+                self._on_record(record)
+        pairs = zip(records, self.records, strict=True)
+        self.rounds.append(
+            Round(
+                seconds=end - start,
+                generated_tokens=sum(record.generated_tokens for record in records),
+                steps=steps,
+                changed_summaries=sum(now.summary != first.summary for now, first in pairs),
+            )
+        )
+
+    def _check_not_cut_short(self, results: Sequence[Result]) -> None:
+        short = [each for each in results if not (self._is_whole(each.generated_tokens))]
+        if short:
+            raise RequestsFailedError(
+                f"{len(short)} of {len(results)} requests stopped before the token limit without an end token, the first "
+                f"after {len(short[0].generated_tokens)} of {self._max_new_tokens} tokens"
+            )
+
+    def _is_whole(self, generated: Sequence[int]) -> bool:
+        return len(generated) == self._max_new_tokens or self._model.ends_by_itself(generated)
+
+    def _record(self, prompt: Prompt, result: Result, start: float) -> GenerationRecord:
+        generated = result.generated_tokens
+        return GenerationRecord(
+            document_id=prompt.document.id,
+            document_tokens=prompt.document_tokens,
+            prompt_tokens=len(prompt.token_ids),
+            generated_tokens=len(generated),
+            truncated=prompt.truncated,
+            hit_cap=not self._model.ends_by_itself(generated),
+            start_seconds=start,
+            first_token_seconds=result.timestamps[0],
+            end_seconds=result.lifespan[1],
+            summary=self._model.decode(generated),
+            host_rate_per_second=self._host_rate,
+        )
+
+
+# The run file ----------------------------------------------------------------------------------------------------
+
+
+def as_extra_info(
+    measured: Measured,
+    rounds: Sequence[Round],
+    limits: Limits,
+    *,
+    weights_read_bytes: int,
+    copy_bandwidth: float | None,
+) -> Record:
+    """What a run file says differently of documents that were summarized at once: figures of whole rounds.
+
+    `model_bandwidth_utilization` counts the weights as read once a step. Prompts and summaries share steps, so that no
+    speed of decoding alone is known.
+    """
+    seconds = fsum(each.seconds for each in rounds)
+    documents = len(measured.records) * len(rounds)
+    document_tokens = sum(record.document_tokens for record in measured.records) * len(rounds)
+    read_bytes = weights_read_bytes * sum(each.steps for each in rounds)
+    return {
+        "generated_tokens_per_second": measured.generated_tokens / seconds,
+        "decode_tokens_per_second": None,
+        "document_tokens_per_second": document_tokens / seconds,
+        "documents_per_second": documents / seconds,
+        "model_bandwidth_utilization": None if copy_bandwidth is None else read_bytes / seconds / copy_bandwidth,
+        "predicted_memory_bytes": limits.predicted.total_bytes,
+        "finish_seconds": [record.seconds for record in measured.records],
+        "continuous": {
+            "rounds": [asdict(each) for each in rounds],
+            "requests_in_flight": limits.requests,
+            "page_tokens": PAGE_TOKENS,
+            "pages": limits.pages,
+            "step_tokens": STEP_TOKENS,
+        },
+    }

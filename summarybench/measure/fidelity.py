@@ -1,0 +1,241 @@
+"""Does a compiled loader compute what its eager twin does? Both are held against float32, and against each other.
+
+Teacher-forced, over float32's own greedy summaries, so that every loader answers for the same tokens: how far are its
+logits from float32's. Free-running: how many summaries are the twin's to the last token, beside how many of its own
+the twin repeats, since half precision on a GPU need not repeat itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from summarybench.analysis.quality import DEGENERATE, rouge_f1
+from summarybench.analysis.quality_change import QualityComparison, documents_needed, judge, mcnemar, paired_difference
+from summarybench.catalogue.models import REFERENCE_LOADER, Experiment
+from summarybench.core.outcomes import JudgementError, first_line
+from summarybench.documents.sources import Document, Prompt
+from summarybench.engines.loading import LoadedModel
+from summarybench.measure.generation import ChatModel
+from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
+
+MOST_TIMES_THE_TWINS_ERROR = 1.1
+
+Tokens = Sequence[int]
+Result = TypeVar("Result")
+
+
+class Lend(Protocol):
+    """Loads an experiment's model for the time of one call: the device holds no other, and has its memory back after it."""
+
+    def __call__(self, experiment: Experiment, use: Callable[[LoadedModel], Result]) -> Result: ...
+
+
+class ForcedModel(ChatModel, Protocol):
+    """A model that tells its logits, for its own summary or for one that is given."""
+
+    def summary_with_logits(self, prompt: Tokens, max_new_tokens: int) -> tuple[list[int], Any]: ...
+
+    def forced_logits(self, prompt: Tokens, summary: Tokens) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """Float32's greedy summaries, and in `folder` the logits behind each: they are too many for the memory."""
+
+    summaries: tuple[tuple[int, ...], ...]
+    folder: Path
+
+    @property
+    def tokens(self) -> int:
+        return sum(map(len, self.summaries))
+
+    def logits(self, index: int) -> Any:
+        """Of one summary's tokens: [tokens, vocabulary], float32."""
+        import numpy
+        import torch
+
+        return torch.from_numpy(numpy.load(self.folder / f"{index}.npy", allow_pickle=False))
+
+
+def make_reference(model: ForcedModel, prompts: Sequence[Prompt], max_new_tokens: int, folder: Path) -> Reference:
+    """Raises JudgementError where the disk has no room for the logits."""
+    import numpy
+
+    summaries: list[tuple[int, ...]] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for index, prompt in enumerate(prompts):
+            summary, logits = model.summary_with_logits(prompt.token_ids, max_new_tokens)
+            numpy.save(folder / f"{index}.npy", logits.numpy())
+            summaries.append(tuple(summary))
+    except OSError as error:
+        raise JudgementError(
+            f"float32's logits cannot be kept in {folder.parent} ({first_line(error)}): make room there, or set TMPDIR"
+        ) from error
+    return Reference(summaries=tuple(summaries), folder=folder)
+
+
+def summaries_of(model: ChatModel, prompts: Sequence[Prompt], max_new_tokens: int) -> list[list[int]]:
+    """The tokens of each prompt's greedy summary, end token included; a prompt at a time."""
+    found: list[list[int]] = []
+    for prompt in prompts:
+        prepared = model.prepare([prompt.token_ids])
+        found += model.generated_ids(model.generate(prepared, max_new_tokens, lambda: None), prepared)
+    return found
+
+
+def logit_error(model: ForcedModel, prompts: Sequence[Prompt], reference: Reference) -> float:
+    """‖logits − reference‖ ÷ ‖reference‖ (L2) over all tokens and the vocabulary.
+
+    Raises JudgementError where a logit is not a finite number.
+    """
+    squared_error = squared_reference = 0.0
+    for index, (prompt, summary) in enumerate(zip(prompts, reference.summaries, strict=True)):
+        expected = reference.logits(index).double()
+        squared_error += float((model.forced_logits(prompt.token_ids, summary) - expected).square().sum())
+        squared_reference += float(expected.square().sum())
+    error = math.sqrt(squared_error / squared_reference)
+    if not math.isfinite(error):
+        raise JudgementError("logits that are no finite numbers: a type with this range cannot compute this model")
+    return error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """Of two sides' summaries of the same documents: how many are equal, and how many tokens come before a difference.
+
+    `tokens` counts those of the longer of each two.
+    """
+
+    documents: int
+    equal_summaries: int
+    equal_tokens: int
+    tokens: int
+
+
+def agreement_of(now: Sequence[Tokens], before: Sequence[Tokens]) -> Agreement:
+    """Of the same documents, in the same order."""
+    pairs = [(list(a), list(b)) for a, b in zip(now, before, strict=True)]
+    return Agreement(
+        documents=len(pairs),
+        equal_summaries=sum(a == b for a, b in pairs),
+        equal_tokens=sum(_equal_from_the_start(a, b) for a, b in pairs),
+        tokens=sum(max(len(a), len(b)) for a, b in pairs),
+    )
+
+
+def _equal_from_the_start(a: Tokens, b: Tokens) -> int:
+    alike = (index for index, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
+    return next(alike, min(len(a), len(b)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EagerSide:
+    """What the twin made of the same prompts; `again` is its agreement with itself in a second pass."""
+
+    loader: str
+    logit_error: float
+    summaries: tuple[tuple[int, ...], ...]
+    texts: tuple[str, ...]
+    again: Agreement
+
+
+def eager_side(
+    model: ForcedModel, loader: str, prompts: Sequence[Prompt], max_new_tokens: int, reference: Reference
+) -> EagerSide:
+    """Raises as `logit_error`."""
+    first, second = (summaries_of(model, prompts, max_new_tokens) for _ in range(2))
+    return EagerSide(
+        loader=loader,
+        logit_error=logit_error(model, prompts, reference),
+        summaries=tuple(map(tuple, first)),
+        texts=tuple(model.decode(summary) for summary in first),
+        again=agreement_of(second, first),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fidelity:
+    """A compiled loader beside its eager twin. `quality` is None for documents too few to compare."""
+
+    eager: EagerSide
+    logit_error: float
+    forced_tokens: int
+    agreement: Agreement
+    quality: QualityComparison | None
+
+    @property
+    def ratio(self) -> float | None:
+        """To the twin's error; None where that one is float32 to the last bit."""
+        return self.logit_error / self.eager.logit_error if self.eager.logit_error else None
+
+    def as_extra_info(self) -> dict[str, Any]:
+        """The key `fidelity` of the run file."""
+        return {
+            "reference_loader": REFERENCE_LOADER,
+            "eager_loader": self.eager.loader,
+            "logit_error": self.logit_error,
+            "eager_logit_error": self.eager.logit_error,
+            "ratio": self.ratio,
+            "forced_tokens": self.forced_tokens,
+            "agreement": asdict(self.agreement),
+            "eager_agreement": asdict(self.eager.again),
+            "quality_change": self.quality.as_extra_info() if self.quality else None,
+        }
+
+
+class Noted:
+    """A model whose generated tokens are kept: what is timed of a compiled loader is what is held against its twin."""
+
+    def __init__(self, model: ChatModel) -> None:
+        self.summaries: list[list[int]] = []
+        self._model = model
+        self.prepare = model.prepare
+        self.generate: Callable[..., Any] = model.generate
+        self.decode = model.decode
+        self.ends_by_itself = model.ends_by_itself
+
+    def generated_ids(self, output: Any, prepared: Any) -> list[list[int]]:
+        found = self._model.generated_ids(output, prepared)
+        self.summaries += found
+        return found
+
+
+def quality_beside(texts: Sequence[str], eager: EagerSide, documents: Sequence[Document]) -> QualityComparison | None:
+    """ROUGE-1 and degenerate outputs of these summaries beside the twin's; documents in the same order."""
+    if len(documents) < MINIMUM_COMMON_DOCUMENTS:
+        return None
+    now, before = (
+        [rouge_f1(text, document.reference)["rouge1"] for text, document in zip(side, documents, strict=True)]
+        for side in (texts, eager.texts)
+    )
+    difference = paired_difference(now, before)
+    return QualityComparison(
+        against=f"{eager.loader} of this session",
+        verdict=judge(difference),
+        difference=difference,
+        documents_needed=documents_needed(difference),
+        changed_summaries=sum(a != b for a, b in zip(texts, eager.texts, strict=True)),
+        mcnemar={
+            kind: mcnemar(*(_ids_with(has_it, side, documents) for side in (texts, eager.texts)))
+            for kind, has_it in DEGENERATE.items()
+        },
+    )
+
+
+def _ids_with(has_it: Callable[[str], bool], texts: Sequence[str], documents: Sequence[Document]) -> frozenset[str]:
+    return frozenset(document.id for text, document in zip(texts, documents, strict=True) if has_it(text))
+
+
+def assert_faithful(fidelity: Fidelity) -> None:
+    """Raises JudgementError where the logits lie further from float32's than 1.1 times the eager twin's do."""
+    most = MOST_TIMES_THE_TWINS_ERROR * fidelity.eager.logit_error
+    if fidelity.logit_error > most:
+        raise JudgementError(
+            f"logit error {fidelity.logit_error:.3g} of float32's logits, and at most {most:.3g} is allowed: "
+            f"{MOST_TIMES_THE_TWINS_ERROR} times that of {fidelity.eager.loader}, which compiles nothing"
+        )

@@ -1,0 +1,336 @@
+"""Warm-up, the timed call, and what is recorded of it. The only caller of `benchmark.pedantic`."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from summarybench.core.outcomes import (
+    DeviceLostError,
+    DeviceMemoryError,
+    explain_out_of_memory,
+    first_line,
+    is_device_lost,
+)
+from summarybench.documents.sources import ChatTokenizer, Document, Prompt, build_prompt
+from summarybench.machine.device import Clock, Device, peak_memory_bytes, release_memory, reset_peak_memory
+from summarybench.machine.probes import Controls
+from summarybench.machine.probes import as_extra_info as controls_as_extra_info
+from summarybench.machine.telemetry import Monitor, Telemetry, TelemetrySummary
+
+
+class Chat(ChatTokenizer, Protocol):
+    """What prompts need of a model."""
+
+    @property
+    def context_tokens(self) -> int: ...
+
+
+class ChatModel(Protocol):
+    """What generation needs of a loaded model."""
+
+    def prepare(self, rows: Sequence[Sequence[int]]) -> Any: ...
+
+    def generate(self, prepared: Any, max_new_tokens: int, on_first_token: Callable[[], None]) -> Any: ...
+
+    def generated_ids(self, output: Any, prepared: Any) -> list[list[int]]: ...
+
+    def decode(self, token_ids: Sequence[int]) -> str: ...
+
+    def ends_by_itself(self, token_ids: Sequence[int]) -> bool: ...
+
+
+class Benchmark(Protocol):
+    """What generation needs of pytest-benchmark's fixture."""
+
+    def pedantic(self, target: Callable[..., Any], *, setup: Callable[[], Any], rounds: int) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRecord:
+    """The raw facts of one timed document. Seconds are readings of the session's one clock.
+
+    `batch` is the number of the round that it was one of `rows` documents of: its readings are that round's.
+    `generated_tokens` counts the end token, not padding; `hit_cap` says that the token limit cut the summary off.
+    `host_rate_per_second` is a beat of the host's control just before the round, None where there was none.
+    """
+
+    document_id: str
+    document_tokens: int
+    prompt_tokens: int
+    generated_tokens: int
+    truncated: bool
+    hit_cap: bool
+    start_seconds: float
+    first_token_seconds: float
+    end_seconds: float
+    summary: str
+    host_rate_per_second: float | None = None
+    batch: int = 0
+    rows: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.start_seconds < self.first_token_seconds <= self.end_seconds:
+            raise ValueError(
+                f"impossible times: start {self.start_seconds}, first token {self.first_token_seconds}, end {self.end_seconds}"
+            )
+        if self.generated_tokens < 1 or not 0 < self.document_tokens <= self.prompt_tokens:
+            raise ValueError(
+                f"impossible counts: {self.generated_tokens} generated, "
+                f"{self.document_tokens} of {self.prompt_tokens} prompt tokens the document's"
+            )
+
+    @property
+    def round_key(self) -> tuple[int, str]:
+        """Equal for the documents of one round; a document alone is a round whatever its number."""
+        return self.batch, self.document_id if self.rows == 1 else ""
+
+    @property
+    def round_seconds(self) -> float:
+        return self.end_seconds - self.start_seconds
+
+    @property
+    def seconds(self) -> float:
+        """The document's share of its round: the round's seconds ÷ its rows."""
+        return self.round_seconds / self.rows
+
+    @property
+    def decode_seconds(self) -> float:
+        """The document's share of what its round took after the first token."""
+        return (self.end_seconds - self.first_token_seconds) / self.rows
+
+    @property
+    def summary_sha256(self) -> str:
+        return hashlib.sha256(self.summary.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmUp:
+    """The warm-up that has just ended: its seconds, how many rounds it ran untimed, and how many timed ones follow.
+
+    `warmed_rounds` is 0 where the warm-up is none of those rounds, so that it does not tell how long they will take.
+    """
+
+    seconds: float
+    warmed_rounds: int
+    rounds: int
+
+
+def ignore_warm_up(_: WarmUp) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instruments:
+    """What a measurement is made with: the device, its clock, the monitor that looks at it between rounds, and the
+    controls that are measured before the warm-up and after the last round, with a beat of the host's before each round
+    (none of either where the clock is not a real one). `on_warm_up` is called once the warm-up is over.
+    """
+
+    device: Device
+    clock: Clock
+    monitor: Monitor
+    controls: Callable[[], Controls] = dict
+    pulse: Callable[[], float | None] = lambda: None
+    on_warm_up: Callable[[WarmUp], None] = ignore_warm_up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One experiment's records, in document order, the most memory in use over its rounds, and what the device was like."""
+
+    records: tuple[GenerationRecord, ...]
+    peak_memory_bytes: int
+    telemetry: TelemetrySummary
+    controls: Mapping[str, Mapping[str, float]]
+    generated_tokens: int
+    """Over all rounds, which are what the telemetry is about."""
+    warm_up_seconds: float
+
+    @property
+    def rounds(self) -> tuple[tuple[GenerationRecord, ...], ...]:
+        """The records of each round, in the order in which the rounds were timed."""
+        found: dict[tuple[int, str], list[GenerationRecord]] = {}
+        for record in sorted(self.records, key=lambda record: record.batch):
+            found.setdefault(record.round_key, []).append(record)
+        return tuple(tuple(records) for records in found.values())
+
+
+def build_prompts(
+    chat: Chat, documents: Sequence[Document], max_prompt_tokens: int, max_new_tokens: int
+) -> tuple[Prompt, ...]:
+    """Prompts that, with the new tokens, never exceed the model's context."""
+    limit = min(max_prompt_tokens, chat.context_tokens - max_new_tokens)
+    return tuple(build_prompt(document, chat, limit) for document in documents)
+
+
+def batches_of(prompts: Sequence[Prompt], batch_size: int) -> list[list[int]]:
+    """The prompts' indices, batch by batch.
+
+    The longest come first, so that what will not fit fails at once and little is padded; single prompts stay in order.
+    """
+    indices = list(range(len(prompts)))
+    if batch_size > 1:
+        indices.sort(key=lambda index: -len(prompts[index].token_ids))
+    return [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
+
+
+def measure(
+    benchmark: Benchmark,
+    model: ChatModel,
+    prompts: Sequence[Prompt],
+    *,
+    max_new_tokens: int,
+    instruments: Instruments,
+    on_record: Callable[[GenerationRecord], None],
+    batch_size: int = 1,
+) -> Measured:
+    """Summarize each prompt once, one timed round a batch. `on_record` is told of each document, between rounds.
+
+    Raises DeviceMemoryError where memory runs out in the warm-up or in a round; rounds before it have been told.
+    """
+    with telling_faults(instruments.device):
+        controls_before = instruments.controls()
+        batches = batches_of(prompts, batch_size)
+        start = instruments.clock()
+        warmed_rounds = _warm_up(model, prompts, batches, max_new_tokens)
+        warm_up_seconds = instruments.clock() - start
+        instruments.on_warm_up(WarmUp(seconds=warm_up_seconds, warmed_rounds=warmed_rounds, rounds=len(batches)))
+        reset_peak_memory(instruments.device)
+        telemetry = Telemetry(instruments.monitor)
+        rounds = _Rounds(model, prompts, batches, max_new_tokens, instruments, telemetry, on_record)
+        with collector_off():
+            benchmark.pedantic(rounds.summarize, setup=rounds.next_batch, rounds=len(batches))
+        rounds.record_last()
+        peak_bytes = peak_memory_bytes(instruments.device)  # before the controls, which allocate
+        return Measured(
+            records=rounds.in_document_order(),
+            peak_memory_bytes=peak_bytes,
+            telemetry=telemetry.summary(),
+            controls=controls_as_extra_info(controls_before, instruments.controls()),
+            generated_tokens=sum(record.generated_tokens for record in rounds.records),
+            warm_up_seconds=warm_up_seconds,
+        )
+
+
+@contextmanager
+def telling_faults(device: Device) -> Iterator[None]:
+    """Raises DeviceLostError where the device is lost, and DeviceMemoryError, in clean memory, where memory runs out."""
+    try:
+        yield
+    except Exception as error:
+        if is_device_lost(error):
+            raise DeviceLostError(
+                f"the GPU was lost: {first_line(error)}; what was measured before it is kept"
+            ) from error
+        detail = explain_out_of_memory(error)
+    else:
+        return
+    release_memory(device)
+    raise DeviceMemoryError(f"out of memory while generating: {detail}")
+
+
+def _warm_up(model: ChatModel, prompts: Sequence[Prompt], batches: Sequence[Sequence[int]], max_new_tokens: int) -> int:
+    """Untimed, the batch with the longest prompt first: what will not fit fails at once, and kernels are loaded.
+
+    Kernels depend on the number of rows: a last batch with fewer is warmed up too. Returns how many batches were.
+    """
+    longest: dict[int, Sequence[int]] = {}
+    for batch in sorted(batches, key=lambda batch: -max(len(prompts[index].token_ids) for index in batch)):
+        longest.setdefault(len(batch), batch)
+    for batch in longest.values():
+        model.generate(model.prepare([prompts[index].token_ids for index in batch]), max_new_tokens, lambda: None)
+    return len(longest)
+
+
+class _Rounds:
+    """The state between rounds: what comes next, and what the round just timed has left to be recorded."""
+
+    def __init__(
+        self,
+        model: ChatModel,
+        prompts: Sequence[Prompt],
+        batches: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        instruments: Instruments,
+        telemetry: Telemetry,
+        on_record: Callable[[GenerationRecord], None],
+    ) -> None:
+        self.records: list[GenerationRecord] = []
+        self._model = model
+        self._prompts = prompts
+        self._batches = batches
+        self._finished = 0
+        self._max_new_tokens = max_new_tokens
+        self._clock = instruments.clock
+        self._pulse = instruments.pulse
+        self._host_rate: float | None = None
+        self._telemetry = telemetry
+        self._on_record = on_record
+        self._last: tuple[Sequence[Prompt], Any, Any, float, float, float] | None = None
+
+    def next_batch(self) -> tuple[tuple[Sequence[Prompt], Any], dict[str, Any]]:
+        """Untimed: record the round before, and put the next prompts on the device."""
+        self.record_last()
+        gc.collect()
+        # A profiler (--benchmark-cprofile) asks for one more than there are: it gets the last one again.
+        batch = [self._prompts[index] for index in self._batches[min(self._finished, len(self._batches) - 1)]]
+        prepared = self._model.prepare([prompt.token_ids for prompt in batch])
+        self._host_rate = self._pulse()
+        self._telemetry.before_round()
+        return (batch, prepared), {}
+
+    def summarize(self, batch: Sequence[Prompt], prepared: Any) -> None:
+        """The timed round. Nothing is decoded, scored or written in it."""
+        first_token: list[float] = []
+        start = self._clock()
+        output = self._model.generate(prepared, self._max_new_tokens, lambda: first_token.append(self._clock()))
+        end = self._clock()
+        self._last = (batch, prepared, output, start, first_token[0], end)
+
+    def record_last(self) -> None:
+        if self._last is None or self._finished == len(self._batches):
+            return
+        self._telemetry.after_round()
+        (batch, prepared, output, start, first_token, end), host_rate = self._last, self._host_rate
+        self._last = None
+        for prompt, generated in zip(batch, self._model.generated_ids(output, prepared), strict=True):
+            record = GenerationRecord(
+                document_id=prompt.document.id,
+                document_tokens=prompt.document_tokens,
+                prompt_tokens=len(prompt.token_ids),
+                generated_tokens=len(generated),
+                truncated=prompt.truncated,
+                hit_cap=len(generated) >= self._max_new_tokens and not self._model.ends_by_itself(generated),
+                start_seconds=start,
+                first_token_seconds=first_token,
+                end_seconds=end,
+                summary=self._model.decode(generated),
+                host_rate_per_second=host_rate,
+                batch=self._finished,
+                rows=len(batch),
+            )
+            self.records.append(record)
+            self._on_record(record)
+        self._finished += 1
+
+    def in_document_order(self) -> tuple[GenerationRecord, ...]:
+        """The records as the prompts were given, and not as they were batched."""
+        indices = (index for batch in self._batches for index in batch)
+        return tuple(record for _, record in sorted(zip(indices, self.records, strict=True), key=lambda pair: pair[0]))
+
+
+@contextmanager
+def collector_off() -> Iterator[None]:
+    """No collection inside a round; between rounds only what they made is looked at, since the rest is frozen."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()

@@ -1,0 +1,95 @@
+"""The facts and figures of one measured experiment, as the run file keeps them in `extra_info`."""
+
+from __future__ import annotations
+
+from summarybench.analysis.quality import Quality
+from summarybench.engines.loading import LoadedModel
+from summarybench.machine.telemetry import as_extra_info
+from summarybench.measure.generation import Measured
+from summarybench.measure.metrics import Speed, speed_of, time_to_first_token_seconds
+from summarybench.runs.journal import Record
+from summarybench.runs.run_file import ROUGE_TYPES, SCHEMA
+from summarybench.runs.workload import Workload
+
+
+def extra_info_of(
+    loaded: LoadedModel,
+    workload: Workload,
+    measured: Measured,
+    quality: Quality | None,
+    copy_bandwidth: float | None,
+) -> Record:
+    """One experiment's facts and figures, plain JSON types only; lists have one entry a document, in document order.
+
+    `batch_document_ids` has a list a round, in the order of `stats.data`; it is None where documents are rounds.
+    `copy_bandwidth` is the device's, in bytes per second, or None where it was not measured.
+    """
+    records = measured.records
+    speed = speed_of(records)
+    return {
+        "schema": SCHEMA,
+        "experiment": loaded.experiment.name,
+        "model": workload.model,
+        "loader": workload.loader,
+        "batch_size": workload.batch_size,
+        "max_new_tokens": workload.max_new_tokens,
+        "max_prompt_tokens": workload.max_prompt_tokens,
+        "weights": workload.weights,
+        "workload": workload.fingerprint,
+        "workload_settings": workload.as_dict(),
+        "document_ids": [record.document_id for record in records],
+        "batch_document_ids": [[record.document_id for record in a_round] for a_round in measured.rounds]
+        if loaded.experiment.is_batched
+        else None,
+        "document_tokens": [record.document_tokens for record in records],
+        "prompt_tokens": [record.prompt_tokens for record in records],
+        "generated_tokens": [record.generated_tokens for record in records],
+        "time_to_first_token_seconds": [time_to_first_token_seconds(record) for record in records],
+        "host_rate_per_second": [record.host_rate_per_second for record in records],
+        "summary_sha256": [record.summary_sha256 for record in records],
+        "generated_tokens_per_second": speed.generated_tokens_per_second,
+        "decode_tokens_per_second": speed.decode_tokens_per_second,
+        "document_tokens_per_second": speed.document_tokens_per_second,
+        "documents_per_second": speed.documents_per_second,
+        **_quality_fields(quality),
+        "cap_hits": sum(record.hit_cap for record in records),
+        "truncated_documents": sum(record.truncated for record in records),
+        "load_seconds": loaded.load_seconds,
+        "compile_seconds": loaded.compile_seconds,
+        "tuned_kernels": loaded.tuned_kernels,
+        "peak_memory_bytes": measured.peak_memory_bytes,
+        "load_peak_memory_bytes": loaded.load_peak_memory_bytes,
+        "weights_bytes": loaded.weights_bytes,
+        "predicted_memory_bytes": loaded.predicted_memory_bytes,
+        "copy_bandwidth_bytes_per_second": copy_bandwidth,
+        "model_bandwidth_utilization": _utilization(loaded, speed, copy_bandwidth),
+        **as_extra_info(measured.telemetry, measured.generated_tokens),
+        "controls": {name: dict(figures) for name, figures in measured.controls.items()},
+    }
+
+
+def _quality_fields(quality: Quality | None) -> Record:
+    """ROUGE and degeneracy; None and empty lists for synthetic weights, whose output is noise."""
+    if quality is None:
+        return {
+            **dict.fromkeys((*ROUGE_TYPES, "rouge1_interval", "rouge1_floor", "lead3_rouge1")),
+            **dict.fromkeys(("degenerate", "degenerate_document_ids")),
+            **{f"{name}_scores": [] for name in ROUGE_TYPES},
+        }
+    interval = quality.rouge1_interval
+    return {
+        **quality.means,
+        **{f"{name}_scores": list(scores) for name, scores in quality.scores.items()},
+        "rouge1_interval": None if interval is None else [interval.low, interval.high],
+        "rouge1_floor": None if quality.floor is None else quality.floor.rouge1,
+        "lead3_rouge1": quality.lead3_rouge1,
+        "degenerate": {kind: len(ids) for kind, ids in quality.degenerate_document_ids.items()},
+        "degenerate_document_ids": {kind: list(ids) for kind, ids in quality.degenerate_document_ids.items()},
+    }
+
+
+def _utilization(loaded: LoadedModel, speed: Speed, copy_bandwidth: float | None) -> float | None:
+    """Bytes of weights read per second of decoding ÷ what the device can copy: 1 is the limit at batch size 1."""
+    if copy_bandwidth is None or speed.decode_steps_per_second is None:
+        return None
+    return loaded.weights_read_bytes * speed.decode_steps_per_second / copy_bandwidth

@@ -1,0 +1,1 @@
+"""Layer 5: how a run is shown."""

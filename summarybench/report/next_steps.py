@@ -1,0 +1,101 @@
+"""What to do after a session, a line for each verdict that asks for something."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from summarybench.core.outcomes import ExitCode, Outcome, Verdict
+from summarybench.machine.device import Device
+from summarybench.runs.baselines import why_unfit
+from summarybench.runs.run_file import Run
+from summarybench.runs.run_folder import shown
+
+PAGES = ("report.html", "report.md")
+"""What there may be to open in a run's folder, the best first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A session that has ended. `arguments` are pytest's; `is_new_gpu` says that no run of this device was stored before."""
+
+    run: Run
+    folder: Path
+    device: Device
+    arguments: Sequence[str]
+    exit_code: int
+    is_new_gpu: bool
+    is_saved: bool
+
+    @property
+    def may_become_baseline(self) -> bool:
+        is_itself = not (self.device.stands_in or self.device.is_limited)
+        return is_itself and self.exit_code == ExitCode.CLEAN and why_unfit(self.run) is None
+
+    def again_with(self, option: str) -> str:
+        return f"pytest {shlex.join(self.arguments)} {option} {shlex.quote(str(shown(self.folder)))}"
+
+
+def next_steps(finished: Finished) -> Iterator[str]:
+    """One line a step, each naming what it is for and the command."""
+    verdicts = _experiments_by_verdict(finished.run)
+    if regressed := verdicts.get(Verdict.REGRESSED):
+        yield f"next: {Verdict.REGRESSED} {_named(regressed)}: {_after_regression(finished)}"
+    if unfinished := _unfinished(finished.run):
+        yield f"next: once the reason is gone, measure {_named(unfinished)} alone: {finished.again_with('--resume')}"
+    if undecided := verdicts.get(Verdict.INCONCLUSIVE):
+        yield (
+            f"next: {Verdict.INCONCLUSIVE} {_named(undecided)}: rerun with what its line says would decide, or with "
+            "--passes 2 (make bench); --plan says beforehand what can be seen"
+        )
+    yield from _saving(finished, verdicts)
+    page = next((path for name in PAGES if (path := finished.folder / name).is_file()), None)
+    if page is not None:
+        yield f"report: {shown(page)}"
+
+
+def _after_regression(finished: Finished) -> str:
+    if "confirms" in finished.run:
+        return "both passes show it: the report says where it sits, and `make compare` what differs from the baseline"
+    return f"`make bench` measures it once more by itself; by hand: {finished.again_with('--confirm')}"
+
+
+def _saving(finished: Finished, verdicts: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """How this run becomes a baseline, where that is wanted; and how a GPU's first one comes to everybody."""
+    device = finished.device
+    adopt = f"make adopt RUN={shown(finished.folder)} NAME=main"
+    wanting = [
+        name
+        for verdict in (Verdict.NO_BASELINE, Verdict.INCOMPARABLE, Verdict.IMPROVED)
+        for name in verdicts.get(verdict, ())
+    ]
+    if device.is_gpu and finished.is_new_gpu and not (device.stands_in or device.is_limited):
+        store = "" if finished.is_saved else f"{adopt}, then "
+        if not finished.may_become_baseline:
+            store = "once a run of it is clean, save it with --benchmark-save=main; then "
+        yield (
+            f"next: no run of '{device.slug}' is stored yet, and yours can be the first: {store}make readme, and a pull "
+            f"request with baselines/{device.slug}/ and the pages that it rewrites"
+        )
+    elif wanting and finished.may_become_baseline and not finished.is_saved:
+        yield f"next: let this run be the baseline of {_named(wanting)}: {adopt}"
+
+
+def _experiments_by_verdict(run: Run) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for benchmark in run["benchmarks"]:
+        found.setdefault(benchmark["extra_info"]["verdict"], []).append(benchmark["extra_info"]["experiment"])
+    return found
+
+
+def _unfinished(run: Run) -> list[str]:
+    """What --resume would measure: see summarybench/runs/resume.py."""
+    again = (Outcome.INVALID, Outcome.UNAVAILABLE)
+    outcomes = run["outcomes"]
+    return [each["experiment"] for each in outcomes if each["outcome"] in again or not each.get("is_final", True)]
+
+
+def _named(experiments: Sequence[str]) -> str:
+    return ", ".join(experiments) if len(experiments) <= 2 else f"{len(experiments)} experiments"

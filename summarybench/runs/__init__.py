@@ -1,0 +1,1 @@
+"""Layer 3: what a run leaves on disk, and the stored baselines."""

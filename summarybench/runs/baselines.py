@@ -1,0 +1,219 @@
+"""Where runs are stored, and which of them are the baseline of an experiment."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from summarybench.core.files import write_exclusively
+from summarybench.core.outcomes import InputError, Outcome
+from summarybench.machine.environment import VERSIONS
+from summarybench.runs.run_file import Entry, Run, entries_of, read_run, run_text
+from summarybench.runs.workload import differences
+
+ANCHOR = "anchor"
+SPREAD_FILE = "spread.json"
+"""What is measured of the noise between runs; it lies beside them."""
+STORED_NAME = re.compile(r"(?P<number>\d{4,})_(?P<name>.+)\.json")
+
+
+@dataclass(frozen=True, kw_only=True)  # not slotted: its entries are kept once they are read
+class StoredRun:
+    """A run in a folder of baselines, `NNNN_NAME.json`, or any run file given by its path."""
+
+    path: Path
+    run: Run
+
+    @property
+    def label(self) -> str:
+        return self.path.parent.name if self.path.name == "run.json" else self.path.name
+
+    @property
+    def number(self) -> str:
+        found = STORED_NAME.fullmatch(self.path.name)
+        return found["number"] if found else ""
+
+    @property
+    def is_anchor(self) -> bool:
+        found = STORED_NAME.fullmatch(self.path.name)
+        return found is not None and found["name"] == ANCHOR
+
+    @property
+    def commit(self) -> str:
+        return str((self.run.get("commit_info") or {}).get("id", "unknown"))
+
+    @property
+    def environment(self) -> Mapping[str, Any]:
+        return dict(self.run["machine_info"])
+
+    def entry(self, name: str) -> Entry | None:
+        return self._entries.get(name)
+
+    @cached_property
+    def _entries(self) -> dict[str, Entry]:
+        return {entry.name: entry for entry in reversed(entries_of(self.run))}
+
+
+def open_run(path: Path) -> StoredRun:
+    """A run file, or the one in a results folder. Raises InputError."""
+    file = (path / "run.json" if path.is_dir() else path).resolve()
+    return StoredRun(path=file, run=read_run(file))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baselines:
+    """The runs that are stored for one device, oldest first."""
+
+    folder: Path
+    runs: tuple[StoredRun, ...]
+
+    def entries(self, name: str) -> list[Entry]:
+        """A test's entries in the stored runs, oldest first, the anchor's left out."""
+        return [found for stored in self.runs if not stored.is_anchor and (found := stored.entry(name))]
+
+    def hosts_of(self, name: str, runs: int) -> set[str | None]:
+        """The hosts of the newest runs that hold a test, so many at most, the anchor left out."""
+        holding = [stored for stored in self.runs if not stored.is_anchor and stored.entry(name)]
+        return {stored.environment.get("host") for stored in holding[-runs:]}
+
+
+def read_baselines(folder: Path) -> Baselines:
+    """The runs in a device's folder of baselines; an absent folder holds nothing.
+
+    Raises InputError naming a file that is corrupt or not this suite's: passing it over would compare with the wrong one.
+    """
+    runs = []
+    for path in folder.glob("*.json"):
+        if path.name == SPREAD_FILE:
+            continue
+        if STORED_NAME.fullmatch(path.name):
+            runs.append(StoredRun(path=path, run=read_run(path)))
+        else:
+            raise InputError(
+                f"{path} is not a stored run (NNNN_NAME.json) of this suite; delete it or move it elsewhere"
+            )
+    runs.sort(key=lambda stored: int(stored.number))
+    return Baselines(folder=folder, runs=tuple(runs))
+
+
+def why_unfit(run: Mapping[str, Any]) -> str | None:
+    """Why a finished run never becomes a baseline, or None where it may."""
+    outcomes = run["outcomes"]
+    spoilt = [each["experiment"] for each in outcomes if each["outcome"] in (Outcome.FAILED, Outcome.INVALID)]
+    if spoilt:
+        return f"failed or invalid: {', '.join(spoilt)}"
+    broken = [entry.experiment for entry in entries_of(run) if entry.broken_output]
+    if broken:
+        return f"most summaries are empty or repeating: {', '.join(broken)}"
+    return None if run["benchmarks"] else "nothing was measured"
+
+
+def why_superfluous(run: Run, runs: Iterable[StoredRun]) -> str | None:
+    """Why a run adds nothing to those that are stored, the anchor left out; None where it holds any new measurement."""
+    measured = {entry.name: entry.seconds for entry in entries_of(run)}.items()
+    for stored in runs:
+        if not stored.is_anchor and measured <= {each.name: each.seconds for each in entries_of(stored.run)}.items():
+            return f"all of it is stored already, in {stored.label}: counted twice, it would seem to confirm itself"
+    return None
+
+
+def save_baseline(folder: Path, name: str, run: Run) -> Path:
+    """Store a run under the next number, whole or not at all and never over another.
+
+    Raises InputError where the disk refuses, and for a second anchor.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone_in(folder):
+            for stale in folder.glob(".*.json.*"):  # left by a process that was killed while it wrote
+                stale.unlink()
+            numbers = [int(found["number"]) for path in folder.iterdir() if (found := STORED_NAME.fullmatch(path.name))]
+            if name == ANCHOR:
+                refuse_second_anchor(folder)
+            path = folder / f"{max(numbers, default=0) + 1:04}_{name}.json"
+            write_exclusively(path, run_text(run))
+            return path
+    except OSError as error:
+        raise InputError(f"cannot store a baseline in {folder}: {error.strerror}") from error
+
+
+def refuse_second_anchor(folder: Path) -> None:
+    """Raises InputError where the folder has an anchor."""
+    for path in sorted(folder.glob(f"*_{ANCHOR}.json")):
+        if (found := STORED_NAME.fullmatch(path.name)) and found["name"] == ANCHOR:
+            raise InputError(
+                f"{path} is the anchor, and an anchor never moves; save under another name, or delete it if it is to be another"
+            )
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process takes a number in this folder; the lock goes with the process, whatever ends it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def pick_run(baselines: Baselines, number: str) -> StoredRun:
+    """The run that --benchmark-compare=NNNN names. Raises InputError where there is none."""
+    for stored in baselines.runs:
+        if number in (stored.number, stored.path.name, stored.path.stem) or (
+            number.isdecimal() and int(number) == int(stored.number)
+        ):
+            return stored
+    there = ", ".join(stored.path.name for stored in baselines.runs) or "nothing"
+    raise InputError(f"--benchmark-compare={number}: no such run in {baselines.folder}; stored there: {there}")
+
+
+def find_baseline(entry: Entry, runs: Sequence[StoredRun], most: int) -> tuple[StoredRun, ...]:
+    """The newest run with this experiment and workload, and those before it that measured it alike, newest first.
+
+    Alike is: the same workload, documents and versions of the environment; `most` runs at most. Failing the workload,
+    the newest with the experiment alone (to say what differs). The anchor is never among them: it stands still, and is
+    there to show a slow slide. Runs stored before broken output failed are passed over.
+    """
+    holding = [
+        (stored, found)
+        for stored in reversed(runs)
+        if not stored.is_anchor and (found := stored.entry(entry.name)) and not found.broken_output
+    ]
+    same = [(stored, found) for stored, found in holding if has_same_workload(entry, found)]
+    if not same:
+        return tuple(stored for stored, _ in holding[:1])
+    newest, newest_entry = same[0]
+    documents = entry.timings.keys() & newest_entry.timings.keys()
+    alike = (
+        stored
+        for stored, found in same
+        if documents <= found.timings.keys() and not differing_versions(stored.environment, newest.environment)
+    )
+    return tuple(islice(alike, most))
+
+
+def find_anchor(entry: Entry, runs: Sequence[StoredRun]) -> StoredRun | None:
+    """The anchor, where it measured this experiment with this workload."""
+    for stored in runs:
+        found = stored.entry(entry.name) if stored.is_anchor else None
+        if found is not None and not found.broken_output and has_same_workload(entry, found):
+            return stored
+    return None
+
+
+def has_same_workload(one: Entry, other: Entry) -> bool:
+    return bool(one.extra_info["workload"] == other.extra_info["workload"])
+
+
+def differing_versions(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """What differs between the versions in two environments: the host is none."""
+    return differences({name: one.get(name) for name in VERSIONS}, {name: other.get(name) for name in VERSIONS})

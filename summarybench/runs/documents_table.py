@@ -1,0 +1,183 @@
+"""`documents.parquet`: one row a document and experiment with the raw facts and the texts, typed, for pandas or datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from summarybench.core.outcomes import InputError, first_line
+from summarybench.documents.sources import Document
+from summarybench.runs.journal import JournalContents, Record
+from summarybench.runs.run_file import DEGENERATE_KINDS, ROUGE_TYPES
+
+SCHEMA_VERSION = 1
+"""Raised when a column changes its meaning, type or name; a column that is added does not raise it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column: its name, its type as pyarrow names it, and its meaning with the unit."""
+
+    name: str
+    type: str
+    meaning: str
+
+
+def _columns(type_: str, **meanings: str) -> tuple[Column, ...]:
+    return tuple(Column(name=name, type=type_, meaning=meaning) for name, meaning in meanings.items())
+
+
+OF_EXPERIMENT = (
+    *_columns(
+        "string",
+        experiment="the experiment's name: model, loader and kind",
+        model="the model's name in the catalogue",
+        loader="how its weights were loaded",
+        weights="source of the weights: `hub`, `path`, `embedded` or `synthetic`",
+        workload="sha256 of everything that must be equal for two runs to be comparable",
+    ),
+    *_columns(
+        "int64",
+        batch_size="documents generated at once",
+        max_new_tokens="the limit of generated tokens",
+        max_prompt_tokens="the limit of prompt tokens",
+    ),
+)
+"""Equal in all rows of an experiment; taken from its `extra_info`."""
+
+OF_DOCUMENT = (
+    *_columns("string", document_id="hash of the document's url and section name"),
+    *_columns(
+        "int64",
+        document_tokens="the document's tokens in the prompt",
+        prompt_tokens="the whole prompt's tokens, instruction and template included",
+        generated_tokens="the summary's tokens, the end token included, padding not",
+    ),
+    *_columns(
+        "bool",
+        truncated="the document was cut to fit the prompt limit",
+        hit_cap="the summary was cut at the token limit",
+    ),
+    *_columns(
+        "double",
+        start_seconds="when generating began, on the session's one clock",
+        first_token_seconds="when the first token was chosen, on the same clock",
+        end_seconds="when generating ended, on the same clock",
+        host_rate_per_second="host probe just before the round: kernel launches, on a CPU loop iterations, per second; null if not taken",
+    ),
+    *_columns(
+        "int64",
+        batch="number of the round in which the document was timed",
+        rows="number of documents in that round, which share its times",
+    ),
+    *_columns("string", summary="the generated text"),
+)
+"""Taken from the journal as they are."""
+
+OF_SUMMARY = (
+    *_columns("string", summary_sha256="the generated text's sha256"),
+    *_columns(
+        "bool",
+        empty="the summary is empty or only whitespace; null where outputs are not scored",
+        repeating="the summary repeats itself; null where outputs are not scored",
+    ),
+    *_columns(
+        "double",
+        rouge1="ROUGE-1 F1, 0 to 1; null where outputs are not scored",
+        rouge2="ROUGE-2 F1, likewise",
+        rougeLsum="ROUGE-Lsum F1, likewise",
+    ),
+)
+"""Taken from the lists in the experiment's `extra_info`."""
+
+OF_SOURCE = _columns(
+    "string",
+    url="the article's address",
+    section="the name of its section",
+    reference="the reference summary",
+    text="the whole document, before it was truncated",
+)
+"""Null for a document that is not among those drawn now."""
+
+COLUMNS = (*OF_EXPERIMENT, *OF_DOCUMENT, *OF_SUMMARY, *OF_SOURCE)
+
+
+def write_documents_table(path: Path, journal: JournalContents, documents: Iterable[Document]) -> None:
+    """Write the documents of the finished experiments, as `COLUMNS` has them. Raises OSError.
+
+    A document that is not among `documents` has its raw facts and no texts but its summary. The file's metadata say the
+    schema's version, the device, the commit and when the session began; each column's says what it means.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    by_id = {document.id: document for document in documents}
+    facts = {(record["nodeid"], record["document_id"]): record for record in journal.documents}
+    rows = [row for experiment in journal.experiments for row in _rows(experiment, facts, by_id)]
+    if rows:
+        temporary = path.with_name(f".{path.name}")
+        parquet.write_table(pyarrow.Table.from_pylist(rows, schema=_schema(journal.session)), temporary)
+        temporary.replace(path)
+
+
+def read_documents_table(path: Path) -> list[dict[str, Any]]:
+    """Its rows by column name. Raises InputError where it is not there or cannot be read: `--resume` writes it anew."""
+    from pyarrow import ArrowException, parquet
+
+    if not path.exists():
+        raise InputError(
+            f"{path}: not there, so the run was cut short; finish it with pytest benchmarks --resume {path.parent} and the "
+            "options it had"
+        )
+    try:
+        return list(parquet.read_table(path).to_pylist())
+    except (ArrowException, OSError) as error:
+        raise InputError(f"cannot read {path}: {first_line(error)}; `--resume` writes it anew") from error
+
+
+def _schema(session: Record) -> Any:
+    import pyarrow
+
+    fields = [
+        pyarrow.field(column.name, pyarrow.type_for_alias(column.type), metadata={"meaning": column.meaning})
+        for column in COLUMNS
+    ]
+    about = {
+        "schema_version": SCHEMA_VERSION,
+        "device": session.get("machine_info", {}).get("device", "unknown"),
+        "commit": (session.get("commit_info") or {}).get("id", "unknown"),
+        "datetime": session.get("datetime", "unknown"),
+    }
+    return pyarrow.schema(fields, metadata={name: str(value) for name, value in about.items()})
+
+
+def _rows(
+    experiment: Record, facts: Mapping[tuple[str, str], Record], by_id: Mapping[str, Document]
+) -> Sequence[dict[str, Any]]:
+    info = experiment["extra_info"]
+    rows = []
+    for number, document_id in enumerate(info["document_ids"]):
+        record, document = facts[experiment["fullname"], document_id], by_id.get(document_id)
+        rows.append(
+            {
+                **{column.name: info.get(column.name) for column in OF_EXPERIMENT},
+                **{column.name: record.get(column.name) for column in OF_DOCUMENT},
+                "summary_sha256": info["summary_sha256"][number],
+                **_flags(info.get("degenerate_document_ids"), document_id),
+                **{name: _item(info[f"{name}_scores"], number) for name in ROUGE_TYPES},
+                **{column.name: getattr(document, column.name, None) for column in OF_SOURCE},
+            }
+        )
+    return rows
+
+
+def _flags(degenerate: Mapping[str, Sequence[str]] | None, document_id: str) -> dict[str, bool | None]:
+    """Whether the output is one that fakes speed, by kind; None where that was not looked at."""
+    return {kind: None if degenerate is None else document_id in degenerate[kind] for kind in DEGENERATE_KINDS}
+
+
+def _item(scores: Sequence[float], number: int) -> float | None:
+    """A document's score; None where outputs of random weights have none."""
+    return scores[number] if scores else None

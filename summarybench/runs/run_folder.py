@@ -1,0 +1,152 @@
+"""The folder that a run leaves behind: its journal, and everything that is made from the journal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from summarybench.core.files import write_atomically
+from summarybench.core.outcomes import InputError
+from summarybench.documents.sources import Document
+from summarybench.runs.documents_table import write_documents_table
+from summarybench.runs.journal import Journal, Record, read_journal
+from summarybench.runs.run_file import Run, build_run, run_text
+
+FOLDER_FILE = "SUMMARIZATION_FOLDER_FILE"
+"""The environment variable with the file into which a session writes the path of its results folder, for the process that
+started it."""
+
+
+class Results:
+    """A new folder results/<UTC time>-<slug>, to which results/latest points once its journal has begun.
+
+    Raises InputError where the disk refuses: the folder at first, a file later. What is in the journal by then stays.
+    """
+
+    def __init__(self, parent: Path, slug: str) -> None:
+        self.folder = _new_results_folder(parent, slug)
+        self.journal = Journal(self.folder / "journal.jsonl")
+        self.run: Run = {"benchmarks": [], "outcomes": []}
+
+    def begin(self, session: Mapping[str, Any], carried: Sequence[tuple[str, Record]] = ()) -> None:
+        """Begin the journal with the session's record and those carried from an earlier run.
+
+        Whenever the process is killed, results/latest names a folder that can be resumed.
+        """
+        try:
+            self.journal.begin(session, carried)
+            _point_latest_to(self.folder)
+        except OSError as error:
+            raise _no_folder_in(self.folder.parent, error) from error
+        if carried:
+            self.write_run()
+
+    def write_run(self) -> None:
+        """Write run.json from the journal: whole at any moment, whatever becomes of the session later."""
+        self.run = build_run(read_journal(self.journal.path))
+        self.write(self.folder / "run.json", run_text(self.run))
+
+    def name_folder_in(self, folder_file: Path) -> None:
+        """Write the absolute path of the folder into a file that another process reads."""
+        self.write(folder_file, f"{self.folder.absolute()}\n")
+
+    def write_exit_code(self, exit_code: int) -> None:
+        """For those who call through make, which turns every failure into 2."""
+        self.write(self.folder / "exit_code", f"{exit_code}\n")
+
+    def write_documents(self, documents: Iterable[Document]) -> None:
+        """Write documents.parquet; `documents` are those that were drawn."""
+        path = self.folder / "documents.parquet"
+        try:
+            write_documents_table(path, read_journal(self.journal.path), documents)
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error}; the summaries are in {self.journal.path}") from error
+
+    def write(self, path: Path, text: str) -> None:
+        """Write a file whole or not at all, its folder made if missing."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, text)
+        except OSError as error:
+            raise InputError(
+                f"cannot write {path}: {error.strerror}; {self.journal.path} has everything that was measured"
+            ) from error
+
+
+def environment_with(folder_file: Path | None) -> dict[str, str]:
+    """The environment for a session that this process starts; the session names its results folder in `folder_file`."""
+    others = {name: value for name, value in os.environ.items() if name != FOLDER_FILE}
+    return others if folder_file is None else {**others, FOLDER_FILE: str(folder_file)}
+
+
+def take_folder_file() -> Path | None:
+    """The file that the process which started this session asks for; only once, so that no session started here inherits it."""
+    asked = os.environ.pop(FOLDER_FILE, None)
+    return Path(asked) if asked else None
+
+
+def read_folder_file(path: Path) -> Path | None:
+    """The results folder that a session has named; None where it had none."""
+    try:
+        return Path(path.read_text(encoding="utf-8").removesuffix("\n"))
+    except FileNotFoundError:
+        return None
+
+
+class _SilentJournal(Journal):
+    def append(self, kind: str, fields: Mapping[str, Any]) -> None: ...
+
+
+class SilentResults(Results):
+    """The results of a process that leaves none behind: another one reports."""
+
+    def __init__(self) -> None:
+        self.folder = Path(os.devnull)
+        self.journal = _SilentJournal(self.folder)
+        self.run: Run = {"benchmarks": [], "outcomes": []}
+
+    def write_run(self) -> None: ...
+
+
+def read_exit_code(folder: Path) -> int | None:
+    """The exit code that a session left in its results folder; None where there is none: it was killed, or still runs."""
+    try:
+        return int((folder / "exit_code").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def shown(path: Path) -> Path:
+    """A path as the user would type it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _new_results_folder(results: Path, slug: str) -> Path:
+    """results/<UTC time>-<slug>, which no other session has. Raises InputError where it cannot be made."""
+    base = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{slug}"
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        for attempt in range(1, 100):
+            folder = results / (base if attempt == 1 else f"{base}-{attempt}")
+            try:
+                folder.mkdir()
+                break
+            except FileExistsError:  # another session began in the same second
+                continue
+    except OSError as error:
+        raise _no_folder_in(results, error) from error
+    return folder
+
+
+def _point_latest_to(folder: Path) -> None:
+    temporary = folder.parent / f".latest.{os.getpid()}"
+    temporary.unlink(missing_ok=True)  # a killed process of the same id may have left one
+    temporary.symlink_to(folder.name)
+    temporary.replace(folder.parent / "latest")
+
+
+def _no_folder_in(results: Path, error: OSError) -> InputError:
+    return InputError(f"cannot make a folder in {results}: {error.strerror}; name a writable one with --results-dir")

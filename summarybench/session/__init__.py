@@ -1,0 +1,1 @@
+"""Layer 7: one run from options to files."""

@@ -1,0 +1,129 @@
+"""A distilled model as a session measures it: its folder, its experiments, and how it stands beside its teacher."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from summarybench.catalogue.models import MODELS, Experiment, ModelSpec
+from summarybench.core.outcomes import InputError, first_line
+from summarybench.documents.sources import Document
+from summarybench.engines.weights import check_model_folder
+
+PROVENANCE_FILE = "distillation.json"
+SCHEMA = 1
+HELD_OUT_FILE = "heldout.jsonl"
+STUDENT_LOADERS = ("default", "8-bit", "4-bit")
+NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Student:
+    """A folder that `make distill` has left. `trained_on` holds a digest of each document that it has seen."""
+
+    name: str
+    folder: Path
+    spec: ModelSpec
+    teacher: str
+    provenance: Mapping[str, Any]
+    trained_on: frozenset[str]
+
+    def refuse_seen(self, documents: Iterable[Document]) -> None:
+        """Raises InputError where the student was trained on any of these: it would be asked what it was told."""
+        asked = list(documents)
+        seen = sum(text_digest(document.text) in self.trained_on for document in asked)
+        if seen:
+            held_out = self.folder / HELD_OUT_FILE
+            remedy = f"use --documents-file {held_out}" if held_out.is_file() else "use other documents"
+            raise InputError(
+                f"--student {self.folder}: was trained on {seen} of these {len(asked)} documents; {remedy}"
+            )
+
+
+def text_digest(text: str) -> str:
+    """Names a document by its text: one article may have several addresses."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def check_student_name(name: str, option: str) -> None:
+    """Raises InputError where a folder's name can be no model's: it is one in test names and on the command line."""
+    if not NAME.fullmatch(name) or name in MODELS:
+        rule = "letters, digits, '.', '_' and '-', and no other model's name"
+        raise InputError(f"{option}: the folder's name is the student's, and {name!r} cannot be one; give it {rule}")
+
+
+def read_students(folders: Sequence[Path]) -> dict[str, Student]:
+    """The students by name. Raises InputError for a folder that holds none, and where two have one name."""
+    found: dict[str, Student] = {}
+    for folder in folders:
+        student = _read_student(folder)
+        if student.name in found:
+            raise InputError(f"--student {folder}: {found[student.name].folder} holds a student of that name too")
+        found[student.name] = student
+    return found
+
+
+def _read_student(folder: Path) -> Student:
+    option = f"--student {folder}"
+    path = folder / PROVENANCE_FILE
+    try:
+        provenance = json.loads(path.read_text(encoding="utf-8"))
+        if provenance["schema"] != SCHEMA:
+            raise InputError(f"{option}: is of schema {provenance['schema']}, and this version reads {SCHEMA}")
+        name, teacher = str(provenance["name"]), str(provenance["teacher"]["name"])
+        trained_on = frozenset(map(str, provenance["trained_on"]))
+        architecture = str(provenance["architecture"])
+    except OSError as error:
+        raise InputError(
+            f"{option}: is no student ({PROVENANCE_FILE}: {error.strerror}); `make distill` makes one, and writes that file last"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{option}: {PROVENANCE_FILE} is damaged ({first_line(error)}); make the student anew"
+        ) from error
+    check_student_name(name, option)
+    if teacher not in MODELS:
+        raise InputError(f"{option}: its teacher {teacher!r} is none of {', '.join(MODELS)}")
+    spec = ModelSpec(
+        name=name,
+        repository=str(folder),
+        revision="",
+        marker="student",
+        architecture=architecture,
+        licence_url=MODELS[teacher].licence_url,
+        teacher=teacher,
+    )
+    check_model_folder(spec, folder, option)
+    return Student(
+        name=name,
+        folder=folder.absolute(),
+        spec=spec,
+        teacher=teacher,
+        provenance={key: value for key, value in provenance.items() if key != "trained_on"},
+        trained_on=trained_on,
+    )
+
+
+def with_students(experiments: Sequence[Experiment], students: Mapping[str, Student]) -> list[Experiment]:
+    """The experiments, and of each student those of its teacher's rows: where the one runs unasked, so does the other."""
+    teachers = {student.teacher for student in students.values()}
+    rows = [_beside(each) if _is_paired(each) and each.model in teachers else each for each in experiments]
+    return rows + [
+        replace(row, model=student.name)
+        for student in students.values()
+        for row in rows
+        if row.is_beside_student and row.model == student.teacher
+    ]
+
+
+def _is_paired(experiment: Experiment) -> bool:
+    return experiment.loader in STUDENT_LOADERS and experiment.batch_size == 1
+
+
+def _beside(experiment: Experiment) -> Experiment:
+    return replace(experiment, families=experiment.families | experiment.on_request, is_beside_student=True)

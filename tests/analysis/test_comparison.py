@@ -1,0 +1,494 @@
+"""What the comparison with stored runs decides, what it says, and which exception it ends in."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from summarybench.analysis.attribution import Attribution
+from summarybench.analysis.comparison import Comparison, Judge, assert_machine_not_slower, assert_not_regressed
+from summarybench.analysis.noise import ASSUMED_GPU_SPREAD, DeviceSpread
+from summarybench.core.outcomes import Cause, DeviceInvalidError, MachineSlowerError, RegressionError, Verdict
+from summarybench.runs.baselines import StoredRun
+from summarybench.runs.run_file import entries_of
+from summarybench.stats.changes import Spread
+from tests.run_files import MACHINE, benchmark, run_of
+
+NAME = "llama2-7b-chat-4-bit"
+OTHER = {"workload": "another workload", "workload_settings": {"max_new_tokens": 50}}
+
+
+def entry(**changes):
+    return entries_of(run_of(benchmark(**changes)))[0]
+
+
+def stored(file, *benchmarks, **machine):
+    return StoredRun(path=Path("baselines/an-a100", file), run=run_of(*(benchmarks or [benchmark()]), **machine))
+
+
+def of_seconds(file, *seconds):
+    return stored(file, benchmark(seconds=seconds if len(seconds) > 1 else seconds * 8))
+
+
+def judge(spread=ASSUMED_GPU_SPREAD, tolerance=0.05, controls=None, control_work=None, **machine):
+    return Judge(
+        environment=MACHINE | machine,
+        spread=DeviceSpread(runs=spread, controls=controls or {}, control_work=control_work or {}),
+        tolerance=tolerance,
+        slug="an-a100",
+    )
+
+
+def compared(now, before, spread=ASSUMED_GPU_SPREAD, tolerance=0.05):
+    return judge(spread, tolerance).compare([now], [before] if before else [])
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "verdict", "detail"),
+    [
+        (
+            entry(),
+            None,
+            Verdict.NO_BASELINE,
+            f"no baseline for '{NAME}' on 'an-a100'; save one with --benchmark-save=NAME",
+        ),
+        (
+            entry(),
+            stored("0001_a.json", benchmark("llama2-7b-chat-fp16")),
+            Verdict.NO_BASELINE,
+            f"no baseline for '{NAME}' in 0001_a.json; name a run that holds it",
+        ),
+        (
+            entry(),
+            stored("0001_a.json", device="Tesla T4"),
+            Verdict.INCOMPARABLE,
+            "0001_a.json was measured on another device: Tesla T4 there, NVIDIA A100-SXM4-40GB here",
+        ),
+        (
+            entry(workload_settings={"max_new_tokens": 100}),
+            stored("0001_a.json", benchmark(**OTHER)),
+            Verdict.INCOMPARABLE,
+            "0001_a.json measured another workload: max_new_tokens 100, 50 there; save a baseline of this one",
+        ),
+        (
+            entry(workload_settings={}),
+            stored("0001_a.json", benchmark(workload="another workload", workload_settings={})),
+            Verdict.INCOMPARABLE,
+            "0001_a.json measured another workload: its settings are not recorded; save a baseline of this one",
+        ),
+        (
+            entry(seconds=(2.0,) * 7),
+            stored("0001_a.json"),
+            Verdict.INCOMPARABLE,
+            "0001_a.json has 7 documents in common with this run, and 8 are needed; ask for more --documents",
+        ),
+    ],
+    ids=["no-run", "not-in-that-run", "device", "workload", "workload-unknown", "documents"],
+)
+def test_what_cannot_be_compared_says_why_and_what_to_do(now, before, verdict, detail):
+    found = compared(now, before)
+    assert (found.verdict, found.detail, found.change) == (verdict, detail, None)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "verdict", "line"),
+    [
+        (4.0, Verdict.REGRESSED, "0.500 of 0001_a.json [0.486, 0.514]"),
+        (1.0, Verdict.IMPROVED, "2.000 of 0001_a.json [1.945, 2.056]"),
+        (2.0, Verdict.UNCHANGED, "1.000 of 0001_a.json [0.973, 1.028]"),
+    ],
+)
+def test_decided_comparison_tells_ratio_interval_documents_and_spread(seconds, verdict, line):
+    found = compared(entry(seconds=(seconds,) * 8), stored("0001_a.json"))
+    assert found.verdict is verdict
+    assert (
+        found.detail == f"{line}, 8 documents, spread between runs 1.0% assumed"
+    )  # 8 equal documents, ±1.96 · √2 · 1%
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "deviation", "remedy"),
+    [
+        ((2.2, 2.0) * 4, (2.0, 2.2) * 4, 0.01, "27 documents would decide, if the change stays"),
+        ((2.0,) * 8, (2.0,) * 8, 0.06, "no number of documents decides at that spread; 12 runs on each side would"),
+        (
+            (1.0, 3.0) * 4,
+            (3.0, 1.0) * 4,
+            0.06,
+            "no number of documents or of runs decides alone: both must grow",
+        ),
+    ],
+    ids=["documents", "runs", "both"],
+)
+def test_inconclusive_comparison_says_what_would_decide(now, before, deviation, remedy):
+    spread = Spread(standard_deviation=deviation)
+    found = compared(entry(seconds=now), stored("0001_a.json", benchmark(seconds=before)), spread)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.detail.endswith(f"% assumed; {remedy}")
+
+
+def test_only_common_documents_are_compared_whatever_their_order():
+    ids = [f"document {number}" for number in (9, 8, 7, 6, 5, 4, 3, 2, 1)]
+    now = entry(seconds=(100.0, *(2.0,) * 8), document_ids=ids)
+    found = compared(now, stored("0001_a.json"))
+    assert (found.change.ratio, found.change.documents) == (1.0, 8)
+
+
+def test_run_file_gets_the_comparison_in_plain_types():
+    now = entry(seconds=(4.0,) * 8, rouge1_scores=[])  # no quality: that has tests of its own
+    found = compared(now, stored("0001_a.json", torch="2.12.0")).as_extra_info()
+    assert found == {
+        "verdict": "REGRESSED",
+        "verdict_detail": "0.500 of 0001_a.json [0.486, 0.514], 8 documents, spread between runs 1.0% assumed",
+        "baseline": {"file": "0001_a.json", "run": "0001_a.json", "commit": "a commit", "runs": ["0001_a.json"]},
+        "change": {
+            "ratio": pytest.approx(0.5),
+            "low": pytest.approx(0.486, abs=0.0005),
+            "high": pytest.approx(0.514, abs=0.0005),
+            "confidence": 0.95,
+            "p_value": pytest.approx(0),  # 49 standard errors
+            "documents": 8,
+            "baseline_runs": 1,
+            "passes": 1,
+        },
+        "attribution": {"cause": "UNKNOWN", "detail": "the baseline has no controls: save one that has"},
+        "anchor": None,
+        "environment_differences": ["torch 2.13.0, 2.12.0 there"],
+        "quality_change": None,
+    }
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_comparison_that_decided_nothing_has_nothing_but_its_words():
+    assert compared(entry(), None).as_extra_info() == {
+        "verdict": "NO BASELINE",
+        "verdict_detail": f"no baseline for '{NAME}' on 'an-a100'; save one with --benchmark-save=NAME",
+        **dict.fromkeys(("baseline", "change", "attribution", "anchor", "quality_change")),
+        "environment_differences": [],
+    }
+
+
+# Several runs, two passes, the anchor ---------------------------------------------------------------------------------
+
+
+def test_stored_runs_and_passes_are_added_up_before_their_ratio_is_taken():
+    # Now 2 · 8 · 100 tokens in 8 · (2 + 3) s = 40 a second; before 3 · 8 · 100 in 8 · (2 + 2 + 5) = 33.3.
+    before = [of_seconds("0003_c.json", 2.0), of_seconds("0002_b.json", 2.0), of_seconds("0001_a.json", 5.0)]
+    found = judge().compare([entry(seconds=(2.0,) * 8), entry(seconds=(3.0,) * 8)], before)
+    assert found.change.ratio == pytest.approx(40 / (100 / 3), rel=1e-12)
+    assert (found.change.baseline_runs, found.change.runs_now, found.change.documents) == (3, 2, 8)
+
+
+def test_tokens_are_added_up_too():
+    # Now 1600 tokens in 16 s; before (800 + 400) in 16 + 16.
+    half = stored("0001_a.json", benchmark(generated_tokens=[50] * 8))
+    found = judge().compare([entry(seconds=(1.0,) * 8)] * 2, [stored("0002_b.json"), half])
+    assert found.change.ratio == pytest.approx((1600 / 16) / (1200 / 32), rel=1e-12)
+
+
+@pytest.mark.parametrize(("baselines", "passes"), [(1, 1), (3, 1), (1, 2), (3, 2)])
+def test_error_and_degrees_of_freedom_use_both_numbers_of_runs(baselines, passes):
+    # Equal documents leave the runs' part alone: 0.02² (1/baselines + 1/passes), and its own degrees of freedom.
+    spread = Spread(standard_deviation=0.02, degrees_of_freedom=7)
+    before = [of_seconds(f"000{number}_a.json", 2.0) for number in range(baselines)]
+    change = judge(spread).compare([entry()] * passes, before).change
+    assert change.standard_error == pytest.approx(0.02 * math.sqrt(1 / baselines + 1 / passes), rel=1e-12)
+    assert change.degrees_of_freedom == pytest.approx(7)
+
+
+def test_documents_that_one_of_the_runs_lacks_are_in_none_of_the_sums():
+    ninth = entry(seconds=(*(2.0,) * 8, 100.0))
+    found = judge().compare(
+        [ninth, ninth], [of_seconds("0002_b.json", 2.0), of_seconds("0001_a.json", *(2.0,) * 8, 1.0)]
+    )
+    assert (found.change.ratio, found.change.documents) == (1.0, 8)
+
+
+def test_compiled_experiment_is_judged_by_the_spread_of_compiled_ones():
+    spread = DeviceSpread(
+        runs=Spread(standard_deviation=0.09, degrees_of_freedom=9),
+        compiled=Spread(standard_deviation=0.002, degrees_of_freedom=9),
+    )
+    judging = Judge(environment=MACHINE, spread=spread, tolerance=0.05, slug="an-a100")
+    verdicts = []
+    for name in ("llama2-7b-chat-fp16", "llama2-7b-chat-fp16-compiled"):
+        faster = stored("0001_a.json", benchmark(name, seconds=(1.94,) * 8, tuned_kernels="a"))
+        verdicts.append(judging.compare([entry(name=name, seconds=(2.0,) * 8, tuned_kernels="a")], [faster]).verdict)
+    assert verdicts == [Verdict.INCONCLUSIVE, Verdict.REGRESSED]
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "named"),
+    [("a", "b", ("tuned_kernels a, b there",)), ("a", None, ()), (None, None, ())],
+    ids=["others", "not told there", "not told at all"],
+)
+def test_compiled_experiment_with_other_kernels_is_judged_by_the_spread_of_tunings(here, there, named):
+    spread = DeviceSpread(
+        runs=ASSUMED_GPU_SPREAD,
+        compiled=Spread(standard_deviation=0.0002, degrees_of_freedom=9),
+        tuned_apart=Spread(standard_deviation=0.06, degrees_of_freedom=9, is_of_tunings=True),
+    )
+    judging = Judge(environment=MACHINE, spread=spread, tolerance=0.05, slug="an-a100")
+    name = "llama2-7b-chat-fp16-compiled"
+    faster = stored("0001_a.json", benchmark(name, seconds=(1.94,) * 8, tuned_kernels=there))
+    found = judging.compare([entry(name=name, seconds=(2.0,) * 8, tuned_kernels=here)], [faster])
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "spread between runs 6.0% measured (kernels tuned apart)" in found.detail
+    assert found.environment_differences == named
+
+
+def test_hosts_own_spread_counts_where_all_runs_are_that_hosts():
+    own = DeviceSpread(runs=Spread(standard_deviation=0.002, degrees_of_freedom=9, is_of_host=True))
+    spread = DeviceSpread(runs=Spread(standard_deviation=0.09, degrees_of_freedom=9), hosts={MACHINE["host"]: own})
+    judging = Judge(environment=MACHINE, spread=spread, tolerance=0.05, slug="an-a100")
+    faster = benchmark(seconds=(1.94,) * 8)
+    here, elsewhere = stored("0002_a.json", faster), stored("0001_a.json", faster, host="another")
+    found = [judging.compare([entry()], runs) for runs in ([here], [elsewhere], [here, elsewhere])]
+    assert [each.verdict for each in found] == [Verdict.REGRESSED, Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE]
+    assert "spread between runs 0.2% measured on this host" in found[0].detail
+    assert "spread between runs 9.0% measured;" in found[1].detail
+    anchored = judging.compare([entry()], [elsewhere], here).anchor
+    assert anchored.verdict is Verdict.REGRESSED
+
+
+def test_detail_names_the_newest_run_how_many_before_it_and_the_passes():
+    runs = [of_seconds(f"000{number}_a.json", 2.0) for number in (3, 2, 1)]
+    spread = Spread(standard_deviation=0.01, degrees_of_freedom=1e9)
+    low, high = (math.exp(sign * 1.959964 * 0.01 * math.sqrt(1 / 3 + 1 / 2)) for sign in (-1, 1))
+    assert judge(spread).compare([entry()] * 2, runs).detail == (
+        f"1.000 of 0003_a.json and 2 before it [{low:.3f}, {high:.3f}], 2 passes, 8 documents, "
+        "spread between runs 1.0% measured"
+    )
+    assert judge(spread).compare([entry()] * 2, runs).as_extra_info()["baseline"] == {
+        "file": "0003_a.json",
+        "run": "0003_a.json",
+        "commit": "a commit",
+        "runs": ["0003_a.json", "0002_a.json", "0001_a.json"],
+    }
+
+
+SLOW, HELD = 2.0 / 0.70, 2.0 / 1.004
+
+
+@pytest.mark.parametrize(
+    ("passes", "told"),
+    [
+        ((SLOW, HELD), "pass 1 alone is 0.700 and pass 2 alone is 1.004"),
+        ((HELD, SLOW), "pass 1 alone is 1.004 and pass 2 alone is 0.700"),
+    ],
+    ids=["first-disturbed", "second-disturbed"],
+)
+def test_slowdown_of_one_pass_alone_does_not_fail_and_says_what_each_pass_was(passes, told):
+    found = judge().compare([entry(seconds=(each,) * 8) for each in passes], [stored("0001_a.json")])
+    assert found.change.ratio == pytest.approx(2 / (1 / 0.70 + 1 / 1.004), rel=1e-12)
+    assert found.change.p_value < 1e-6
+    assert (found.verdict, found.attribution, found.fails) == (Verdict.INCONCLUSIVE, None, False)
+    assert found.detail == (
+        "0.825 of 0001_a.json [0.805, 0.845], 2 passes, 8 documents, spread between runs 1.0% assumed; "
+        f"not REGRESSED: {told}, and each must be at most 0.985; measure again to decide"
+    )
+    judge_as_test_summarize_does(found)
+
+
+def test_speedup_of_one_pass_alone_is_not_one_and_says_so():
+    found = judge().compare([entry(seconds=(1.0,) * 8), entry(seconds=(2.0,) * 8)], [stored("0001_a.json")])
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.detail.endswith(
+        "; not IMPROVED: pass 1 alone is 2.000 and pass 2 alone is 1.000, and each must be at least 1.015; "
+        "measure again to decide"
+    )
+
+
+def test_slowdown_that_both_passes_show_fails():
+    found = judge().compare([entry(seconds=(2.5,) * 8), entry(seconds=(2.1,) * 8)], [stored("0001_a.json")])
+    assert (found.verdict, found.fails) == (Verdict.REGRESSED, True)
+    assert "alone" not in found.detail
+
+
+def test_run_file_has_the_ratio_of_each_of_several_passes():
+    passes = [entry(seconds=(2.5,) * 8), entry(seconds=(3.2,) * 8)]
+    found = judge().compare(passes, [stored("0001_a.json")], of_seconds("0001_anchor.json", 1.6)).as_extra_info()
+    assert found["change"]["pass_ratios"] == pytest.approx([0.8, 0.625])
+    assert found["anchor"]["pass_ratios"] == pytest.approx([0.64, 0.5])
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_one_disturbed_pass_is_no_slowdown_against_the_anchor_either():
+    found = judge().compare(
+        [entry(seconds=(SLOW,) * 8), entry(seconds=(HELD,) * 8)], [stored("0002_a.json")], stored("0001_anchor.json")
+    )
+    assert found.anchor.verdict is Verdict.INCONCLUSIVE
+
+
+def test_slow_slide_shows_against_the_anchor_and_not_against_the_newest():
+    found = judge().compare(
+        [entry(seconds=(2.0,) * 8)], [of_seconds("0009_a.json", 1.98)], of_seconds("0001_anchor.json", 1.6)
+    )
+    assert (found.verdict, found.anchor.verdict) == (Verdict.UNCHANGED, Verdict.REGRESSED)
+    assert found.as_extra_info()["anchor"] == {
+        "file": "0001_anchor.json",
+        "commit": "a commit",
+        "verdict": "REGRESSED",
+        "ratio": pytest.approx(0.8),
+        "low": pytest.approx(0.8 * math.exp(-1.959964 * 0.01 * math.sqrt(2))),
+        "high": pytest.approx(0.8 * math.exp(1.959964 * 0.01 * math.sqrt(2))),
+        "confidence": 0.95,
+        "p_value": pytest.approx(0),
+        "documents": 8,
+        "baseline_runs": 1,
+        "passes": 1,
+    }
+    assert_not_regressed(found)  # the anchor shows; the newest run decides
+
+
+def test_passes_are_added_up_against_the_anchor_too_and_it_is_one_run():
+    found = judge().compare(
+        [entry(seconds=(2.0,) * 8), entry(seconds=(3.0,) * 8)],
+        [of_seconds("0002_a.json", 2.0)] * 3,
+        of_seconds("0001_anchor.json", 2.0),
+    )
+    assert found.anchor.change.ratio == pytest.approx(0.8, rel=1e-12)
+    assert (found.anchor.change.baseline_runs, found.anchor.change.runs_now) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "anchor",
+    [
+        None,
+        stored("0001_anchor.json", device="Tesla T4"),
+        stored("0001_anchor.json", benchmark(**OTHER)),
+        stored("0001_anchor.json", benchmark("llama2-7b-chat-fp16")),
+        stored("0001_anchor.json", benchmark(seconds=(2.0,) * 7)),
+    ],
+    ids=["none", "device", "workload", "experiment", "documents"],
+)
+def test_anchor_that_cannot_be_compared_with_says_nothing(anchor):
+    found = judge().compare([entry()], [stored("0002_a.json")], anchor)
+    assert (found.verdict, found.anchor) == (Verdict.UNCHANGED, None)
+
+
+# Attribution ----------------------------------------------------------------------------------------------------------
+
+
+def with_controls(file_or_seconds, **rates):
+    controls = {
+        name: {"before": rate, "after": rate, "standard_deviation": 0.001, "work": 10} for name, rate in rates.items()
+    }
+    if isinstance(file_or_seconds, str):
+        return stored(file_or_seconds, benchmark(controls=controls), torch="2.12.0")
+    return entry(seconds=(file_or_seconds,) * 8, controls=controls)
+
+
+@pytest.mark.parametrize(
+    ("driver", "cause"), [("580.95.05", Cause.GPU), (None, Cause.HOST)], ids=["with-a-driver", "without-one"]
+)
+def test_machine_without_a_driver_is_a_cpu(driver, cause):
+    name = "matrix_product_flop_per_second"
+    before, now = with_controls("0001_a.json", **{name: 1.0}), with_controls(4.0, **{name: 0.5})
+    assert judge(driver=driver).compare([now], [before]).attribution.cause is cause
+
+
+@pytest.mark.parametrize(
+    ("work", "cause"), [(10, Cause.UNKNOWN), (20, Cause.GPU), (None, Cause.GPU)], ids=["same", "other", "untold"]
+)
+def test_control_is_held_against_its_deviation_between_runs_where_those_did_the_same_work(work, cause):
+    name = "matrix_product_flop_per_second"
+    before, now = with_controls("0001_a.json", **{name: 1.0}), with_controls(4.0, **{name: 0.5})
+    found = judge(controls={name: 0.5}, control_work=None if work is None else {name: work})
+    assert found.compare([now], [before]).attribution.cause is cause
+
+
+def test_code_is_told_with_what_differs_from_the_baseline_s_environment():
+    name = "matrix_product_flop_per_second"
+    found = judge().compare([with_controls(4.0, **{name: 1.0})], [with_controls("0001_a.json", **{name: 1.0})])
+    assert found.attribution.cause is Cause.CODE
+    assert found.attribution.detail.endswith("; other than the baseline's: torch 2.13.0, 2.12.0 there")
+
+
+PRODUCT = "matrix_product_flop_per_second"
+
+
+@pytest.mark.parametrize(
+    ("rates", "cause"),
+    [((0.7, 0.8), Cause.GPU), ((0.7, 1.0), Cause.UNKNOWN), ((1.0, 0.8), Cause.UNKNOWN), ((1.0, 1.0), Cause.CODE)],
+)
+def test_cause_of_a_slowdown_is_taken_from_the_probes_of_both_passes(rates, cause):
+    passes = [with_controls(2.0 / speed, **{PRODUCT: rate}) for speed, rate in zip((0.7, 0.8), rates, strict=True)]
+    assert judge().compare(passes, [with_controls("0001_a.json", **{PRODUCT: 1.0})]).attribution.cause is cause
+
+
+@pytest.mark.parametrize(("rates", "cause"), [((0.7, 1.0), Cause.GPU), ((1.0, 0.97), Cause.CODE)])
+def test_pass_that_would_not_have_decided_alone_does_not_change_the_cause(rates, cause):
+    passes = [with_controls(2.0 / speed, **{PRODUCT: rate}) for speed, rate in zip((0.7, 0.98), rates, strict=True)]
+    found = judge().compare(passes, [with_controls("0001_a.json", **{PRODUCT: 1.0})])
+    assert (found.verdict, found.attribution.cause) == (Verdict.REGRESSED, cause)
+
+
+@pytest.mark.parametrize(("seconds", "is_told"), [(4.0, True), (1.0, True), (2.0, False), (2.06, False)])
+def test_cause_is_told_of_a_change_and_of_nothing_else(seconds, is_told):
+    found = compared(entry(seconds=(seconds,) * 8), stored("0001_a.json"))
+    assert (found.attribution is not None) == is_told
+
+
+# What fails -----------------------------------------------------------------------------------------------------------
+
+
+def judge_as_test_summarize_does(comparison):
+    assert_not_regressed(comparison)
+    assert_machine_not_slower(comparison)
+
+
+@pytest.mark.parametrize(
+    ("cause", "error"),
+    [
+        (Cause.GPU, MachineSlowerError),
+        (Cause.HOST, MachineSlowerError),
+        (Cause.CODE, RegressionError),
+        (Cause.WORKLOAD, RegressionError),
+        (Cause.UNKNOWN, RegressionError),
+        (None, RegressionError),
+    ],
+)
+def test_slowdown_is_the_machine_s_where_the_gpu_or_the_host_caused_it(cause, error):
+    sits = Attribution(cause=cause, detail="figures") if cause else None
+    comparison = Comparison(verdict=Verdict.REGRESSED, detail="0.500 of it", attribution=sits)
+    with pytest.raises(RegressionError) as raised:
+        judge_as_test_summarize_does(comparison)
+    assert raised.type is error
+    assert str(raised.value) == "REGRESSED: generated tokens/s 0.500 of it" + (f"; {cause}: figures" if cause else "")
+
+
+@pytest.mark.parametrize("cause", [Cause.CODE, Cause.HOST])
+def test_slowdown_that_is_held_does_not_fail(cause):
+    sits = Attribution(cause=cause, detail="")
+    held = Comparison(verdict=Verdict.REGRESSED, detail="", attribution=sits, is_held=True)
+    judge_as_test_summarize_does(held)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "is_required", "error"),
+    [
+        (Verdict.REGRESSED, False, RegressionError),
+        (Verdict.INVALID, False, DeviceInvalidError),
+        (Verdict.NO_BASELINE, True, RegressionError),
+        (Verdict.INCOMPARABLE, True, RegressionError),
+    ],
+)
+def test_verdict_that_fails_carries_its_detail(verdict, is_required, error):
+    with pytest.raises(error, match="what to do"):
+        assert_not_regressed(Comparison(verdict=verdict, detail="what to do", is_required=is_required))
+
+
+@pytest.mark.parametrize(
+    ("verdict", "is_required"),
+    [
+        *((each, True) for each in (Verdict.IMPROVED, Verdict.UNCHANGED, Verdict.INCONCLUSIVE)),
+        (Verdict.NO_BASELINE, False),
+        (Verdict.INCOMPARABLE, False),
+    ],
+)
+def test_every_other_verdict_passes(verdict, is_required):
+    assert_not_regressed(Comparison(verdict=verdict, detail="", is_required=is_required))

@@ -1,0 +1,207 @@
+"""The second pass: what is held, what Holm rejects once all comparisons are in, and what is kept of the first."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from summarybench.analysis.comparison import Comparison
+from summarybench.analysis.confirmation import FirstPasses, read_first_passes
+from summarybench.core.outcomes import ExitCode, Outcome, TestOutcome, Verdict, session_exit_code
+from summarybench.runs.journal import JournalContents
+from summarybench.runs.resume import EarlierRun
+from summarybench.runs.run_file import Entry, entries_of
+from summarybench.session.session import Suite
+from summarybench.stats.changes import Change, Spread, student_quantile
+from tests.run_files import MACHINE, benchmark, run_of
+
+NAME = "llama2-7b-chat-4-bit"
+ENTRY = entries_of(run_of(benchmark()))[0]
+
+
+def change(p_value):
+    """A slowdown with this p-value: normal, since the assumed spread counts as known and documents do not differ."""
+    return Change(
+        log_ratio=student_quantile(p_value, 1e12) * 0.1,
+        document_deviation=0.0,
+        documents=8,
+        spread=Spread(standard_deviation=0.1 / 2**0.5),
+    )
+
+
+def slower(p_value, verdict=Verdict.REGRESSED):
+    return Comparison(verdict=verdict, detail="0.900 of it", change=change(p_value))
+
+
+def confirming(comparisons, *nodeids):
+    return FirstPasses(run="the first", comparisons=comparisons, entries=dict.fromkeys(nodeids or ("a",), ENTRY))
+
+
+# While it runs --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("p_value", "is_held"), [(0.00199, False), (0.00201, True)])
+def test_slowdown_is_held_above_one_percent_over_the_number_of_comparisons(p_value, is_held):
+    found = confirming(5).hold(slower(p_value))
+    assert (found.is_held, found.verdict) == (is_held, Verdict.REGRESSED)
+
+
+def test_what_is_held_says_at_which_level_and_why():
+    assert confirming(5).hold(slower(0.004)).detail == (
+        "0.900 of it; not failed: p 0.004, and of 5 comparisons only below 0.002 keeps the session's false alarms at 1% "
+        "(Holm)"
+    )
+
+
+def test_what_is_not_held_is_as_it_was():
+    comparison = slower(0.001)
+    assert confirming(5).hold(comparison) is comparison
+
+
+def test_a_single_comparison_is_held_at_one_percent():
+    assert not confirming(1).hold(slower(0.0099)).is_held
+    assert confirming(1).hold(slower(0.0101)).is_held
+
+
+def test_nothing_is_held_in_a_session_that_confirms_nothing():
+    comparison = slower(0.5)
+    assert FirstPasses().hold(comparison) is comparison
+
+
+@pytest.mark.parametrize("verdict", [verdict for verdict in Verdict if verdict is not Verdict.REGRESSED])
+def test_no_other_verdict_is_held(verdict):
+    comparison = slower(0.5, verdict)
+    assert confirming(5).hold(comparison) is comparison
+
+
+# Once all comparisons are in ------------------------------------------------------------------------------------------
+
+
+def compared(nodeid, p_value, verdict="REGRESSED", cause=None, **change):
+    made = benchmark(
+        verdict=verdict,
+        change=None if p_value is None else {"p_value": p_value, **change},
+        attribution=cause and {"cause": cause, "detail": ""},
+    )
+    return made | {"fullname": nodeid}
+
+
+def test_holm_is_over_all_comparisons_and_rejects_only_what_was_measured_again():
+    # Four comparisons: levels 0.25%, 0.33%, 0.5%, 1%. The carried one takes the first; a fifth test compared nothing.
+    run = [
+        compared("carried", 0.0001),
+        compared("a", 0.003),
+        compared("b", 0.0049),
+        compared("c", 0.02),
+        compared("none", None, "NO BASELINE"),
+    ]
+    assert confirming(4, "a", "b", "c").rejected(run) == {"a": False, "b": False}
+    assert confirming(4, "b").rejected(run) == {"b": False}
+    without_the_carried = run[1:]
+    assert confirming(3, "a", "b", "c").rejected(without_the_carried) == {"a": False, "b": False}
+    assert confirming(3, "b", "c").rejected([*run[2:], compared("d", 0.9)]) == {}
+
+
+def test_experiment_whose_passes_contradict_each_other_eases_no_level_for_the_others():
+    # Two comparisons: levels 0.5% and 1%. With the p-value of its pooled passes the first would take the stricter one.
+    passes = {"pass_ratios": [0.70, 1.004]}
+    run = [compared("a", 1e-9, "INCONCLUSIVE", **passes), compared("b", 0.008, pass_ratios=[0.9, 0.9])]
+    assert confirming(2, "a", "b").rejected(run) == {}
+    assert confirming(2, "a", "b").rejected([run[0], compared("b", 0.005, pass_ratios=[0.9, 0.9])]) == {"b": False}
+    both_slow = compared("a", 1e-9, pass_ratios=[0.70, 0.985])
+    assert confirming(2, "a", "b").rejected([both_slow, run[1]]) == {"a": False, "b": False}
+
+
+def test_p_value_of_what_is_too_small_a_slowdown_to_regress_fails_nothing():
+    assert confirming(1).rejected([compared("a", 0.0001, "UNCHANGED")]) == {}
+
+
+def test_session_that_confirms_nothing_rejects_nothing():
+    assert FirstPasses().rejected([compared("a", 0.0001)]) == {}
+
+
+def suite_that_held(run, nodeids):
+    """Stands for a Suite whose tests have all passed, some of them held."""
+    outcomes = {
+        nodeid: TestOutcome(nodeid=nodeid, experiment=NAME, outcome=Outcome.PASSED, detail="") for nodeid in nodeids
+    }
+    made = SimpleNamespace(
+        _first_passes=confirming(len(run), *nodeids),
+        results=SimpleNamespace(run={"benchmarks": run}),
+        outcomes=outcomes,
+    )
+    made.note_outcome = lambda outcome: outcomes.update({outcome.nodeid: outcome})
+    return made
+
+
+@pytest.mark.parametrize(
+    ("cause", "code"),
+    [("GPU", 11), ("HOST", 11), ("CODE", 1), ("WORKLOAD", 1), ("UNKNOWN", 1), (None, 1)],
+)
+def test_what_holm_rejects_last_fails_with_the_exit_code_of_its_cause(cause, code):
+    made = suite_that_held([compared("a", 0.0001, cause=cause), compared("b", 0.02)], ["a", "b"])
+    Suite.fail_what_holm_rejects(made)
+    assert [each.outcome for each in made.outcomes.values()] == [Outcome.FAILED, Outcome.PASSED]
+    assert made.outcomes["a"].detail.startswith("REGRESSED: confirmed once all comparisons")
+    assert session_exit_code(made.outcomes.values()) is ExitCode(code)
+
+
+# What is kept of it ---------------------------------------------------------------------------------------------------
+
+
+def test_run_file_keeps_the_first_pass_s_facts_in_plain_types():
+    first = entries_of(run_of(benchmark(verdict="REGRESSED", change={"ratio": 0.9}, seconds=(3.0,) * 8)))[0]
+    found = FirstPasses(run="the first", comparisons=1, entries={"a": first}).as_extra_info("a")
+    assert found == {
+        "first_pass": {
+            "run": "the first",
+            "verdict": "REGRESSED",
+            "verdict_detail": f"no baseline for '{NAME}'",
+            "change": {"ratio": 0.9},
+            "attribution": None,
+            "document_ids": [f"document {number}" for number in range(1, 9)],
+            "batch_document_ids": None,
+            "generated_tokens": [100] * 8,
+            "time_to_first_token_seconds": [0.25] * 8,
+            "generated_tokens_per_second": 100 / 3,
+            "controls": {},
+            "seconds": [3.0] * 8,
+        }
+    }
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_what_was_measured_once_has_no_first_pass():
+    assert confirming(1, "a").as_extra_info("b") == {"first_pass": None}
+
+
+def earlier_run(**verdicts):
+    """A run with an experiment of each name and verdict; all were compared but those without a baseline."""
+    documents, experiments = [], []
+    for nodeid, verdict in verdicts.items():
+        made = benchmark(verdict=verdict, change=None if verdict == "NO BASELINE" else {"p_value": 0.5})
+        experiments.append({"name": nodeid, "fullname": nodeid, "extra_info": made["extra_info"]})
+        documents += [
+            {"nodeid": nodeid, "document_id": f"document {number}", "start_seconds": 1.0, "end_seconds": 3.5}
+            for number in range(1, 9)
+        ]
+    return EarlierRun(
+        name="the first",
+        journal=JournalContents(
+            session={"machine_info": MACHINE},
+            documents=tuple(documents),
+            experiments=tuple(experiments),
+            outcomes=(),
+            dropped_lines=0,
+        ),
+    )
+
+
+@pytest.mark.parametrize(("every", "again"), [(False, ["slow"]), (True, ["slow", "same", "fast"])])
+def test_what_regressed_is_measured_again_and_with_every_all_that_was_compared(every, again):
+    earlier = earlier_run(slow="REGRESSED", same="UNCHANGED", new="NO BASELINE", fast="IMPROVED")
+    found = read_first_passes(earlier, every=every)
+    assert (found.run, found.comparisons, list(found.entries)) == ("the first", 3, again)
+    assert found.entries["slow"] == Entry(name="slow", extra_info=found.entries["slow"].extra_info, seconds=(2.5,) * 8)

@@ -1,0 +1,48 @@
+"""Copies of a tiny checkpoint with other tensors, another configuration or quantized weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+Tensors = dict[str, Any]
+
+
+def changed_copy(
+    checkpoint: Path,
+    folder: Path,
+    *,
+    tensors: Callable[[Tensors], Tensors] | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> Path:
+    """A copy in `folder`, with what `tensors` makes of its weights and with `config` over its configuration."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(checkpoint, folder)
+    if tensors is not None:
+        weights = folder / "model.safetensors"
+        save_file(tensors(load_file(weights)), weights, metadata={"format": "pt"})
+    if config is not None:
+        path = folder / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | config))
+    return folder
+
+
+def quantized_copy(checkpoint: Path, folder: Path, *, dtype: str = "float32", **settings: Any) -> Path:
+    """A copy in `folder` with weights that bitsandbytes has quantized; `settings` are BitsAndBytesConfig's."""
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    shutil.copytree(checkpoint, folder)
+    model = AutoModelForCausalLM.from_pretrained(
+        checkpoint,
+        dtype=getattr(torch, dtype),
+        quantization_config=BitsAndBytesConfig(**settings),
+        device_map={"": "cpu"},
+        trust_remote_code=False,
+    )
+    model.save_pretrained(folder)
+    return folder

@@ -1,0 +1,278 @@
+"""`make compare`: two run files in, a line an experiment and an exit code out."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from summarybench.commands.compare import main
+from tests.run_files import MACHINE, benchmark, run_of
+
+NAME = "llama2-7b-chat-4-bit"
+PYTEST_BENCHMARK_S_OWN = {
+    "machine_info": {"node": "x"},
+    "benchmarks": [{"name": "test_x", "extra_info": {}, "stats": {"data": [1.0]}}],
+}
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Two results folders, `now` and `before`, with the same hand-made run of one experiment in each."""
+    for name in ("now", "before"):
+        write(tmp_path / name, run_of(benchmark()))
+    return tmp_path
+
+
+def write(folder, run):
+    folder.mkdir(exist_ok=True)
+    (folder / "run.json").write_text(json.dumps(run))
+
+
+def with_seconds(run, factor):
+    """The same run, had it taken this many times as long."""
+    for each in run["benchmarks"]:
+        each["stats"]["data"] = [seconds * factor for seconds in each["stats"]["data"]]
+    return run
+
+
+def verdicts(output):
+    """The lines that begin an experiment; what is said below each is indented."""
+    return [line for line in output.splitlines() if not line.startswith(" ")]
+
+
+# Two runs that sessions wrote -----------------------------------------------------------------------------------------
+
+
+def test_two_sessions_of_one_thing_are_clean_with_a_line_an_experiment(project, capsys):
+    project.bench()
+    project.bench()
+    before, now = sorted((project.folder / "results").glob("2*"))
+    assert main([str(now), str(before)]) == 0
+    lines = verdicts(capsys.readouterr().out)
+    assert [line.partition(":")[0] for line in lines] == [
+        f"smollm2-135m-instruct-{x}" for x in ("default", "8-bit", "4-bit")
+    ]
+    assert all(f": 1.000 of {before.name} [" in line for line in lines)
+
+
+@pytest.mark.parametrize(("factor", "exit_code", "verdict"), [(0.5, 1, "REGRESSED"), (2.0, 0, "IMPROVED")])
+def test_session_s_run_against_one_of_another_speed(project, capsys, factor, exit_code, verdict):
+    run = project.bench().run
+    write(project.folder / "other", with_seconds(run, factor))
+    assert main([str(project.folder / "results" / "latest"), str(project.folder / "other")]) == exit_code
+    lines = verdicts(capsys.readouterr().out)
+    assert [f"{verdict}: {factor:.3f} of other [" in line for line in lines] == [True] * 3
+
+
+# Hand-made ones -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("now", ["now", "now/run.json"])
+@pytest.mark.parametrize("before", ["before", "before/run.json"])
+def test_folder_and_file_are_the_same_to_it(folders, capsys, now, before):
+    assert main([str(folders / now), str(folders / before)]) == 0
+    assert capsys.readouterr().out == (
+        f"{NAME}: UNCHANGED: 1.000 of before [0.973, 1.028], 8 documents, spread between runs 1.0% assumed\n"
+        "  quality NON-INFERIOR to before: ROUGE-1 +0.0 points [+0.0, +0.0], 8 documents, 0 summaries changed\n"
+    )
+
+
+def test_stored_baseline_is_named_by_its_file(folders, capsys):
+    stored = (folders / "before" / "run.json").rename(folders / "before" / "0001_main.json")
+    assert main([str(folders / "now"), str(stored)]) == 0
+    assert "1.000 of 0001_main.json [" in capsys.readouterr().out
+
+
+def test_run_in_the_current_folder_has_a_name_too(folders, capsys, monkeypatch):
+    monkeypatch.chdir(folders / "before")
+    assert main([str(folders / "now"), "run.json"]) == 0
+    assert "1.000 of before [" in capsys.readouterr().out
+
+
+def test_command_exits_with_what_main_returns(folders):
+    write(folders / "before", with_seconds(run_of(benchmark()), 0.5))
+    command = [sys.executable, "-m", "summarybench.commands.compare", str(folders / "now"), str(folders / "before")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith(f"{NAME}: REGRESSED: 0.500 of before [")
+
+
+def test_one_regression_among_others_is_enough(folders, capsys):
+    slow, same = benchmark(seconds=(4.0,) * 8), benchmark("llama2-7b-chat-fp16")
+    write(folders / "now", run_of(slow, same))
+    write(folders / "before", run_of(benchmark(), same))
+    assert main([str(folders / "now"), str(folders / "before")]) == 1
+    assert [line.split(": ")[1] for line in verdicts(capsys.readouterr().out)] == ["REGRESSED", "UNCHANGED"]
+
+
+@pytest.mark.parametrize(("tolerance", "verdict"), [("5%", "UNCHANGED"), ("0.05", "UNCHANGED"), ("2%", "INCONCLUSIVE")])
+def test_tolerance_decides_what_counts_as_no_change(folders, capsys, tolerance, verdict):
+    assert main([str(folders / "now"), str(folders / "before"), "--tolerance", tolerance]) == 0
+    assert f"{NAME}: {verdict}: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("driver", "spread", "said"),
+    [
+        ("580.95.05", None, "spread between runs 1.0% assumed"),
+        (None, None, "spread between runs 6.0% assumed"),
+        ("580.95.05", {"standard_deviation": 0.02, "degrees_of_freedom": 7}, "spread between runs 2.0% measured"),
+    ],
+)
+def test_spread_is_the_measured_one_beside_against_or_the_assumed_one_of_its_kind(
+    folders, capsys, driver, spread, said
+):
+    write(folders / "before", run_of(benchmark(), driver=driver))
+    if spread:
+        (folders / "before" / "spread.json").write_text(json.dumps(spread))
+    main([str(folders / "now"), str(folders / "before")])
+    assert said in capsys.readouterr().out
+
+
+def test_run_of_another_device_is_incomparable_and_both_are_named(folders, capsys):
+    write(folders / "before", run_of(benchmark(), device="Tesla T4"))
+    assert main([str(folders / "now"), str(folders / "before")]) == 0
+    assert capsys.readouterr().out == (
+        f"{NAME}: INCOMPARABLE: before was measured on another device: Tesla T4 there, NVIDIA A100-SXM4-40GB here\n"
+    )
+
+
+def test_environment_differences_are_listed_below_the_verdict(folders, capsys):
+    write(folders / "before", run_of(benchmark(), torch="2.12.0", driver="570.1"))
+    main([str(folders / "now"), str(folders / "before")])
+    verdict, environment, _ = capsys.readouterr().out.splitlines()
+    assert verdict.startswith(f"{NAME}: UNCHANGED: ")
+    assert environment == f"  environment: driver {MACHINE['driver']}, 570.1 there; torch 2.13.0, 2.12.0 there"
+
+
+def test_cause_of_a_slowdown_is_told_below_it_and_leaves_the_exit_code(folders, capsys):
+    held = {"kernel_launches_per_second": {"before": 1e5, "after": 1e5, "standard_deviation": 0.01, "work": 1000}}
+    fell = {"kernel_launches_per_second": {"before": 5e4, "after": 5e4, "standard_deviation": 0.01, "work": 1000}}
+    write(folders / "before", run_of(benchmark(controls=held)))
+    write(folders / "now", run_of(benchmark(seconds=(4.0,) * 8, controls=fell)))
+    assert main([str(folders / "now"), str(folders / "before")]) == 1
+    verdict, cause, _ = capsys.readouterr().out.splitlines()
+    assert verdict.startswith(f"{NAME}: REGRESSED: 0.500 of before [")
+    assert cause == "  HOST: controls moved along: kernel launches -50%"
+
+
+def worse(seconds=2.0):
+    """The hand-made run with eight summaries that score less by 4 points, and an eighth of them empty."""
+    ids = {"empty": ["document 8"], "repeating": []}
+    return run_of(
+        benchmark(
+            seconds=(seconds,) * 8, rouge1_scores=[0.21] * 8, degenerate_document_ids=ids, summary_sha256=["1"] * 8
+        )
+    )
+
+
+@pytest.mark.parametrize(("seconds", "exit_code"), [(2.0, 10), (4.0, 1)])
+def test_lost_quality_has_its_exit_code_unless_speed_was_lost_too(folders, capsys, seconds, exit_code):
+    write(folders / "now", worse(seconds))
+    assert main([str(folders / "now"), str(folders / "before")]) == exit_code
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "  quality INFERIOR to before: ROUGE-1 -4.0 points [-4.0, -4.0], 8 documents, 8 summaries changed, "
+        "empty 1 more and 0 fewer (p 0.5), repeating 0 more and 1 fewer (p 1)"
+    )
+
+
+@pytest.mark.parametrize("change", [{"workload": "another workload"}, {"rouge1_scores": []}])
+def test_quality_is_not_compared_where_the_work_differs_or_nothing_was_scored(folders, capsys, change):
+    write(folders / "before", run_of(benchmark(**change)))
+    assert main([str(folders / "now"), str(folders / "before")]) == 0
+    assert "quality" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"rouge1_scores": [0.25] * 7},
+        {"rouge1_scores": [0.25] * 7 + [float("nan")]},
+        {"rouge1_scores": [0.25] * 7 + [None]},
+        {"summary_sha256": []},
+        {"degenerate_document_ids": []},
+        {"degenerate_document_ids": {"empty": []}},
+    ],
+)
+def test_damaged_scores_are_refused(folders, refused, damage):
+    write(folders / "before", run_of(benchmark(**damage)))
+    assert "is not a run of this suite" in refused("now", "before")
+
+
+def test_experiment_that_against_lacks_has_no_baseline_there(folders, capsys):
+    write(folders / "now", run_of(benchmark("llama2-7b-chat-fp16")))
+    assert main([str(folders / "now"), str(folders / "before")]) == 0
+    assert "NO BASELINE: no baseline for 'llama2-7b-chat-fp16' in before" in capsys.readouterr().out
+
+
+def test_run_without_experiments_says_so(folders, capsys):
+    write(folders / "now", run_of())
+    assert main([str(folders / "now"), str(folders / "before")]) == 0
+    assert capsys.readouterr().out == f"{folders / 'now' / 'run.json'} holds no measured experiment\n"
+
+
+# What cannot be used --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def refused(folders, capsys):
+    """The one ERROR line with which these arguments, given within `folders`, are refused."""
+
+    def line(now, before, *options):
+        assert main([str(folders / now), str(folders / before), *options]) == 4
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert said.err.startswith("ERROR: ")
+        assert said.err.count("\n") == 1
+        return said.err
+
+    return line
+
+
+@pytest.mark.parametrize("arguments", [("absent", "before"), ("now", "absent")])
+def test_missing_file_is_named(folders, refused, arguments):
+    assert f"cannot read {folders / 'absent'}: No such file or directory" in refused(*arguments)
+
+
+def test_folder_without_a_run_is_named(folders, refused):
+    (folders / "empty").mkdir()
+    assert f"cannot read {folders / 'empty' / 'run.json'}" in refused("now", "empty")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is not JSON"),
+        (b"{half", "is not JSON"),
+        (b"\xff\xfe", "is not JSON"),
+        (b"[]", "is not a run of this suite"),
+        (b"null", "is not a run of this suite"),
+        (b"{}", "is not a run of this suite"),
+        (b'{"benchmarks": {}}', "is not a run of this suite"),
+        (json.dumps(PYTEST_BENCHMARK_S_OWN).encode(), "is not a run of this suite"),
+    ],
+)
+@pytest.mark.parametrize("arguments", [("foreign", "before"), ("now", "foreign")])
+def test_foreign_file_is_named(folders, refused, arguments, content, said):
+    (folders / "foreign").write_bytes(content)
+    assert f"{folders / 'foreign'} {said}" in refused(*arguments)
+
+
+def test_run_that_does_not_tell_its_driver_is_judged_or_refused_but_no_traceback(folders):
+    write(folders / "before", {**run_of(benchmark()), "machine_info": {"device": MACHINE["device"]}})
+    assert main([str(folders / "now"), str(folders / "before")]) in (0, 4)
+
+
+@pytest.mark.parametrize("tolerance", ["lots", "0", "0%", "100%", "1", "5", "nan", "", "%"])
+def test_bad_tolerance_is_refused(refused, tolerance):
+    assert f"--tolerance {tolerance}: give a share between 0 and 1" in refused(
+        "now", "before", "--tolerance", tolerance
+    )
+
+
+def test_bad_spread_beside_against_is_named(folders, refused):
+    (folders / "before" / "spread.json").write_text("{}")
+    assert f"{folders / 'before' / 'spread.json'} does not hold a measured spread" in refused("now", "before")

@@ -1,0 +1,511 @@
+"""The whole path with a tiny random teacher: from documents to a student, killed and resumed, and measured beside its teacher."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from distillation.generate import Writer
+from distillation.judge import Standing, judge_run
+from distillation.opening import load_weights
+from distillation.summaries import read_rows
+from distillation.training_documents import write_documents
+from summarybench.core.outcomes import InputError
+from summarybench.documents.sources import Document, documents_of_file, embedded_documents
+from summarybench.machine.device import Device
+from summarybench.session.students import read_students
+from tests.distillation.test_distillation import student_folder
+from tests.forked import ENVIRONMENT
+from tests.sessions.test_real_sessions import OWN_CONFTEST_IS_NOT_NEEDED
+
+CPU = Device(kind="cpu", name="cpu", slug="cpu", family="cpu", memory_bytes=2**34, compute_dtype="float32")
+TEACHER = "smollm2-135m-instruct"
+SHORT = ("--layers", "1", "--documents", "6", "--max-new-tokens", "8", "--max-prompt-tokens", "96", "--batch-size", "4")
+SIX_STEPS = (*SHORT, "--steps", "6", "--evaluations", "3")
+LAUNCH = (
+    *("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"),
+    *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
+)
+"""Without GPUs --multi_gpu starts as many processes all the same; --cpu would start one."""
+LONGEST_WAIT_SECONDS = 180
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """A folder to distil in, with a tiny teacher."""
+
+    folder: Path
+    teacher: Path
+
+    def command(self, *arguments: str, launch: tuple[str, ...] = ()) -> list[str]:
+        of_teacher = ("--teacher", TEACHER, "--model-path", f"{TEACHER}={self.teacher}")
+        return [sys.executable, *launch, "-m", "distillation", *of_teacher, "--out", "students/small", *arguments]
+
+    def distil(self, *arguments: str, launch: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        command = self.command(*arguments, launch=launch)
+        return subprocess.run(
+            command, cwd=self.folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=110, check=False
+        )
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.command(*arguments),
+            cwd=self.folder,
+            env={**ENVIRONMENT, "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    @property
+    def student(self) -> Path:
+        return self.folder / "students" / "small"
+
+    @property
+    def weights_sha256(self) -> str:
+        return hashlib.sha256((self.student / "model.safetensors").read_bytes()).hexdigest()
+
+    @property
+    def provenance(self) -> dict:
+        return json.loads((self.student / "distillation.json").read_text())
+
+    @property
+    def summaries(self) -> Path:
+        (found,) = self.folder.glob("students/.teacher-summaries-*/summaries.parquet")
+        return found
+
+
+@pytest.fixture
+def workshop(tmp_path, tiny_llama):
+    return Workshop(tmp_path, tiny_llama)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny_llama):
+    """A student that was distilled in one go, from the embedded documents and a file of the same articles."""
+    folder = tmp_path_factory.mktemp("finished")
+    write_documents(folder / "more.jsonl", embedded_documents().documents)
+    made = Workshop(folder, tiny_llama)
+    done = made.distil(*SIX_STEPS, "--summaries-per-document", "2", "--documents-file", "more.jsonl")
+    assert done.returncode == 0, done.stderr
+    return made
+
+
+def wait_for(process, path_pattern, folder):
+    """A process that got nowhere must not be killed for one that did."""
+    end = time.monotonic() + LONGEST_WAIT_SECONDS
+    while not list(folder.glob(path_pattern)):
+        assert process.poll() is None, f"ended before there was a {path_pattern}"
+        assert time.monotonic() < end, f"no {path_pattern} in {LONGEST_WAIT_SECONDS} s"
+        time.sleep(0.02)
+
+
+# One go ----------------------------------------------------------------------------------------------------------
+
+
+def test_student_folder_has_weights_tokenizer_card_and_provenance(finished):
+    names = {path.name for path in finished.student.iterdir()}
+    assert {"model.safetensors", "config.json", "tokenizer.json", "README.md", "heldout.jsonl"} <= names
+    told = finished.provenance
+    assert (told["training"]["steps"], told["layers"], told["teacher"]["name"]) == (6, [0], TEACHER)
+    assert len(told["trained_on"]) == 6
+    card = (finished.student / "README.md").read_text()
+    assert "license: apache-2.0" in card
+    assert "6 steps of 4 examples" in card
+    assert re.search(r"^\| 6 \| \d+\.\d{4} \| \d+\.\d{4} \| \d+\.\d{4} \|$", card, re.MULTILINE)
+    assert not list(finished.student.glob("checkpoints-*"))
+
+
+def test_summaries_are_stored_with_where_they_come_from(finished):
+    from pyarrow import parquet
+
+    provenance = json.loads(parquet.read_schema(finished.summaries).metadata[b"distillation"])
+    assert provenance["teacher"]["name"] == TEACHER
+    rows = read_rows(finished.summaries)
+    assert {row["role"] for row in rows} == {"training", "validation"}
+    assert {row["sample"] for row in rows} == {0, 1}
+
+
+def test_untrained_student_is_left_beside_the_trained_one(finished):
+    told = json.loads((finished.student / "initial" / "distillation.json").read_text())
+    assert (told["name"], told["training"]["steps"]) == ("small-initial", 0)
+    assert told["weights_sha256"] != finished.provenance["weights_sha256"]
+
+
+def test_second_call_does_nothing_again(finished):
+    before = finished.weights_sha256, finished.summaries.stat().st_mtime_ns
+    done = finished.distil(*SIX_STEPS, "--summaries-per-document", "2", "--documents-file", "more.jsonl")
+    assert done.returncode == 0
+    assert "unchanged:" in done.stdout
+    assert "step 1 of 6" not in done.stdout
+    assert (finished.weights_sha256, finished.summaries.stat().st_mtime_ns) == before
+
+
+def test_other_training_takes_the_same_summaries(finished):
+    done = finished.distil(
+        *SIX_STEPS, "--summaries-per-document", "2", "--documents-file", "more.jsonl", "--kl-weight", "0",
+        "--out", "students/without-kl",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "unchanged:" in done.stdout
+    assert finished.summaries.is_file()  # and it is the only one
+
+
+def test_layers_that_the_texts_need_are_kept(workshop):
+    options = (*SHORT, "--choose-layers", "--steps", "1", "--evaluations", "1")
+    done = workshop.distil(*options)
+    assert done.returncode == 0, done.stderr
+    (kept,) = workshop.provenance["layers"]
+    assert workshop.provenance["choose_layers"]
+    assert f"layers {kept} are kept; without the others" in done.stdout
+    assert "of the teacher (those that its texts need most)" in (workshop.student / "README.md").read_text()
+    again = workshop.distil(*options)
+    assert "are kept" not in again.stdout
+
+
+def test_plan_says_what_it_costs_and_leaves_nothing(workshop):
+    done = workshop.distil(*SIX_STEPS, "--invented-documents", "5", "--plan")
+    assert done.returncode == 0, done.stderr
+    assert "5 of them invented" in done.stdout
+    assert "to generate: 16 texts, at most 248 tokens" in done.stdout  # 6 + 5 summaries of 8, 5 documents of 32
+    assert "llama2-7b-chat → 16 layers, 50,000 WikiLingua sections" in done.stdout
+    assert "to train on: " in done.stdout
+    assert list(workshop.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--layers", "2"), "--layers 2: smollm2-135m-instruct has 2, and a student is to have fewer"),
+        (("--student-from", "nowhere"), "--student-from nowhere: holds no config.json"),
+        (("--layers", "1", "--documents-file", "no.jsonl"), "--documents-file no.jsonl: no such file"),
+    ],
+)
+def test_wrong_input_is_one_line_and_leaves_nothing(workshop, arguments, said):
+    done = workshop.distil(*arguments)
+    assert done.returncode == 4
+    errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
+    assert len(errors) == 1
+    assert said in errors[0]
+    assert "Traceback" not in done.stderr
+    assert list(workshop.folder.iterdir()) == []
+
+
+# Documents of the teacher's own ----------------------------------------------------------------------------------
+
+INVENTING = (*SIX_STEPS, "--invented-documents", "5", "--teacher-batch", "2")
+
+
+@pytest.fixture(scope="module")
+def inventive(tmp_path_factory, tiny_llama):
+    """A student that also learnt from documents that its teacher invented."""
+    made = Workshop(tmp_path_factory.mktemp("inventive"), tiny_llama)
+    done = made.distil(*INVENTING)
+    assert done.returncode == 0, done.stderr
+    assert "5 documents of the teacher's own, dropped 0 empty, 0 repeating" in done.stdout
+    return made
+
+
+def test_invented_documents_are_summarized_and_trained_on(inventive):
+    (path,) = inventive.folder.glob("students/.teacher-documents-*/invented.parquet")
+    written = {row["url"]: row["output"] for row in read_rows(path)}
+    assert set(written) == {f"invented:{number}" for number in range(5)}
+    rows = [row for row in read_rows(inventive.summaries) if row["url"].startswith("invented:")]
+    assert {row["url"]: row["text"] for row in rows} == written
+    assert [(row["role"], row["task"], row["sample"]) for row in rows] == [("training", "summarize", 0)] * 5
+
+
+def test_invented_documents_are_told_of_and_count_as_seen(inventive):
+    told = inventive.provenance
+    assert (told["documents"]["invented"], told["data_settings"]["invented_documents"]) == (5, 5)
+    assert (told["invented"]["asked"], told["seconds"]["invented"] > 0) == (5, True)
+    assert "| documents that the teacher invented | 5, " in (inventive.student / "README.md").read_text()
+    seen = [row["text"] for row in read_rows(inventive.summaries) if row["url"].startswith("invented:")]
+    (student,) = read_students([inventive.student]).values()
+    with pytest.raises(InputError, match="was trained on 5 of these 5 documents"):
+        student.refuse_seen(Document(url="elsewhere", section="", text=text, reference="") for text in seen)
+
+
+def test_other_summaries_take_the_same_inventions_and_lost_parts_alone_are_written_anew(inventive):
+    (folder,) = inventive.folder.glob("students/.teacher-documents-*")
+    whole = read_rows(folder / "invented.parquet")
+    (folder / "invented.parquet").unlink()
+    (folder / "parts" / "part-00001.parquet").unlink()
+    kept = (folder / "parts" / "part-00000.parquet").stat().st_mtime_ns
+    done = inventive.distil(*INVENTING, "--summaries-per-document", "2", "--steps", "1", "--out", "students/other")
+    assert done.returncode == 0, done.stderr
+    assert list(inventive.folder.glob("students/.teacher-documents-*")) == [folder]
+    assert read_rows(folder / "invented.parquet") == whole
+    assert (folder / "parts" / "part-00000.parquet").stat().st_mtime_ns == kept
+
+
+# Summaries of the student's own ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def second(inventive):
+    """A student of another that it began as, of what that one writes."""
+    of_the_teacher = sorted(inventive.folder.glob("students/.teacher-summaries-*"))
+    done = inventive.distil(
+        "--student-from", "students/small", "--own-summaries", "--ce-weight", "0", *INVENTING[2:], "--documents", "8",
+        "--out", "students/second",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "texts of the student's own" in done.stdout
+    assert sorted(inventive.folder.glob("students/.teacher-summaries-*")) == of_the_teacher
+    return inventive.folder / "students" / "second"
+
+
+def test_student_writes_its_own_texts_and_they_are_stored_apart(inventive, second):
+    (path,) = inventive.folder.glob("students/.student-summaries-*/summaries.parquet")
+    rows = read_rows(path)
+    student = load_weights(inventive.student, "float32", "cpu", local_files_only=True)
+    greedy = [row for row in rows if row["sample"] == 0]
+    assert {row["role"] for row in greedy} == {"training", "validation"}
+    for row in greedy[:3]:
+        assert row["output_ids"] == Writer(student, CPU, 1).answer([row["prompt_ids"]], 8)[0]
+
+
+def test_student_of_a_student_tells_of_both(inventive, second):
+    first, told = inventive.provenance, json.loads((second / "distillation.json").read_text())
+    assert (told["student_from"], told["layers"]) == ("small", first["layers"])
+    assert told["seconds_before"] == pytest.approx(sum(first["seconds"].values()))
+    assert set(first["trained_on"]) < set(told["trained_on"])  # it was given two documents more
+    assert told["weights_sha256"] != first["weights_sha256"]
+    card = (second / "README.md").read_text()
+    assert "It began as the smaller model small." in card
+    assert "| the student's own texts, before | " in card
+    assert re.search(r"; before that, small: \d+\.\d\d hours \|$", card, re.MULTILINE)
+
+
+def test_own_texts_that_repeat_are_told_as_learnt_from_where_repeating_is_unlearned(inventive, second):
+    done = inventive.distil(
+        "--student-from", "students/small", "--own-summaries", "--ce-weight", "0", *INVENTING[2:], "--documents", "8",
+        "--unlikelihood-weight", "1", "--steps", "1", "--evaluations", "1", "--out", "students/third",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert re.search(
+        r"^unchanged: \d+ texts of the student's own, among them 0 empty, 0 repeating$", done.stdout, re.MULTILINE
+    )
+    card = (inventive.folder / "students" / "third" / "README.md").read_text()
+    assert re.search(
+        r"^\| the student's own texts, before \| .* tokens; among them: 0 empty, 0 repeating \|$", card, re.MULTILINE
+    )
+    assert "1 × unlikelihood of what repeats" in card
+
+
+# Measured beside its teacher -------------------------------------------------------------------------------------
+
+
+def bench(project, finished, *arguments):
+    project.use(OWN_CONFTEST_IS_NOT_NEEDED)
+    return project.bench(
+        "--student", str(finished.student), "--model-path", f"{TEACHER}={finished.teacher}",
+        "--documents", "8", "--max-new-tokens", "6", *arguments,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_student_is_measured_and_judged_beside_its_teacher(project, finished):
+    session = bench(project, finished, "-m", "student", "--documents-file", str(finished.student / "heldout.jsonl"))
+    infos = session.by_experiment
+    loaders = ("default", "8-bit", "4-bit")
+    assert set(infos) == {f"{model}-{loader}" for model in (TEACHER, "small") for loader in loaders}, session.output
+    for loader in loaders:
+        info, teacher = infos[f"small-{loader}"], infos[f"{TEACHER}-{loader}"]
+        assert info["teacher"] == TEACHER
+        assert info["student_provenance"]["teacher"]["revision"] == teacher["workload_settings"]["revision"]
+        change = info["teacher_change"]
+        assert change["teacher"] == f"{TEACHER}-{loader}"
+        assert change["weights_ratio"] == info["weights_bytes"] / teacher["weights_bytes"]
+        assert change["generated_tokens_per_second"]["low"] < change["generated_tokens_per_second"]["high"]
+    assert "Students beside their teachers" in session.output
+    results = project.folder / "results" / "latest"
+    text = judge_run(results, {TEACHER: finished.teacher})
+    assert len(text.splitlines()) == 2 + 6
+    assert (results / "students.md").read_text() == text
+    (results / "documents.parquet").unlink()  # as where the session was killed before its end
+    with pytest.raises(InputError, match=f"documents.parquet: not there.* --resume {results}"):
+        judge_run(results, {TEACHER: finished.teacher})
+
+
+def test_documents_that_the_student_has_seen_are_refused(project, finished, one_error_line):
+    seen = project.folder / "seen.jsonl"
+    write_documents(seen, documents_of_file(finished.folder / "more.jsonl").documents)
+    session = bench(project, finished, "-m", "student", "--documents-file", str(seen), "--documents", "79")
+    assert session.exit_code == 4
+    assert "was trained on 6 of these 79 documents; use --documents-file" in one_error_line(session)
+
+
+def test_student_of_synthetic_weights_is_refused(project, finished, one_error_line):
+    assert "a student is its weights" in one_error_line(bench(project, finished, "--weights", "synthetic"))
+
+
+def test_folder_that_is_no_student_is_one_line(project, one_error_line, tmp_path):
+    assert "is no student" in one_error_line(project.bench("--student", str(tmp_path)))
+
+
+def test_students_run_beside_what_runs_anyway_and_can_be_collected(project, tmp_path):
+    folder = student_folder(tmp_path / "small")
+    collected = project.bench("--student", str(folder), "--collect-only", "-q").output
+    assert f"[{TEACHER}-4-bit]" in collected
+    assert "[small-4-bit]" in collected
+
+
+def test_worse_student_fails_for_its_quality(project, tmp_path):
+    folder = student_folder(tmp_path / "small")
+    project.script({"worthless": ["default"]}, conftest=WORTHLESS_STUDENT)
+    session = project.bench("--student", str(folder), "-k", "default", "--documents", "12")
+    assert session.exit_code == 10, session.output
+    info = session.by_experiment["small-default"]
+    assert info["teacher_change"]["quality_change"]["verdict"] == "INFERIOR"
+    assert "INFERIOR to smollm2-135m-instruct-default" in session.output
+
+
+def test_margin_is_a_share_of_the_teachers_rouge(project, tmp_path):
+    folder = student_folder(tmp_path / "small")
+    session = project.bench("--student", str(folder), "-m", "student", "-k", "default", "--student-margin", "25%")
+    info, teacher = (session.by_experiment[f"{name}-default"] for name in ("small", TEACHER))
+    assert info["teacher_change"]["margin"] == pytest.approx(0.25 * teacher["rouge1"])
+    assert info["teacher_change"]["quality_change"]["verdict"] == "NON-INFERIOR"
+
+
+def test_student_without_its_teacher_says_so(project, tmp_path):
+    folder = student_folder(tmp_path / "small")
+    session = project.bench("--student", str(folder), "-k", "small-default")
+    assert session.by_experiment["small-default"]["teacher_change"] is None
+    assert f"its teacher {TEACHER} was not measured beside it" in session.output
+
+
+WORTHLESS_STUDENT = """
+    import tests.fakes
+
+    WHOLE = tests.fakes.Scripted.model
+
+    def model(self, experiment, time):
+        made = WHOLE(self, experiment, time)
+        made._summary = "zzz" if experiment.model == "small" else None
+        return made
+
+    tests.fakes.Scripted.model = model
+"""
+
+
+# The verdict -----------------------------------------------------------------------------------------------------
+
+GOOD = {
+    "speed_ratio": 1.7,
+    "weights_ratio": 0.65,
+    "rouge1_ratio": 0.9,
+    "quality": "NON-INFERIOR",
+    "perplexity_ratio": 1.5,
+    "more_degenerate": 0,
+}
+
+
+def test_student_that_just_reaches_everything_has_reached_it():
+    assert Standing(**GOOD).verdict == "REACHED (NON-INFERIOR)"
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"speed_ratio": 1.69}, "SHORT: tok/s 1.69× (at least 1.7×)"),
+        ({"weights_ratio": 0.66}, "SHORT: weights 66% (at most 65%)"),
+        ({"rouge1_ratio": 0.89}, "SHORT: ROUGE-1 89% (at least 90%)"),
+        ({"quality": "INFERIOR"}, "SHORT: ROUGE-1 INFERIOR"),
+        ({"perplexity_ratio": 1.51}, "SHORT: perplexity 1.51× (at most 1.5×)"),
+        ({"more_degenerate": 1}, "SHORT: 1 more empty or repeating"),
+    ],
+)
+def test_each_thing_that_is_missed_is_named(changed, said):
+    assert Standing(**{**GOOD, **changed}).verdict == said
+
+
+def test_run_without_a_student_cannot_be_judged(project):
+    project.bench("-k", "smollm2 and default", "--documents", "2")
+    with pytest.raises(InputError, match="has no student; measure one"):
+        judge_run(project.folder / "results" / "latest", {})
+
+
+# Cut short -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_killed_run_goes_on_at_its_last_checkpoint_and_ends_as_if_nothing_had_been(workshop, tmp_path):
+    """Killed while the teacher writes, killed again while the student learns, and then left alone."""
+    long = (
+        *SHORT,
+        "--documents",
+        "24",
+        "--steps",
+        "40",
+        "--evaluations",
+        "10",
+        "--patience",
+        "10",
+        "--teacher-batch",
+        "2",
+    )
+    process = workshop.start(*long)
+    wait_for(process, "students/.teacher-summaries-*/parts/part-00002.parquet", tmp_path)
+    process.kill()
+    process.communicate()
+    parts = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("students/.teacher-*/parts/*.parquet")}
+    assert parts
+    process = workshop.start(*long)
+    wait_for(process, "students/small/checkpoints-*/checkpoint-8/trainer_state.json", tmp_path)
+    process.kill()
+    output, _ = process.communicate()
+    assert "step 40 of 40" not in output
+    assert not (workshop.student / "distillation.json").exists()
+    done = workshop.distil(*long)
+    assert done.returncode == 0, done.stderr
+    assert "unchanged:" in done.stdout
+    assert "step 1 of 40" not in done.stdout
+    now = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("students/.teacher-*/parts/*.parquet")}
+    assert {name: now[name] for name in parts} == parts
+    resumed = workshop.weights_sha256
+    again = Workshop(tmp_path / "again", workshop.teacher)
+    again.folder.mkdir()
+    assert again.distil(*long).returncode == 0
+    assert again.weights_sha256 == resumed
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_the_same_command_goes_on(workshop, tmp_path):
+    long = (*SHORT, "--steps", "200", "--evaluations", "2", "--patience", "10")
+    process = workshop.start(*long)
+    for line in process.stdout:
+        if line.startswith("step 20 of 200"):
+            process.send_signal(signal.SIGINT)
+            break
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    told = next(line for line in errors.splitlines() if line.startswith("interrupted after step "))
+    step = told.split()[3].rstrip(",")
+    assert list(workshop.student.glob(f"checkpoints-*/checkpoint-{step}/trainer_state.json"))
+
+
+@pytest.mark.slow
+def test_two_processes_make_one_student(workshop):
+    inventing = (*SIX_STEPS, "--invented-documents", "3", "--teacher-batch", "2")
+    done = workshop.distil(*inventing, launch=LAUNCH)
+    assert done.returncode == 0, done.stderr
+    assert (workshop.provenance["processes"], workshop.provenance["documents"]["invented"]) == (2, 3)
+    assert done.stdout.count("student: students/small") == 1
+    before = workshop.weights_sha256
+    done = workshop.distil(*inventing, "--steps", "4", launch=LAUNCH)
+    assert done.returncode == 0, done.stderr
+    assert workshop.weights_sha256 != before
+    assert workshop.provenance["training"]["steps"] == 4

@@ -1,0 +1,80 @@
+"""What a session says to do next: one line for each verdict that asks for something, with a command that works."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from summarybench.report.next_steps import Finished, next_steps
+from tests.run_files import A100, benchmark, outcome, run_of
+
+NAME = "llama2-7b-chat-4-bit"
+ADOPT = "make adopt RUN=/r/a-run NAME=main"
+
+
+def steps(*benchmarks, outcomes=(), folder="/r/a-run", run=None, **facts):
+    known = {
+        "exit_code": 0,
+        "is_new_gpu": False,
+        "is_saved": False,
+        "device": A100,
+        "arguments": ("benchmarks", "-m", "a b"),
+    }
+    made = {**run_of(*benchmarks, outcomes=outcomes), **(run or {})}
+    return list(next_steps(Finished(run=made, folder=Path(folder), **{**known, **facts})))
+
+
+@pytest.mark.parametrize("verdict", ["NO BASELINE", "INCOMPARABLE", "IMPROVED"])
+def test_clean_run_is_offered_as_a_baseline(verdict):
+    assert steps(benchmark(verdict=verdict)) == [f"next: let this run be the baseline of {NAME}: {ADOPT}"]
+    assert steps(benchmark(verdict=verdict), is_saved=True) == []
+    assert steps(benchmark(verdict=verdict), exit_code=1) == []
+    assert steps(benchmark(verdict=verdict), device=replace(A100, is_limited=True)) == []
+
+
+def test_nothing_is_asked_for_where_nothing_changed():
+    assert steps(benchmark(verdict="UNCHANGED")) == []
+
+
+def test_regression_is_to_be_measured_once_more_with_the_same_options():
+    regressed = benchmark(verdict="REGRESSED")
+    (line,) = steps(regressed, exit_code=1)
+    assert line.startswith(f"next: REGRESSED {NAME}: `make bench` measures it once more")
+    assert line.endswith("pytest benchmarks -m 'a b' --confirm /r/a-run")
+    (line,) = steps(regressed, exit_code=1, run={"confirms": {}})
+    assert "both passes show it" in line
+
+
+def test_what_was_invalid_or_cut_short_is_to_be_resumed():
+    ended = (outcome("a", "invalid"), outcome("b", "passed"), outcome("c", "failed") | {"is_final": False})
+    assert steps(outcomes=ended, exit_code=1) == [
+        "next: once the reason is gone, measure a, c alone: pytest benchmarks -m 'a b' --resume /r/a-run"
+    ]
+
+
+def test_undecided_says_how_to_decide():
+    (line,) = steps(*[benchmark(verdict="INCONCLUSIVE")] * 4)
+    assert line.startswith("next: INCONCLUSIVE 4 experiments: rerun with what its line says")
+
+
+def test_gpu_that_is_new_to_the_suite_is_asked_for_its_baseline():
+    said = "next: no run of 'nvidia-a100-sxm4-40gb' is stored yet, and yours can be the first: "
+    request = "make readme, and a pull request with baselines/nvidia-a100-sxm4-40gb/ and the pages that it rewrites"
+    new = {"is_new_gpu": True}
+    assert steps(benchmark(), **new) == [f"{said}{ADOPT}, then {request}"]
+    assert steps(benchmark(), is_saved=True, **new) == [f"{said}{request}"]
+    (line,) = steps(benchmark(), exit_code=10, **new)
+    assert line == f"{said}once a run of it is clean, save it with --benchmark-save=main; then {request}"
+    assert steps(benchmark(), device=replace(A100, stands_in=True), **new) == []
+    assert "pull request" not in steps(benchmark(), device=replace(A100, kind="cpu"), **new)[0]
+
+
+@pytest.mark.parametrize(
+    ("there", "shown"), [((), []), (("report.md",), ["report.md"]), (("report.md", "report.html"), ["report.html"])]
+)
+def test_best_page_that_is_there_is_named_last(tmp_path, there, shown):
+    for name in there:
+        (tmp_path / name).touch()
+    assert steps(benchmark(verdict="UNCHANGED"), folder=tmp_path) == [f"report: {tmp_path / name}" for name in shown]

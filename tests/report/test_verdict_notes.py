@@ -1,0 +1,114 @@
+"""What is told of a verdict beside its word, in the terminal and on the page of a night: the same lines, whole."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+from summarybench.machine.device import GIB, Device
+from summarybench.report.markdown import main
+from summarybench.report.terminal import final_report
+from tests.run_files import benchmark, outcome, run_of
+
+A100 = Device(
+    kind="cuda",
+    name="NVIDIA A100-SXM4-40GB",
+    slug="nvidia-a100-sxm4-40gb",
+    family="unpublished",
+    memory_bytes=40 * GIB,
+    compute_dtype="bfloat16",
+)
+NAME, OTHER = "llama2-7b-chat-4-bit", "llama2-7b-chat-fp16"
+CHANGE = {"ratio": 0.8, "low": 0.75, "high": 0.8525, "confidence": 0.95, "p_value": 0.001, "documents": 8}
+COMPARED = {"change": CHANGE, "verdict": "REGRESSED", "verdict_detail": "0.800 of 0002_main.json"}
+SITS = {"cause": "HOST", "detail": "controls moved along: copy bandwidth -1%, matrix product +0%, kernel launches -21%"}
+FIRST = {"run": "20261124T021700Z-nvidia-a100", "verdict": "REGRESSED", "change": CHANGE | {"ratio": 0.79}}
+ANCHOR = {"file": "0001_anchor.json", "commit": "abc", "verdict": "REGRESSED"} | CHANGE | {"ratio": 0.7}
+CONFIRMS = {"run": "20261124T021700Z-nvidia-a100", "commit": "0123456789abcdef", "datetime": None}
+
+
+@pytest.fixture(params=["80 columns", "100 columns", "200 columns", "summary"])
+def told(request, tmp_path, capsys):
+    """The notes on a run as they are shown, without markdown's escapes and list signs."""
+
+    def of_terminal(run):
+        text = final_report(run, A100, width=int(request.param.partition(" ")[0]), color=False)
+        return text.split("\n\n")[-1].splitlines()
+
+    def of_summary(run):
+        (tmp_path / "run.json").write_text(json.dumps({**run, "device": asdict(A100)}))
+        (tmp_path / "exit_code").write_text("1\n")
+        assert main([str(tmp_path)]) == 0
+        notes = capsys.readouterr().out.split("\n\n")[3].splitlines()
+        return [line.removeprefix("- ").replace("\\", "") for line in notes]
+
+    return of_summary if request.param == "summary" else of_terminal
+
+
+def lines(shown):
+    return [line.strip() for line in shown]
+
+
+def test_attribution_the_first_pass_and_the_anchor_follow_the_verdict(told):
+    run = run_of(benchmark(**COMPARED, attribution=SITS, first_pass=FIRST, anchor=ANCHOR))
+    assert lines(told(run))[:4] == [
+        f"{NAME}: REGRESSED: 0.800 of 0002_main.json",
+        f"HOST: {SITS['detail']}",
+        "first pass: REGRESSED 0.790 [0.750, 0.853]; both together above",
+        "against 0001_anchor.json: REGRESSED 0.700 [0.750, 0.853]",
+    ]
+
+
+def test_run_stored_before_there_were_any_is_shown_without(told):
+    shown = "\n".join(told(run_of(benchmark(**COMPARED))))
+    assert "first pass" not in shown
+    assert "against" not in shown
+
+
+def test_second_pass_says_of_which_run_what_was_carried_and_what_measured(told):
+    carried = {"carried_from": CONFIRMS["run"]}
+    run = run_of(
+        benchmark(**COMPARED, first_pass=FIRST),
+        benchmark(OTHER, **COMPARED, **carried),
+        outcomes=(outcome(NAME, "failed", "0.800 of 0002_main.json"), outcome(OTHER, "passed") | carried),
+    )
+    expected = f"second pass of {CONFIRMS['run']} (commit 0123456789ab): carried {OTHER}; measured now: {NAME}"
+    assert expected in lines(told(run | {"confirms": CONFIRMS}))
+
+
+def test_false_alarms_of_a_confirmed_session_are_held(told):
+    run = run_of(benchmark(**COMPARED), benchmark(OTHER, **COMPARED)) | {"confirms": CONFIRMS}
+    assert "false alarms: held at 1% of sessions (Holm, 2 comparisons)" in lines(told(run))
+
+
+def test_false_alarms_of_one_pass_over_several_experiments_are_stated(told):
+    run = run_of(benchmark(**COMPARED), benchmark(OTHER, **COMPARED))
+    assert (
+        "false alarms: up to 1% a comparison, 2.0% of sessions with 2; "
+        "`make bench` confirms each and holds sessions at 1% (Holm)"
+    ) in [line.replace("\\", "") for line in lines(told(run))]
+
+
+@pytest.mark.parametrize("benchmarks", [(benchmark(**COMPARED),), (benchmark(**COMPARED), benchmark(OTHER))])
+def test_one_comparison_has_its_own_level_and_no_line(told, benchmarks):
+    assert "false alarms" not in "\n".join(told(run_of(*benchmarks)))
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "cause", "headline"),
+    [
+        (1, "CODE", "## REGRESSED: 1 of 2 experiments (exit code 1)"),
+        (11, "HOST", "## REGRESSED: 1 of 2 experiments, along with the machine (exit code 11)"),
+        (11, "GPU", "## REGRESSED: 1 of 2 experiments, along with the machine (exit code 11)"),
+        (10, "HOST", "## Quality: below its floor, or worse than the baseline's (exit code 10)"),
+    ],
+)
+def test_headline_of_a_regression_says_whether_it_is_the_machine_s(tmp_path, capsys, exit_code, cause, headline):
+    failed = outcome(NAME, "failed") | {"machine_only": exit_code == 11}
+    run = run_of(benchmark(**COMPARED, attribution=SITS | {"cause": cause}), benchmark(OTHER), outcomes=(failed,))
+    (tmp_path / "run.json").write_text(json.dumps({**run, "device": asdict(A100)}))
+    (tmp_path / "exit_code").write_text(f"{exit_code}\n")
+    assert main([str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == headline

@@ -1,0 +1,128 @@
+"""Hand-made run files: every key that a real one has, and figures a test can count on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from summarybench.catalogue.models import EXPERIMENTS
+from summarybench.core.outcomes import Verdict
+from summarybench.machine.device import GIB, Device
+
+A100 = Device(
+    kind="cuda",
+    name="NVIDIA A100-SXM4-40GB",
+    slug="nvidia-a100-sxm4-40gb",
+    family="a100",
+    memory_bytes=40 * GIB,
+    compute_dtype="bfloat16",
+)
+MACHINE = {
+    "device": "NVIDIA A100-SXM4-40GB",
+    "device_memory_bytes": 40 * GIB,
+    "driver": "580.95.05",
+    "cuda": "13.0",
+    "cpu": "an EPYC",
+    "cpu_count": 12,
+    "host": "0123456789ab",
+    "python": "3.11.7",
+    "torch": "2.13.0",
+    "transformers": "5.23.0",
+    "bitsandbytes": "0.50.2",
+    "accelerate": "1.15.0",
+}
+
+
+def benchmark(name: str = "llama2-7b-chat-4-bit", *, seconds: tuple[float, ...] = (2.0,) * 8, **info: Any) -> Any:
+    """One experiment of a run: 100 tokens a document, which are 'document 1' and on; `info` goes over its extra_info."""
+    experiment = next(each for each in EXPERIMENTS if each.name == name)
+    count = len(seconds)
+    extra_info = {
+        "schema": 1,
+        "experiment": name,
+        "model": experiment.model,
+        "loader": experiment.loader,
+        "batch_size": 1,
+        "max_new_tokens": 100,
+        "max_prompt_tokens": 2_048,
+        "weights": "hub",
+        "workload": "a workload",
+        "workload_settings": {"max_new_tokens": 100, "loader_settings": {"dtype": "float16"}},
+        "document_ids": [f"document {number}" for number in range(1, count + 1)],
+        "batch_document_ids": None,
+        "document_tokens": [500] * count,
+        "prompt_tokens": [550] * count,
+        "generated_tokens": [100] * count,
+        "time_to_first_token_seconds": [0.25] * count,
+        "host_rate_per_second": [None] * count,
+        "summary_sha256": ["0" * 64] * count,
+        "generated_tokens_per_second": 100 * count / sum(seconds),
+        "decode_tokens_per_second": 99 * count / (sum(seconds) - 0.25 * count),
+        "document_tokens_per_second": 500 * count / sum(seconds),
+        "documents_per_second": count / sum(seconds),
+        "rouge1": 0.25,
+        "rouge2": 0.0625,
+        "rougeLsum": 0.125,
+        "rouge1_scores": [0.25] * count,
+        "rouge2_scores": [0.0625] * count,
+        "rougeLsum_scores": [0.125] * count,
+        "rouge1_interval": [0.2, 0.3],
+        "rouge1_floor": 0.1875,
+        "lead3_rouge1": 0.25,
+        "degenerate": {"empty": 0, "repeating": 1},
+        "degenerate_document_ids": {"empty": [], "repeating": ["document 1"]},
+        "cap_hits": 2,
+        "truncated_documents": 3,
+        "load_seconds": 12.5,
+        "compile_seconds": None,
+        "tuned_kernels": None,
+        "peak_memory_bytes": 5 * GIB,
+        "load_peak_memory_bytes": 4 * GIB,
+        "weights_bytes": 4 * GIB,
+        "predicted_memory_bytes": 6 * GIB,
+        "copy_bandwidth_bytes_per_second": 1.2e12,
+        "model_bandwidth_utilization": 0.5,
+        "joules_per_token": 4.0,
+        "controls": {},
+        "telemetry": {
+            "throttled_share": {},
+            "temperature_celsius_max": 60,
+            "sm_clock_mhz": [1_410, 1_410],
+            "power_watts_mean": 250.0,
+            "power_limit_watts": 400.0,
+            "foreign_processes": 0,
+            "note": None,
+        },
+        "verdict": Verdict.NO_BASELINE.value,
+        "verdict_detail": f"no baseline for '{name}'",
+        "baseline": None,
+        "change": None,
+        "attribution": None,
+        "anchor": None,
+        "first_pass": None,
+        "environment_differences": [],
+        "quality_change": None,
+    }
+    return {"name": f"test_summarize[{name}]", "extra_info": extra_info | info, "stats": {"data": list(seconds)}}
+
+
+def outcome(name: str, what: str, detail: str = "") -> dict[str, Any]:
+    nodeid = f"benchmarks/test_summarize.py::test_summarize[{name}]"
+    return {
+        "nodeid": nodeid,
+        "experiment": name,
+        "outcome": what,
+        "detail": detail,
+        "quality_only": False,
+        "machine_only": False,
+        "is_final": True,
+    }
+
+
+def run_of(*benchmarks: Any, outcomes: tuple[dict[str, Any], ...] = (), **machine: Any) -> dict[str, Any]:
+    """A run on an A100; `machine` goes over its machine_info."""
+    return {
+        "machine_info": MACHINE | machine,
+        "commit_info": {"id": "a commit"},
+        "benchmarks": list(benchmarks),
+        "outcomes": list(outcomes),
+    }

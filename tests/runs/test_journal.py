@@ -1,0 +1,140 @@
+import os
+import resource
+from contextlib import contextmanager
+
+import pytest
+
+from summarybench.core.files import write_atomically, write_exclusively
+from summarybench.core.outcomes import InputError
+from summarybench.runs.journal import Journal, read_journal
+
+SESSION = {"started": "2026-01-01T00:00:00+00:00"}
+
+
+@contextmanager
+def files_at_most(size_bytes):
+    """The operating system lets no file grow beyond this: a write in progress is cut off, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def journal(tmp_path):
+    started = Journal(tmp_path / "journal.jsonl")
+    started.append("session", SESSION)
+    return started
+
+
+def test_what_is_appended_is_read_back_by_kind_and_in_order(journal):
+    journal.append("document", {"summary": "first"})
+    journal.append("experiment", {"name": "x"})
+    journal.append("document", {"summary": "second"})
+    journal.append("outcome", {"outcome": "passed"})
+    contents = read_journal(journal.path)
+    assert contents.session == SESSION
+    assert [record["summary"] for record in contents.documents] == ["first", "second"]
+    assert contents.experiments == ({"name": "x"},)
+    assert contents.outcomes == ({"outcome": "passed"},)
+    assert contents.dropped_lines == 0
+
+
+@pytest.mark.parametrize("text", ["two\nlines\r\n", "a\u2028b\u2029c\x85d\x0be", 'a "quote" \\', "Καλημέρα 🎉", ""])
+def test_any_text_survives_the_journal(journal, text):
+    journal.append("document", {"summary": text})
+    journal.append("document", {"summary": "next"})
+    assert [record["summary"] for record in read_journal(journal.path).documents] == [text, "next"]
+
+
+@pytest.mark.parametrize("lost_bytes", [2, 4, 20])
+def test_a_last_line_that_a_crash_cut_off_is_dropped_and_counted(journal, lost_bytes):
+    journal.append("document", {"summary": "whole"})
+    journal.append("document", {"summary": "cut off within é"})
+    journal.path.write_bytes(journal.path.read_bytes()[:-lost_bytes])
+    contents = read_journal(journal.path)
+    assert contents.documents == ({"summary": "whole"},)
+    assert contents.dropped_lines == 1
+
+
+@pytest.mark.parametrize("bad", ['{"kind": "docu', "", "[1, 2]", "5"])
+def test_a_bad_line_in_the_middle_is_refused_by_number(journal, bad):
+    journal.path.write_text(f'{journal.path.read_text()}{bad}\n{{"kind": "document"}}\n')
+    with pytest.raises(InputError, match=r"journal\.jsonl, line 2: "):
+        read_journal(journal.path)
+
+
+@pytest.mark.parametrize("content", ["", '{"kind": "document"}\n', "{}\n", "a text\n"])
+def test_a_journal_without_a_session_is_refused(tmp_path, content):
+    path = tmp_path / "other.jsonl"
+    path.write_text(content)
+    with pytest.raises(InputError, match=r"other\.jsonl has no session record"):
+        read_journal(path)
+
+
+def test_a_missing_journal_is_refused_by_name(tmp_path):
+    with pytest.raises(InputError, match=r"cannot read the journal .*absent\.jsonl"):
+        read_journal(tmp_path / "absent.jsonl")
+
+
+def test_what_was_written_before_the_disk_filled_up_stays_readable(journal):
+    journal.append("document", {"summary": "before"})
+    with (
+        files_at_most(journal.path.stat().st_size + 10),
+        pytest.raises(InputError, match=r"cannot write .*journal\.jsonl"),
+    ):
+        journal.append("document", {"summary": "does not fit"})
+    journal.append("document", {"summary": "after"})
+    contents = read_journal(journal.path)
+    assert [record["summary"] for record in contents.documents] == ["before", "after"]
+    assert contents.dropped_lines == 0
+
+
+@pytest.mark.parametrize("write", [write_atomically, write_exclusively])
+def test_a_whole_file_is_written_and_no_temporary_left(tmp_path, write):
+    path = tmp_path / "run.json"
+    write(path, "é\n")
+    assert path.read_text(encoding="utf-8") == "é\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_writing_atomically_replaces_what_was_there(tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text("old")
+    write_atomically(path, "new")
+    assert path.read_text() == "new"
+
+
+def test_the_old_content_stays_when_writing_fails(tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text("old")
+    with files_at_most(10), pytest.raises(OSError, match="File too large"):
+        write_atomically(path, "new and much too long")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_is_left_when_writing_exclusively_fails(tmp_path):
+    with files_at_most(10), pytest.raises(OSError, match="File too large"):
+        write_exclusively(tmp_path / "run.json", "much too long for that")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("write", [write_atomically, write_exclusively])
+def test_what_a_killed_process_of_the_same_id_left_linked_to_its_file_is_not_written_into(tmp_path, write):
+    stored = tmp_path / "stored.json"
+    stored.write_text("whole")
+    (tmp_path / f".run.json.{os.getpid()}").hardlink_to(stored)
+    write(tmp_path / "run.json", "new")
+    assert stored.read_text() == "whole"
+
+
+def test_writing_exclusively_never_replaces_a_file(tmp_path):
+    path = tmp_path / "0001_nightly.json"
+    path.write_text("old")
+    with pytest.raises(FileExistsError):
+        write_exclusively(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

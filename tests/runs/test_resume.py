@@ -1,0 +1,174 @@
+import json
+
+import pytest
+
+from summarybench.core.outcomes import InputError, Outcome, TestOutcome
+from summarybench.runs.journal import Journal, read_journal
+from summarybench.runs.resume import carried_records, check_same_conditions, read_earlier_run
+from summarybench.runs.run_file import build_run
+
+SETTINGS = {"documents": 2, "seed": 0, "model_folders": {"a-model": "abc"}}
+MACHINE = {"device": "a GPU", "host": "0123", "torch": "2.13.0"}
+
+
+def document(nodeid, document_id, seconds=1.0):
+    return {"nodeid": nodeid, "document_id": document_id, "start_seconds": 5.0, "end_seconds": 5.0 + seconds}
+
+
+def experiment(nodeid, *document_ids):
+    return {"name": nodeid, "fullname": nodeid, "extra_info": {"document_ids": list(document_ids)}}
+
+
+def outcome(nodeid, what="passed", **more):
+    return {
+        "nodeid": nodeid,
+        "experiment": nodeid.upper(),
+        "outcome": what,
+        "detail": "",
+        "quality_only": False,
+        **more,
+    }
+
+
+@pytest.fixture
+def earlier(tmp_path):
+    """Of a run that was killed: `a` is finished, `b` was measured and not judged, `c` was interrupted."""
+    folder = tmp_path / "results" / "the run"
+    folder.mkdir(parents=True)
+    (folder.parent / "latest").symlink_to(folder.name)
+    journal = Journal(folder / "journal.jsonl")
+    journal.begin(
+        {"machine_info": MACHINE, "settings": SETTINGS, "commit_info": {"id": "abc"}, "datetime": "2026-01-01T00:00:00"}
+    )
+    for nodeid, ids in (("a", "xy"), ("b", "xy"), ("c", "x")):
+        for document_id in ids:
+            journal.append("document", document(nodeid, document_id))
+        if nodeid != "c":
+            journal.append("experiment", experiment(nodeid, *ids))
+    journal.append("outcome", outcome("a"))
+    return read_earlier_run(folder)
+
+
+@pytest.fixture
+def resumed(earlier, tmp_path):
+    """The journal of a run that goes on with `earlier`, before anything is measured."""
+    journal = Journal(tmp_path / "new.jsonl")
+    journal.begin({"machine_info": MACHINE}, carried_records(earlier, carry=["a"], again=["b", "c"]))
+    return journal
+
+
+@pytest.mark.parametrize("name", ["the run", "latest", "the run/run.json", "latest/journal.jsonl"])
+def test_a_run_is_named_by_its_folder_or_a_file_in_it(earlier, tmp_path, name):
+    (tmp_path / "results" / "the run" / "run.json").touch()
+    assert read_earlier_run(tmp_path / "results" / name) == earlier
+
+
+@pytest.mark.parametrize("name", ["0001_main.json", "absent"])
+def test_what_is_not_a_run_is_refused(tmp_path, name):
+    with pytest.raises(InputError, match=f"{name} is not a run; give a results folder"):
+        read_earlier_run(tmp_path / name)
+
+
+def test_a_folder_without_a_journal_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"cannot read the journal .*journal\.jsonl"):
+        read_earlier_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("what", "more", "is_finished"),
+    [
+        ("passed", {}, True),
+        ("failed", {"quality_only": True}, True),
+        ("out_of_memory", {}, True),
+        ("failed", {"is_final": False}, False),
+        ("invalid", {}, False),
+        ("unavailable", {}, False),
+        ("skipped", {}, False),
+    ],
+)
+def test_finished_is_what_came_to_its_own_end(tmp_path, what, more, is_finished):
+    Journal(tmp_path / "journal.jsonl").begin({}, [("outcome", outcome("a", what, **more))])
+    expected = {
+        "a": TestOutcome(nodeid="a", experiment="A", outcome=Outcome(what), quality_only="quality_only" in more)
+    }
+    assert read_earlier_run(tmp_path).finished == (expected if is_finished else {})
+
+
+def test_an_outcome_with_a_key_of_a_newer_version_is_read(tmp_path):
+    Journal(tmp_path / "journal.jsonl").begin({}, [("outcome", outcome("a", unheard_of=1))])
+    assert read_earlier_run(tmp_path).finished.keys() == {"a"}
+
+
+def test_carried_records_come_first_and_say_where_they_were_measured(resumed):
+    contents = read_journal(resumed.path)
+    assert contents.documents == tuple({"carried_from": "the run", **document("a", name)} for name in "xy")
+    assert contents.experiments == ({"carried_from": "the run", **experiment("a", *"xy")},)
+    assert contents.outcomes == ({"carried_from": "the run", **outcome("a")},)
+
+
+def test_documents_of_what_is_measured_again_never_mix_with_the_new_ones(resumed):
+    for name in "xy":
+        resumed.append("document", document("c", name, seconds=4.0))
+    resumed.append("experiment", experiment("c", *"yx"))
+    contents = read_journal(resumed.path)
+    superseded = [(each["nodeid"], each["document_id"]) for each in contents.superseded_documents]
+    assert superseded == [("b", "x"), ("b", "y"), ("c", "x")]
+    seconds = {each["name"]: each["stats"]["data"] for each in build_run(contents)["benchmarks"]}
+    assert seconds == {"a": [1.0, 1.0], "c": [4.0, 4.0]}
+
+
+def test_the_run_file_says_of_a_benchmark_where_it_was_carried_from(resumed):
+    (carried,) = build_run(read_journal(resumed.path))["benchmarks"]
+    assert carried["extra_info"]["carried_from"] == "the run"
+    assert "carried_from" not in carried
+
+
+def test_a_run_that_was_resumed_can_be_resumed_and_keeps_the_first_origin(resumed, tmp_path):
+    resumed.append("document", document("c", "y"))
+    folder = tmp_path / "second"
+    folder.mkdir()
+    resumed.path.rename(folder / "journal.jsonl")
+    again = Journal(tmp_path / "third.jsonl")
+    again.begin({}, carried_records(read_earlier_run(folder), carry=["a"], again=["b", "c"]))
+    contents = read_journal(again.path)
+    assert {each["carried_from"] for each in (*contents.documents, *contents.outcomes)} == {"the run"}
+    origins = [(each["nodeid"], each["carried_from"]) for each in contents.superseded_documents]
+    assert origins == [("b", "the run"), ("b", "the run"), ("c", "the run"), ("c", "second")]
+
+
+def test_cut_off_lines_are_counted_over_all_runs(earlier, tmp_path):
+    journal = Journal(tmp_path / "new.jsonl")
+    journal.begin({"dropped_lines": 2})
+    journal.append("document", document("a", "x"))
+    journal.path.write_bytes(journal.path.read_bytes()[:-5])
+    assert read_journal(journal.path).dropped_lines == 3
+
+
+def test_a_journal_begins_whole_or_not_at_all(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        Journal(tmp_path / "journal.jsonl").begin({}, [("document", {"seconds": float("nan")})])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_equal_conditions_are_accepted(earlier):
+    check_same_conditions(earlier, machine_info=json.loads(json.dumps(MACHINE)), settings=SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("machine", "settings", "named"),
+    [
+        ({}, {"documents": 3}, "other settings: documents 3, 2 there;"),
+        ({}, {"model_folders": {"a-model": "def"}}, "other settings: a-model def, abc there;"),
+        ({"torch": "2.11.0"}, {}, "other environment: torch 2.11.0, 2.13.0 there;"),
+        ({"host": "4567"}, {}, "other environment: host 4567, 0123 there;"),
+    ],
+)
+def test_other_conditions_are_refused_by_name(earlier, machine, settings, named):
+    with pytest.raises(InputError, match=f"the run was measured with {named}"):
+        check_same_conditions(earlier, machine_info=MACHINE | machine, settings=SETTINGS | settings)
+
+
+def test_a_run_that_does_not_say_its_settings_is_refused(tmp_path):
+    Journal(tmp_path / "journal.jsonl").begin({"machine_info": MACHINE})
+    with pytest.raises(InputError, match="does not say with which settings"):
+        check_same_conditions(read_earlier_run(tmp_path), machine_info=MACHINE, settings=SETTINGS)

@@ -1,0 +1,223 @@
+"""The fastest way of each precision, ways side by side, and where a session's time goes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from summarybench.catalogue.models import BATCH_SIZES, FASTEST_EXPERIMENTS, GPUS_THAT_COMPILE
+from summarybench.core import session_seconds
+from summarybench.core.session_seconds import SessionSeconds, session_line
+from summarybench.engines.compiled import inductor_options
+from summarybench.engines.memory_model import MemoryPrediction
+from summarybench.machine.device import GIB, GPU_FAMILIES, Device
+from summarybench.measure.batching import rows_of_even_batches
+from summarybench.report.page import Row
+from summarybench.report.terminal import _side_by_side, final_report, way_of
+from summarybench.runs.run_file import Entry
+from tests.conftest import FAKE_MODELS
+from tests.run_files import A100, benchmark, run_of
+from tests.sessions.test_gpu_sessions import fake_gpu
+
+H100 = Device(kind="cuda", name="H100", slug="h100", family="h100", memory_bytes=80 * GIB, compute_dtype="bfloat16")
+CPU = Device(kind="cpu", name="a CPU", slug="cpu", family="cpu", memory_bytes=16 * GIB, compute_dtype="float32")
+ON_AN_H100 = """
+    from dataclasses import replace
+    GPU.device = replace(GPU.device, family="h100", slug="h100", memory_bytes=80 * 1024**3)
+"""
+SIDE_BY_SIDE = (
+    "-m",
+    "h100 and llama2 and (h100 or compiled or batching or continuous or fastest)",
+    "-k",
+    "4-bit and (batch8 or batch32 or not batch)",
+)
+
+
+# Which experiments ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", [*GPU_FAMILIES, "cpu"])
+def test_each_precision_has_one_fastest_way_on_a_device_and_it_is_compiled_where_that_can_be(family):
+    ways = [each for each in FASTEST_EXPERIMENTS if family in each.families | each.on_request]
+    precisions = [(way.model, way.loader.removesuffix("-compiled")) for way in ways]
+    assert len(set(precisions)) == len(precisions)
+    compiled = {way.loader for way in ways if way.loader.endswith("-compiled")}
+    every = {f"{loader}-compiled" for loader in ("default", "fp16", "8-bit", "4-bit")}
+    assert compiled == (every if family in GPUS_THAT_COMPILE else set())
+
+
+class Fitting:
+    """Each row takes a GiB."""
+
+    def fit_rows(self, rows):
+        pass
+
+    def memory_for(self, sequence_tokens, batch_size):
+        return MemoryPrediction(weights_bytes=GIB, cache_bytes=GIB * batch_size, workspace_bytes=0)
+
+
+@pytest.mark.parametrize(
+    ("documents", "free_gib", "device", "rows"),
+    [
+        (100, 80, H100, 25),
+        (100, 24, H100, 20),
+        (33, 80, H100, 17),
+        (3, 80, H100, 3),
+        (10, 0, H100, 1),
+        (100, 80, CPU, 8),
+    ],
+)
+def test_batches_are_as_few_and_as_even_as_memory_allows(monkeypatch, documents, free_gib, device, rows):
+    monkeypatch.setattr("summarybench.measure.batching.free_memory_bytes", lambda device: free_gib * GIB)
+    monkeypatch.setattr("summarybench.measure.batching.release_memory", lambda device: None)
+    assert rows_of_even_batches(Fitting(), 100, documents, device) == rows
+
+
+def test_products_of_one_row_alone_are_tuned_and_their_kernels_never_cross_processes():
+    tuned, *others = map(inductor_options, BATCH_SIZES)
+    kept = {"coordinate_descent_tuning": True, "compile_threads": 1, "dynamic_scale_rblock": False}
+    assert tuned.items() >= kept.items()
+    assert not any(kept.keys() & options.keys() for options in others)
+
+
+# Sessions -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def on_an_h100(project):
+    project.use(fake_gpu(more=ON_AN_H100))
+    return project
+
+
+def collected(project, *options):
+    output = project.bench("--collect-only", "-q", *options).output
+    return {line.partition("[")[2].rstrip("]") for line in output.splitlines() if "::" in line}
+
+
+def test_fastest_stands_in_place_of_single_documents(on_an_h100):
+    assert collected(on_an_h100, "-m", "h100 and llama2", "--fastest") == {
+        "llama2-7b-chat-bf16-fastest",
+        *(f"llama2-7b-chat-{loader}-compiled-fastest" for loader in ("default", "fp16", "8-bit", "4-bit")),
+    }
+    assert "fastest" not in " ".join(collected(on_an_h100, "-m", "h100 and llama2"))
+
+
+def test_readmes_expression_has_all_ways_of_one_precision_in_one_session(on_an_h100):
+    loaders = ("4-bit", "4-bit-compiled")
+    assert collected(on_an_h100, *SIDE_BY_SIDE) == {
+        *(f"llama2-7b-chat-{loader}" for loader in loaders),
+        *(f"llama2-7b-chat-{loader}-batch{rows}" for loader in loaders for rows in (8, 32)),
+        "llama2-7b-chat-4-bit-continuous",
+        "llama2-7b-chat-4-bit-compiled-fastest",
+    }
+
+
+def test_workload_tells_loader_and_rows_and_the_session_where_its_time_went(project):
+    of_fakes = "    from summarybench.core import session_seconds\n    session_seconds.now = lambda: TIME.seconds\n"
+    project.use(FAKE_MODELS + of_fakes)
+    session = project.bench("--fastest", "-m", "cpu and embedded", "-k", "4-bit", "--documents", "10")
+    assert session.exit_code == 0
+    info = session.by_experiment["smollm2-135m-instruct-4-bit-fastest"]
+    settings = info["workload_settings"]
+    assert (settings["loader"], settings["batch_size"]) == ("4-bit", 5)
+    assert [len(ids) for ids in info["batch_document_ids"]] == [5, 5]
+    spent = session.run["session"]
+    (found,) = session.run["benchmarks"]
+    assert spent["generating_seconds"] > sum(found["stats"]["data"])
+    assert spent["generating_seconds"] == pytest.approx(spent["seconds"])
+    assert f"{session_line(spent)}\n" in session.output
+    journal = (session.folder / "results" / "latest" / "journal.jsonl").read_text().splitlines()
+    assert [json.loads(line)["kind"] for line in journal][-1] == "session_seconds"
+
+
+# Where time goes ------------------------------------------------------------------------------------------------------
+
+
+def test_compiling_is_taken_out_of_generating_once_for_each_load(monkeypatch):
+    time = [0.0]
+    monkeypatch.setattr(session_seconds, "now", lambda: time[0])
+    spent = SessionSeconds()
+    for _ in range(2):
+        with spent.loading():
+            time[0] += 10
+        time[0] += 25
+        spent.add_generating(10.0, 4.0)  # compiled in it
+        spent.add_generating(10.0, 4.0)  # another experiment on the same load
+    assert spent.as_record() == {
+        "seconds": 70.0,
+        "loading_seconds": 20.0,
+        "compile_seconds": 8.0,
+        "generating_seconds": 32.0,
+        "other_seconds": 10.0,
+        "other_share": 1 / 7,
+    }
+
+
+def test_line_has_shares_of_the_whole():
+    parts = {"generating": 150.0, "loading": 20.0, "compile": 20.0, "other": 10.0}
+    session = {"seconds": 200.0, **{f"{part}_seconds": seconds for part, seconds in parts.items()}}
+    assert session_line(session) == (
+        "session: 3 min 20 s, 75.0% generating, 10.0% loading, 10.0% compiling, 5.0% anything else"
+    )
+
+
+# Side by side ---------------------------------------------------------------------------------------------------------
+
+IN_FOURS = [[f"document {first + more}" for more in range(4)] for first in (1, 5)]
+
+
+def test_ways_have_names_and_speed_is_beside_eager():
+    eager = benchmark()
+    compiled = benchmark("llama2-7b-chat-4-bit-compiled", seconds=(0.5,) * 8)
+    batched = benchmark("llama2-7b-chat-4-bit-compiled", batch_document_ids=IN_FOURS, generated_tokens_per_second=400.0)
+    batched["stats"]["data"] = [1.0, 1.0]
+    alone = benchmark("llama2-7b-chat-8-bit")
+    assert [way_of(each["extra_info"]) for each in (eager, compiled, batched)] == [
+        "eager",
+        "compiled",
+        "compiled, batch 4",
+    ]
+    report = final_report(run_of(eager, compiled, batched, alone), A100, width=200, color=False)
+    table = report.partition("Side by side")[2].partition("\n\n")[0]
+    cells = [line.split() for line in table.splitlines() if "llama2" in line]
+    assert [(row[0], row[-4]) for row in cells] == [
+        ("llama2-7b-chat-4-bit", "1.00"),
+        ("llama2-7b-chat-4-bit-compiled", "4.00"),
+        ("llama2-7b-chat-4-bit-compiled", "8.00"),
+    ]
+    assert "Side by side" not in final_report(run_of(eager, alone), A100, width=200, color=False)
+
+
+def test_ways_stand_from_the_plainest_to_the_fastest_whatever_ran_first():
+    eights, fours = ([[f"document {n}" for n in range(8)]], IN_FOURS)
+    ways = [
+        ("", {}),
+        ("-compiled", {}),
+        ("", {"processes": 2}),
+        ("-batch4", {"batch_document_ids": fours}),
+        ("-compiled-batch4", {"batch_document_ids": fours}),
+        ("-batch8", {"batch_document_ids": eights}),
+        ("-largest-batch", {"batch_document_ids": fours}),
+        ("-compiled-largest-batch", {"batch_document_ids": eights}),
+        ("-continuous", {"continuous": {"rounds": [0] * 8}}),
+        ("-compiled-fastest", {"batch_document_ids": fours}),
+    ]
+    infos = []
+    for ending, more in ways:
+        loader = "4-bit-compiled" if ending.startswith("-compiled") else "4-bit"
+        info = benchmark(f"llama2-7b-chat-{loader}", **more)["extra_info"]
+        infos.append(info | {"experiment": f"llama2-7b-chat-4-bit{ending}"})
+    names = [info["experiment"] for info in infos]
+    for order in (infos, infos[::-1], infos[3:] + infos[:3]):
+        rows = _side_by_side(
+            [{"name": "test_x[]", "extra_info": info} for info in order], lambda info: info["experiment"]
+        )
+        assert [row[0] for row in rows] == names
+
+
+def test_page_gives_each_document_its_share_of_its_batch():
+    info = benchmark(batch_document_ids=IN_FOURS)["extra_info"]
+    entry = Entry(name="test_batching[a]", extra_info=info, seconds=(4.0, 8.0))
+    row = Row(number=0, source=None, entry=entry, label="a")
+    assert list(row.document_seconds.values()) == [1.0] * 4 + [2.0] * 4

@@ -1,0 +1,228 @@
+"""Whole sessions on a fake GPU: its memory, and what it can do to a session."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import FAKE_MODELS
+
+MIB = 1024**2
+LLAMA = ("llama2-7b-chat-default", "llama2-7b-chat-8-bit", "llama2-7b-chat-4-bit")
+
+FAKE_GPU = (
+    FAKE_MODELS
+    + """
+    from summarybench.catalogue.models import Experiment
+    from tests.fakes import FakeGpu
+
+    MIB = 1024**2
+    GPU = FakeGpu(allocated_bytes=7 * MIB)
+    GPU.install()
+    Experiment.fits = lambda self, device: True
+    KEPT = []
+
+    class OnGpu(FakeModel):
+        predicted_memory_bytes = PREDICTED * MIB
+
+        def __init__(self, experiment, time, **options):
+            super().__init__(experiment, time, **options)
+            GPU.take(self, 93 * MIB)
+
+    def behave(model):
+        return model
+
+    @pytest.fixture(scope="session")
+    def load_model():
+        return lambda experiment: behave(OnGpu(experiment, TIME))
+"""
+)
+LEAK_OF_THE_FIRST = """
+    def behave(model):
+        if model.experiment.loader == "default":
+            GPU.take(behave, LEAK)
+        return model
+"""
+
+
+def fake_gpu(*, predicted_mib: int = 100, more: str = "") -> str:
+    """Models of 93 MiB on a GPU on which 7 MiB are allocated already: a peak of 100 MiB."""
+    return FAKE_GPU.replace("PREDICTED", str(predicted_mib)) + more
+
+
+LLAMA_ON_A_T4 = ("-m", "t4 and llama2", "--document-source", "embedded", "--documents", "2")
+MEMORY_OF_LLAMA = ("-m", "t4 and llama2 and memory", "--document-source", "embedded")
+
+
+@pytest.mark.parametrize("predicted_mib", [96, 104])
+def test_prediction_within_a_twentieth_of_the_peak_passes_and_both_are_shown(project, predicted_mib):
+    project.use(fake_gpu(predicted_mib=predicted_mib))
+    session = project.bench(*MEMORY_OF_LLAMA)
+    assert session.exit_code == 0
+    info = session.infos["4-bit"]
+    assert (info["predicted_memory_bytes"], info["peak_memory_bytes"]) == (predicted_mib * MIB, 100 * MIB)
+    assert len(info["document_ids"]) == 3
+
+
+@pytest.mark.parametrize(("predicted_mib", "error"), [(94, "-6.0%"), (106, "+6.0%")])
+def test_prediction_further_off_fails_and_says_by_how_much(project, predicted_mib, error):
+    project.use(fake_gpu(predicted_mib=predicted_mib))
+    session = project.bench(*MEMORY_OF_LLAMA, "-k", "4-bit")
+    assert session.exit_code == 1
+    (outcome,) = session.run["outcomes"]
+    assert outcome["detail"].startswith(
+        f"predicted {predicted_mib / 1024:.2f} GiB, measured 0.10 GiB at the peak: {error}"
+    )
+    assert "Traceback" not in session.output
+
+
+def test_longest_prompt_is_among_the_few_that_are_measured(project):
+    project.use(fake_gpu())
+    sample = project.bench(*LLAMA_ON_A_T4[:-1], "12", "-k", "4-bit").infos["4-bit"]["prompt_tokens"]
+    few = project.bench(*MEMORY_OF_LLAMA, "--documents", "12", "-k", "4-bit").infos["4-bit"]["prompt_tokens"]
+    assert max(few) == max(sample)
+    assert max(sample) not in sample[:2], "the first documents would have held it anyhow"
+
+
+def test_memory_is_not_measured_on_a_cpu_and_says_why(project):
+    session = project.bench("-m", "memory and cpu")
+    assert session.exit_code == 12
+    assert set(session.outcomes.values()) == {"skipped"}
+    assert "on a CPU the peak is the whole process's" in session.output
+
+
+def test_memory_benchmark_is_run_only_when_named(project):
+    project.use(fake_gpu())
+    names = [benchmark["name"] for benchmark in project.bench(*LLAMA_ON_A_T4, "-k", "4-bit").run["benchmarks"]]
+    assert names == ["test_summarize[llama2-7b-chat-4-bit]"]
+
+
+@pytest.mark.parametrize("options", [LLAMA_ON_A_T4, MEMORY_OF_LLAMA], ids=["summaries", "memory"])
+def test_model_that_leaves_memory_behind_fails_and_the_others_do_not(project, options):
+    project.use(fake_gpu(more=LEAK_OF_THE_FIRST.replace("LEAK", "2 * MIB")))
+    session = project.bench(*options)
+    assert session.exit_code == 1
+    first, *others = session.outcomes
+    assert (first, session.outcomes[first]) == (LLAMA[0], "failed")
+    assert {session.outcomes[other] for other in others} == {"passed"}
+    assert len(session.run["outcomes"]) == len(session.outcomes)
+    assert "0.002 GiB of the 0.09 GiB that the model took stay allocated" in session.output
+    assert "Traceback" not in session.output
+
+
+def test_leak_of_the_last_model_is_found_too(project):
+    project.use(fake_gpu(more=LEAK_OF_THE_FIRST.replace("LEAK", "2 * MIB")))
+    session = project.bench(*LLAMA_ON_A_T4, "-k", "default")
+    assert session.outcomes == {LLAMA[0]: "failed"}
+
+
+def test_few_bytes_that_libraries_keep_are_no_leak(project):
+    project.use(fake_gpu(more=LEAK_OF_THE_FIRST.replace("LEAK", "MIB")))
+    assert project.bench(*LLAMA_ON_A_T4).exit_code == 0
+
+
+# How many documents -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", [("--weights", "synthetic"), ("--document-source", "embedded")])
+def test_session_that_names_no_number_takes_the_documents_that_are_there_and_says_so(project, source):
+    project.use(fake_gpu())
+    session = project.bench("-m", "t4 and llama2", *source, "-k", "4-bit or 8-bit")
+    assert session.exit_code == 0
+    assert [len(info["document_ids"]) for info in session.infos.values()] == [49, 49]
+    told = "49 documents, which is all that embedded documents offer; the default here is 100\n"
+    assert session.output.count(told) == 1
+
+
+def test_session_that_names_more_documents_than_there_are_is_refused(project):
+    project.use(fake_gpu())
+    session = project.bench(*LLAMA_ON_A_T4[:-1], "50")
+    assert session.exit_code == 4
+    assert "--documents 50 is more than the 49 that embedded documents offer; ask for 49 or fewer" in session.output
+
+
+# Out of memory ----------------------------------------------------------------------------------------------------------
+
+OF_TORCH = (
+    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 14.56 GiB of which 1.31 GiB is free. "
+    "Including non-PyTorch memory, this process has 13.25 GiB memory in use. Of the allocated memory 12.50 GiB is allocated "
+    "by PyTorch, and 256.00 MiB is reserved by PyTorch but unallocated. If reserved but unallocated memory is large try "
+    "setting PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True to avoid fragmentation."
+)
+FIGURES = "asked for 2.00 GiB, 12.50 GiB in use, 256.00 MiB reserved beside it, 1.31 GiB free, 14.56 GiB in all"
+LOST = "CUDA error: unspecified launch failure\\nSearch for `cudaErrorLaunchFailure' in NVIDIA's documentation."
+
+RAISED_BY_THE_FIRST = """
+    import torch
+    from summarybench.engines import loading
+
+    class Raising(OnGpu):
+        def generate(self, *arguments):
+            if self._calls + 1 == CALL:
+                self.half_done = Tensor(500 * MIB)
+                held = Tensor(700 * MIB)
+                raise ERROR
+            return super().generate(*arguments)
+
+    class Tensor:
+        def __init__(self, size):
+            GPU.take(self, size)
+
+    def load_half(experiment, *_, **__):
+        if experiment.loader != "default":
+            return OnGpu(experiment, TIME)
+        half = Tensor(900 * MIB)
+        if CALL == 0:
+            raise ERROR
+        return Raising(experiment, TIME)
+
+    loading._load = load_half
+    loading.release_memory = RELEASE
+
+    @pytest.fixture(scope="session")
+    def load_model():
+        return lambda experiment: loading.load(
+            experiment, lambda: None, GPU.device, TIME.clock, longest_sequence=len, predict=False
+        )
+"""
+
+
+def raised_by_the_first(call: int, error: str, release: str = "lambda device: None") -> str:
+    """Models of which the first raises while it is loaded (call 0), in the warm-up (1) or in a round (2 and on)."""
+    more = RAISED_BY_THE_FIRST.replace("CALL", str(call)).replace("ERROR", error).replace("RELEASE", release)
+    return fake_gpu(more=more)
+
+
+@pytest.mark.parametrize(("call", "doing"), [(0, "loading"), (1, "generating"), (3, "generating")])
+def test_out_of_memory_is_told_with_its_figures_and_freed_wherever_it_is_raised(project, call, doing):
+    project.use(raised_by_the_first(call, f'torch.OutOfMemoryError("{OF_TORCH}")'))
+    session = project.bench(*LLAMA_ON_A_T4, "--no-memory-prediction")
+    first, *others = session.run["outcomes"]
+    assert first["detail"] == f"out of memory while {doing}: {FIGURES} (it should have fitted)"
+    assert [each["outcome"] for each in others] == ["passed"] * 3
+    assert "stay allocated" not in session.output
+    assert session.infos["4-bit"]["peak_memory_bytes"] == 100 * MIB
+
+
+@pytest.mark.parametrize("call", [0, 1, 3])
+def test_lost_gpu_is_recorded_and_the_rest_skipped_without_touching_it(project, call):
+    touched = "lambda device: print('a lost GPU was touched')"
+    project.use(raised_by_the_first(call, f'torch.AcceleratorError("{LOST}")', touched))
+    session = project.bench(*LLAMA_ON_A_T4)
+    assert session.exit_code == 11
+    first, *others = session.run["outcomes"]
+    assert (first["experiment"], first["outcome"]) == (LLAMA[0], "invalid")
+    assert first["detail"].startswith("the GPU was lost: CUDA error: unspecified launch failure")
+    assert [each["outcome"] for each in others] == ["skipped"] * 3
+    assert {each["detail"] for each in others} == {f"not run: the GPU was lost in {LLAMA[0]}"}
+    assert "Traceback" not in session.output
+    assert "touched" not in session.output
+
+
+def test_report_says_which_of_two_gpus_was_measured(project):
+    two = """
+    from dataclasses import replace
+    GPU.device = replace(GPU.device, index=1, gpus_in_machine=2)
+    """
+    project.use(fake_gpu(more=two))
+    session = project.bench(*LLAMA_ON_A_T4, "-k", "4-bit")
+    assert "measured on GPU 1 of 2: Tesla T4 (GPU-1111)" in session.output

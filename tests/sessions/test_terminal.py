@@ -1,0 +1,124 @@
+"""What a whole session prints and leaves for others: quiet, on a terminal, and for pytest-benchmark's own tools."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.conftest import ROOT, make_project
+
+EXPERIMENT = "smollm2-135m-instruct-4-bit"
+
+
+def test_quiet_session_is_one_line_a_verdict(project):
+    quiet = project.bench("-q", "-k", "4-bit or 8-bit").output.splitlines()
+    told = [line for line in quiet if line.startswith("smollm2-135m-instruct-")]
+    assert [line.partition(": no baseline for ")[0] for line in told] == [
+        "smollm2-135m-instruct-8-bit: NO BASELINE",
+        "smollm2-135m-instruct-4-bit: NO BASELINE",
+    ]
+    assert not any(line.startswith(("Speed", "next: ", "report: ")) or "gen." in line for line in quiet)
+
+
+def test_session_ends_with_what_to_do_next_and_a_page_that_is_there(project):
+    session = project.bench("-k", "4-bit")
+    (folder,) = [path for path in (session.folder / "results").iterdir() if not path.is_symlink()]
+    adopt = f"make adopt RUN=results/{folder.name} NAME=main"
+    lines = session.output.splitlines()
+    assert f"next: let this run be the baseline of {EXPERIMENT}: {adopt}" in lines
+    assert f"report: results/{folder.name}/report.md" in lines
+    page = (folder / "report.md").read_text()
+    assert page.startswith("## Clean: nothing regressed (exit code 0)\n")
+    links = re.findall(r"\]\((.+?)\)", page)
+    assert links == ["documents.parquet", "run.json"]
+    assert all((folder / name).is_file() for name in links)
+
+
+@pytest.mark.parametrize(("columns", "name"), [(100, EXPERIMENT), (80, "embedded 4-bit")])
+def test_on_a_terminal_tables_fit_it(project, columns, name):
+    """In a pseudo terminal, colour and all."""
+    leader, follower = pty.openpty()
+    environment = {**project.environment, "COLUMNS": str(columns), "TERM": "xterm"}
+    command = project.command("-k", "4-bit")
+    with subprocess.Popen(
+        command, cwd=project.folder, env=environment, stdin=follower, stdout=follower, stderr=follower
+    ) as process:
+        os.close(follower)
+        output = b""
+        while chunk := _read(leader):
+            output += chunk
+        assert process.wait(timeout=60) == 0
+    os.close(leader)
+    text = output.decode().replace("\r\n", "\n")
+    assert "\x1b[" in text
+    plain = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
+    tables = plain[plain.index("\nSpeed") : plain.index("\nno baseline for")]
+    assert max(len(line) for line in tables.splitlines()) <= columns
+    assert any(line.startswith(f"{name} ") for line in tables.splitlines())
+
+
+def _read(leader):
+    try:
+        return os.read(leader, 65_536)
+    except OSError:  # Linux says so when the other side is closed
+        return b""
+
+
+# pytest-benchmark's own ----------------------------------------------------------------------------------------------
+
+
+def test_histogram_is_drawn(project):
+    project.bench("-k", "4-bit or 8-bit", "--benchmark-histogram=drawn/of")
+    (path,) = (project.folder / "drawn").glob("*.svg")
+    assert EXPERIMENT in "".join(ElementTree.parse(path).getroot().itertext())
+
+
+@pytest.fixture(scope="module")
+def two_runs(tmp_path_factory):
+    """A project in which two runs were stored, and the second copied to out/run.json."""
+    made = make_project(tmp_path_factory.mktemp("two") / "project")
+    made.bench("-k", "4-bit", "--benchmark-save=first")
+    return made, made.bench("-k", "4-bit", "--benchmark-save=second", "--benchmark-json=out/run.json")
+
+
+def compare(project, *arguments):
+    """What pytest-benchmark's own command prints."""
+    command = [sys.executable, "-m", "pytest_benchmark", *arguments]
+    environment = project.environment
+    done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=True, env=environment)
+    return (done.stdout + done.stderr).splitlines()
+
+
+def test_stored_runs_are_compared_written_as_csv_and_drawn(two_runs):
+    project, session = two_runs
+    storage = ("--storage", str(session.stored[0].parent))
+    lines = compare(project, *storage, "compare", "0001", "0002", "--csv=compared.csv", "--histogram=compared")
+    rows = [line for line in lines if f"test_summarize[{EXPERIMENT}]" in line]
+    assert len(rows) == 2
+    assert all("(1.0)" in row for row in rows)
+    assert (project.folder / "compared.csv").read_text().count(EXPERIMENT) >= 2
+    assert list(project.folder.glob("compared*.svg"))
+
+
+def test_json_is_one_that_pytest_benchmark_compares(two_runs):
+    project, session = two_runs
+    copied = session.folder / "out" / "run.json"
+    assert json.loads(copied.read_text()) == session.run
+    assert any(f"test_summarize[{EXPERIMENT}]" in line for line in compare(project, "compare", str(copied)))
+
+
+def test_lines_that_the_guide_shows_draw_the_documents_table(two_runs):
+    """In a process of its own, as a reader would run them."""
+    pytest.importorskip("matplotlib")
+    project, _ = two_runs
+    (lines,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "guide" / "reports.md").read_text(), flags=re.DOTALL)
+    environment = project.environment | {"MPLBACKEND": "svg"}
+    subprocess.run([sys.executable, "-c", lines], cwd=project.folder, check=True, env=environment, capture_output=True)
+    assert EXPERIMENT in (project.folder / "seconds.svg").read_text()
