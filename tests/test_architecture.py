@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = (
     "outcomes",
     "processes",
+    "interrupts",
     "statistics",
     "journal",
     "session_seconds",
