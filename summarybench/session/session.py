@@ -15,6 +15,7 @@ from summarybench.analysis.quality import FLOORS, Quality, score
 from summarybench.analysis.teacher_change import TeacherChange, beside_teacher
 from summarybench.catalogue.models import LOADERS, MODELS, REFERENCE_LOADER, Experiment
 from summarybench.core.outcomes import (
+    NOT_RUN,
     BrokenOutputError,
     InputError,
     JudgementError,
@@ -22,6 +23,8 @@ from summarybench.core.outcomes import (
     TestOutcome,
     Verdict,
     first_line,
+    outcome_as_record,
+    outcome_of_record,
     with_confirmed_slowdown,
 )
 from summarybench.core.processes import ALONE, Process
@@ -74,7 +77,7 @@ from summarybench.runs.baselines import (
     save_baseline,
     why_unfit,
 )
-from summarybench.runs.journal import Record
+from summarybench.runs.journal import SELECTED, Record
 from summarybench.runs.resume import EarlierRun, carried_records, check_same_conditions, read_earlier_run
 from summarybench.runs.run_file import Entry, entries_of, run_text
 from summarybench.runs.run_folder import Results, SilentResults, shown
@@ -156,9 +159,10 @@ class Suite:
         self._references: dict[str, Reference] = {}
         self._commit_info = dict(commit_info)
 
-    def open(self, selected: Mapping[str, Experiment]) -> None:
+    def open(self, selected: Mapping[str, Experiment], skipped: Mapping[str, Experiment] | None = None) -> None:
         """Check what the selected experiments (by nodeid) will need, then make the results folder and begin the journal.
 
+        `skipped` are selected too, and need nothing: their tests are marked as for another device.
         With --resume it begins with what the earlier run finished of them: `carried` has those outcomes by nodeid.
         """
         for model in {experiment.model for experiment in selected.values()}:
@@ -172,6 +176,7 @@ class Suite:
             "version": _plugin_version(),
             "device": asdict(self.device),
             "settings": settings,
+            SELECTED: {nodeid: each.name for nodeid, each in {**selected, **(skipped or {})}.items()},
         }
         records: list[tuple[str, Record]] = []
         if (path := self.settings.resume or self.settings.confirm) is not None:
@@ -588,9 +593,18 @@ class Suite:
     # The end -----------------------------------------------------------------------------------------------------
 
     def note_outcome(self, outcome: TestOutcome) -> None:
+        self.results.journal.append("outcome", outcome_as_record(outcome))
         self.outcomes[outcome.nodeid] = outcome
-        self.results.journal.append("outcome", {**asdict(outcome), "outcome": outcome.outcome.value})
         self.results.write_run()
+
+    def settle(self) -> bool:
+        """Take the outcomes from the journal, and return whether the run was cut short: a selected test never ran to its end.
+
+        The journal has the last word: an interrupt may have come between its record and this object's.
+        """
+        self.results.write_run()
+        self.outcomes = {record["nodeid"]: outcome_of_record(record) for record in self.results.run["outcomes"]}
+        return any(each.detail == NOT_RUN for nodeid, each in self.outcomes.items() if nodeid not in self.carried)
 
     def fail_what_holm_rejects(self) -> None:
         """Once all comparisons are in: a slowdown that was held against the strictest level may fail at its own."""
