@@ -67,6 +67,12 @@ class Telling:
     def warn(self, line: str) -> None:
         return
 
+    def say(self, line: str) -> None:
+        return
+
+    def warmed_up(self, experiment: str, seconds: float, *, rounds: int, expected_seconds: float | None) -> None:
+        return
+
 
 class Unscored(FakeModel):
     """Random weights have no quality, and scoring would take most of a session's time: kills belong where files are."""

@@ -158,7 +158,7 @@ def devices_to_try(kind: str, detect: Callable[[Mapping[str, str]], Device] = de
     gpus = tuple(device for device in found if device.is_gpu)
     if kind == "gpu" and not gpus:
         raise InputError("--device gpu: this process sees none ('make doctor' says more); --device cpu does without")
-    return gpus if kind == "gpu" else (*gpus, detect({"CUDA_VISIBLE_DEVICES": ""}))
+    return gpus if kind == "gpu" else (*gpus, detect({**os.environ, "CUDA_VISIBLE_DEVICES": ""}))
 
 
 def check_spots(device: Device, say: Callable[[str], None]) -> SpotChecks:

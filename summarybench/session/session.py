@@ -58,6 +58,7 @@ from summarybench.measure.generation import (
     GenerationRecord,
     Instruments,
     Measured,
+    WarmUp,
     measure,
     telling_faults,
 )
@@ -128,6 +129,7 @@ class Suite:
         self.progress = progress
         self.machine_info = dict(machine_info)
         self.outcomes: dict[str, TestOutcome] = {}
+        self.figures: dict[str, Mapping[str, Any]] = {}  # `extra_info` of what this session has measured, by nodeid
         self.carried: dict[str, TestOutcome] = {}
         self.baselines: Baselines = read_baselines(settings.baselines_dir / device.slug)
         self.is_new_gpu = device.is_gpu and not self.baselines.runs
@@ -178,6 +180,9 @@ class Suite:
             "settings": settings,
             SELECTED: {nodeid: each.name for nodeid, each in {**selected, **(skipped or {})}.items()},
         }
+        if choices := self.settings.choices_on(self.device):
+            session["choices"] = choices
+            self.progress.say(choices)
         records: list[tuple[str, Record]] = []
         if (path := self.settings.resume or self.settings.confirm) is not None:
             earlier = read_earlier_run(path)
@@ -468,7 +473,22 @@ class Suite:
             monitor=self.monitor,
             controls=lambda: self.measure_controls(dtype),
             pulse=self.pulse,
+            on_warm_up=self._on_warm_up(loaded),
         )
+
+    def _on_warm_up(self, loaded: LoadedModel) -> Callable[[WarmUp], None]:
+        compiled_before = loaded.compile_seconds or 0.0
+
+        def say(warm_up: WarmUp) -> None:
+            seconds = warm_up.seconds - ((loaded.compile_seconds or 0.0) - compiled_before)
+            self.progress.warmed_up(
+                loaded.experiment.name,
+                warm_up.seconds,
+                rounds=warm_up.rounds,
+                expected_seconds=seconds / warm_up.warmed_rounds * warm_up.rounds if warm_up.warmed_rounds else None,
+            )
+
+        return say
 
     def _summaries(
         self,
@@ -514,7 +534,7 @@ class Suite:
             prompt_template=template_digest(loaded.chat.template),
             document_source=sample.source.value,
             document_revision=sample.revision,
-            max_prompt_tokens=self.settings.max_prompt_tokens,
+            max_prompt_tokens=self.settings.prompt_tokens_on(self.device),
             max_new_tokens=sample.max_new_tokens,
             batch_size=batch_size or experiment.batch_size,
             processes=processes,
@@ -567,6 +587,7 @@ class Suite:
                 "teacher_change": of_teacher.as_extra_info() if of_teacher else None,
             }
         self.results.journal.append("experiment", _benchmark_fields(entry, summaries.nodeid, facts))
+        self.figures[summaries.nodeid] = facts
         if entry.broken_output:
             raise BrokenOutputError(entry.broken_output)
         return comparison

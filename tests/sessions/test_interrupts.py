@@ -409,7 +409,7 @@ def test_line_that_a_closed_terminal_cannot_show_fails_no_test():
             raise OSError(5, "Input/output error")
 
     plugins = {"terminalreporter": Closed()}
-    progress = Progress(plugins["terminalreporter"], plugins["capturemanager"])
+    progress = Progress(plugins["terminalreporter"], plugins.get("capturemanager"))
     with progress.stage("loading"):
         pass
     assert not progress.is_live
