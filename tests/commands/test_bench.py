@@ -1,4 +1,4 @@
-"""`make bench` as whole sessions: what the first pass suspects is measured once more in a fresh process, then decided."""
+"""`summarybench bench` as whole sessions: what the first pass suspects is measured once more in a fresh process, then decided."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import command
 from tests.conftest import ROOT, Project
 from tests.sessions.test_sessions import A_T4, EMBEDDED, FLOOR_OF_NINETY_PERCENT, heed_interrupts, lines_with
 
@@ -198,7 +199,7 @@ def test_without_a_temporary_folder_there_is_one_line_and_no_session(capfd, monk
 
     monkeypatch.setattr(passes.tempfile, "TemporaryDirectory", refuse)
     monkeypatch.setattr(passes, "run_benchmarks", lambda *_: pytest.fail("a session has begun"))
-    assert passes.main([]) == 4
+    assert command("bench")([]) == 4
     assert capfd.readouterr().err.splitlines() == [
         "ERROR: no temporary folder can be used ([Errno 2] No usable temporary directory found in ['/tmp']); "
         "name a writable one in TMPDIR"
@@ -337,8 +338,10 @@ def test_ctrl_c_between_the_passes_is_no_traceback(capfd, monkeypatch, tmp_path)
 
     monkeypatch.setattr(passes, "run_benchmarks", first_pass)
     monkeypatch.setattr(passes, "read_run", interrupted_reading)
-    assert passes.main([]) == 2
-    assert capfd.readouterr().err == f"interrupted before the second pass; measure it with --confirm {tmp_path}/a-run\n"
+    monkeypatch.delenv("SUMMARYBENCH_STARTED_BY", raising=False)
+    assert command("bench")(["-k", "a or b"]) == 2
+    again = f"{sys.executable} -m summarybench bench -k 'a or b' --confirm {tmp_path}/a-run"
+    assert capfd.readouterr().err == f"interrupted before the second pass; measure it with: {again}\n"
 
 
 # By hand ------------------------------------------------------------------------------------------------------------

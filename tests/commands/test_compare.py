@@ -1,4 +1,4 @@
-"""`make compare`: two run files in, a line an experiment and an exit code out."""
+"""`summarybench compare`: two run files in, a line an experiment and an exit code out."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import sys
 
 import pytest
 
-from summarybench.commands.compare import main
+from tests.command import command
 from tests.run_files import MACHINE, benchmark, run_of
+
+main = command("compare")
 
 NAME = "llama2-7b-chat-4-bit"
 PYTEST_BENCHMARK_S_OWN = {
@@ -94,7 +96,7 @@ def test_run_in_the_current_folder_has_a_name_too(folders, capsys, monkeypatch):
 
 def test_command_exits_with_what_main_returns(folders):
     write(folders / "before", with_seconds(run_of(benchmark()), 0.5))
-    command = [sys.executable, "-m", "summarybench.commands.compare", str(folders / "now"), str(folders / "before")]
+    command = [sys.executable, "-m", "summarybench", "compare", str(folders / "now"), str(folders / "before")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout.startswith(f"{NAME}: REGRESSED: 0.500 of before [")
