@@ -45,7 +45,7 @@ class Settings:
     compare_with: str | None
     save_as: str | None
     json_path: Path | None
-    folder_file: Path | None
+    folder_file: Path | None = None
     resume: Path | None
     confirm: Path | None
     students: Mapping[str, Student]
