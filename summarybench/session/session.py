@@ -14,6 +14,7 @@ from summarybench.analysis.noise import read_spread
 from summarybench.analysis.quality import FLOORS, Quality, score
 from summarybench.analysis.teacher_change import TeacherChange, beside_teacher
 from summarybench.catalogue.models import LOADERS, MODELS, REFERENCE_LOADER, Experiment
+from summarybench.core.invocation import this_invocation
 from summarybench.core.outcomes import (
     NOT_RUN,
     BrokenOutputError,
@@ -654,7 +655,7 @@ class Suite:
         try:
             write_report(self.results.folder, self.baselines)
         except Exception as error:  # whatever it is, a page is not worth losing what comes after it
-            again = f"make report RUN={shown(self.results.folder)}"
+            again = this_invocation().command("report", shown(self.results.folder))
             yield f"no report.html: {type(error).__name__}: {first_line(error)}; `{again}` tries again"
 
     def _save(self, *, was_cut_short: bool) -> str:

@@ -1,4 +1,4 @@
-"""`make bench` as whole sessions: what the first pass suspects is measured once more in a fresh process, then decided."""
+"""`summarybench bench` as whole sessions: what the first pass suspects is measured once more in a fresh process, then decided."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from summarybench.commands import bench as passes
+from tests.command import command
 from tests.conftest import ROOT, Project
 from tests.sessions.test_sessions import A_T4, EMBEDDED, FLOOR_OF_NINETY_PERCENT, heed_interrupts, lines_with
 
@@ -192,14 +193,12 @@ def test_suspect_is_confirmed_in_whichever_results_folder(stored, options):
 
 
 def test_without_a_temporary_folder_there_is_one_line_and_no_session(capfd, monkeypatch):
-    from summarybench.commands import bench as passes
-
     def refuse(**_):
         raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
 
     monkeypatch.setattr(passes.tempfile, "TemporaryDirectory", refuse)
     monkeypatch.setattr(passes, "run_benchmarks", lambda *_: pytest.fail("a session has begun"))
-    assert passes.main([]) == 4
+    assert command("bench")([]) == 4
     assert capfd.readouterr().err.splitlines() == [
         "ERROR: no temporary folder can be used ([Errno 2] No usable temporary directory found in ['/tmp']); "
         "name a writable one in TMPDIR"
@@ -335,7 +334,7 @@ def test_no_second_pass_begins_after_a_signal_that_the_first_one_outlived(monkey
     class Finished:
         """A session that has found a regression and ended when the signal comes."""
 
-        def __init__(self, command):
+        def __init__(self, command, env):
             begun.append(command)
 
         def wait(self):
@@ -350,7 +349,9 @@ def test_no_second_pass_begins_after_a_signal_that_the_first_one_outlived(monkey
     monkeypatch.setattr(passes, "suspects", lambda run, every: ["a regression"])
     kept = signal.getsignal(what)
     try:
-        assert ended_with(passes.main, ["--results-dir", str(tmp_path)]) == (2 if what is signal.SIGINT else 128 + what)
+        assert ended_with(command("bench"), ["--results-dir", str(tmp_path)]) == (
+            2 if what is signal.SIGINT else 128 + what
+        )
     finally:
         assert signal.getsignal(what) is kept
     assert len(begun) == 1
@@ -362,7 +363,7 @@ def test_ignored_hangup_is_ignored_by_both(monkeypatch):
     ignored = []
 
     class Session:
-        def __init__(self, command):
+        def __init__(self, command, env):
             ignored.append(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)
 
         def wait(self):
@@ -394,8 +395,10 @@ def test_ctrl_c_between_the_passes_is_no_traceback(capfd, monkeypatch, tmp_path)
 
     monkeypatch.setattr(passes, "run_benchmarks", first_pass)
     monkeypatch.setattr(passes, "read_run", interrupted_reading)
-    assert passes.main([]) == 2
-    assert capfd.readouterr().err == f"interrupted before the second pass; measure it with --confirm {tmp_path}/a-run\n"
+    monkeypatch.delenv("SUMMARYBENCH_STARTED_BY", raising=False)
+    assert command("bench")(["-k", "a or b"]) == 2
+    again = f"{sys.executable} -m summarybench bench -k 'a or b' --confirm {tmp_path}/a-run"
+    assert capfd.readouterr().err == f"interrupted before the second pass; measure it with: {again}\n"
 
 
 # By hand ------------------------------------------------------------------------------------------------------------
