@@ -181,7 +181,10 @@ def test_installed_benchmarks_are_collected_with_the_ids_that_they_have_in_a_che
         for loader in ("default", "8-bit", "4-bit")
     ]
     made_by_pytest_benchmark = tmp_path / "baselines"
-    assert {*tmp_path.iterdir()} == {made_by_pytest_benchmark, *map(tmp_path.joinpath, ("benchmarks", "fixtures", "pytest.ini"))}
+    assert {*tmp_path.iterdir()} == {
+        made_by_pytest_benchmark,
+        *map(tmp_path.joinpath, ("benchmarks", "fixtures", "pytest.ini")),
+    }
 
 
 def test_installed_session_that_is_refused_is_4_and_one_line(typed):
@@ -189,3 +192,38 @@ def test_installed_session_that_is_refused_is_4_and_one_line(typed):
     assert done.returncode == 4
     assert "ERROR: --documents 0: must be at least 1" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+FAKES = """
+import pytest
+from tests.fakes import FakeModel, FakeTime, leave_out_pages
+
+TIME = FakeTime()
+leave_out_pages()
+
+@pytest.fixture(scope="session")
+def clock():
+    return TIME.clock
+
+@pytest.fixture(scope="session")
+def load_model():
+    return lambda experiment: FakeModel(experiment, TIME)
+"""
+
+
+def test_installed_session_leaves_its_run_in_the_current_folder_and_its_next_command_works(typed, site, tmp_path):
+    (tmp_path / "fakes.py").write_text(FAKES)
+    path = os.pathsep.join(map(str, (site, tmp_path, ROOT)))
+    done = typed("bench", "-p", "fakes", "-k", "4-bit and smollm2", PYTHONPATH=path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = json.loads((tmp_path / "results" / "latest" / "run.json").read_text())
+    (benchmark,) = run["benchmarks"]
+    assert benchmark["fullname"] == "benchmarks/test_summarize.py::test_summarize[smollm2-135m-instruct-4-bit]"
+    assert run["machine_info"].keys() >= {"device", "torch", "host"}  # the suite's, not pytest-benchmark's
+    (command,) = (line.rpartition(": ")[2] for line in done.stdout.splitlines() if line.startswith("next: "))
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(site)}
+    adopted = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (adopted.returncode, adopted.stderr) == (0, "")
+    assert [path.name for path in tmp_path.glob("baselines/*/*.json")] == ["0001_main.json"]
+    again = typed("bench", "-p", "fakes", "-k", "4-bit and smollm2", PYTHONPATH=path)
+    assert " of 0001_main.json [" in again.stdout
