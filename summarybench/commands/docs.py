@@ -21,7 +21,7 @@ from summarybench.report.terminal import EAGER, published_rows, way_of
 from summarybench.runs.baselines import StoredRun, read_baselines
 from summarybench.runs.documents_table import COLUMNS, SCHEMA_VERSION
 from summarybench.runs.run_file import Entry, device_of
-from summarybench.session.options import OPTIONS
+from summarybench.session.options import all_options
 
 REFUSED = 2
 FILES = (
@@ -398,7 +398,7 @@ def _options(*, is_everyday: bool) -> str:
             escaped(option.stated_default),
             _code(option.example),
         ]
-        for option in OPTIONS
+        for option in all_options()
         if option.is_everyday is is_everyday
     ]
     return "\n".join([markdown_row(headings), markdown_row(["---"] * 4), *map(markdown_row, rows)]) + "\n"
