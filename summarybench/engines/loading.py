@@ -28,6 +28,7 @@ from summarybench.engines.memory_model import MemoryPrediction, predict_memory
 from summarybench.engines.precision import check_loaded_precision, check_stored_precision, stored_settings
 from summarybench.engines.pretrained import load_causal_lm
 from summarybench.engines.weights import Weights
+from summarybench.machine.cpu import wait_policy
 from summarybench.machine.device import (
     GIB,
     Clock,
@@ -243,7 +244,7 @@ def _load(
 ) -> LoadedModel:
     import torch
 
-    settings = LOADERS[experiment.loader].settings(device, torch.get_num_threads())
+    settings = LOADERS[experiment.loader].settings(device, torch.get_num_threads(), wait_policy())
     chat = open_chat(weights)
     check_stored_precision(weights.location, chat.config, experiment.loader, settings, device)
     longest = longest_sequence(chat)

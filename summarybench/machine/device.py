@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from summarybench.core.outcomes import InputError, UnavailableError
+from summarybench.machine.cpu import cpu_facts, has_avx512, has_bfloat16
 
 GIB = 1024**3
 
@@ -49,7 +50,8 @@ class Device:
     `name` is the product as NVML (or the CPU) gives it; `slug` names its baseline folder; `compute_dtype` is the 16-bit
     type it multiplies natively, or float32 where it has none. `stands_in` marks a device that --gpu-family lets stand in
     for another family, `is_limited` one that --memory-limit holds to `memory_bytes`: neither makes a baseline. `index` is
-    a GPU's among those of the machine, as nvidia-smi counts them.
+    a GPU's among those of the machine, as nvidia-smi counts them. `has_avx512` says whether torch and bitsandbytes use a
+    CPU's AVX-512; None for a GPU, and for the CPU of a run that did not record it.
     """
 
     kind: str  # "cuda" or "cpu"
@@ -66,6 +68,7 @@ class Device:
     compute_mode: str | None = None
     stands_in: bool = False
     is_limited: bool = False
+    has_avx512: bool | None = None
 
     @property
     def torch_name(self) -> str:
@@ -74,6 +77,11 @@ class Device:
     @property
     def is_gpu(self) -> bool:
         return self.kind == "cuda"
+
+    @property
+    def is_cpu_without_avx512(self) -> bool:
+        """Whether bitsandbytes has no fast kernels here: it unpacks all 4-bit or 8-bit weights again for every token."""
+        return not self.is_gpu and self.has_avx512 is False
 
     def standing_in_for(self, family: str) -> Device:
         return replace(self, family=family, stands_in=True)
@@ -103,7 +111,7 @@ def detect_device(environment: Mapping[str, str] = os.environ) -> Device:
     Raises InputError where there is a GPU that its driver does not answer for, and where CUDA_VISIBLE_DEVICES names none
     of those that there are: only '' and -1 ask for the CPU.
     """
-    return _detect_gpu(environment.get("CUDA_VISIBLE_DEVICES")) or _detect_cpu()
+    return _detect_gpu(environment.get("CUDA_VISIBLE_DEVICES")) or _detect_cpu(environment)
 
 
 def leave_one_gpu_visible(place: int, environment: MutableMapping[str, str] = os.environ) -> None:
@@ -229,28 +237,18 @@ def _visible_index(pynvml: Any, visible: str | None) -> int | None:
     return named[0]
 
 
-def _detect_cpu() -> Device:
+def _detect_cpu(environment: Mapping[str, str]) -> Device:
     cpu = cpu_facts()
     name = cpu.get("model name") or platform.processor() or platform.machine()
-    has_bfloat16 = {"avx512_bf16", "amx_bf16", "bf16"} & set((cpu.get("flags") or cpu.get("Features") or "").split())
     return Device(
         kind="cpu",
         name=name,
         slug=slugify(name),
         family=CPU_FAMILY,
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        compute_dtype="bfloat16" if has_bfloat16 else "float32",
+        compute_dtype="bfloat16" if has_bfloat16(cpu, environment) else "float32",
+        has_avx512=has_avx512(cpu, environment),
     )
-
-
-def cpu_facts() -> dict[str, str]:
-    """The first processor's fields in /proc/cpuinfo; empty where there is none."""
-    try:
-        first_processor = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0]
-    except OSError:
-        return {}
-    pairs = (line.partition(":") for line in first_processor.splitlines())
-    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def stand_in(device: Device, family: str | None) -> Device:
