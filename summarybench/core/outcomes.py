@@ -16,7 +16,7 @@ class Outcome(StrEnum):
     PASSED = "passed"
     FAILED = "failed"
     OUT_OF_MEMORY = "out_of_memory"
-    """Expected: the catalogue's `minimum_memory_gib`, or the prediction for a batch, says that it cannot fit this device.
+    """Expected: the memory prediction says that the experiment, or a batch of this size, cannot fit this device.
     Unexpected ones are FAILED."""
     UNAVAILABLE = "unavailable"
     INVALID = "invalid"
@@ -196,14 +196,22 @@ class TestOutcome:
     is_final: bool = True
 
 
-def outcome_of_test(nodeid: str, experiment: str, error: BaseException | None, *, fits: bool) -> TestOutcome:
-    """What a finished test amounts to. `fits` says whether the catalogue expects the device's memory to suffice."""
+def outcome_of_test(
+    nodeid: str, experiment: str, error: BaseException | None, *, fits: bool, forecast: str = ""
+) -> TestOutcome:
+    """What a finished test amounts to.
+
+    `fits` says whether the device's memory was predicted to suffice, and `forecast` in which figures.
+    """
     outcome, detail = Outcome.FAILED, ""
     match error:
         case None if fits:
             outcome = Outcome.PASSED
         case None:
-            detail = "it fitted, and was expected to run out of memory: lower its minimum_memory_gib in summarybench/catalogue/models.py"
+            detail = (
+                f"it ran, and was predicted to run out of memory ({forecast}): correct the prediction in "
+                "summarybench/engines/memory_model.py"
+            )
         case BatchTooLargeError():
             outcome, detail = Outcome.OUT_OF_MEMORY, first_line(error)
         case DeviceMemoryError():

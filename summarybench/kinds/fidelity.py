@@ -21,10 +21,11 @@ class FidelityKind(Kind):
     loads_its_models = True
 
     def cases(self) -> Sequence[Case]:
-        """Each compiled loader with an eager twin, where the float32 model fits in memory."""
-        float32_gib = {each.model: each.minimum_memory_gib for each in EXPERIMENTS if each.loader == REFERENCE_LOADER}
+        """Each compiled loader with its eager twin and the float32 model."""
         compiled = (each for each in EXPERIMENTS if LOADERS[each.loader].eager_twin)
-        return cases_of([replace(each, minimum_memory_gib=float32_gib[each.model]) for each in compiled])
+        return cases_of(
+            [replace(each, other_loaders=(LOADERS[each.loader].eager_twin, REFERENCE_LOADER)) for each in compiled]
+        )
 
     def markers_of(self, experiment: Experiment) -> tuple[str, ...]:
         """The model and all its families: the kind alone has to be named, not the compiled loaders it is about."""

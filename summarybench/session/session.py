@@ -11,8 +11,9 @@ from typing import Any
 from summarybench.analysis.comparison import Comparison, Judge
 from summarybench.analysis.confirmation import FirstPasses, read_first_passes
 from summarybench.analysis.noise import read_spread
-from summarybench.analysis.quality import FLOORS, Quality, score
+from summarybench.analysis.quality import Quality, score
 from summarybench.analysis.teacher_change import TeacherChange, beside_teacher
+from summarybench.catalogue.floors import FLOORS
 from summarybench.catalogue.models import LOADERS, MODELS, REFERENCE_LOADER, Experiment
 from summarybench.core.invocation import this_invocation
 from summarybench.core.outcomes import (
@@ -31,6 +32,7 @@ from summarybench.core.outcomes import (
 from summarybench.core.processes import ALONE, Process
 from summarybench.core.session_seconds import SessionSeconds
 from summarybench.documents.sources import Prompt, template_digest
+from summarybench.engines.fitting import Forecast
 from summarybench.engines.loading import JsonScalar, LoadedModel, NotLoaded, load
 from summarybench.engines.paged import Engine, StartEngine, start_engine
 from summarybench.engines.weights import find_weights
@@ -84,6 +86,7 @@ from summarybench.runs.resume import EarlierRun, carried_records, check_same_con
 from summarybench.runs.run_file import Entry, entries_of, run_text
 from summarybench.runs.run_folder import Results, SilentResults, shown
 from summarybench.runs.workload import Workload, differences
+from summarybench.session.memory import MemoryForecasts
 from summarybench.session.progress import Progress
 from summarybench.session.sampling import Sample, Sampler
 from summarybench.session.settings import Settings
@@ -139,6 +142,7 @@ class Suite:
             pick_run(self.baselines, settings.compare_with) if settings.compare_with else None
         )
         self.sampler = Sampler(settings, device, progress)
+        self._forecasts = MemoryForecasts(settings, device)
         self.monitor: Monitor = monitor_of(device)
         self.monitor.note_before_context()
         self.copy_bandwidth: float | None = None
@@ -603,6 +607,10 @@ class Suite:
         runs = self.baselines.runs
         picked = (self._picked,) if self._picked else find_baseline(entry, runs, self.settings.baseline_runs)
         return picked, find_anchor(entry, runs)
+
+    def memory_forecast(self, experiment: Experiment) -> Forecast:
+        """Whether the experiment was to be expected to fit, from the longest prompt of its sample where that is known."""
+        return self._forecasts.of(experiment, self.sampler.longest_sequence_of(experiment.model))
 
     def was_measured_before(self, nodeid: str) -> bool:
         """Whether a stored run of this device holds this test with these weights and token limit."""

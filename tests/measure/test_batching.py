@@ -15,7 +15,6 @@ from summarybench.analysis.noise import ASSUMED_GPU_SPREAD, DeviceSpread
 from summarybench.catalogue.models import EXPERIMENTS, LOADERS, MODELS
 from summarybench.core.outcomes import Cause, DeviceLostError, DeviceMemoryError, Verdict
 from summarybench.engines.memory_model import MemoryPrediction, predict_memory
-from summarybench.engines.synthetic import SHAPES
 from summarybench.kinds.batching import in_batches_of
 from summarybench.machine.device import GIB, Device
 from summarybench.measure.batching import find_largest_batch, largest
@@ -260,7 +259,7 @@ def test_resumed_run_carries_its_batches(shared, in_twos):
 
 
 def predicted(loader, sequence_tokens, rows):
-    config = transformers.AutoConfig.for_model(MODELS["llama2-7b-chat"].architecture, **SHAPES["llama2-7b-chat"])
+    config = transformers.AutoConfig.for_model("llama", **MODELS["llama2-7b-chat"].whole_config)
     return predict_memory(config, LOADERS[loader].settings(T4, 1), sequence_tokens, rows).total_bytes / GIB
 
 
@@ -270,7 +269,7 @@ def test_eight_documents_of_1024_tokens_fit_a_t4_in_4_bits():
 
 
 def test_weights_that_are_there_are_not_predicted_again():
-    config = transformers.AutoConfig.for_model(MODELS["llama2-7b-chat"].architecture, **SHAPES["llama2-7b-chat"])
+    config = transformers.AutoConfig.for_model("llama", **MODELS["llama2-7b-chat"].whole_config)
     assert predict_memory(config, LOADERS["fp16"].settings(T4, 1), 100, 2, weights_bytes=7).weights_bytes == 7
 
 
@@ -361,13 +360,11 @@ def test_what_is_not_out_of_memory_ends_the_search(three_gib_free, error, raised
 ON_A_T4 = (
     FAKE_MODELS
     + """
-    from summarybench.catalogue.models import Experiment
     from tests.fakes import FakeGpu
 
     GIB = 1024**3
     GPU = FakeGpu()
     GPU.install()
-    Experiment.fits = lambda self, device: True
 
     class Tensor:
         def __init__(self, size):

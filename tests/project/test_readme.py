@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from summarybench.catalogue.published import PUBLISHED_FILE, published_rows
 from summarybench.commands.docs import FILES, rewritten, tables_of
 from summarybench.commands.docs_tables import newest_of, stored_rows
 from summarybench.core.outcomes import InputError
@@ -124,12 +125,12 @@ def test_every_table_of_scores_names_their_scale(store):
 
 
 def test_published_figures_name_their_scale():
-    published = json.loads((ROOT / "summarybench" / "catalogue" / "published.json").read_text())
-    assert "without stemming" in published["rouge1_scale"]
-    assert "with stemming" in published["rouge1_stemmed_scale"]
-    for row in published["rows"]:
-        assert (row["rouge1"] is None) == (row["rouge1_stemmed"] is None)
-        assert row["rouge1_common_documents"] < row["rouge1_common_documents_stemmed"]
+    said = PUBLISHED_FILE.read_text(encoding="utf-8")
+    assert "as published: F1 of rouge_score without stemming" in said
+    assert "F1 with stemming, one sentence a line" in said
+    for row in published_rows():
+        assert (row.rouge1 is None) == (row.rouge1_stemmed is None)
+        assert row.rouge1_common_documents < row.rouge1_common_documents_stemmed
 
 
 def test_newest_run_of_an_experiment_and_workload_wins(store):

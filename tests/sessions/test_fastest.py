@@ -12,7 +12,8 @@ from summarybench.core.session_seconds import SessionSeconds, session_line
 from summarybench.engines.compiled import inductor_options
 from summarybench.engines.memory_model import MemoryPrediction
 from summarybench.kinds.fastest import FastestKind
-from summarybench.machine.device import GIB, GPU_FAMILIES, Device
+from summarybench.machine.device import GIB, Device
+from summarybench.machine.families import GPU_FAMILIES
 from summarybench.measure.batching import BATCH_SIZES, rows_of_even_batches
 from summarybench.report.page import Row
 from summarybench.report.terminal import _side_by_side, final_report, way_of
