@@ -146,7 +146,7 @@ class Project:
 
     def passes_command(self, *arguments: str) -> list[str]:
         """What `make bench` runs."""
-        return [sys.executable, "-m", "summarybench.commands.bench", *PLUGINS_LEFT_OUT, *arguments]
+        return [sys.executable, "-m", "summarybench", "bench", *PLUGINS_LEFT_OUT, *arguments]
 
     def bench(self, *arguments: str, **environment: str) -> Session:
         return self._finish(self.command(*arguments), environment)

@@ -8,7 +8,7 @@ import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import sleep
 from typing import Any, ClassVar
@@ -232,7 +232,8 @@ class FakeGpu:
         uuid="GPU-1111",
     )
 
-    def __init__(self, allocated_bytes: int = 0) -> None:
+    def __init__(self, allocated_bytes: int = 0, memory_bytes: int = 15_000_000_000) -> None:
+        self.device = replace(self.device, memory_bytes=memory_bytes)
         self.allocated = self.peak = allocated_bytes
 
     def take(self, owner: object, size: int) -> None:

@@ -97,7 +97,7 @@ def settings_in(folder: Path, *, resume: Path | None, save_as: str | None) -> Se
         seed=0,
         max_new_tokens=None,
         max_prompt_tokens=2048,
-        rounds=None,
+        kind_options={},
         documents_file=None,
         document_source=None,
         model_paths={},
@@ -266,7 +266,8 @@ def check_what_is_left(folder: Path, told: list[str], tally: Counter[str]) -> No
     else:
         check(not documents, "documents were reported and there is no results/latest")
     run_file = latest / "run.json"
-    finished = {each["experiment"] for each in read_run(run_file)["outcomes"]} if run_file.exists() else set()
+    noted = read_run(run_file)["outcomes"] if run_file.exists() else []
+    finished = {each["experiment"] for each in noted if each["is_final"]}
     check(outcomes <= finished, f"{outcomes - finished} were reported as finished and are not in run.json")
     check_baselines(folder, {word[1] for word in words if word[0] == "stored"})
     tally["documents reported"] += len(documents)

@@ -13,20 +13,9 @@ from typing import Any
 
 from summarybench.core.outcomes import InputError, UnavailableError
 from summarybench.machine.cpu import cpu_facts, has_avx512, has_bfloat16
+from summarybench.machine.families import CPU_FAMILY, FAMILIES, family_of
 
 GIB = 1024**3
-
-GPU_FAMILIES: dict[str, re.Pattern[str]] = {
-    "t4": re.compile(r"\bT4\b"),
-    "v100": re.compile(r"\bV100\b"),
-    "a10g": re.compile(r"\bA10G\b"),
-    "l4": re.compile(r"\bL4\b"),
-    "a100": re.compile(r"\bA100\b"),
-    "h100": re.compile(r"\bH100\b"),
-    "h200": re.compile(r"\bH200\b"),
-    "rtx4090": re.compile(r"\bRTX 4090\b"),
-}
-"""Family marker → how NVML's product names say it. A new family is an entry here, a marker in pytest.ini and a row in models.py."""
 
 HIDES_EVERY_GPU = ("", "-1")
 """Values of CUDA_VISIBLE_DEVICES that ask for the CPU."""
@@ -37,10 +26,6 @@ MIG_REMEDY = (
 
 LEAST_SHARE_OF_A_WHOLE_GPU = 0.9
 """The driver keeps some of what NVML counts for itself; a slice of half a GPU or less is surely below this."""
-
-CPU_FAMILY = "cpu"
-UNKNOWN_GPU_FAMILY = "gpu"
-FAMILIES = frozenset({CPU_FAMILY, *GPU_FAMILIES})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,14 +80,6 @@ def slugify(name: str) -> str:
     """'NVIDIA A100-SXM4-40GB' → 'nvidia-a100-sxm4-40gb'; trademark signs and clock rates are dropped."""
     plain = re.sub(r"\((R|TM|C)\)|\bCPU\b|@.*$", " ", name, flags=re.IGNORECASE)
     return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
-
-
-def family_of(product: str) -> str:
-    """The family marker of an NVML product name; 'gpu' for one that the suite does not know."""
-    for family, pattern in GPU_FAMILIES.items():
-        if pattern.search(product):
-            return family
-    return UNKNOWN_GPU_FAMILY
 
 
 def detect_device(environment: Mapping[str, str] = os.environ) -> Device:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from summarybench.analysis.comparison import FALSE_ALARM_LEVEL, LARGEST_SAFE_BATCH
 from summarybench.analysis.quality_change import describe, quality_against_16_bit, quality_against_batch_size_1
 from summarybench.catalogue.models import ALL_AT_ONCE, FASTEST, LARGEST_BATCH, MODELS
+from summarybench.catalogue.published import published_rows
 from summarybench.core.outcomes import Outcome, QualityVerdict, Verdict
 from summarybench.core.session_seconds import session_line
 from summarybench.machine.device import GIB, Device
@@ -18,7 +17,6 @@ from summarybench.runs.facts import STUDENT_COLUMNS, describe_fidelity, describe
 from summarybench.runs.run_file import Run, entries_of, rounds_of, seconds_per_document
 from summarybench.stats.changes import percentile
 
-PUBLISHED_TABLE = Path(__file__).parent.parent / "catalogue" / "published.json"
 NARROWEST = 80
 WIDTH_WITHOUT_TERMINAL = 100
 UNBOUNDED_WIDTH = 1_000
@@ -490,18 +488,12 @@ def _false_alarm_notes(run: Run) -> Iterator[str]:
         )
 
 
-def published_rows() -> list[dict[str, Any]]:
-    """The rows of the first published table."""
-    return list(json.loads(PUBLISHED_TABLE.read_text(encoding="utf-8"))["rows"])
-
-
 def _published_note(device: Device, info: Mapping[str, Any]) -> str:
     """The first published table's row for this family, model and loader, named for what it is."""
     for row in published_rows():
-        if (row["family"], row["model"], row["loader"]) == (device.family, info["model"], info["loader"]):
-            published = row["document_tokens_per_document"] / row["seconds_per_document"]
-            here = info["document_tokens_per_second"]
-            return f"published for {device.family}: {published:.1f} document tok/s ({row['documents']} documents); here {here:.1f}"
+        if (row.family, row.model, row.loader) == (device.family, info["model"], info["loader"]):
+            published, here = row.document_tokens_per_second, info["document_tokens_per_second"]
+            return f"published for {device.family}: {published:.1f} document tok/s ({row.documents} documents); here {here:.1f}"
     return ""
 
 

@@ -92,10 +92,14 @@ class Progress:
         return self._capture.global_and_fixture_disabled() if self.is_live and self._capture else nullcontext()
 
     def _draw(self, text: str) -> None:
-        if self.is_live:
+        if not self.is_live:
+            return
+        try:
             self._terminal.ensure_newline()
             self._terminal.rewrite(text, erase=True)
             self._terminal.flush()
+        except OSError:  # the terminal was closed; SIGHUP ends the session, and no test fails for a missing line
+            self.is_live = False
 
 
 def duration(seconds: float) -> str:

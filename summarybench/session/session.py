@@ -11,10 +11,13 @@ from typing import Any
 from summarybench.analysis.comparison import Comparison, Judge
 from summarybench.analysis.confirmation import FirstPasses, read_first_passes
 from summarybench.analysis.noise import read_spread
-from summarybench.analysis.quality import FLOORS, Quality, score
+from summarybench.analysis.quality import Quality, score
 from summarybench.analysis.teacher_change import TeacherChange, beside_teacher
+from summarybench.catalogue.floors import FLOORS
 from summarybench.catalogue.models import LOADERS, MODELS, REFERENCE_LOADER, Experiment
+from summarybench.core.invocation import this_invocation
 from summarybench.core.outcomes import (
+    NOT_RUN,
     BrokenOutputError,
     InputError,
     JudgementError,
@@ -22,11 +25,14 @@ from summarybench.core.outcomes import (
     TestOutcome,
     Verdict,
     first_line,
+    outcome_as_record,
+    outcome_of_record,
     with_confirmed_slowdown,
 )
 from summarybench.core.processes import ALONE, Process
 from summarybench.core.session_seconds import SessionSeconds
 from summarybench.documents.sources import Prompt, template_digest
+from summarybench.engines.fitting import Forecast
 from summarybench.engines.loading import JsonScalar, LoadedModel, NotLoaded, load
 from summarybench.engines.paged import Engine, StartEngine, start_engine
 from summarybench.engines.weights import find_weights
@@ -75,11 +81,12 @@ from summarybench.runs.baselines import (
     save_baseline,
     why_unfit,
 )
-from summarybench.runs.journal import Record
+from summarybench.runs.journal import SELECTED, Record
 from summarybench.runs.resume import EarlierRun, carried_records, check_same_conditions, read_earlier_run
 from summarybench.runs.run_file import Entry, entries_of, run_text
 from summarybench.runs.run_folder import Results, SilentResults, shown
 from summarybench.runs.workload import Workload, differences
+from summarybench.session.memory import MemoryForecasts
 from summarybench.session.progress import Progress
 from summarybench.session.sampling import Sample, Sampler
 from summarybench.session.settings import Settings
@@ -135,6 +142,7 @@ class Suite:
             pick_run(self.baselines, settings.compare_with) if settings.compare_with else None
         )
         self.sampler = Sampler(settings, device, progress)
+        self._forecasts = MemoryForecasts(settings, device)
         self.monitor: Monitor = monitor_of(device)
         self.monitor.note_before_context()
         self.copy_bandwidth: float | None = None
@@ -158,9 +166,10 @@ class Suite:
         self._references: dict[str, Reference] = {}
         self._commit_info = dict(commit_info)
 
-    def open(self, selected: Mapping[str, Experiment]) -> None:
+    def open(self, selected: Mapping[str, Experiment], skipped: Mapping[str, Experiment] | None = None) -> None:
         """Check what the selected experiments (by nodeid) will need, then make the results folder and begin the journal.
 
+        `skipped` are selected too, and need nothing: their tests are marked as for another device.
         With --resume it begins with what the earlier run finished of them: `carried` has those outcomes by nodeid.
         """
         for model in {experiment.model for experiment in selected.values()}:
@@ -174,6 +183,7 @@ class Suite:
             "version": _plugin_version(),
             "device": asdict(self.device),
             "settings": settings,
+            SELECTED: {nodeid: each.name for nodeid, each in {**selected, **(skipped or {})}.items()},
         }
         if choices := self.settings.choices_on(self.device):
             session["choices"] = choices
@@ -327,7 +337,7 @@ class Suite:
             loaded,
             sample.prompts,
             start=lambda: start(loaded, sample.prompts, sample.max_new_tokens),
-            rounds=self.settings.rounds_on(self.device),
+            rounds=self.settings.kind_options_on(self.device)["rounds"],
             max_new_tokens=sample.max_new_tokens,
             instruments=self._instruments(loaded, clock),
             on_record=self._recorder(nodeid, loaded.experiment, len(sample.prompts)),
@@ -598,6 +608,10 @@ class Suite:
         picked = (self._picked,) if self._picked else find_baseline(entry, runs, self.settings.baseline_runs)
         return picked, find_anchor(entry, runs)
 
+    def memory_forecast(self, experiment: Experiment) -> Forecast:
+        """Whether the experiment was to be expected to fit, from the longest prompt of its sample where that is known."""
+        return self._forecasts.of(experiment, self.sampler.longest_sequence_of(experiment.model))
+
     def was_measured_before(self, nodeid: str) -> bool:
         """Whether a stored run of this device holds this test with these weights and token limit."""
         return any(
@@ -609,9 +623,18 @@ class Suite:
     # The end -----------------------------------------------------------------------------------------------------
 
     def note_outcome(self, outcome: TestOutcome) -> None:
+        self.results.journal.append("outcome", outcome_as_record(outcome))
         self.outcomes[outcome.nodeid] = outcome
-        self.results.journal.append("outcome", {**asdict(outcome), "outcome": outcome.outcome.value})
         self.results.write_run()
+
+    def settle(self) -> bool:
+        """Take the outcomes from the journal, and return whether the run was cut short: a selected test never ran to its end.
+
+        The journal has the last word: an interrupt may have come between its record and this object's.
+        """
+        self.results.write_run()
+        self.outcomes = {record["nodeid"]: outcome_of_record(record) for record in self.results.run["outcomes"]}
+        return any(each.detail == NOT_RUN for nodeid, each in self.outcomes.items() if nodeid not in self.carried)
 
     def fail_what_holm_rejects(self) -> None:
         """Once all comparisons are in: a slowdown that was held against the strictest level may fail at its own."""
@@ -640,7 +663,7 @@ class Suite:
         try:
             write_report(self.results.folder, self.baselines)
         except Exception as error:  # whatever it is, a page is not worth losing what comes after it
-            again = f"make report RUN={shown(self.results.folder)}"
+            again = this_invocation().command("report", shown(self.results.folder))
             yield f"no report.html: {type(error).__name__}: {first_line(error)}; `{again}` tries again"
 
     def _save(self, *, was_cut_short: bool) -> str:

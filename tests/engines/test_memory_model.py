@@ -11,7 +11,6 @@ from summarybench.catalogue.models import EXPERIMENTS, LOADERS, MODELS
 from summarybench.core.outcomes import Outcome
 from summarybench.engines.loading import LoadedModel, NotLoaded, load
 from summarybench.engines.memory_model import MemoryPrediction, predict_memory, predict_weights
-from summarybench.engines.synthetic import SHAPES
 from summarybench.engines.weights import find_weights
 from summarybench.machine.device import GIB, Device, clock_of, detect_device
 
@@ -37,7 +36,7 @@ def load_tiny(folder, loader="default", device=CPU, predict=True):
 
 
 def config_of(model):
-    return transformers.AutoConfig.for_model(MODELS[model].architecture, **SHAPES[model])
+    return transformers.AutoConfig.for_model(MODELS[model].architecture, **MODELS[model].whole_config)
 
 
 def predicted(model, loader, sequence_tokens=625, batch_size=1):

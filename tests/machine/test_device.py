@@ -15,12 +15,12 @@ from summarybench.machine.device import (
     check_same_gpu,
     clock_of,
     detect_device,
-    family_of,
     limit_memory,
     release_memory,
     slugify,
     stand_in,
 )
+from summarybench.machine.families import family_of
 
 
 class NVMLError(Exception):

@@ -13,16 +13,16 @@ import transformers
 from summarybench.analysis.comparison import Judge
 from summarybench.analysis.noise import ASSUMED_GPU_SPREAD, DeviceSpread
 from summarybench.catalogue.models import EXPERIMENTS, LOADERS, MODELS
-from summarybench.commands import compare
 from summarybench.core.outcomes import Cause, DeviceLostError, DeviceMemoryError, Verdict
 from summarybench.engines.memory_model import MemoryPrediction, predict_memory
-from summarybench.engines.synthetic import SHAPES
+from summarybench.kinds.batching import in_batches_of
 from summarybench.machine.device import GIB, Device
 from summarybench.measure.batching import find_largest_batch, largest
 from summarybench.measure.generation import GenerationRecord, batches_of
 from summarybench.measure.metrics import speed_of
 from summarybench.runs.baselines import StoredRun
 from summarybench.runs.run_file import entries_of
+from tests.command import command
 from tests.conftest import FAKE_MODELS, make_project
 from tests.run_files import MACHINE, benchmark, run_of
 
@@ -60,8 +60,8 @@ def test_single_prompts_stay_in_document_order():
 
 def test_batch_sizes_have_names_of_their_own_and_large_ones_are_not_for_a_cpu():
     embedded = next(each for each in EXPERIMENTS if each.name == "smollm2-135m-instruct-4-bit")
-    assert [embedded.in_batches_of(rows).name.removeprefix(embedded.name) for rows in (1, 8)] == ["-batch1", "-batch8"]
-    assert ["cpu" in embedded.in_batches_of(rows).families for rows in (1, 8, 16)] == [True, True, False]
+    assert [in_batches_of(size, embedded).name.removeprefix(embedded.name) for size in (1, 8)] == ["-batch1", "-batch8"]
+    assert ["cpu" in in_batches_of(size, embedded).families for size in (1, 8, 16)] == [True, True, False]
 
 
 # A session ------------------------------------------------------------------------------------------------------------
@@ -238,7 +238,7 @@ def test_stored_batches_are_read_by_the_next_session_and_by_make_compare(shared,
     info = session.infos["4-bit"]
     assert (info["verdict"], info["change"]["documents"]) == ("INCONCLUSIVE", 8)
     (stored,) = session.stored
-    assert compare.main([str(shared.folder / "results" / "latest"), str(stored)]) == 0
+    assert command("compare")([str(shared.folder / "results" / "latest"), str(stored)]) == 0
     assert "4-bit-batch2: INCONCLUSIVE: 1.000 of 0001_main.json" in capsys.readouterr().out
 
 
@@ -259,7 +259,7 @@ def test_resumed_run_carries_its_batches(shared, in_twos):
 
 
 def predicted(loader, sequence_tokens, rows):
-    config = transformers.AutoConfig.for_model(MODELS["llama2-7b-chat"].architecture, **SHAPES["llama2-7b-chat"])
+    config = transformers.AutoConfig.for_model("llama", **MODELS["llama2-7b-chat"].whole_config)
     return predict_memory(config, LOADERS[loader].settings(T4, 1), sequence_tokens, rows).total_bytes / GIB
 
 
@@ -269,7 +269,7 @@ def test_eight_documents_of_1024_tokens_fit_a_t4_in_4_bits():
 
 
 def test_weights_that_are_there_are_not_predicted_again():
-    config = transformers.AutoConfig.for_model(MODELS["llama2-7b-chat"].architecture, **SHAPES["llama2-7b-chat"])
+    config = transformers.AutoConfig.for_model("llama", **MODELS["llama2-7b-chat"].whole_config)
     assert predict_memory(config, LOADERS["fp16"].settings(T4, 1), 100, 2, weights_bytes=7).weights_bytes == 7
 
 
@@ -360,13 +360,11 @@ def test_what_is_not_out_of_memory_ends_the_search(three_gib_free, error, raised
 ON_A_T4 = (
     FAKE_MODELS
     + """
-    from summarybench.catalogue.models import Experiment
     from tests.fakes import FakeGpu
 
     GIB = 1024**3
     GPU = FakeGpu()
     GPU.install()
-    Experiment.fits = lambda self, device: True
 
     class Tensor:
         def __init__(self, size):

@@ -12,13 +12,11 @@ LLAMA = ("llama2-7b-chat-default", "llama2-7b-chat-8-bit", "llama2-7b-chat-4-bit
 FAKE_GPU = (
     FAKE_MODELS
     + """
-    from summarybench.catalogue.models import Experiment
     from tests.fakes import FakeGpu
 
     MIB = 1024**2
-    GPU = FakeGpu(allocated_bytes=7 * MIB)
+    GPU = FakeGpu(allocated_bytes=7 * MIB, memory_bytes=80_000 * MIB)
     GPU.install()
-    Experiment.fits = lambda self, device: True
     KEPT = []
 
     class OnGpu(FakeModel):
