@@ -30,7 +30,8 @@ from distillation.training_documents import Drawn, draw, write_documents
 from summarybench.core.outcomes import SuiteError
 from summarybench.engines.loading import quiet_libraries
 from summarybench.engines.weights import folder_digest
-from summarybench.machine.device import Device, detect_device, leave_one_gpu_visible
+from summarybench.machine.detection import detect_device, leave_one_gpu_visible
+from summarybench.machine.device import Device
 from summarybench.runs.run_folder import shown
 from summarybench.session.students import HELD_OUT_FILE, PROVENANCE_FILE, Student, read_students
 

@@ -18,7 +18,8 @@ from summarybench.core.files import write_atomically
 from summarybench.core.outcomes import InputError, QualityVerdict, SuiteError
 from summarybench.documents.sources import Document, build_prompt
 from summarybench.engines.loading import quiet_libraries
-from summarybench.machine.device import GIB, Device, detect_device
+from summarybench.machine.detection import detect_device
+from summarybench.machine.device import GIB, Device
 from summarybench.runs.documents_table import read_documents_table
 from summarybench.runs.run_file import Run, read_run
 from summarybench.session.settings import model_paths_of

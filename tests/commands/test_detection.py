@@ -41,7 +41,7 @@ from summarybench.catalogue.models import EXPERIMENTS
 from summarybench.commands import detection, spot_check
 from summarybench.core.outcomes import Cause, InputError, JudgementError, UnavailableError, Verdict
 from summarybench.documents.sources import embedded_documents
-from summarybench.machine.device import Clock
+from summarybench.machine.clock import Clock
 from summarybench.machine.probes import PYTHON_LOOP, ControlReading
 from summarybench.machine.telemetry import NullMonitor
 from summarybench.measure.generation import Instruments, build_prompts
@@ -50,6 +50,7 @@ from summarybench.stats.changes import Timing
 from tests.fakes import FakeGpu, FakeModel, FakeTime
 from tests.run_files import benchmark, run_of
 
+A_GPU = FakeGpu()
 MEASURED = Measured(
     experiment="llama2-7b-chat-4-bit",
     timings=tuple(Timing(tokens=100, seconds=2 + number / 10) for number in range(16)),
@@ -358,7 +359,7 @@ class Stage:
         return {PYTHON_LOOP: ControlReading(rate=rate, standard_deviation=0.001, work=10.0)}
 
     def run(self, deviation=0.001):
-        cpu = replace(FakeGpu.device, kind="cpu")
+        cpu = replace(A_GPU, kind="cpu")
         instruments = Instruments(device=cpu, clock=self.time.clock, monitor=NullMonitor(), controls=self.controls)
         sides = spot_check.disturbed("it", self.model, self.prompts, self.switch, instruments, max_new_tokens=8)
         return spot_check.judged(sides, {PYTHON_LOOP: deviation}, is_gpu=False)
@@ -412,13 +413,13 @@ def test_spot_checks_alone_draw_nothing_and_tell_each_disturbance_of_each_device
         return spot_check.SpotChecks(device=device.name, cpus=2, sample=sample, spots=spots[not device.is_gpu :])
 
     monkeypatch.setattr(detection, "check_spots", check)
-    monkeypatch.setattr(detection, "devices_to_try", lambda kind: (FakeGpu.device, THE_CPU))
+    monkeypatch.setattr(detection, "devices_to_try", lambda kind: (A_GPU, THE_CPU))
     nothing = tmp_path / "no baselines"
     arguments = [option, "--baselines", str(nothing), "--output", str(tmp_path / "table.md")]
     assert detection.main(arguments) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("| it |", "## "))]
     assert lines == [
-        f"## The real thing: smollm2-135m-instruct-fp16 on {FakeGpu.device.name}, 2 CPUs",
+        f"## The real thing: smollm2-135m-instruct-fp16 on {A_GPU.name}, 2 CPUs",
         "| it | 0.800 [0.800, 0.800] | REGRESSED | Python loop 0.75 | HOST: controls moved along: Python loop -25% |",
         "| it | 1.000 [1.000, 1.000] | UNCHANGED | Python loop 1.00 | – |",
         "## The real thing: smollm2-135m-instruct-4-bit on a CPU, 2 CPUs",
@@ -580,7 +581,7 @@ def test_other_tenant_settles_after_each_switch_and_has_the_gpu_of_this_process(
 
     monkeypatch.setattr(spot_check, "neighbours", fake_neighbours)
     monkeypatch.setattr(spot_check.time, "sleep", done.append)
-    with spot_check.other_tenant(FakeGpu.device) as switch:
+    with spot_check.other_tenant(A_GPU) as switch:
         switch(True)
         switch(False)
     settled = spot_check.SETTLE_SECONDS
@@ -636,7 +637,7 @@ def test_other_tenant_says_when_it_has_used_the_gpu_and_never_has_more_than_a_fe
     assert torch.most_queued == 4 * 3 - 1  # four times a copy, a product and their event
 
 
-@pytest.mark.parametrize(("device", "tenants"), [(FakeGpu.device, 1), (replace(FakeGpu.device, kind="cpu"), 0)])
+@pytest.mark.parametrize(("device", "tenants"), [(A_GPU, 1), (replace(A_GPU, kind="cpu"), 0)])
 def test_another_tenant_is_tried_on_a_gpu_only(device, tenants):
     instruments = Instruments(device=device, clock=FakeTime().clock, monitor=NullMonitor())
     names = [name for name, _ in spot_check._disturbances(SimpleNamespace(model=Module()), instruments)]
@@ -646,7 +647,7 @@ def test_another_tenant_is_tried_on_a_gpu_only(device, tenants):
 
 # Where it is tried ------------------------------------------------------------------------------------------------
 
-THE_CPU = replace(FakeGpu.device, kind="cpu", name="a CPU")
+THE_CPU = replace(A_GPU, kind="cpu", name="a CPU")
 
 
 def detect_with(gpu):
@@ -656,13 +657,13 @@ def detect_with(gpu):
 @pytest.mark.parametrize(
     ("kind", "with_gpu", "without"),
     [
-        ("all", (FakeGpu.device, THE_CPU), (THE_CPU,)),
+        ("all", (A_GPU, THE_CPU), (THE_CPU,)),
         ("cpu", (THE_CPU,), (THE_CPU,)),
-        ("gpu", (FakeGpu.device,), None),
+        ("gpu", (A_GPU,), None),
     ],
 )
 def test_what_is_there_is_tried_the_gpu_first(kind, with_gpu, without):
-    assert spot_check.devices_to_try(kind, detect_with(FakeGpu.device)) == with_gpu
+    assert spot_check.devices_to_try(kind, detect_with(A_GPU)) == with_gpu
     if without is None:
         with pytest.raises(InputError, match="--device gpu: this process sees none"):
             spot_check.devices_to_try(kind, detect_with(None))
