@@ -18,6 +18,7 @@ from summarybench.core.outcomes import Outcome
 from summarybench.engines.loading import NotLoaded, Weights
 from summarybench.engines.memory_model import MemoryPrediction
 from summarybench.machine.clock import Clock
+from summarybench.machine.cpu import CPU_CAPABILITY
 from summarybench.machine.device import Device
 from summarybench.machine.probes import COPY_BANDWIDTH, MATRIX_PRODUCT, PYTHON_LOOP, ControlReading
 from summarybench.machine.telemetry import NullMonitor
@@ -43,6 +44,11 @@ class FakeTime:
 def leave_out_pages() -> None:
     """Leave out report.html: its charts take two seconds a session, which only the report's own tests need."""
     suite.write_report = lambda folder, baselines: folder / "report.html"
+
+
+def pretend_avx512() -> None:
+    """Give the session the default sample of a CPU with AVX-512 on every machine, unless the test asks for another."""
+    os.environ.setdefault(CPU_CAPABILITY, "avx512")
 
 
 class FakeModel:

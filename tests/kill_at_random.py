@@ -68,6 +68,12 @@ class Telling:
     def warn(self, line: str) -> None:
         return
 
+    def say(self, line: str) -> None:
+        return
+
+    def warmed_up(self, experiment: str, seconds: float, *, rounds: int, expected_seconds: float | None) -> None:
+        return
+
 
 class Unscored(FakeModel):
     """Random weights have no quality, and scoring would take most of a session's time: kills belong where files are."""
@@ -261,7 +267,8 @@ def check_what_is_left(folder: Path, told: list[str], tally: Counter[str]) -> No
     else:
         check(not documents, "documents were reported and there is no results/latest")
     run_file = latest / "run.json"
-    finished = {each["experiment"] for each in read_run(run_file)["outcomes"]} if run_file.exists() else set()
+    noted = read_run(run_file)["outcomes"] if run_file.exists() else []
+    finished = {each["experiment"] for each in noted if each["is_final"]}
     check(outcomes <= finished, f"{outcomes - finished} were reported as finished and are not in run.json")
     check_baselines(folder, {word[1] for word in words if word[0] == "stored"})
     tally["documents reported"] += len(documents)

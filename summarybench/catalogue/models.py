@@ -112,10 +112,13 @@ class Loader:
         """The device families that can run it."""
         return gpus_from(self.compute_capability) | (CPU if self.runs_on_cpu else frozenset())
 
-    def settings(self, device: DeviceRecord, threads: int) -> dict[str, str | float | bool | int]:
+    def settings(
+        self, device: DeviceRecord, threads: int, wait_policy: str = "default"
+    ) -> dict[str, str | float | bool | int]:
         """What is asked of transformers and bitsandbytes on this device: part of the workload.
 
-        On a CPU the number of threads belongs to it: twice as many are another experiment.
+        On a CPU the number of threads belongs to it: twice as many are another experiment. So does how they wait for each
+        other, where the suite chooses that: on a CPU without AVX-512.
         """
         chosen: dict[str, str | float | bool | int] = {"dtype": self.dtype or device.compute_dtype}
         if self.quantization == "llm.int8":
@@ -137,6 +140,8 @@ class Loader:
             chosen["attention"] = "sdpa without cuDNN"
         if not device.is_gpu:
             chosen["threads"] = threads
+        if device.is_cpu_without_avx512:
+            chosen["wait_policy"] = wait_policy
         return chosen
 
 

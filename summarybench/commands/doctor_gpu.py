@@ -22,10 +22,11 @@ from summarybench.machine.device import GIB, DeviceRecord, slugify
 from summarybench.machine.environment import torch_cuda_version
 from summarybench.machine.families import UNKNOWN_GPU_FAMILY, family_of
 from summarybench.machine.nvml import HIDES_EVERY_GPU, MIG_REMEDY
+from summarybench.session.settings import ON_A_GPU
 
 IDLE_PERCENT = 5
 HOT_CELSIUS = 80
-LONGEST_SEQUENCE = 2_048 + 100
+LONGEST_SEQUENCE = ON_A_GPU.max_prompt_tokens + ON_A_GPU.max_new_tokens
 """Tokens of the longest prompt and summary that the options allow by default on a GPU."""
 NO_GPU = "no NVIDIA GPU; the embedded experiments run on the CPU"
 DRIVER_REMEDIES: Mapping[str, str] = {

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from enum import IntEnum, StrEnum
+from typing import Any
 
 
 class Outcome(StrEnum):
@@ -240,6 +241,25 @@ def with_what_came_later(earlier: TestOutcome | None, later: TestOutcome) -> Tes
     if earlier is None or not earlier.detail:
         return later
     return replace(later, detail=f"{earlier.detail}; {later.detail}")
+
+
+NOT_RUN = "not run: the session was cut short"
+
+
+def outcome_not_run(nodeid: str, experiment: str) -> TestOutcome:
+    """The outcome of a selected test that never came to an end."""
+    return TestOutcome(nodeid=nodeid, experiment=experiment, outcome=Outcome.FAILED, detail=NOT_RUN, is_final=False)
+
+
+def outcome_as_record(outcome: TestOutcome) -> dict[str, Any]:
+    """As the journal and the run file hold it."""
+    return {**asdict(outcome), "outcome": outcome.outcome.value}
+
+
+def outcome_of_record(record: Mapping[str, Any]) -> TestOutcome:
+    """The outcome that a journal or a run file holds, of this version or an older one."""
+    known = {field.name for field in fields(TestOutcome)} & record.keys()
+    return TestOutcome(**{name: record[name] for name in known} | {"outcome": Outcome(record["outcome"])})
 
 
 def session_exit_code(outcomes: Iterable[TestOutcome]) -> ExitCode:

@@ -29,6 +29,7 @@ from summarybench.engines.precision import check_loaded_precision, check_stored_
 from summarybench.engines.pretrained import load_causal_lm
 from summarybench.engines.weights import Weights
 from summarybench.machine.clock import Clock
+from summarybench.machine.cpu import wait_policy
 from summarybench.machine.device import GIB, Device
 
 JsonScalar = str | int | float | bool | None
@@ -236,7 +237,7 @@ def _load(
 ) -> LoadedModel:
     import torch
 
-    settings = LOADERS[experiment.loader].settings(device, torch.get_num_threads())
+    settings = LOADERS[experiment.loader].settings(device, torch.get_num_threads(), wait_policy())
     chat = open_chat(weights)
     check_stored_precision(weights.location, chat.config, experiment.loader, settings, device)
     longest = longest_sequence(chat)

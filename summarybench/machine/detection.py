@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from summarybench.core.outcomes import InputError
+from summarybench.machine.cpu import cpu_facts, has_avx512, has_bfloat16
 from summarybench.machine.cpu_device import CpuDevice
 from summarybench.machine.cuda_device import CudaDevice
-from summarybench.machine.device import Device, cpu_facts, slugify
+from summarybench.machine.device import Device, slugify
 from summarybench.machine.families import CPU_FAMILY, family_of
 from summarybench.machine.nvml import HIDES_EVERY_GPU, NoNvmlError, NvmlGpu, opened_nvml, visible_index
 
@@ -23,7 +24,7 @@ def detect_device(environment: Mapping[str, str] = os.environ) -> Device:
     Raises InputError where there is a GPU that its driver does not answer for, and where CUDA_VISIBLE_DEVICES names none
     of those that there are: only '' and -1 ask for the CPU.
     """
-    return _detect_gpu(environment.get("CUDA_VISIBLE_DEVICES")) or _detect_cpu()
+    return _detect_gpu(environment.get("CUDA_VISIBLE_DEVICES")) or _detect_cpu(environment)
 
 
 def leave_one_gpu_visible(place: int, environment: MutableMapping[str, str] = os.environ) -> None:
@@ -104,15 +105,15 @@ def _has_nvidia_device_file() -> bool:
     return any(Path("/dev").glob("nvidia[0-9]*"))
 
 
-def _detect_cpu() -> CpuDevice:
+def _detect_cpu(environment: Mapping[str, str]) -> CpuDevice:
     cpu = cpu_facts()
     name = cpu.get("model name") or platform.processor() or platform.machine()
-    has_bfloat16 = {"avx512_bf16", "amx_bf16", "bf16"} & set((cpu.get("flags") or cpu.get("Features") or "").split())
     return CpuDevice(
         kind="cpu",
         name=name,
         slug=slugify(name),
         family=CPU_FAMILY,
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        compute_dtype="bfloat16" if has_bfloat16 else "float32",
+        compute_dtype="bfloat16" if has_bfloat16(cpu, environment) else "float32",
+        has_avx512=has_avx512(cpu, environment),
     )

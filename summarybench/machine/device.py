@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from summarybench.core.outcomes import InputError
@@ -25,7 +24,8 @@ class DeviceRecord:
     `name` is the product as NVML (or the CPU) gives it; `slug` names its baseline folder; `compute_dtype` is the 16-bit
     type it multiplies natively, or float32 where it has none. `stands_in` marks a device that --gpu-family lets stand in
     for another family, `is_limited` one that --memory-limit holds to `memory_bytes`: neither makes a baseline. `index` is
-    a GPU's among those of the machine, as nvidia-smi counts them.
+    a GPU's among those of the machine, as nvidia-smi counts them. `has_avx512` says whether torch and bitsandbytes use a
+    CPU's AVX-512; None for a GPU, and for the CPU of a run that did not record it.
     """
 
     kind: str  # "cuda" or "cpu"
@@ -42,6 +42,7 @@ class DeviceRecord:
     compute_mode: str | None = None
     stands_in: bool = False
     is_limited: bool = False
+    has_avx512: bool | None = None
 
     @property
     def torch_name(self) -> str:
@@ -50,6 +51,11 @@ class DeviceRecord:
     @property
     def is_gpu(self) -> bool:
         return self.kind == "cuda"
+
+    @property
+    def is_cpu_without_avx512(self) -> bool:
+        """Whether bitsandbytes has no fast kernels here: it unpacks all 4-bit or 8-bit weights again for every token."""
+        return not self.is_gpu and self.has_avx512 is False
 
     def __str__(self) -> str:
         as_family = f", standing in for {self.family}" if self.stands_in else ""
@@ -109,16 +115,6 @@ def slugify(name: str) -> str:
     """'NVIDIA A100-SXM4-40GB' → 'nvidia-a100-sxm4-40gb'; trademark signs and clock rates are dropped."""
     plain = re.sub(r"\((R|TM|C)\)|\bCPU\b|@.*$", " ", name, flags=re.IGNORECASE)
     return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
-
-
-def cpu_facts() -> dict[str, str]:
-    """The first processor's fields in /proc/cpuinfo; empty where there is none."""
-    try:
-        first_processor = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0]
-    except OSError:
-        return {}
-    pairs = (line.partition(":") for line in first_processor.splitlines())
-    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def stand_in(device: Device, family: str | None) -> Device:

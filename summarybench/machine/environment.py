@@ -10,7 +10,8 @@ import platform
 import runpy
 from pathlib import Path
 
-from summarybench.machine.device import Device, cpu_facts
+from summarybench.machine.cpu import cpu_facts
+from summarybench.machine.device import Device
 
 VERSIONS = ("driver", "cuda", "python", "torch", "transformers", "bitsandbytes", "accelerate")
 

@@ -19,6 +19,7 @@ from summarybench.measure.generation import (
     GenerationRecord,
     Instruments,
     Measured,
+    WarmUp,
     collector_off,
     telling_faults,
 )
@@ -67,6 +68,7 @@ def measure_at_once(
         try:
             engine.run([prompt.token_ids for prompt in prompts], min(WARM_UP_TOKENS, max_new_tokens))
             warm_up_seconds = instruments.clock() - start_seconds
+            instruments.on_warm_up(WarmUp(seconds=warm_up_seconds, warmed_rounds=0, rounds=rounds))
             instruments.device.reset_peak_memory()
             telemetry = Telemetry(instruments.monitor)
             state = _Rounds(engine, model, prompts, max_new_tokens, instruments, telemetry, on_record)

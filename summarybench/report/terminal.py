@@ -453,9 +453,11 @@ def _outcome_notes(outcomes: Sequence[Mapping[str, Any]], told: Mapping[str, Seq
 
 
 def _session_notes(run: Run) -> Iterator[str]:
-    """Where the time went, if anything was generated; what was carried from an earlier run and what was measured now; and how
-    many lines a crash had cut off.
+    """What the suite chose because of the CPU; where the time went, if anything was generated; what was carried from an
+    earlier run and what was measured now; and how many lines a crash had cut off.
     """
+    if choices := run.get("choices"):
+        yield choices
     session = run.get("session")
     if session and session["generating_seconds"]:
         yield session_line(session)

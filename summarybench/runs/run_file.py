@@ -12,7 +12,7 @@ from typing import Any
 from summarybench.core.outcomes import InputError
 from summarybench.machine.device import DeviceRecord
 from summarybench.runs.facts import describe_broken_output
-from summarybench.runs.journal import JournalContents, Record
+from summarybench.runs.journal import SELECTED, JournalContents, Record
 from summarybench.stats.changes import Timing
 
 SCHEMA = 1
@@ -35,7 +35,7 @@ def build_run(journal: JournalContents) -> Run:
         for record in journal.documents
     }
     return {
-        **journal.session,
+        **{key: value for key, value in journal.session.items() if key != SELECTED},
         **({"session": journal.session_seconds} if journal.session_seconds else {}),
         "benchmarks": [_benchmark(record, seconds) for record in journal.experiments],
         # A fault found in a test's teardown is recorded after the test's own outcome: the last one has both.

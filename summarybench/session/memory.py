@@ -23,7 +23,7 @@ class MemoryForecasts:
     def of(self, experiment: Experiment, longest_sequence: int | None = None) -> Forecast:
         """For the longest sequence of the sample, or where that is not known yet for the longest that the options allow."""
         settings = self._settings
-        limit = settings.max_prompt_tokens + settings.new_tokens_on(self._device)
+        limit = settings.prompt_tokens_on(self._device) + settings.new_tokens_on(self._device)
         return forecast(experiment, self._shape(experiment.model), self._device, longest_sequence or limit)
 
     def fits(self, experiment: Experiment) -> bool:

@@ -76,7 +76,7 @@ class Sampler:
                 source=collection.source,
                 revision=collection.revision,
                 documents=documents,
-                prompts=build_prompts(chat, documents, self._settings.max_prompt_tokens, max_new_tokens),
+                prompts=build_prompts(chat, documents, self._settings.prompt_tokens_on(self._device), max_new_tokens),
                 max_new_tokens=max_new_tokens,
             )
         return self._samples[model]

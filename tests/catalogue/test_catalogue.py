@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -102,3 +103,10 @@ INT8 = {"quantization": "llm.int8", "threshold": 6.0}
 def test_a_loader_asks_for_what_the_device_computes_in(loader, where, expected):
     on_a_gpu = {"attention": "sdpa without cuDNN"} if where.is_gpu else {}
     assert LOADERS[loader].settings(where, threads=6) == expected | on_a_gpu
+
+
+def test_how_threads_wait_belongs_to_the_workload_only_where_the_suite_chooses_it():
+    for has_avx512, chosen in ((True, {}), (None, {}), (False, {"wait_policy": "passive"})):
+        where = replace(A_CPU, has_avx512=has_avx512)
+        assert LOADERS["default"].settings(where, 6, "passive") == {"dtype": "float32", "threads": 6} | chosen
+    assert "wait_policy" not in LOADERS["default"].settings(T4, 6, "passive")

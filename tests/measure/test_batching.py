@@ -13,7 +13,6 @@ import transformers
 from summarybench.analysis.comparison import Judge
 from summarybench.analysis.noise import ASSUMED_GPU_SPREAD, DeviceSpread
 from summarybench.catalogue.models import EXPERIMENTS, LOADERS, MODELS
-from summarybench.commands import compare
 from summarybench.core.outcomes import Cause, DeviceLostError, DeviceMemoryError, Verdict
 from summarybench.engines.memory_model import MemoryPrediction, predict_memory
 from summarybench.machine.device import GIB
@@ -22,6 +21,7 @@ from summarybench.measure.generation import GenerationRecord, batches_of
 from summarybench.measure.metrics import speed_of
 from summarybench.runs.baselines import StoredRun
 from summarybench.runs.run_file import entries_of
+from tests.command import command
 from tests.conftest import FAKE_MODELS, make_project
 from tests.fakes import FakeGpu, FakeMemory
 from tests.run_files import MACHINE, benchmark, run_of
@@ -237,7 +237,7 @@ def test_stored_batches_are_read_by_the_next_session_and_by_make_compare(shared,
     info = session.infos["4-bit"]
     assert (info["verdict"], info["change"]["documents"]) == ("INCONCLUSIVE", 8)
     (stored,) = session.stored
-    assert compare.main([str(shared.folder / "results" / "latest"), str(stored)]) == 0
+    assert command("compare")([str(shared.folder / "results" / "latest"), str(stored)]) == 0
     assert "4-bit-batch2: INCONCLUSIVE: 1.000 of 0001_main.json" in capsys.readouterr().out
 
 

@@ -103,14 +103,14 @@ def test_labels_known_to_actionlint_are_the_matrix():
 
 @pytest.mark.parametrize("target", ["bench", "nightly"])
 def test_suspects_are_confirmed_at_the_desk_and_at_night(target):
-    assert "python -m summarybench.commands.bench " in dry_run(target)
+    assert "python -m summarybench bench " in dry_run(target)
 
 
 @pytest.mark.parametrize("family", ["t4", "a100", "h100"])
 def test_gpu_s_night_requires_a_baseline(family):
     assert NIGHTLY["gpu"]["steps"][2]["env"]["FAMILY"] == "${{ matrix.family }}"
     assert (
-        f"summarybench.commands.bench -m {family} --require-baseline --benchmark-json=results/nightly-{family}.json --seed 1"
+        f"summarybench bench -m {family} --require-baseline --benchmark-json=results/nightly-{family}.json --seed 1"
         in (dry_run("nightly", "ARGS=--seed 1", FAMILY=family))
     )
 
@@ -118,9 +118,7 @@ def test_gpu_s_night_requires_a_baseline(family):
 def test_hosted_cpu_s_night_requires_none():
     assert step_that_runs(NIGHTLY["cpu"], "make nightly")["env"] == {"FAMILY": "cpu"}
     assert "--require-baseline" not in dry_run("nightly", FAMILY="cpu")
-    assert "summarybench.commands.bench -m cpu  --benchmark-json=results/nightly-cpu.json" in dry_run(
-        "nightly", FAMILY="cpu"
-    )
+    assert "summarybench bench -m cpu  --benchmark-json=results/nightly-cpu.json" in dry_run("nightly", FAMILY="cpu")
 
 
 @pytest.mark.parametrize("job", ["gpu", "cpu"])
@@ -134,7 +132,7 @@ def test_summary_and_results_are_published_also_when_the_night_failed(job):
 
 
 def test_summary_goes_to_the_job_s_page_where_there_is_one():
-    assert '--output "/a/page.md"' in dry_run("summary", GITHUB_STEP_SUMMARY="/a/page.md")
+    assert "--output '/a/page.md'" in dry_run("summary", GITHUB_STEP_SUMMARY="/a/page.md")
     assert "--output" not in dry_run("summary")
 
 

@@ -8,9 +8,11 @@ from dataclasses import asdict
 import pytest
 
 from summarybench.machine.device import GIB, DeviceRecord
-from summarybench.report.markdown import main
 from summarybench.report.terminal import final_report
+from tests.command import command
 from tests.run_files import benchmark, outcome, run_of
+
+main = command("summary")
 
 A100 = DeviceRecord(
     kind="cuda",

@@ -20,7 +20,7 @@ GPU = DeviceRecord(kind="cuda", name="G", slug="g", family="gpu", memory_bytes=1
 
 def forecasts(*, max_prompt_tokens=2_048, model_paths=None, synthetic_weights=False):
     settings = SimpleNamespace(
-        max_prompt_tokens=max_prompt_tokens,
+        prompt_tokens_on=lambda device: max_prompt_tokens,
         new_tokens_on=lambda device: 100,
         model_paths=model_paths or {},
         synthetic_weights=synthetic_weights,
