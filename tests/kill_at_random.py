@@ -98,7 +98,7 @@ def settings_in(folder: Path, *, resume: Path | None, save_as: str | None) -> Se
         seed=0,
         max_new_tokens=None,
         max_prompt_tokens=2048,
-        rounds=None,
+        kind_options={},
         documents_file=None,
         document_source=None,
         model_paths={},

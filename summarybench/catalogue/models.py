@@ -166,57 +166,18 @@ class Experiment:
     def name(self) -> str:
         return f"{self.model}-{self.loader}{self.suffix}"
 
-    def in_batches_of(self, rows: int) -> Experiment:
-        """The same model, `rows` documents at a time; on a CPU only as far as it takes seconds."""
-        is_for_cpu = rows <= MOST_ROWS_ON_A_CPU
-        families = self.families if is_for_cpu else self.families - CPU
-        return replace(self, batch_size=rows, suffix=f"-batch{rows}", families=families)
-
-    @property
-    def in_the_largest_batch(self) -> Experiment:
-        """The same model in as large batches as the memory allows: how large is found by running."""
-        return replace(self, suffix=LARGEST_BATCH)
-
     @property
     def is_batched(self) -> bool:
         """Whether what is measured of it are batches, be they of one document."""
         return self.suffix in (LARGEST_BATCH, FASTEST, f"-batch{self.batch_size}")
-
-    @property
-    def all_at_once(self) -> Experiment:
-        """The same model given all documents at once. In 16 bits its weights leave a T4 too little for many of them."""
-        is_16_bit = self.loader in ("fp16", "bf16")
-        return replace(self, suffix=ALL_AT_ONCE, families=self.families - ({"t4"} if is_16_bit else set()))
-
-    @property
-    def is_at_once(self) -> bool:
-        return self.suffix == ALL_AT_ONCE
 
     def loaded_as(self, loader: str) -> Experiment:
         """The same model with another loader."""
         return replace(self, loader=loader)
 
     @property
-    def in_the_fastest_ways(self) -> tuple[Experiment, ...]:
-        """The same precision in batches of as many rows as are sensible: how many is found out when it is loaded.
-
-        By its compiled loader, where it has one, on GPUs that compile; and as it is on all other devices.
-        """
-        compiled = f"{self.loader}-compiled"
-        compiling = GPUS_THAT_COMPILE if compiled in LOADERS else frozenset[str]()
-        ways = (
-            replace(self, loader=compiled, families=self.families & compiling, on_request=self.on_request & compiling),
-            replace(self, families=self.families - compiling, on_request=self.on_request - compiling),
-        )
-        return tuple(replace(way, suffix=FASTEST) for way in ways if way.families | way.on_request)
-
-    @property
-    def is_fastest(self) -> bool:
-        return self.suffix == FASTEST
-
-    @property
     def markers(self) -> tuple[str, ...]:
-        kinds = ("compiled",) if LOADERS[self.loader].is_compiled and not self.is_fastest else ()
+        kinds = ("compiled",) if LOADERS[self.loader].is_compiled else ()
         student = ("student",) if self.is_beside_student else ()
         return (MODELS[self.model].marker, *kinds, *student, *sorted(self.families))
 
@@ -275,11 +236,8 @@ REFERENCE_LOADER = "default"
 """Float32: what the logits of all others are held against."""
 
 LARGEST_BATCH = "-largest-batch"
-BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 ALL_AT_ONCE = "-continuous"
 FASTEST = "-fastest"
-MOST_ROWS, MOST_ROWS_ON_A_CPU = 256, 8
-"""The largest batches that are ever tried."""
 
 
 def _experiments() -> Iterator[Experiment]:
@@ -293,24 +251,3 @@ def _experiments() -> Iterator[Experiment]:
 
 
 EXPERIMENTS: tuple[Experiment, ...] = tuple(_experiments())
-
-BATCHED_EXPERIMENTS: tuple[Experiment, ...] = tuple(each for each in EXPERIMENTS if each.loader != "w8a16-compiled")
-"""Unpacked for a product of several rows, int8 weights would be written and read in 16 bits besides, at each step."""
-
-CONTINUOUS_EXPERIMENTS: tuple[Experiment, ...] = tuple(
-    each.all_at_once
-    for each in EXPERIMENTS
-    if each.loader in ("fp16", "bf16", "4-bit") or (each.loader == "default" and MODELS[each.model].is_embedded)
-)
-"""With the loaders that are worth batching: float32 only for the embedded model."""
-
-FIDELITY_EXPERIMENTS: tuple[Experiment, ...] = tuple(
-    replace(each, other_loaders=(LOADERS[each.loader].eager_twin, REFERENCE_LOADER))
-    for each in EXPERIMENTS
-    if LOADERS[each.loader].eager_twin
-)
-"""The compiled loaders with the eager twin and the float32 model that they are compared with."""
-FASTEST_EXPERIMENTS: tuple[Experiment, ...] = tuple(
-    way for each in EXPERIMENTS if not LOADERS[each.loader].is_compiled for way in each.in_the_fastest_ways
-)
-"""One for each precision and device."""

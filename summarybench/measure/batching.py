@@ -9,7 +9,7 @@ from itertools import cycle, islice
 from math import ceil
 from typing import Any, Protocol
 
-from summarybench.catalogue.models import BATCH_SIZES, MOST_ROWS, MOST_ROWS_ON_A_CPU, Experiment
+from summarybench.catalogue.models import Experiment
 from summarybench.core.outcomes import (
     BatchTooLargeError,
     DeviceLostError,
@@ -22,6 +22,10 @@ from summarybench.documents.sources import Prompt
 from summarybench.engines.memory_model import MemoryPrediction
 from summarybench.machine.device import GIB, Device
 from summarybench.measure.generation import ChatModel
+
+BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+LARGEST_BATCH_SIZE, LARGEST_BATCH_SIZE_ON_A_CPU = 256, 8
+"""The largest batches that are ever tried."""
 
 
 class BatchModel(ChatModel, Protocol):
@@ -98,7 +102,7 @@ def find_largest_batch(
     """
     longest_first = sorted((prompt.token_ids for prompt in prompts), key=len, reverse=True)
     _begin_clean(model, device)
-    predicted = _largest_predicted(model, len(longest_first[0]) + max_new_tokens, device, MOST_ROWS)
+    predicted = _largest_predicted(model, len(longest_first[0]) + max_new_tokens, device, LARGEST_BATCH_SIZE)
     tries: list[tuple[int, bool]] = []
 
     def runs(rows: int) -> bool:
@@ -136,7 +140,7 @@ def _begin_clean(model: BatchModel, device: Device) -> None:
 def _largest_predicted(model: BatchModel, sequence_tokens: int, device: Device, most_rows: int) -> int:
     """At least 1: that one document fits was found when the model was loaded."""
     free_bytes = device.free_memory_bytes()
-    most = most_rows if device.is_gpu else MOST_ROWS_ON_A_CPU
+    most = most_rows if device.is_gpu else LARGEST_BATCH_SIZE_ON_A_CPU
     fitting = (
         rows
         for rows in range(most, 0, -1)

@@ -62,7 +62,7 @@ class Progress:
 
     def _say_without_terminal(self, line: str) -> None:
         if self._writes_lines:
-            with self._uncaptured():
+            with self._capture.global_and_fixture_disabled() if self._capture else nullcontext():
                 self.say(line)
                 self._terminal.flush()
 
@@ -89,8 +89,7 @@ class Progress:
             self._draw(line)
 
     def _uncaptured(self) -> Any:
-        is_heard = self.is_live or self._writes_lines
-        return self._capture.global_and_fixture_disabled() if is_heard and self._capture else nullcontext()
+        return self._capture.global_and_fixture_disabled() if self.is_live and self._capture else nullcontext()
 
     def _draw(self, text: str) -> None:
         if not self.is_live:

@@ -338,7 +338,7 @@ class Suite:
             loaded,
             sample.prompts,
             start=lambda: start(loaded, sample.prompts, sample.max_new_tokens),
-            rounds=self.settings.rounds_on(self.device),
+            rounds=self.settings.kind_options_on(self.device)["rounds"],
             max_new_tokens=sample.max_new_tokens,
             instruments=self._instruments(loaded, clock),
             on_record=self._recorder(nodeid, loaded.experiment, len(sample.prompts)),

@@ -15,6 +15,7 @@ from summarybench.analysis.noise import ASSUMED_GPU_SPREAD, DeviceSpread
 from summarybench.catalogue.models import EXPERIMENTS, LOADERS, MODELS
 from summarybench.core.outcomes import Cause, DeviceLostError, DeviceMemoryError, Verdict
 from summarybench.engines.memory_model import MemoryPrediction, predict_memory
+from summarybench.kinds.batching import in_batches_of
 from summarybench.machine.device import GIB
 from summarybench.measure.batching import find_largest_batch, largest
 from summarybench.measure.generation import GenerationRecord, batches_of
@@ -59,8 +60,8 @@ def test_single_prompts_stay_in_document_order():
 
 def test_batch_sizes_have_names_of_their_own_and_large_ones_are_not_for_a_cpu():
     embedded = next(each for each in EXPERIMENTS if each.name == "smollm2-135m-instruct-4-bit")
-    assert [embedded.in_batches_of(rows).name.removeprefix(embedded.name) for rows in (1, 8)] == ["-batch1", "-batch8"]
-    assert ["cpu" in embedded.in_batches_of(rows).families for rows in (1, 8, 16)] == [True, True, False]
+    assert [in_batches_of(size, embedded).name.removeprefix(embedded.name) for size in (1, 8)] == ["-batch1", "-batch8"]
+    assert ["cpu" in in_batches_of(size, embedded).families for size in (1, 8, 16)] == [True, True, False]
 
 
 # A session ------------------------------------------------------------------------------------------------------------

@@ -7,10 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from summarybench.catalogue.models import EXPERIMENTS, FIDELITY_EXPERIMENTS, LOADERS
+from summarybench.catalogue.models import EXPERIMENTS, LOADERS
 from summarybench.core.outcomes import JudgementError
 from summarybench.documents.sources import Document, embedded_documents
 from summarybench.engines import compiled
+from summarybench.kinds.fidelity import FidelityKind
 from summarybench.machine.device import DeviceRecord
 from summarybench.machine.families import GPU_FAMILIES
 from summarybench.measure import fidelity
@@ -50,8 +51,8 @@ def test_every_compiled_experiment_is_held_against_its_twin_where_float32_fits()
         "default-compiled"  # float32 itself is the reference
     }
     names = {each.name for each in EXPERIMENTS if LOADERS[each.loader].eager_twin}
-    assert {each.name for each in FIDELITY_EXPERIMENTS} == names
-    (llama,) = (each for each in FIDELITY_EXPERIMENTS if each.name == "llama2-7b-chat-4-bit-compiled")
+    assert {each.name for each in FidelityKind().experiments()} == names
+    (llama,) = (each for each in FidelityKind().experiments() if each.name == "llama2-7b-chat-4-bit-compiled")
     assert llama.other_loaders == ("4-bit", "default")
 
 

@@ -133,7 +133,7 @@ def test_what_is_there_is_tried_the_gpu_first(kind, with_gpu, without):
 
 def test_cpu_asked_for_is_tried_without_a_look_at_the_gpu():
     def detect(environment):
-        assert environment == {"CUDA_VISIBLE_DEVICES": ""}
+        assert environment["CUDA_VISIBLE_DEVICES"] == ""
         return THE_CPU
 
     assert spot_check.devices_to_try("cpu", detect) == (THE_CPU,)

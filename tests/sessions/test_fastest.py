@@ -6,14 +6,15 @@ import json
 
 import pytest
 
-from summarybench.catalogue.models import BATCH_SIZES, FASTEST_EXPERIMENTS, GPUS_THAT_COMPILE
+from summarybench.catalogue.models import GPUS_THAT_COMPILE
 from summarybench.core import session_seconds
 from summarybench.core.session_seconds import SessionSeconds, session_line
 from summarybench.engines.compiled import inductor_options
 from summarybench.engines.memory_model import MemoryPrediction
+from summarybench.kinds.fastest import FastestKind
 from summarybench.machine.device import GIB
 from summarybench.machine.families import GPU_FAMILIES
-from summarybench.measure.batching import rows_of_even_batches
+from summarybench.measure.batching import BATCH_SIZES, rows_of_even_batches
 from summarybench.report.page import Row
 from summarybench.report.terminal import _side_by_side, final_report, way_of
 from summarybench.runs.run_file import Entry
@@ -39,7 +40,7 @@ SIDE_BY_SIDE = (
 
 @pytest.mark.parametrize("family", [*GPU_FAMILIES, "cpu"])
 def test_each_precision_has_one_fastest_way_on_a_device_and_it_is_compiled_where_that_can_be(family):
-    ways = [each for each in FASTEST_EXPERIMENTS if family in each.families | each.on_request]
+    ways = [each for each in FastestKind().experiments() if family in each.families | each.on_request]
     precisions = [(way.model, way.loader.removesuffix("-compiled")) for way in ways]
     assert len(set(precisions)) == len(precisions)
     compiled = {way.loader for way in ways if way.loader.endswith("-compiled")}
