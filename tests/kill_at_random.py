@@ -28,7 +28,8 @@ from summarybench.catalogue.models import EXPERIMENTS, Experiment
 from summarybench.core.outcomes import Outcome, TestOutcome
 from summarybench.documents.sources import embedded_documents
 from summarybench.engines.loading import Weights
-from summarybench.machine.device import GIB, Device
+from summarybench.machine.cpu_device import CpuDevice
+from summarybench.machine.device import GIB
 from summarybench.runs.baselines import StoredRun, read_baselines
 from summarybench.runs.journal import JournalContents, read_journal
 from summarybench.runs.run_file import entries_of, read_run
@@ -39,7 +40,7 @@ from tests.fakes import FakeModel, FakeTime
 from tests.run_files import MACHINE
 
 DOCUMENTS = 8
-DEVICE = Device(kind="cpu", name="a CPU", slug="a-cpu", family="cpu", memory_bytes=8 * GIB, compute_dtype="float32")
+DEVICE = CpuDevice(kind="cpu", name="a CPU", slug="a-cpu", family="cpu", memory_bytes=8 * GIB, compute_dtype="float32")
 SELECTED: dict[str, Experiment] = {
     f"benchmarks/test_summarize.py::test_summarize[{each.name}]": each for each in EXPERIMENTS if "cpu" in each.families
 }

@@ -10,7 +10,7 @@ from typing import Any
 from summarybench.catalogue.entries import check_known
 from summarybench.core.outcomes import InputError
 from summarybench.core.tables import entry_of, read_table, shown
-from summarybench.machine.device import Device
+from summarybench.machine.device import DeviceRecord
 from summarybench.machine.families import CPU_FAMILY, FAMILIES, GPU_FAMILIES, gpus_from
 
 MODELS_FILE = Path(__file__).with_name("models.toml")
@@ -113,7 +113,7 @@ class Loader:
         return gpus_from(self.compute_capability) | (CPU if self.runs_on_cpu else frozenset())
 
     def settings(
-        self, device: Device, threads: int, wait_policy: str = "default"
+        self, device: DeviceRecord, threads: int, wait_policy: str = "default"
     ) -> dict[str, str | float | bool | int]:
         """What is asked of transformers and bitsandbytes on this device: part of the workload.
 

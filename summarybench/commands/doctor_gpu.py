@@ -18,13 +18,15 @@ from summarybench.catalogue.models import EXPERIMENTS, MODELS, Experiment
 from summarybench.commands.doctor_finding import Finding, State, attempt, fail, ok, skip
 from summarybench.core.outcomes import first_line
 from summarybench.engines.fitting import forecast
-from summarybench.machine.device import GIB, HIDES_EVERY_GPU, MIG_REMEDY, Device, slugify
+from summarybench.machine.device import GIB, DeviceRecord, slugify
 from summarybench.machine.environment import torch_cuda_version
 from summarybench.machine.families import UNKNOWN_GPU_FAMILY, family_of
+from summarybench.machine.nvml import HIDES_EVERY_GPU, MIG_REMEDY
+from summarybench.session.settings import ON_A_GPU
 
 IDLE_PERCENT = 5
 HOT_CELSIUS = 80
-LONGEST_SEQUENCE = 2_048 + 100
+LONGEST_SEQUENCE = ON_A_GPU.max_prompt_tokens + ON_A_GPU.max_new_tokens
 """Tokens of the longest prompt and summary that the options allow by default on a GPU."""
 NO_GPU = "no NVIDIA GPU; the embedded experiments run on the CPU"
 DRIVER_REMEDIES: Mapping[str, str] = {
@@ -244,7 +246,7 @@ def check_gpu(nvml: Any, gpu: Gpu) -> Finding:
 def check_memory(product: str, free_bytes: int, total_bytes: int) -> Finding:
     """Which of the experiments meant for this product fit into what is free now; failed only where none does."""
     family = family_of(product)
-    gpu = Device(
+    gpu = DeviceRecord(
         kind="cuda",
         name=product,
         slug=slugify(product),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from summarybench.catalogue.models import LOADERS, Experiment, ModelShape
 from summarybench.engines.compiled import cache_tokens_for
 from summarybench.engines.memory_model import predict_memory
-from summarybench.machine.device import GIB, Device
+from summarybench.machine.device import GIB, DeviceRecord
 
 CUDA_CONTEXT_BYTES = int(0.4 * GIB)
 """What CUDA itself keeps of a GPU's memory. A limit set with --memory-limit is torch's alone and does not include it."""
@@ -28,7 +28,7 @@ class Forecast:
         return f"{self.needed_bytes / GIB:.2f} GiB needed of {self.memory_bytes / GIB:.2f} GiB"
 
 
-def forecast(experiment: Experiment, shape: ModelShape, device: Device, sequence_tokens: int) -> Forecast:
+def forecast(experiment: Experiment, shape: ModelShape, device: DeviceRecord, sequence_tokens: int) -> Forecast:
     """For documents one at a time, the longest of `sequence_tokens` with its summary, with any loader of the experiment.
 
     Needs neither the weights nor torch where the model's architecture is one that shapes.py computes.
@@ -38,7 +38,7 @@ def forecast(experiment: Experiment, shape: ModelShape, device: Device, sequence
     return Forecast(needed_bytes=needed, memory_bytes=device.memory_bytes)
 
 
-def _needed_bytes(loader_name: str, shape: ModelShape, device: Device, sequence_tokens: int) -> int:
+def _needed_bytes(loader_name: str, shape: ModelShape, device: DeviceRecord, sequence_tokens: int) -> int:
     loader = LOADERS[loader_name]
     tokens = min(sequence_tokens, shape.max_position_embeddings or sequence_tokens)
     tokens = cache_tokens_for(tokens) if loader.is_compiled else tokens

@@ -20,7 +20,7 @@ from summarybench.core.outcomes import (
 )
 from summarybench.documents.sources import Prompt
 from summarybench.engines.memory_model import MemoryPrediction
-from summarybench.machine.device import GIB, Device, free_memory_bytes, release_memory
+from summarybench.machine.device import GIB, Device
 from summarybench.measure.generation import ChatModel
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
@@ -45,8 +45,8 @@ def hold_in_memory(
     Raises BatchTooLargeError for a batch that is predicted not to fit beside the weights: with `predict` before it is
     tried, otherwise if it ran out of memory. One that was predicted to fit keeps its DeviceMemoryError.
     """
-    release_memory(device)
-    free_bytes = free_memory_bytes(device)
+    device.release_memory()
+    free_bytes = device.free_memory_bytes()
     fits = experiment.batch_size == 1 or prediction.beside_weights_bytes <= free_bytes
     if not fits and predict:
         raise BatchTooLargeError(
@@ -110,7 +110,7 @@ def find_largest_batch(
         ran = _runs(lambda: model.generate(model.prepare(batch), max_new_tokens, lambda: None))
         if not ran:
             model.fit_rows(0)  # what was compiled for them takes as much memory as it did
-        release_memory(device)
+        device.release_memory()
         tries.append((rows, ran))
         return ran
 
@@ -134,12 +134,12 @@ def largest(first: int, runs: Callable[[int], bool]) -> int:
 def _begin_clean(model: BatchModel, device: Device) -> None:
     """Nothing of an earlier batch is in the memory, what was compiled for it included."""
     model.fit_rows(0)
-    release_memory(device)
+    device.release_memory()
 
 
 def _largest_predicted(model: BatchModel, sequence_tokens: int, device: Device, most_rows: int) -> int:
     """At least 1: that one document fits was found when the model was loaded."""
-    free_bytes = free_memory_bytes(device)
+    free_bytes = device.free_memory_bytes()
     most = most_rows if device.is_gpu else LARGEST_BATCH_SIZE_ON_A_CPU
     fitting = (
         rows

@@ -17,7 +17,8 @@ from summarybench.core.outcomes import (
     is_device_lost,
 )
 from summarybench.documents.sources import ChatTokenizer, Document, Prompt, build_prompt
-from summarybench.machine.device import Clock, Device, peak_memory_bytes, release_memory, reset_peak_memory
+from summarybench.machine.clock import Clock
+from summarybench.machine.device import Device
 from summarybench.machine.probes import Controls
 from summarybench.machine.probes import as_extra_info as controls_as_extra_info
 from summarybench.machine.telemetry import Monitor, Telemetry, TelemetrySummary
@@ -199,13 +200,13 @@ def measure(
         warmed_rounds = _warm_up(model, prompts, batches, max_new_tokens)
         warm_up_seconds = instruments.clock() - start
         instruments.on_warm_up(WarmUp(seconds=warm_up_seconds, warmed_rounds=warmed_rounds, rounds=len(batches)))
-        reset_peak_memory(instruments.device)
+        instruments.device.reset_peak_memory()
         telemetry = Telemetry(instruments.monitor)
         rounds = _Rounds(model, prompts, batches, max_new_tokens, instruments, telemetry, on_record)
         with collector_off():
             benchmark.pedantic(rounds.summarize, setup=rounds.next_batch, rounds=len(batches))
         rounds.record_last()
-        peak_bytes = peak_memory_bytes(instruments.device)  # before the controls, which allocate
+        peak_bytes = instruments.device.peak_memory_bytes()  # before the controls, which allocate
         return Measured(
             records=rounds.in_document_order(),
             peak_memory_bytes=peak_bytes,
@@ -229,7 +230,7 @@ def telling_faults(device: Device) -> Iterator[None]:
         detail = explain_out_of_memory(error)
     else:
         return
-    release_memory(device)
+    device.release_memory()
     raise DeviceMemoryError(f"out of memory while generating: {detail}")
 
 

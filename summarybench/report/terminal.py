@@ -12,7 +12,7 @@ from summarybench.catalogue.models import ALL_AT_ONCE, FASTEST, LARGEST_BATCH, M
 from summarybench.catalogue.published import published_rows
 from summarybench.core.outcomes import Outcome, QualityVerdict, Verdict
 from summarybench.core.session_seconds import session_line
-from summarybench.machine.device import GIB, Device
+from summarybench.machine.device import GIB, DeviceRecord
 from summarybench.runs.facts import STUDENT_COLUMNS, describe_fidelity, describe_overhead, student_cells, teacher_notes
 from summarybench.runs.run_file import Run, entries_of, rounds_of, seconds_per_document
 from summarybench.stats.changes import percentile
@@ -34,7 +34,7 @@ VERDICT_STYLES = {
 }
 
 
-def final_report(run: Run, device: Device, *, width: int, color: bool) -> str:
+def final_report(run: Run, device: DeviceRecord, *, width: int, color: bool) -> str:
     """Tables of speed, quality and the device, and a line a verdict with what to do next."""
     screen = io.StringIO()
     console = console_on(screen, width=width, color=color)
@@ -349,7 +349,7 @@ def quiet_report(run: Run) -> Iterator[str]:
     yield from _outcome_notes(run["outcomes"], told)
 
 
-def notes(run: Run, device: Device) -> Iterator[Any]:
+def notes(run: Run, device: DeviceRecord) -> Iterator[Any]:
     """What the tables leave unsaid, a line each: verdicts with what to do next, what did not end well, the device's limits."""
     infos = [benchmark["extra_info"] for benchmark in run["benchmarks"]]
     for info in infos:
@@ -388,7 +388,7 @@ def cells_by_column(benchmark: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _experiment_notes(info: Mapping[str, Any], device: Device) -> Iterator[Any]:
+def _experiment_notes(info: Mapping[str, Any], device: DeviceRecord) -> Iterator[Any]:
     if info["verdict"] != Verdict.NO_BASELINE:
         yield _styled(info["verdict"], before=f"{info['experiment']}: ", after=f": {info['verdict_detail']}")
     yield from _change_notes(info)
@@ -488,7 +488,7 @@ def _false_alarm_notes(run: Run) -> Iterator[str]:
         )
 
 
-def _published_note(device: Device, info: Mapping[str, Any]) -> str:
+def _published_note(device: DeviceRecord, info: Mapping[str, Any]) -> str:
     """The first published table's row for this family, model and loader, named for what it is."""
     for row in published_rows():
         if (row.family, row.model, row.loader) == (device.family, info["model"], info["loader"]):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from summarybench.core.outcomes import InputError
-from summarybench.machine.device import Device
+from summarybench.machine.device import DeviceRecord
 from summarybench.runs.facts import describe_broken_output
 from summarybench.runs.journal import SELECTED, JournalContents, Record
 from summarybench.stats.changes import Timing
@@ -209,11 +209,11 @@ def read_run(path: Path) -> Run:
     return dict(run)
 
 
-def device_of(run: Mapping[str, Any]) -> Device:
+def device_of(run: Mapping[str, Any]) -> DeviceRecord:
     """The device that a run was measured on. Raises InputError where the run does not say."""
     try:
-        known = {field.name for field in fields(Device)}
-        return Device(**{name: value for name, value in run["device"].items() if name in known})
+        known = {field.name for field in fields(DeviceRecord)}
+        return DeviceRecord(**{name: value for name, value in run["device"].items() if name in known})
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"the run does not say on which device it was measured ({type(error).__name__}: {error}); measure it anew"

@@ -36,11 +36,12 @@ from summarybench.engines.fitting import Forecast
 from summarybench.engines.loading import JsonScalar, LoadedModel, NotLoaded, load
 from summarybench.engines.paged import Engine, StartEngine, start_engine
 from summarybench.engines.weights import find_weights
-from summarybench.machine.device import Clock, Device
+from summarybench.machine.clock import Clock
+from summarybench.machine.device import Device
 from summarybench.machine.device_lock import DeviceLock
 from summarybench.machine.peers import LOADING_PATIENCE_SECONDS, Peers
 from summarybench.machine.probes import Controls
-from summarybench.machine.telemetry import Monitor, monitor_of, problem
+from summarybench.machine.telemetry import Monitor, problem
 from summarybench.measure.batching import find_largest_batch, hold_in_memory, rows_of_even_batches
 from summarybench.measure.continuous import as_extra_info, measure_at_once
 from summarybench.measure.fidelity import (
@@ -143,7 +144,7 @@ class Suite:
         )
         self.sampler = Sampler(settings, device, progress)
         self._forecasts = MemoryForecasts(settings, device)
-        self.monitor: Monitor = monitor_of(device)
+        self.monitor: Monitor = device.monitor()
         self.monitor.note_before_context()
         self.copy_bandwidth: float | None = None
         self.measure_controls: Callable[[str], Controls] = lambda _: {}
@@ -181,7 +182,7 @@ class Suite:
             "commit_info": self._commit_info,
             "datetime": datetime.now(UTC).isoformat(),
             "version": _plugin_version(),
-            "device": asdict(self.device),
+            "device": self.device.as_record(),
             "settings": settings,
             SELECTED: {nodeid: each.name for nodeid, each in {**selected, **(skipped or {})}.items()},
         }

@@ -4,14 +4,14 @@ from dataclasses import replace
 import pytest
 
 from summarybench.catalogue.models import CPU, EXPERIMENTS, LOADERS, MODELS
-from summarybench.machine.device import GIB, Device
+from summarybench.machine.device import GIB, DeviceRecord
 from summarybench.machine.families import FAMILIES
 
 NAMES = [experiment.name for experiment in EXPERIMENTS]
 
 
 def device(family, compute_dtype, memory_gib=14.6):
-    return Device(
+    return DeviceRecord(
         kind="cpu" if family == "cpu" else "cuda",
         name=family,
         slug=family,

@@ -15,7 +15,6 @@ from summarybench.commands import doctor, doctor_bitsandbytes, doctor_finding, d
 from summarybench.commands.doctor_finding import Finding, State
 from summarybench.core.outcomes import UnavailableError
 from summarybench.machine.device import GIB
-from summarybench.session.options import OPTIONS
 
 ROOT = Path(__file__).parents[2]
 LLAMA, MISTRAL = MODELS["llama2-7b-chat"], MODELS["mistral-7b-instruct"]
@@ -442,11 +441,6 @@ def test_an_empty_large_gpu_fits_every_experiment():
     finding = doctor_gpu.check_memory(H100["name"], 78 * GIB, 80 * GIB)
     assert finding.state is State.OK
     assert finding.seen == f"78.0 of 80.0 GiB free: all {len(EXPERIMENTS)} experiments fit"
-
-
-def test_what_fits_is_told_for_the_longest_sequence_that_the_defaults_allow():
-    prompt_tokens = next(option for option in OPTIONS if option.name == "--max-prompt-tokens").default
-    assert prompt_tokens + 100 == doctor_gpu.LONGEST_SEQUENCE
 
 
 def test_what_does_not_fit_now_is_named_and_is_no_fault():

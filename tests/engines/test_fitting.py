@@ -9,7 +9,7 @@ import pytest
 
 from summarybench.catalogue.models import EXPERIMENTS, FIDELITY_EXPERIMENTS, MODELS
 from summarybench.engines.fitting import CUDA_CONTEXT_BYTES, Forecast, forecast
-from summarybench.machine.device import GIB, Device
+from summarybench.machine.device import GIB, DeviceRecord
 
 BY_NAME = {each.name: each for each in EXPERIMENTS}
 SEVEN_BILLION = ("llama2-7b-chat", "mistral-7b-instruct")
@@ -44,7 +44,7 @@ STATED_GIB_OF_THE_EMBEDDED_MODEL = 1.0
 
 def gpu(memory_gib, family="h100", compute_dtype="bfloat16"):
     memory_bytes = math.ceil(memory_gib * GIB)
-    return Device(
+    return DeviceRecord(
         kind="cuda", name="G", slug="g", family=family, memory_bytes=memory_bytes, compute_dtype=compute_dtype
     )
 

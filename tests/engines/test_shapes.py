@@ -52,9 +52,9 @@ WITHOUT_TORCH = """
 import sys
 from summarybench.catalogue.models import EXPERIMENTS, MODELS
 from summarybench.engines.fitting import forecast
-from summarybench.machine.device import GIB, Device
+from summarybench.machine.device import GIB, DeviceRecord
 
-gpu = Device(kind="cuda", name="A", slug="a", family="gpu", memory_bytes=12 * GIB, compute_dtype="float16")
+gpu = DeviceRecord(kind="cuda", name="A", slug="a", family="gpu", memory_bytes=12 * GIB, compute_dtype="float16")
 print(sum(forecast(each, MODELS[each.model].shape, gpu, 2_148).fits for each in EXPERIMENTS))
 print(sorted({"torch", "transformers"} & set(sys.modules)))
 """

@@ -14,7 +14,8 @@ from summarybench.engines import synthetic
 from summarybench.engines.loading import LoadedModel, load
 from summarybench.engines.synthetic import CHAT_TEMPLATE, synthetic_model_folder
 from summarybench.engines.weights import find_weights
-from summarybench.machine.device import GIB, clock_of, detect_device
+from summarybench.machine.detection import detect_device
+from summarybench.machine.device import GIB
 
 NAME = "smollm2-135m-instruct"
 BY_NAME = {experiment.name: experiment for experiment in EXPERIMENTS}
@@ -100,7 +101,7 @@ def test_it_loads_and_generates_as_any_other(cache, loader):
         BY_NAME[f"{SPEC.name}-{loader}"],
         lambda: find_weights(SPEC, {}, synthetic=True),
         CPU,
-        clock_of(CPU),
+        CPU.clock(),
         longest_sequence=lambda chat: 100,
         predict=True,
     )

@@ -10,12 +10,14 @@ from summarybench.core.outcomes import InputError
 from summarybench.core.processes import Process
 from summarybench.kinds.kind import Kind, RunContext, cases_of
 from summarybench.kinds.registry import KINDS, kind_named, marker_lines, markers_to_name, register
-from summarybench.machine.device import GIB, Device
+from summarybench.machine.device import GIB, DeviceRecord
 from summarybench.runs.kind_facts import KindFacts
 from tests.forked import ROOT
 
-CPU = Device(kind="cpu", name="a CPU", slug="cpu", family="cpu", memory_bytes=16 * GIB, compute_dtype="float32")
-H100 = Device(kind="cuda", name="H100", slug="h100", family="h100", memory_bytes=80 * GIB, compute_dtype="bfloat16")
+CPU = DeviceRecord(kind="cpu", name="a CPU", slug="cpu", family="cpu", memory_bytes=16 * GIB, compute_dtype="float32")
+H100 = DeviceRecord(
+    kind="cuda", name="H100", slug="h100", family="h100", memory_bytes=80 * GIB, compute_dtype="bfloat16"
+)
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from summarybench.machine.device import GIB, Device
+from summarybench.machine.device import GIB, DeviceRecord
 from summarybench.session.settings import default_sample_on
 from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
 from tests.conftest import FAKE_MODELS
 from tests.kill_at_random import settings_in
 
-WITH_AVX512 = Device(
+WITH_AVX512 = DeviceRecord(
     kind="cpu",
     name="a CPU",
     slug="a-cpu",

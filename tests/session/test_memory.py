@@ -10,17 +10,17 @@ import pytest
 
 from summarybench.catalogue.models import EXPERIMENTS, MODELS
 from summarybench.engines.fitting import forecast
-from summarybench.machine.device import GIB, Device
+from summarybench.machine.device import GIB, DeviceRecord
 from summarybench.session.memory import MemoryForecasts
 
 LLAMA = MODELS["llama2-7b-chat"]
 FP16 = next(each for each in EXPERIMENTS if each.name == "llama2-7b-chat-fp16")
-GPU = Device(kind="cuda", name="G", slug="g", family="gpu", memory_bytes=14 * GIB, compute_dtype="float16")
+GPU = DeviceRecord(kind="cuda", name="G", slug="g", family="gpu", memory_bytes=14 * GIB, compute_dtype="float16")
 
 
 def forecasts(*, max_prompt_tokens=2_048, model_paths=None, synthetic_weights=False):
     settings = SimpleNamespace(
-        max_prompt_tokens=max_prompt_tokens,
+        prompt_tokens_on=lambda device: max_prompt_tokens,
         new_tokens_on=lambda device: 100,
         model_paths=model_paths or {},
         synthetic_weights=synthetic_weights,

@@ -28,12 +28,13 @@ FAILING_FIRST_MODEL = (
 )
 
 A_T4 = """
-    from fixtures import plugin
-    from summarybench.machine.device import GIB, Device
+    from summarybench.machine.cpu_device import CpuDevice
+    from summarybench.machine.device import GIB
 
-    plugin.detect_device = lambda: Device(
-        kind="cpu", name="Tesla T4", slug="tesla-t4", family="t4", memory_bytes=int(14.6 * GIB), compute_dtype="float16"
-    )
+    def pytest_benchmarked_device():
+        return CpuDevice(
+            kind="cpu", name="Tesla T4", slug="tesla-t4", family="t4", memory_bytes=int(14.6 * GIB), compute_dtype="float16"
+        )
 """
 
 
