@@ -279,7 +279,7 @@ def is_running(process_id: int) -> bool:
 
 
 def signalled(project: Project, what: signal.Signals, *, to_all: bool) -> tuple[int, str]:
-    """`make bench` that gets a signal when a model has fallen asleep: as from a terminal to all processes, or alone."""
+    """`summarybench bench` that gets a signal when a model has fallen asleep: as from a terminal to all processes, or alone."""
     driver = subprocess.Popen(
         project.passes_command(),
         cwd=project.folder,
