@@ -32,7 +32,8 @@ from summarybench.core.invocation import this_invocation
 from summarybench.core.outcomes import ExitCode
 from summarybench.engines.loading import quiet_libraries
 from summarybench.engines.weights import folder_digest
-from summarybench.machine.device import Device, detect_device, leave_one_gpu_visible
+from summarybench.machine.detection import detect_device, leave_one_gpu_visible
+from summarybench.machine.device import Device
 from summarybench.runs.run_folder import shown
 from summarybench.session.students import HELD_OUT_FILE, PROVENANCE_FILE, Student, read_students
 

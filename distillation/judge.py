@@ -20,7 +20,8 @@ from summarybench.core.invocation import this_invocation
 from summarybench.core.outcomes import ExitCode, InputError, QualityVerdict
 from summarybench.documents.sources import Document, build_prompt
 from summarybench.engines.loading import quiet_libraries
-from summarybench.machine.device import GIB, Device, detect_device
+from summarybench.machine.detection import detect_device
+from summarybench.machine.device import GIB, Device
 from summarybench.runs.documents_table import read_documents_table
 from summarybench.runs.run_file import Run, read_run
 from summarybench.session.settings import model_paths_of

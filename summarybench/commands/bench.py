@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from summarybench.analysis.confirmation import is_measured_again
+from summarybench.core.interrupts import SIGNALS
 from summarybench.core.invocation import this_invocation
 from summarybench.core.outcomes import ExitCode, InputError, SuiteError
 from summarybench.runs.run_file import Run, read_run
@@ -32,7 +33,14 @@ def run(options: argparse.Namespace) -> int:
 
     Raises InputError where no temporary folder can be used.
     """
-    for_pytest: list[str] = options.for_pytest
+    try:
+        return _run_passes(options.for_pytest)
+    except KeyboardInterrupt:
+        print("interrupted once the session had ended; nothing else is begun", file=sys.stderr)
+        return INTERRUPTED_SESSION
+
+
+def _run_passes(for_pytest: list[str]) -> int:
     own = _own_options(for_pytest)
     code, first = _first_pass(for_pytest)
     if code not in DECIDED or first is None or own.confirm:
@@ -89,30 +97,32 @@ def run_benchmarks(arguments: Sequence[str], folder_file: Path | None = None) ->
     """One session of the benchmarks in a process of its own; its exit code, or what a signal makes of it in a shell.
 
     The session writes the path of its results folder into `folder_file`, where one is given.
-    Ctrl-C reaches both processes: the session writes what it has, and this one waits for it. SIGTERM may reach this one
-    alone, and is handed on: raises SystemExit when the session has ended, so that nothing else is begun.
+
+    A terminal sends Ctrl-C to both processes: the session writes what it has, and this one waits for it. SIGTERM and
+    SIGHUP may reach this process alone and are handed on. So that nothing else is begun after a signal, raises SystemExit
+    for the latter two, and KeyboardInterrupt for a Ctrl-C that came too late for the session.
     """
     process: subprocess.Popen[bytes] | None = None
-    is_terminated = False
+    received: list[int] = []
 
-    def hand_on(*_: object) -> None:
-        nonlocal is_terminated
-        is_terminated = True
-        if process is not None:
-            process.terminate()
+    def note(number: int, _: object) -> None:
+        received.append(number)
+        if process is not None and number != signal.SIGINT:
+            process.send_signal(number)
 
-    earlier = {
-        signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
-        signal.SIGTERM: signal.signal(signal.SIGTERM, hand_on),
-    }
+    earlier = {each: signal.signal(each, note) for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN}
     try:
         process = subprocess.Popen(pytest_command(arguments), env=pytest_environment(environment_with(folder_file)))
-        if is_terminated:
-            process.terminate()
+        terminations = [number for number in received if number != signal.SIGINT]  # while it was being started
+        for number in terminations:
+            process.send_signal(number)
         code = process.wait()
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
-    if is_terminated:
-        raise SystemExit(128 + signal.SIGTERM)
+    for number in received:
+        if number != signal.SIGINT:
+            raise SystemExit(128 + number)
+    if received and code in DECIDED:
+        raise KeyboardInterrupt
     return code if code >= 0 else 128 - code

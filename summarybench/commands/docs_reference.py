@@ -10,7 +10,7 @@ from summarybench.commands.registry import COMMANDS, Registered, ToPytest
 from summarybench.core.invocation import MAKE_TARGETS
 from summarybench.report.markdown import escaped, markdown_row
 from summarybench.runs.documents_table import COLUMNS, SCHEMA_VERSION
-from summarybench.session.options import OPTIONS
+from summarybench.session.options import all_options
 
 
 def reference_tables() -> dict[str, str]:
@@ -37,7 +37,7 @@ def _options(*, is_everyday: bool) -> str:
             escaped(option.stated_default),
             _code(option.example),
         ]
-        for option in OPTIONS
+        for option in all_options()
         if option.is_everyday is is_everyday
     ]
     return "\n".join([markdown_row(headings), markdown_row(["---"] * 4), *map(markdown_row, rows)]) + "\n"

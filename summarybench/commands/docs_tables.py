@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from summarybench.catalogue.models import LOADERS, MODELS
+from summarybench.catalogue.published import published_rows
 from summarybench.machine.device import GIB
 from summarybench.machine.environment import VERSIONS
 from summarybench.report.markdown import escaped, markdown_row
 from summarybench.report.page import USUAL_TEST
-from summarybench.report.terminal import EAGER, published_rows, way_of
+from summarybench.report.terminal import EAGER, way_of
 from summarybench.runs.baselines import StoredRun, read_baselines
 from summarybench.runs.run_file import Entry, device_of
 
@@ -289,14 +290,14 @@ AS_PUBLISHED = (
 def _as_published(rows: Sequence[Row]) -> str:
     cells = [
         [
-            f"{row['model']}-{row['loader']}",
-            row["family"].upper(),
-            f"{row['document_tokens_per_document'] / row['seconds_per_document']:.2f}",
-            f"≤ {row['max_new_tokens'] / row['seconds_per_document']:.1f}",
-            str(row["documents"]),
-            f"{row['seconds_per_document']:.3f}",
-            _with_common_documents(row, "rouge1_stemmed", "rouge1_common_documents_stemmed"),
-            f"as published; unstemmed {_with_common_documents(row, 'rouge1', 'rouge1_common_documents')}",
+            f"{row.model}-{row.loader}",
+            row.family.upper(),
+            f"{row.document_tokens_per_second:.2f}",
+            f"≤ {row.max_new_tokens / row.seconds_per_document:.1f}",
+            str(row.documents),
+            f"{row.seconds_per_document:.3f}",
+            _with_common_documents(row.rouge1_stemmed, row.rouge1_common_documents_stemmed),
+            f"as published; unstemmed {_with_common_documents(row.rouge1, row.rouge1_common_documents)}",
         ]
         for row in published_rows()
     ]
@@ -316,9 +317,9 @@ def _as_published(rows: Sequence[Row]) -> str:
     return _table(AS_PUBLISHED, cells)
 
 
-def _with_common_documents(row: Mapping[str, Any], own: str, common: str) -> str:
-    """A published row's score of its own sample and, in brackets, of the sample that all rows have in common."""
-    return f"{_number(row, own, 3)} ({row[common]:.3f})"
+def _with_common_documents(own: float | None, common: float) -> str:
+    """A published row's score on its own sample and, in brackets, on the sample that all rows have in common."""
+    return f"{'–' if own is None else f'{own:.3f}'} ({common:.3f})"
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -20,7 +20,8 @@ from summarybench.core.outcomes import InputError, UnavailableError, Verdict
 from summarybench.documents.sources import Prompt, embedded_documents
 from summarybench.engines.loading import LoadedModel, NotLoaded, load, quiet_libraries
 from summarybench.engines.weights import find_weights
-from summarybench.machine.device import Device, clock_of, detect_device, release_memory
+from summarybench.machine.detection import detect_device
+from summarybench.machine.device import Device
 from summarybench.machine.environment import usable_cpus
 from summarybench.machine.probes import Controls, as_extra_info, averaged, host_pulse, measure_controls, overall_rate
 from summarybench.machine.telemetry import NullMonitor
@@ -117,7 +118,7 @@ def devices_to_try(kind: str, detect: Callable[[Mapping[str, str]], Device] = de
         raise InputError(
             "--device gpu: this process sees none ('summarybench doctor' (make doctor) says more); --device cpu does without"
         )
-    return gpus if kind == "gpu" else (*gpus, detect({"CUDA_VISIBLE_DEVICES": ""}))
+    return gpus if kind == "gpu" else (*gpus, detect({**os.environ, "CUDA_VISIBLE_DEVICES": ""}))
 
 
 def check_spots(device: Device, say: Callable[[str], None]) -> SpotChecks:
@@ -129,7 +130,7 @@ def check_spots(device: Device, say: Callable[[str], None]) -> SpotChecks:
     quiet_libraries(show_progress=False)
     with _one_thread():
         found = _check_spots(device, say)
-    release_memory(device)
+    device.release_memory()
     return found
 
 
@@ -148,7 +149,7 @@ def _one_thread() -> Iterator[None]:
 
 def _check_spots(device: Device, say: Callable[[str], None]) -> SpotChecks:
     sample = ON_GPU if device.is_gpu else ON_CPU
-    clock = clock_of(device)
+    clock = device.clock()
     instruments = Instruments(device=device, clock=clock, monitor=NullMonitor(), pulse=host_pulse(device, clock))
     loaded = _load(sample, device, instruments)
     prompts = _prompts(sample, loaded)

@@ -37,8 +37,7 @@ from summarybench.core.outcomes import InputError, JudgementError
 from summarybench.measure import spot_check
 from summarybench.stats.changes import Timing
 from tests.command import command
-from tests.fakes import FakeGpu
-from tests.measure.test_spot_check import THE_CPU, Stage
+from tests.measure.test_spot_check import A_GPU, THE_CPU, Stage
 from tests.run_files import benchmark, run_of
 
 main = command("detection")
@@ -338,13 +337,13 @@ def test_spot_checks_alone_draw_nothing_and_tell_each_disturbance_of_each_device
 
     monkeypatch.setattr(spot_check_command, "check_spots", check)
     for each in (detection_command, spot_check_command):
-        monkeypatch.setattr(each, "devices_to_try", lambda kind: (FakeGpu.device, THE_CPU))
+        monkeypatch.setattr(each, "devices_to_try", lambda kind: (A_GPU, THE_CPU))
     monkeypatch.chdir(tmp_path)  # where no baselines are
     name, *options = words
     assert command(name)([*options, "--output", "table.md"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("| it |", "## "))]
     assert lines == [
-        f"## The real thing: smollm2-135m-instruct-fp16 on {FakeGpu.device.name}, 2 CPUs",
+        f"## The real thing: smollm2-135m-instruct-fp16 on {A_GPU.name}, 2 CPUs",
         "| it | 0.800 [0.800, 0.800] | REGRESSED | Python loop 0.75 | HOST: controls moved along: Python loop -25% |",
         "| it | 1.000 [1.000, 1.000] | UNCHANGED | Python loop 1.00 | – |",
         "## The real thing: smollm2-135m-instruct-4-bit on a CPU, 2 CPUs",

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from summarybench.core.outcomes import UnavailableError
-from summarybench.machine.device import Clock
+from summarybench.machine.clock import Clock
 from summarybench.measure import disturbances
 from tests.fakes import FakeGpu
 
@@ -165,7 +165,7 @@ def test_other_tenant_settles_after_each_switch_and_has_the_gpu_of_this_process(
 
     monkeypatch.setattr(disturbances, "neighbours", fake_neighbours)
     monkeypatch.setattr(disturbances.time, "sleep", done.append)
-    with disturbances.other_tenant(FakeGpu.device) as switch:
+    with disturbances.other_tenant(FakeGpu()) as switch:
         switch(True)
         switch(False)
     settled = disturbances.SETTLE_SECONDS

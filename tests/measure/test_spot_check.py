@@ -19,6 +19,8 @@ from summarybench.runs.run_file import Entry
 from tests.fakes import FakeGpu, FakeModel, FakeTime
 from tests.measure.test_disturbances import Module
 
+A_GPU = FakeGpu()
+
 
 class Stage:
     """A fake model on a fake clock, and controls that a disturbance can slow down too."""
@@ -43,7 +45,7 @@ class Stage:
         return {PYTHON_LOOP: ControlReading(rate=rate, standard_deviation=0.001, work=10.0)}
 
     def run(self, deviation=0.001):
-        cpu = replace(FakeGpu.device, kind="cpu")
+        cpu = replace(A_GPU, kind="cpu")
         instruments = Instruments(device=cpu, clock=self.time.clock, monitor=NullMonitor(), controls=self.controls)
         sides = spot_check.disturbed("it", self.model, self.prompts, self.switch, instruments, max_new_tokens=8)
         return spot_check.judged(sides, {PYTHON_LOOP: deviation}, is_gpu=False)
@@ -95,7 +97,7 @@ def test_rounds_are_interleaved_and_the_warm_up_is_not_disturbed():
     assert stage.switched == [*turns, False, *(turns * 8), *turns]
 
 
-@pytest.mark.parametrize(("device", "tenants"), [(FakeGpu.device, 1), (replace(FakeGpu.device, kind="cpu"), 0)])
+@pytest.mark.parametrize(("device", "tenants"), [(A_GPU, 1), (replace(A_GPU, kind="cpu"), 0)])
 def test_another_tenant_is_tried_on_a_gpu_only(device, tenants):
     instruments = Instruments(device=device, clock=FakeTime().clock, monitor=NullMonitor())
     names = [name for name, _ in spot_check._disturbances(SimpleNamespace(model=Module()), instruments)]
@@ -105,7 +107,7 @@ def test_another_tenant_is_tried_on_a_gpu_only(device, tenants):
 
 # Where it is tried ------------------------------------------------------------------------------------------------
 
-THE_CPU = replace(FakeGpu.device, kind="cpu", name="a CPU")
+THE_CPU = replace(A_GPU, kind="cpu", name="a CPU")
 
 
 def detect_with(gpu):
@@ -115,13 +117,13 @@ def detect_with(gpu):
 @pytest.mark.parametrize(
     ("kind", "with_gpu", "without"),
     [
-        ("all", (FakeGpu.device, THE_CPU), (THE_CPU,)),
+        ("all", (A_GPU, THE_CPU), (THE_CPU,)),
         ("cpu", (THE_CPU,), (THE_CPU,)),
-        ("gpu", (FakeGpu.device,), None),
+        ("gpu", (A_GPU,), None),
     ],
 )
 def test_what_is_there_is_tried_the_gpu_first(kind, with_gpu, without):
-    assert spot_check.devices_to_try(kind, detect_with(FakeGpu.device)) == with_gpu
+    assert spot_check.devices_to_try(kind, detect_with(A_GPU)) == with_gpu
     if without is None:
         with pytest.raises(InputError, match="--device gpu: this process sees none"):
             spot_check.devices_to_try(kind, detect_with(None))
@@ -131,7 +133,7 @@ def test_what_is_there_is_tried_the_gpu_first(kind, with_gpu, without):
 
 def test_cpu_asked_for_is_tried_without_a_look_at_the_gpu():
     def detect(environment):
-        assert environment == {"CUDA_VISIBLE_DEVICES": ""}
+        assert environment["CUDA_VISIBLE_DEVICES"] == ""
         return THE_CPU
 
     assert spot_check.devices_to_try("cpu", detect) == (THE_CPU,)

@@ -126,7 +126,6 @@ LONGER_MODULES = dict.fromkeys(
         "summarybench/analysis/simulation.py",
         "summarybench/engines/compiled.py",
         "summarybench/engines/loading.py",
-        "summarybench/machine/device.py",
         "summarybench/report/charts.py",
         "summarybench/report/page.py",
         "summarybench/report/terminal.py",

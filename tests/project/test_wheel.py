@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from summarybench.catalogue.published import published_rows
 from summarybench.documents.sources import embedded_documents
-from summarybench.report.terminal import published_rows
 from tests.forked import ENVIRONMENT, ROOT
 from tests.golden.make import EXPECTED, SLUG
 
@@ -25,13 +25,13 @@ READ_IN_THE_WHEEL = """
 import json
 import fixtures
 from summarybench.documents.sources import embedded_documents
-from summarybench.report.terminal import published_rows
+from summarybench.catalogue.published import published_rows
 from summarybench.report.html import TEMPLATES
 
 print(json.dumps({
     "package": fixtures.__file__,
     "documents": [document.id for document in embedded_documents().documents],
-    "published": published_rows(),
+    "published": list(map(repr, published_rows())),
     "templates": sorted(path.name for path in TEMPLATES.iterdir()),
 }))
 """
@@ -84,7 +84,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_holds_every_file_of_its_packages(wheel):
     files = files_of_packages()
     assert {
-        "summarybench/catalogue/published.json",
+        "summarybench/catalogue/published.toml",
         "summarybench/documents/articles.jsonl",
         "summarybench/report/templates/report.css",
     } <= files
@@ -113,7 +113,7 @@ def test_unpacked_wheel_reads_its_articles_its_published_table_and_its_templates
     assert json.loads(done.stdout) == {
         "package": str(tmp_path / "site" / "fixtures" / "__init__.py"),
         "documents": [document.id for document in embedded_documents().documents],
-        "published": published_rows(),
+        "published": list(map(repr, published_rows())),
         "templates": ["report.css", "report.html.j2", "report.js"],
     }
 

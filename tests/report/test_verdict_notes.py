@@ -7,14 +7,14 @@ from dataclasses import asdict
 
 import pytest
 
-from summarybench.machine.device import GIB, Device
+from summarybench.machine.device import GIB, DeviceRecord
 from summarybench.report.terminal import final_report
 from tests.command import command
 from tests.run_files import benchmark, outcome, run_of
 
 main = command("summary")
 
-A100 = Device(
+A100 = DeviceRecord(
     kind="cuda",
     name="NVIDIA A100-SXM4-40GB",
     slug="nvidia-a100-sxm4-40gb",

@@ -448,7 +448,8 @@ def test_a_plan_expects_the_kernels_of_the_stored_runs_where_those_are_alike_and
 A_GPU = """
     from tests.fakes import FakeGpu
 
-    FakeGpu().install()
+    def pytest_benchmarked_device():
+        return FakeGpu()
 """
 
 
