@@ -1,4 +1,4 @@
-"""`make distill ARGS="… --plan"`: what it will cost, from the prompts that were drawn and a short probe of this device."""
+"""`python -m distillation … --plan`: what it will cost, from the prompts that were drawn and a short probe of this device."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ class Project:
         return dict(ENVIRONMENT)
 
     def passes_command(self, *arguments: str) -> list[str]:
-        """What `make bench` runs."""
+        """What `summarybench bench` and `make bench` run."""
         return [sys.executable, "-m", "summarybench", "bench", *PLUGINS_LEFT_OUT, *arguments]
 
     def bench(self, *arguments: str, **environment: str) -> Session:

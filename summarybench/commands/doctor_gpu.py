@@ -1,4 +1,4 @@
-"""The GPU's part of `make doctor`: its driver, CUDA, and whether it is idle, cool and as fast as it is by default.
+"""The GPU's part of `summarybench doctor`: its driver, CUDA, and whether it is idle, cool and as fast as it is by default.
 
 `nvml` is pynvml, or what stands for it in a test.
 """

@@ -55,13 +55,14 @@ def _detect_gpu(visible: str | None) -> CudaDevice | None:
     except NoNvmlError as error:
         if _has_nvidia_device_file() and (visible is None or visible.strip() not in HIDES_EVERY_GPU):
             raise InputError(
-                f"there is an NVIDIA GPU and its driver cannot be reached ({error}): 'make doctor' says more; "
+                f"there is an NVIDIA GPU and its driver cannot be reached ({error}): 'summarybench doctor' (make doctor) says more; "
                 "CUDA_VISIBLE_DEVICES= (empty) measures on the CPU"
             ) from error
         return None
     except pynvml.NVMLError as error:
         raise InputError(
-            f"NVML does not describe the GPU ({error}): 'make doctor' says more; CUDA_VISIBLE_DEVICES= (empty) measures on the CPU"
+            f"NVML does not describe the GPU ({error}): 'summarybench doctor' (make doctor) says more; "
+            "CUDA_VISIBLE_DEVICES= (empty) measures on the CPU"
         ) from error
 
 

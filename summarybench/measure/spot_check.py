@@ -115,7 +115,9 @@ def devices_to_try(kind: str, detect: Callable[[Mapping[str, str]], Device] = de
     found = () if kind == "cpu" else (detect(os.environ),)
     gpus = tuple(device for device in found if device.is_gpu)
     if kind == "gpu" and not gpus:
-        raise InputError("--device gpu: this process sees none ('make doctor' says more); --device cpu does without")
+        raise InputError(
+            "--device gpu: this process sees none ('summarybench doctor' (make doctor) says more); --device cpu does without"
+        )
     return gpus if kind == "gpu" else (*gpus, detect({**os.environ, "CUDA_VISIBLE_DEVICES": ""}))
 
 

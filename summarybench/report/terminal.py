@@ -484,7 +484,7 @@ def _false_alarm_notes(run: Run) -> Iterator[str]:
         together = 1 - (1 - FALSE_ALARM_LEVEL) ** comparisons
         yield (
             f"false alarms: up to {FALSE_ALARM_LEVEL:.0%} a comparison, {together:.1%} of sessions with {comparisons}; "
-            f"`make bench` confirms each and holds sessions at {FALSE_ALARM_LEVEL:.0%} (Holm)"
+            f"`summarybench bench` (make bench) confirms each and holds sessions at {FALSE_ALARM_LEVEL:.0%} (Holm)"
         )
 
 

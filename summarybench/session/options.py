@@ -144,7 +144,7 @@ GENERAL_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "--passes",
-        "2: `make bench` measures each experiment in two processes before it decides",
+        "2: `summarybench bench` (make bench) measures each experiment in two processes before it decides",
         example="--passes 2",
         default_in_words="1, again where it REGRESSED",
         type=int,
@@ -153,7 +153,7 @@ GENERAL_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "--student",
-        "measure a model from `make distill` and its teacher; add -m student to measure nothing else",
+        "measure a model from `python -m distillation` (make distill) and its teacher; add -m student to measure nothing else",
         example="--student students/smollm2-15l",
         type=Path,
         default=[],

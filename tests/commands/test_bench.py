@@ -278,7 +278,7 @@ def is_running(process_id: int) -> bool:
 
 
 def signalled(project: Project, what: signal.Signals, *, to_all: bool) -> tuple[int, str]:
-    """`make bench` that gets a signal when a model has fallen asleep: as from a terminal to all processes, or alone."""
+    """`summarybench bench` that gets a signal when a model has fallen asleep: as from a terminal to all processes, or alone."""
     driver = subprocess.Popen(
         project.passes_command(),
         cwd=project.folder,
@@ -395,6 +395,8 @@ def test_ctrl_c_between_the_passes_is_no_traceback(capfd, monkeypatch, tmp_path)
 
     monkeypatch.setattr(passes, "run_benchmarks", first_pass)
     monkeypatch.setattr(passes, "read_run", interrupted_reading)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     monkeypatch.delenv("SUMMARYBENCH_STARTED_BY", raising=False)
     assert command("bench")(["-k", "a or b"]) == 2
     again = f"{sys.executable} -m summarybench bench -k 'a or b' --confirm {tmp_path}/a-run"

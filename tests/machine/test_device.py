@@ -164,7 +164,9 @@ def test_gpu_that_nvml_does_not_describe_is_named_and_nvml_closed(monkeypatch):
     nvml = fake_nvml([T4], calls)
     nvml.nvmlDeviceGetMemoryInfo = memory
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    with pytest.raises(InputError, match=r"NVML does not describe the GPU \(Not Supported\): 'make doctor'"):
+    with pytest.raises(
+        InputError, match=r"NVML does not describe the GPU \(Not Supported\): 'summarybench doctor' \(make doctor\)"
+    ):
         detect_device({})
     assert calls == ["init", "shutdown"]
 
@@ -261,7 +263,7 @@ def test_gpu_whose_driver_does_not_answer_is_not_passed_over(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(NVMLError=NvmlError, nvmlInit=init))
     monkeypatch.setattr(detection, "_has_nvidia_device_file", lambda: True)
-    with pytest.raises(InputError, match=r"version mismatch.*make doctor"):
+    with pytest.raises(InputError, match=r"version mismatch.*summarybench doctor"):
         detect_device({})
     assert detect_device({"CUDA_VISIBLE_DEVICES": ""}).kind == "cpu"
 

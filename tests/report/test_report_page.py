@@ -4,7 +4,6 @@ import copy
 import json
 import re
 import shutil
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from summarybench.report.page import Segment, Source, page_of, word_changes
 from summarybench.runs.baselines import Baselines, StoredRun
 from tests.command import command
 from tests.conftest import FAKE_MODELS
+from tests.forked import forked_python
 from tests.run_files import A100, benchmark, outcome, run_of
 
 ROOT = Path(__file__).parents[2]
@@ -328,7 +328,7 @@ def test_a_report_that_fails_is_one_line_and_loses_nothing(project):
     project.use(FAKE_MODELS + BROKEN_REPORT)
     session = project.bench("--documents", "8", "--benchmark-save=main")
     assert session.exit_code == 0
-    again = f"`{sys.executable} -m summarybench report results/"
+    again = f"`{forked_python()} -m summarybench report results/"
     assert session.output.count(f"no report.html: RuntimeError: no room for a picture; {again}") == 1
     assert "Traceback" not in session.output
     assert len(session.stored) == 1

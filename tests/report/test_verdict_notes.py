@@ -89,7 +89,7 @@ def test_false_alarms_of_one_pass_over_several_experiments_are_stated(told):
     run = run_of(benchmark(**COMPARED), benchmark(OTHER, **COMPARED))
     assert (
         "false alarms: up to 1% a comparison, 2.0% of sessions with 2; "
-        "`make bench` confirms each and holds sessions at 1% (Holm)"
+        "`summarybench bench` (make bench) confirms each and holds sessions at 1% (Holm)"
     ) in [line.replace("\\", "") for line in lines(told(run))]
 
 
