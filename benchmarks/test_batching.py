@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.selection import variants_of_loaded_models
 from summarybench.analysis.comparison import assert_machine_not_slower, assert_not_regressed
 from summarybench.analysis.quality import assert_rouge_floor
 from summarybench.analysis.quality_change import assert_quality_held
-from summarybench.catalogue.models import BATCH_SIZES, BATCHED_EXPERIMENTS
-
-IN_BATCHES = [(each, each.in_batches_of(rows)) for each in BATCHED_EXPERIMENTS for rows in BATCH_SIZES]
-IN_THE_LARGEST = [(each, each.in_the_largest_batch) for each in BATCHED_EXPERIMENTS]
 
 
-@pytest.mark.batching
-@variants_of_loaded_models(IN_BATCHES)
+@pytest.mark.kind("batching")
 def test_batching(loaded_model, experiment, summarize_in_batches, compare):
     """Each batch is one timed round, the longest documents first; all batch sizes of a loader share one load."""
     summaries = summarize_in_batches(loaded_model, experiment)
@@ -26,8 +20,7 @@ def test_batching(loaded_model, experiment, summarize_in_batches, compare):
     assert_machine_not_slower(comparison)
 
 
-@pytest.mark.batching
-@variants_of_loaded_models(IN_THE_LARGEST)
+@pytest.mark.kind("largest_safe_batch")
 def test_largest_safe_batch(loaded_model, experiment, find_largest_batch):
     """The largest that is predicted to fit, confirmed by running the longest prompts; fewer rows than the baseline's fail."""
     assert_not_regressed(find_largest_batch(loaded_model, experiment))

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.selection import experiments_as_parameters
 from summarybench.analysis.comparison import assert_machine_not_slower, assert_not_regressed
 from summarybench.analysis.quality import assert_rouge_floor
 from summarybench.analysis.quality_change import assert_quality_held
-from summarybench.catalogue.models import CONTINUOUS_EXPERIMENTS
 
 
-@pytest.mark.continuous
-@pytest.mark.parametrize("loaded_model", experiments_as_parameters(CONTINUOUS_EXPERIMENTS), indirect=True)
+@pytest.mark.kind("continuous")
 def test_continuous(loaded_model, summarize_at_once, compare):
     """All documents at once are one timed round; steps are filled with whichever documents are ready."""
     summaries = summarize_at_once(loaded_model)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.selection import experiments_as_parameters
 from summarybench.analysis.comparison import assert_machine_not_slower, assert_not_regressed
 from summarybench.analysis.quality import assert_rouge_floor
 from summarybench.analysis.quality_change import assert_quality_held
-from summarybench.catalogue.models import EXPERIMENTS
 from summarybench.measure.scaling import assert_scales
 
 
-@pytest.mark.distributed
-@pytest.mark.parametrize("loaded_model", experiments_as_parameters(EXPERIMENTS), indirect=True)
+@pytest.mark.kind("distributed")
 def test_distributed(loaded_model, summarize_together, compare, device):
     """Process 0 alone with its part, then all at once, then process 0 again: both rates are of one session."""
     summaries, scaling = summarize_together(loaded_model)

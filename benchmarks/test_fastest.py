@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.selection import experiments_as_parameters
 from summarybench.analysis.comparison import assert_machine_not_slower, assert_not_regressed
 from summarybench.analysis.quality import assert_rouge_floor
 from summarybench.analysis.quality_change import assert_quality_held
-from summarybench.catalogue.models import FASTEST_EXPERIMENTS
 
 
-@pytest.mark.fastest
-@pytest.mark.parametrize("loaded_model", experiments_as_parameters(FASTEST_EXPERIMENTS), indirect=True)
+@pytest.mark.kind("fastest")
 def test_fastest(loaded_model, summarize_fastest, compare):
     """Even batches, each a timed round, the longest documents first; how many rows the workload tells."""
     summaries = summarize_fastest(loaded_model)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.selection import experiments_as_parameters
-from summarybench.catalogue.models import EXPERIMENTS
 from summarybench.engines.memory_model import assert_prediction_holds
 
 
-@pytest.mark.memory
-@pytest.mark.parametrize("loaded_model", experiments_as_parameters(EXPERIMENTS), indirect=True)
+@pytest.mark.kind("memory")
 def test_memory(loaded_model, measure_memory):
     """The longest prompt makes the peak; that the model's memory is given back is checked after every experiment."""
     peak_bytes = measure_memory(loaded_model)

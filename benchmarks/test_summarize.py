@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from fixtures.selection import experiments_of
+import pytest
+
 from summarybench.analysis.comparison import assert_machine_not_slower, assert_not_regressed
 from summarybench.analysis.quality import assert_rouge_floor
 from summarybench.analysis.quality_change import assert_quality_held
-from summarybench.catalogue.models import EXPERIMENTS
 
 
-def pytest_generate_tests(metafunc):
-    """The table's experiments, and those of --student."""
-    metafunc.parametrize("loaded_model", experiments_of(metafunc.config, EXPERIMENTS), indirect=True)
-
-
+@pytest.mark.kind("summarize")
 def test_summarize(loaded_model, summarize, compare):
     """Each document is one timed round; the summaries that were timed are the ones that are scored."""
     summaries = summarize(loaded_model)

@@ -1,1 +1,1 @@
-"""From a teacher's summaries to a smaller model: `make distill`. It imports the library, which never imports it."""
+"""From a teacher's summaries to a smaller model: `python -m distillation`. It imports the library, which never imports it."""

@@ -1,4 +1,4 @@
-"""`make distill`: documents, the teacher's summaries, the student, its training, and what is left of it."""
+"""`python -m distillation`: documents, the teacher's summaries, the student, its training, and what is left of it."""
 
 from __future__ import annotations
 
@@ -27,36 +27,37 @@ from distillation.student import (
     spaced_layers,
 )
 from distillation.training_documents import Drawn, draw, write_documents
-from summarybench.core.outcomes import SuiteError
+from summarybench.core.exit_codes import run_to_exit_code
+from summarybench.core.invocation import this_invocation
+from summarybench.core.outcomes import ExitCode
 from summarybench.engines.loading import quiet_libraries
 from summarybench.engines.weights import folder_digest
-from summarybench.machine.device import Device, detect_device, leave_one_gpu_visible
+from summarybench.machine.detection import detect_device, leave_one_gpu_visible
+from summarybench.machine.device import Device
 from summarybench.runs.run_folder import shown
 from summarybench.session.students import HELD_OUT_FILE, PROVENANCE_FILE, Student, read_students
 
-USAGE_ERROR = 4  # as pytest's
-INTERRUPTED = 130
 INITIAL = "initial"
 UNTRAINED: Mapping[str, Any] = {"steps": 0, "best_step": 0, "best_validation_loss": None, "examples": 0, "history": []}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 when the student is there, 4 where something is wrong (one line says what), 130 after Ctrl-C."""
+    """Distil and return the exit code; of several processes, the first one reports."""
     is_first = os.environ.get("RANK", "0") == "0"
+    return run_to_exit_code(lambda: _distill(arguments, is_first=is_first), reports=is_first)
+
+
+def _distill(arguments: Sequence[str] | None, *, is_first: bool) -> int:
+    settings = parse_settings(arguments)
+    if "WORLD_SIZE" not in os.environ:
+        leave_one_gpu_visible(0)  # the Trainer would spread one process over all of them, with other batches
     try:
-        settings = parse_settings(arguments)
-        if "WORLD_SIZE" not in os.environ:
-            leave_one_gpu_visible(0)  # the Trainer would spread one process over all of them, with other batches
         run(settings, is_first=is_first)
-    except SuiteError as error:
-        if is_first:
-            print(f"ERROR: {error}", file=sys.stderr)
-        return USAGE_ERROR
     except KeyboardInterrupt as interruption:
-        if is_first:
-            print(str(interruption) or "interrupted; the same command goes on with what is finished", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+        if interruption.args:
+            raise
+        raise KeyboardInterrupt("interrupted; the same command goes on with what is finished") from None
+    return ExitCode.CLEAN
 
 
 def run(settings: DistillSettings, *, is_first: bool) -> None:
@@ -391,14 +392,9 @@ class Distillation:
             write_documents(out / HELD_OUT_FILE, self.drawn.held_out)
         for folder in out.glob("checkpoints-*"):
             shutil.rmtree(folder)
-        _say(
-            f"student: {shown(out)}; judge it: pytest benchmarks -m student --student {shown(out)}"
-            + self._held_out_option
-        )
-
-    @property
-    def _held_out_option(self) -> str:
-        return f" --documents-file {shown(self.settings.out / HELD_OUT_FILE)}" if self.drawn.held_out else ""
+        held_out = ["--documents-file", shown(out / HELD_OUT_FILE)] if self.drawn.held_out else []
+        judging = ["benchmarks", "-m", "student", "--student", shown(out), *held_out]
+        _say(f"student: {shown(out)}; judge it: {this_invocation().program('pytest', *judging)}")
 
     def _leave(self, model: Any, folder: Path, name: str, layers: tuple[int, ...], training: Mapping[str, Any]) -> None:
         chat = self.teacher.chat

@@ -9,7 +9,7 @@ from typing import Any
 
 from summarybench.core.outcomes import DeviceMemoryError, explain_out_of_memory
 from summarybench.engines.compiled import CompiledDecoders, attend_to_static_keys, cache_tokens_for
-from summarybench.machine.device import Device, release_memory
+from summarybench.machine.device import Device
 
 TokenIds = Sequence[int]
 TOP_K = 50
@@ -72,7 +72,7 @@ class Writer:
                 detail = explain_out_of_memory(error)
             if self._decoders:
                 self._decoders.drop_unless_for(0)
-            release_memory(self._device)
+            self._device.release_memory()
             if len(some) == 1:
                 raise DeviceMemoryError(f"out of memory while generating from one prompt: {detail}")
             self._rows = len(some) // 2

@@ -1,11 +1,10 @@
-"""`make judge RUN=…`: a run's students beside their teachers, with what ROUGE cannot tell: perplexity under the teacher.
+"""`python -m distillation.judge RUN`: a run's students beside their teachers, with what ROUGE cannot tell: perplexity under the teacher.
 
 The summaries that were timed and scored are the ones that are judged: they are in the run's documents.parquet.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,16 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from distillation.opening import Teacher, compute_dtype, load_teacher, open_teacher
+from summarybench.commands.command import Parser
+from summarybench.core.exit_codes import run_to_exit_code
 from summarybench.core.files import write_atomically
-from summarybench.core.outcomes import InputError, QualityVerdict, SuiteError
+from summarybench.core.invocation import this_invocation
+from summarybench.core.outcomes import ExitCode, InputError, QualityVerdict
 from summarybench.documents.sources import Document, build_prompt
 from summarybench.engines.loading import quiet_libraries
-from summarybench.machine.device import GIB, Device, detect_device
+from summarybench.machine.detection import detect_device
+from summarybench.machine.device import GIB, Device
 from summarybench.runs.documents_table import read_documents_table
 from summarybench.runs.run_file import Run, read_run
 from summarybench.session.settings import model_paths_of
-
-USAGE_ERROR = 4  # as pytest's
 
 LEAST_SPEED_RATIO = 1.7
 MOST_WEIGHTS_RATIO = 0.65
@@ -33,20 +34,18 @@ MOST_PERPLEXITY_RATIO = 1.5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table as markdown, and leave it in the run's folder as students.md; 4 where the run cannot be used."""
-    parser = argparse.ArgumentParser(
-        prog="make judge", description="Judge the students of a run beside their teachers."
-    )
+    """Print the table as markdown, and leave it in the run's folder as students.md. Returns the exit code."""
+    return run_to_exit_code(lambda: _judge(arguments))
+
+
+def _judge(arguments: Sequence[str] | None) -> int:
+    program = this_invocation().program("distillation.judge")
+    parser = Parser(prog=program, description="Judge the students of a run beside their teachers.")
     parser.add_argument("run", type=Path, nargs="?", default=Path("results/latest"), help="a results folder")
     parser.add_argument("--model-path", action="append", default=[], metavar="NAME=FOLDER", help="the teacher's folder")
     options = parser.parse_args(arguments)
-    try:
-        text = judge_run(options.run, model_paths_of(options.model_path))
-    except SuiteError as error:
-        print(f"ERROR: {error}", file=sys.stderr)
-        return USAGE_ERROR
-    print(text, end="")
-    return 0
+    print(judge_run(options.run, model_paths_of(options.model_path)), end="")
+    return ExitCode.CLEAN
 
 
 def judge_run(folder: Path, model_paths: Mapping[str, Path]) -> str:

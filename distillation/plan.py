@@ -1,4 +1,4 @@
-"""`make distill ARGS="… --plan"`: what it will cost, from the prompts that were drawn and a short probe of this device."""
+"""`python -m distillation … --plan`: what it will cost, from the prompts that were drawn and a short probe of this device."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from summarybench.engines.memory_model import predict_memory, predict_weights
 from summarybench.engines.pretrained import load_config
 from summarybench.engines.shapes import empty_model
 from summarybench.engines.synthetic import model_config
-from summarybench.machine.device import GIB, Device, clock_of, release_memory
+from summarybench.machine.device import GIB, Device
 
 PROBE_TOKENS = 8
 TRAINING_BYTES = 16
@@ -178,7 +178,7 @@ def _activation_bytes(config: Any, tokens: int) -> int:
 
 def probe(teacher: Teacher, asked: Sequence[Request], device: Device, job: Job, dtype: str) -> Probe:
     """Some tokens of one small batch, and a forward pass of it: each once to warm up, and once timed."""
-    clock = clock_of(device)
+    clock = device.clock()
     model = load_teacher(teacher, dtype, "cuda" if device.is_gpu else "cpu")
     batch = [each.prompt_ids for each in asked[: min(8, len(asked))]]
     writer = Writer(model, device, len(batch), max(map(len, batch)) + 1 + PROBE_TOKENS)
@@ -189,7 +189,7 @@ def probe(teacher: Teacher, asked: Sequence[Request], device: Device, job: Job, 
             steps = max(map(len, writer.answer(batch, new_tokens))) - 1
             seconds[new_tokens] = clock() - start
     del model, writer
-    release_memory(device)
+    device.release_memory()
     decoding = max(seconds[1 + PROBE_TOKENS] - seconds[1], 1e-9)
     flop = 2 * job.teacher_parameters * sum(map(len, batch))
     return Probe(bytes_per_second=job.teacher_bytes * max(steps, 1) / decoding, flop_per_second=flop / seconds[1])

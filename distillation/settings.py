@@ -1,4 +1,4 @@
-"""Options of `make distill`, parsed once into a frozen `DistillSettings`."""
+"""Options of `python -m distillation`, parsed once into a frozen `DistillSettings`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from summarybench.catalogue.models import MODELS
+from summarybench.commands.command import Parser
+from summarybench.core.invocation import this_invocation
 from summarybench.core.outcomes import InputError
 from summarybench.documents.sources import DocumentSource
 from summarybench.session.settings import model_paths_of, parse_share
@@ -181,8 +183,8 @@ def _adding_defaults(group: Any) -> Callable[..., Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="make distill",
+    parser = Parser(
+        prog=this_invocation().program("distillation"),
         description="Distil a teacher's summaries into a smaller model. The same command goes on with what was cut short.",
     )
     add = _adding_defaults(parser)

@@ -29,7 +29,7 @@ from distillation.settings import REPEATED_TOKENS, DistillSettings
 from distillation.summaries import TRAINING, VALIDATION, overlap
 from summarybench.analysis.quality import rouge_f1
 from summarybench.core.outcomes import DeviceMemoryError, InputError, JudgementError, explain_out_of_memory
-from summarybench.machine.device import Device, release_memory
+from summarybench.machine.device import Device
 
 IGNORED = -100
 WARM_UP_SHARE = 0.05
@@ -480,7 +480,7 @@ def train(
             )
         except Exception as error:
             detail = explain_out_of_memory(error)
-        release_memory(device)
+        device.release_memory()
         if micro_batch == 1 or processes > 1:
             remedy = "a shorter --max-prompt-tokens" if micro_batch == 1 else f"--micro-batch {micro_batch // 2}"
             raise DeviceMemoryError(

@@ -47,10 +47,11 @@ def pytest_runtest_protocol() -> Generator[None, Any, Any]:
 
 FAKE_MODELS = """
     import pytest
-    from tests.fakes import FakeModel, FakeTime, leave_out_pages
+    from tests.fakes import FakeModel, FakeTime, leave_out_pages, pretend_avx512
 
     TIME = FakeTime()
     leave_out_pages()
+    pretend_avx512()
 
     @pytest.fixture(scope="session")
     def clock():
@@ -63,10 +64,11 @@ FAKE_MODELS = """
 
 SCRIPTED_MODELS = """
     import pytest
-    from tests.fakes import FakeTime, leave_out_pages, next_of_script
+    from tests.fakes import FakeTime, leave_out_pages, next_of_script, pretend_avx512
 
     TIME, SCRIPTED = FakeTime(), next_of_script()
     leave_out_pages()
+    pretend_avx512()
 
     @pytest.fixture(scope="session")
     def clock():
@@ -143,8 +145,8 @@ class Project:
         return dict(ENVIRONMENT)
 
     def passes_command(self, *arguments: str) -> list[str]:
-        """What `make bench` runs."""
-        return [sys.executable, "-m", "summarybench.commands.bench", *PLUGINS_LEFT_OUT, *arguments]
+        """What `summarybench bench` and `make bench` run."""
+        return [sys.executable, "-m", "summarybench", "bench", *PLUGINS_LEFT_OUT, *arguments]
 
     def bench(self, *arguments: str, **environment: str) -> Session:
         return self._finish(self.command(*arguments), environment)

@@ -13,16 +13,15 @@ from pathlib import Path
 from time import sleep
 from typing import Any, ClassVar
 
-from fixtures import plugin
 from summarybench.catalogue.models import Experiment
 from summarybench.core.outcomes import Outcome
 from summarybench.engines.loading import NotLoaded, Weights
 from summarybench.engines.memory_model import MemoryPrediction
-from summarybench.machine import environment, release
-from summarybench.machine.device import Clock, Device
+from summarybench.machine.clock import Clock
+from summarybench.machine.cpu import CPU_CAPABILITY
+from summarybench.machine.device import Device
 from summarybench.machine.probes import COPY_BANDWIDTH, MATRIX_PRODUCT, PYTHON_LOOP, ControlReading
 from summarybench.machine.telemetry import NullMonitor
-from summarybench.measure import batching, generation
 from summarybench.session import session as suite
 
 Rows = list[list[int]]
@@ -45,6 +44,11 @@ class FakeTime:
 def leave_out_pages() -> None:
     """Leave out report.html: its charts take two seconds a session, which only the report's own tests need."""
     suite.write_report = lambda folder, baselines: folder / "report.html"
+
+
+def pretend_avx512() -> None:
+    """Give the session the default sample of a CPU with AVX-512 on every machine, unless the test asks for another."""
+    os.environ.setdefault(CPU_CAPABILITY, "avx512")
 
 
 class FakeModel:
@@ -213,21 +217,12 @@ class Sleeping(FakeModel):
         return super().generate(*arguments)
 
 
-class FakeGpu:
-    """Stands for the device and its allocator: what is taken for an owner is given back when the owner is gone."""
-
-    device = Device(
-        kind="cuda",
-        name="Tesla T4",
-        slug="tesla-t4",
-        family="t4",
-        memory_bytes=15_000_000_000,
-        compute_dtype="float16",
-        uuid="GPU-1111",
-    )
+class FakeMemory:
+    """What is allocated on a device: what is taken for an owner is given back when the owner is gone."""
 
     def __init__(self, allocated_bytes: int = 0) -> None:
         self.allocated = self.peak = allocated_bytes
+        self.releases = 0
 
     def take(self, owner: object, size: int) -> None:
         self.allocated += size
@@ -237,18 +232,48 @@ class FakeGpu:
     def _give_back(self, size: int) -> None:
         self.allocated -= size
 
-    def reset_peak(self) -> None:
-        self.peak = self.allocated
 
-    def install(self) -> None:
-        """Put this GPU in the place of the machine's own, wherever a session asks for it."""
-        plugin.detect_device = lambda: self.device
-        suite.monitor_of = lambda device: NullMonitor()
-        environment._driver_version = lambda: "580.65.06"
-        release.allocated_memory_bytes = lambda device: self.allocated
-        batching.free_memory_bytes = lambda device: device.memory_bytes - self.allocated
-        batching.release_memory = lambda device: gc.collect()
-        for module in (generation, release):
-            module.peak_memory_bytes = lambda device: self.peak
-            module.reset_peak_memory = lambda device: self.reset_peak()
-            module.release_memory = lambda device: gc.collect()
+@dataclass(frozen=True, kw_only=True)
+class FakeGpu(Device):
+    """A Tesla T4 unless a test says otherwise, with a memory that only counts. A conftest hands it to a session:
+
+    def pytest_benchmarked_device():
+        return FakeGpu()
+    """
+
+    kind: str = "cuda"
+    name: str = "Tesla T4"
+    slug: str = "tesla-t4"
+    family: str = "t4"
+    memory_bytes: int = 15_000_000_000
+    compute_dtype: str = "float16"
+    uuid: str = "GPU-1111"
+    memory: FakeMemory = field(default_factory=FakeMemory, compare=False)
+
+    def clock(self) -> Clock:
+        return Clock(lambda: None)
+
+    def monitor(self) -> NullMonitor:
+        return NullMonitor()
+
+    def driver_version(self) -> str:
+        return "580.65.06"
+
+    def reset_peak_memory(self) -> None:
+        self.memory.peak = self.memory.allocated
+
+    def peak_memory_bytes(self) -> int:
+        return self.memory.peak
+
+    def allocated_memory_bytes(self) -> int:
+        return self.memory.allocated
+
+    def free_memory_bytes(self) -> int:
+        return self.memory_bytes - self.memory.allocated
+
+    def hold_to_memory_limit(self) -> None:
+        """There is no allocator to hold."""
+
+    def release_memory(self) -> None:
+        gc.collect()
+        self.memory.releases += 1

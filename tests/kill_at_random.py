@@ -28,7 +28,8 @@ from summarybench.catalogue.models import EXPERIMENTS, Experiment
 from summarybench.core.outcomes import Outcome, TestOutcome
 from summarybench.documents.sources import embedded_documents
 from summarybench.engines.loading import Weights
-from summarybench.machine.device import GIB, Device
+from summarybench.machine.cpu_device import CpuDevice
+from summarybench.machine.device import GIB
 from summarybench.runs.baselines import StoredRun, read_baselines
 from summarybench.runs.journal import JournalContents, read_journal
 from summarybench.runs.run_file import entries_of, read_run
@@ -39,7 +40,7 @@ from tests.fakes import FakeModel, FakeTime
 from tests.run_files import MACHINE
 
 DOCUMENTS = 8
-DEVICE = Device(kind="cpu", name="a CPU", slug="a-cpu", family="cpu", memory_bytes=8 * GIB, compute_dtype="float32")
+DEVICE = CpuDevice(kind="cpu", name="a CPU", slug="a-cpu", family="cpu", memory_bytes=8 * GIB, compute_dtype="float32")
 SELECTED: dict[str, Experiment] = {
     f"benchmarks/test_summarize.py::test_summarize[{each.name}]": each for each in EXPERIMENTS if "cpu" in each.families
 }
@@ -67,6 +68,12 @@ class Telling:
     def warn(self, line: str) -> None:
         return
 
+    def say(self, line: str) -> None:
+        return
+
+    def warmed_up(self, experiment: str, seconds: float, *, rounds: int, expected_seconds: float | None) -> None:
+        return
+
 
 class Unscored(FakeModel):
     """Random weights have no quality, and scoring would take most of a session's time: kills belong where files are."""
@@ -91,7 +98,7 @@ def settings_in(folder: Path, *, resume: Path | None, save_as: str | None) -> Se
         seed=0,
         max_new_tokens=None,
         max_prompt_tokens=2048,
-        rounds=None,
+        kind_options={},
         documents_file=None,
         document_source=None,
         model_paths={},
@@ -260,7 +267,8 @@ def check_what_is_left(folder: Path, told: list[str], tally: Counter[str]) -> No
     else:
         check(not documents, "documents were reported and there is no results/latest")
     run_file = latest / "run.json"
-    finished = {each["experiment"] for each in read_run(run_file)["outcomes"]} if run_file.exists() else set()
+    noted = read_run(run_file)["outcomes"] if run_file.exists() else []
+    finished = {each["experiment"] for each in noted if each["is_final"]}
     check(outcomes <= finished, f"{outcomes - finished} were reported as finished and are not in run.json")
     check_baselines(folder, {word[1] for word in words if word[0] == "stored"})
     tally["documents reported"] += len(documents)

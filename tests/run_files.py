@@ -6,9 +6,9 @@ from typing import Any
 
 from summarybench.catalogue.models import EXPERIMENTS
 from summarybench.core.outcomes import Verdict
-from summarybench.machine.device import GIB, Device
+from summarybench.machine.device import GIB, DeviceRecord
 
-A100 = Device(
+A100 = DeviceRecord(
     kind="cuda",
     name="NVIDIA A100-SXM4-40GB",
     slug="nvidia-a100-sxm4-40gb",

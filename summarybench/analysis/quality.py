@@ -9,8 +9,9 @@ from functools import cache
 from statistics import fmean
 from typing import Any, Protocol
 
+from summarybench.catalogue.floors import Floor
 from summarybench.core.outcomes import QualityError
-from summarybench.documents.sources import Document, DocumentSource
+from summarybench.documents.sources import Document
 from summarybench.runs.run_file import ROUGE_TYPES
 from summarybench.stats.changes import ALARM_CONFIDENCE, Interval, bootstrap_mean_interval, mean_upper_bound
 
@@ -23,34 +24,6 @@ class TimedSummary(Protocol):
 
     @property
     def summary(self) -> str: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Floor:
-    """The lowest mean ROUGE-1 F1 that is still acceptable, and where the number comes from.
-
-    On the scale of `rouge_f1`, stemmed. A floor from unstemmed scores would be a tenth too low.
-    """
-
-    rouge1: float
-    origin: str
-
-
-PUBLISHED = "lowest stemmed ROUGE-1 F1 of the summaries published with the first table, 100 documents, T4 and A100"
-"""The texts, scored by `rouge_f1` (published.json has every figure) and rounded down to 0.001. Unstemmed, the table's own
-figures are 0.280, 0.267 and 0.250."""
-EMBEDDED_CPU = "ROUGE-1 F1 measured over all 49 embedded documents on a CPU (Intel Xeon, 2 cores), rounded down to 0.01"
-
-FLOORS: Mapping[tuple[str, str, DocumentSource, int], Floor] = {
-    ("llama2-7b-chat", "default", DocumentSource.WIKILINGUA, 100): Floor(rouge1=0.309, origin=PUBLISHED),
-    ("llama2-7b-chat", "8-bit", DocumentSource.WIKILINGUA, 100): Floor(rouge1=0.295, origin=PUBLISHED),
-    ("llama2-7b-chat", "4-bit", DocumentSource.WIKILINGUA, 100): Floor(rouge1=0.275, origin=PUBLISHED),
-    # measured: 0.194, 0.196 and 0.185; lead-3 scores 0.222
-    ("smollm2-135m-instruct", "default", DocumentSource.EMBEDDED, 48): Floor(rouge1=0.19, origin=EMBEDDED_CPU),
-    ("smollm2-135m-instruct", "8-bit", DocumentSource.EMBEDDED, 48): Floor(rouge1=0.19, origin=EMBEDDED_CPU),
-    ("smollm2-135m-instruct", "4-bit", DocumentSource.EMBEDDED, 48): Floor(rouge1=0.18, origin=EMBEDDED_CPU),
-}
-"""Model, loader, document source, new tokens → floor. What is not here has no origin, so no floor, and the table says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 A document takes in a run: its measured seconds × the run's factor × the document's own factor in that run. The run's
 is normal on the logarithm, with the spread between runs; the document's has the shape of the measured seconds per token
-and the measured deviation of one document in one run. The verdicts see the spread as `make spread` would have measured
+and the measured deviation of one document in one run. The verdicts see the spread as `summarybench noise` would have measured
 it: its variance is drawn from the chi-square distribution with that measurement's degrees of freedom.
 """
 
@@ -86,7 +86,7 @@ def read_devices(folder: Path) -> list[MeasuredDevice]:
     devices = [device for both in found for device in both if device.experiments]
     if not devices:
         raise InputError(
-            f"no device in {folder} has both a measured spread and stored runs of the same experiments; 'make spread' "
+            f"no device in {folder} has both a measured spread and stored runs of the same experiments; 'summarybench noise' (make spread) "
             "measures the one, --benchmark-save=NAME stores the other"
         )
     return devices

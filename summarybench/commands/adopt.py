@@ -1,14 +1,13 @@
-"""`make adopt RUN=results/latest NAME=nightly`: a finished run becomes a baseline, as --benchmark-save would have made it."""
+"""`summarybench adopt RUN NAME`: a finished run becomes a baseline, as --benchmark-save would have stored it."""
 
 from __future__ import annotations
 
 import argparse
 import re
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from summarybench.core.outcomes import ExitCode, InputError, SuiteError
+from summarybench.commands.command import add_baselines_argument
+from summarybench.core.outcomes import ExitCode, InputError
 from summarybench.runs.baselines import (
     ANCHOR,
     StoredRun,
@@ -22,21 +21,19 @@ from summarybench.runs.run_file import device_of
 from summarybench.runs.run_folder import read_exit_code, shown
 
 NAME = re.compile(r"[\w.-]+")
-REFUSED = 2
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Store the run under the next number of its device's folder; 2 where it is not one that may become a baseline."""
-    parser = argparse.ArgumentParser(prog="make adopt", description="Store a finished run as a baseline.")
-    parser.add_argument("run", type=Path, help="the folder that a session left in results/")
-    parser.add_argument("name", help="NAME in baselines/<device>/NNNN_NAME.json")
-    parser.add_argument("--baselines", type=Path, default=Path("baselines"), metavar="FOLDER")
-    options = parser.parse_args(arguments)
-    try:
-        stored = _adopt(open_run(options.run), options.name, options.baselines)
-    except SuiteError as error:
-        print(f"ERROR: {error}", file=sys.stderr)
-        return REFUSED
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="the folder that a session left in results/")
+    parser.add_argument(
+        "name", metavar="NAME", help="stored as baselines/<device>/NNNN_NAME.json; 'anchor' never moves"
+    )
+    add_baselines_argument(parser, "where to store it")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Store the run under the next number of its device's folder. Raises InputError where it may not be a baseline."""
+    stored = _adopt(open_run(options.run), options.name, options.baselines)
     print(f"baseline saved: {shown(stored)}")
     return ExitCode.CLEAN
 
@@ -61,7 +58,3 @@ def _why_not_clean(finished: StoredRun) -> str | None:
     if exit_code is None:
         return "there is no exit_code beside it: the session was cut short, or this is a copy"
     return None if exit_code == ExitCode.CLEAN else f"the session ended with exit code {exit_code}"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

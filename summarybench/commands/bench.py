@@ -1,4 +1,4 @@
-"""`make bench` and `make nightly`: a first pass, and what it suspects once more in a fresh process, before it fails."""
+"""`summarybench bench`: a first pass, and what it suspects once more in a fresh process, before it fails."""
 
 from __future__ import annotations
 
@@ -11,44 +11,65 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from summarybench.analysis.confirmation import is_measured_again
-from summarybench.core.outcomes import ExitCode, SuiteError
+from summarybench.core.interrupts import SIGNALS
+from summarybench.core.invocation import this_invocation
+from summarybench.core.outcomes import ExitCode, InputError, SuiteError
 from summarybench.runs.run_file import Run, read_run
-from summarybench.runs.run_folder import environment_with, read_folder_file
+from summarybench.runs.run_folder import environment_with, read_folder_file, shown
+from summarybench.session.launch import pytest_command, pytest_environment
 
 DECIDED = frozenset({ExitCode.CLEAN, ExitCode.FAILED, ExitCode.QUALITY, ExitCode.NO_VERDICT})
 """The exit codes of a session that came to its end and measured something."""
-INTERRUPTED, USAGE_ERROR = 2, 4
-"""As pytest's."""
+INTERRUPTED_SESSION = 2
+"""Pytest's own code for Ctrl-C."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code of the last pass; all arguments go to pytest."""
-    for_pytest = sys.argv[1:] if arguments is None else list(arguments)
-    options = _own_options(for_pytest)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """All arguments go to pytest, --help among them."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure once, and what seems to have regressed once more; the exit code is that of the last session.
+
+    Raises InputError where no temporary folder can be used.
+    """
     try:
-        own = tempfile.TemporaryDirectory(prefix="first-pass-", ignore_cleanup_errors=True)
-    except OSError as error:
-        print(f"ERROR: no temporary folder can be used ({error}); name a writable one in TMPDIR", file=sys.stderr)
-        return USAGE_ERROR
-    with own as folder:
-        # The session names its folder itself: results/latest may point to another run by then, which began meanwhile.
-        folder_file = Path(folder) / "folder"
-        code = run_benchmarks(for_pytest, folder_file)
-        first = read_folder_file(folder_file)
-    if code not in DECIDED or first is None or options.confirm:
+        return _run_passes(options.for_pytest)
+    except KeyboardInterrupt:
+        print("interrupted once the session had ended; nothing else is begun", file=sys.stderr)
+        return INTERRUPTED_SESSION
+
+
+def _run_passes(for_pytest: list[str]) -> int:
+    own = _own_options(for_pytest)
+    code, first = _first_pass(for_pytest)
+    if code not in DECIDED or first is None or own.confirm:
         return code
+    confirm = this_invocation().benchmarks(*_without_resume(for_pytest), "--confirm", shown(first))
     try:
-        again = suspects(read_run(first / "run.json"), every=options.passes == "2")
+        again = suspects(read_run(first / "run.json"), every=own.passes == "2")
     except SuiteError as error:
         print(f"ERROR: {error}", file=sys.stderr)
         return code
     except KeyboardInterrupt:
-        print(f"interrupted before the second pass; measure it with --confirm {first}", file=sys.stderr)
-        return INTERRUPTED
+        print(f"interrupted before the second pass; measure it with: {confirm}", file=sys.stderr)
+        return INTERRUPTED_SESSION
     if not again:
         return code
     print(f"\nonce more in a fresh process, before it is decided: {', '.join(again)}\n", flush=True)
     return run_benchmarks([*_without_resume(for_pytest), "--confirm", str(first)])
+
+
+def _first_pass(for_pytest: Sequence[str]) -> tuple[int, Path | None]:
+    """The first session's exit code and results folder; None where it had none."""
+    try:
+        own = tempfile.TemporaryDirectory(prefix="first-pass-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise InputError(f"no temporary folder can be used ({error}); name a writable one in TMPDIR") from error
+    with own as folder:
+        # The session names its folder itself: results/latest may point to another run by then, which began meanwhile.
+        folder_file = Path(folder) / "folder"
+        return run_benchmarks(for_pytest, folder_file), read_folder_file(folder_file)
 
 
 def _own_options(for_pytest: Sequence[str]) -> argparse.Namespace:
@@ -76,36 +97,32 @@ def run_benchmarks(arguments: Sequence[str], folder_file: Path | None = None) ->
     """One session of the benchmarks in a process of its own; its exit code, or what a signal makes of it in a shell.
 
     The session writes the path of its results folder into `folder_file`, where one is given.
-    Ctrl-C reaches both processes: the session writes what it has, and this one waits for it. SIGTERM may reach this one
-    alone, and is handed on: raises SystemExit when the session has ended, so that nothing else is begun.
+
+    A terminal sends Ctrl-C to both processes: the session writes what it has, and this one waits for it. SIGTERM and
+    SIGHUP may reach this process alone and are handed on. So that nothing else is begun after a signal, raises SystemExit
+    for the latter two, and KeyboardInterrupt for a Ctrl-C that came too late for the session.
     """
     process: subprocess.Popen[bytes] | None = None
-    is_terminated = False
+    received: list[int] = []
 
-    def hand_on(*_: object) -> None:
-        nonlocal is_terminated
-        is_terminated = True
-        if process is not None:
-            process.terminate()
+    def note(number: int, _: object) -> None:
+        received.append(number)
+        if process is not None and number != signal.SIGINT:
+            process.send_signal(number)
 
-    earlier = {
-        signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
-        signal.SIGTERM: signal.signal(signal.SIGTERM, hand_on),
-    }
+    earlier = {each: signal.signal(each, note) for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN}
     try:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pytest", "benchmarks", *arguments], env=environment_with(folder_file)
-        )
-        if is_terminated:
-            process.terminate()
+        process = subprocess.Popen(pytest_command(arguments), env=pytest_environment(environment_with(folder_file)))
+        terminations = [number for number in received if number != signal.SIGINT]  # while it was being started
+        for number in terminations:
+            process.send_signal(number)
         code = process.wait()
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
-    if is_terminated:
-        raise SystemExit(128 + signal.SIGTERM)
+    for number in received:
+        if number != signal.SIGINT:
+            raise SystemExit(128 + number)
+    if received and code in DECIDED:
+        raise KeyboardInterrupt
     return code if code >= 0 else 128 - code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

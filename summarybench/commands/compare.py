@@ -1,62 +1,177 @@
-"""`make compare RUN=… AGAINST=…`: any two run files, compared the way a session compares with its baseline."""
+"""`summarybench compare RUN [AGAINST]`: two runs, compared the way a session compares with its baseline."""
 
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from summarybench.analysis.comparison import Judge
+from summarybench.analysis.comparison import Comparison, Judge
 from summarybench.analysis.noise import read_spread
 from summarybench.analysis.quality_change import describe
-from summarybench.core.outcomes import ExitCode, SuiteError, Verdict
-from summarybench.runs.baselines import StoredRun, open_run
-from summarybench.runs.run_file import entries_of
+from summarybench.commands.command import add_baselines_argument
+from summarybench.core.outcomes import ExitCode, InputError, Verdict
+from summarybench.runs.baselines import (
+    StoredRun,
+    find_baseline,
+    find_stored,
+    has_same_workload,
+    open_run,
+    read_baselines,
+)
+from summarybench.runs.run_file import Entry, device_of, entries_of
+from summarybench.runs.run_folder import shown
 from summarybench.session.settings import parse_share
 
-USAGE_ERROR = 4  # as pytest's
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "run", metavar="RUN", help="a results folder, a run file, or a stored run by its number or name, such as 0001"
+    )
+    parser.add_argument(
+        "against",
+        nargs="?",
+        metavar="AGAINST",
+        help="the run to compare it with, given in the same ways (default: for each experiment the newest run stored "
+        "for this device that was measured earlier with the same workload)",
+    )
+    parser.add_argument(
+        "--tolerance", default="5%", metavar="SHARE", help="a change within this counts as none (default: 5%%)"
+    )
+    add_baselines_argument(parser, "stored runs")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print a verdict an experiment; 1 where one regressed or is broken, else 10 where quality was lost, 4 where a file cannot be used."""
-    parser = argparse.ArgumentParser(prog="make compare", description="Compare two run files.")
-    parser.add_argument("run", type=Path, help="a run file, or a folder that holds run.json")
-    parser.add_argument("against", type=Path, help="the run file to compare it with")
-    parser.add_argument("--tolerance", default="5%", help="a change within this counts as none (default: 5%%)")
-    options = parser.parse_args(arguments)
-    try:
-        return _compare(open_run(options.run), open_run(options.against), parse_share(options.tolerance))
-    except SuiteError as error:
-        print(f"ERROR: {error}", file=sys.stderr)
-        return USAGE_ERROR
+def run(options: argparse.Namespace) -> int:
+    """Print a verdict for each experiment; 1 where one regressed or is broken, else 10 where one lost quality.
 
-
-def _compare(now: StoredRun, against: StoredRun, tolerance: float) -> int:
-    spread = read_spread(against.path.parent, is_gpu=against.environment.get("driver") is not None)
-    judge = Judge(environment=now.environment, spread=spread, tolerance=tolerance, slug=now.label)
-    comparisons = []
-    for entry in entries_of(now.run):
-        comparison = judge.compare([entry], [against])
-        comparisons.append(comparison)
-        print(f"{entry.experiment}: {comparison.verdict}: {comparison.detail}")
-        if comparison.attribution:
-            print(f"  {comparison.attribution}")
-        if comparison.environment_differences:
-            print(f"  environment: {'; '.join(comparison.environment_differences)}")
-        if comparison.quality:
-            facts = comparison.quality.as_extra_info()
-            print(f"  quality {facts['verdict']} {describe(facts)}")
-        if entry.broken_output:
-            print(f"  {entry.broken_output}")
-    if not comparisons:
+    Raises InputError where a run cannot be used, or where no stored run can be compared with.
+    """
+    tolerance = parse_share(options.tolerance)
+    now = _find_run(options.run, _folders_in(options.baselines))
+    entries = entries_of(now.run)
+    if not entries:
         print(f"{now.path} holds no measured experiment")
-    is_broken = any(entry.broken_output for entry in entries_of(now.run))
-    if is_broken or any(comparison.verdict is Verdict.REGRESSED for comparison in comparisons):
+        return ExitCode.CLEAN
+    if options.against is None:
+        other = _newest_comparable(now, entries, options.baselines)
+        print("\n".join(_chosen_lines(other, entries)))
+    else:
+        other = _given(now, options.against, options.baselines)
+    judge = Judge(
+        environment=now.environment,
+        spread=read_spread(other.folder, is_gpu=other.is_gpu),
+        tolerance=tolerance,
+        slug=other.folder.name,
+    )
+    comparisons = [(entry, judge.compare([entry], other.runs_for(entry))) for entry in entries]
+    for entry, comparison in comparisons:
+        print("\n".join(_lines(entry, comparison)))
+    return _exit_code(comparisons)
+
+
+# The other side --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Other:
+    """What to compare with: a run for each experiment, by its test's name, from a folder with the noise between runs."""
+
+    folder: Path
+    runs: Mapping[str, StoredRun]
+
+    @property
+    def is_gpu(self) -> bool:
+        return any(stored.environment.get("driver") is not None for stored in self.runs.values())
+
+    def runs_for(self, entry: Entry) -> tuple[StoredRun, ...]:
+        found = self.runs.get(entry.name)
+        return () if found is None else (found,)
+
+
+def _given(now: StoredRun, text: str, baselines: Path) -> Other:
+    """The run that was asked for, for all experiments. A number or a name is looked up among the same device's runs."""
+    against = open_run(Path(text)) if _is_path(text) else _stored(text, [baselines / device_of(now.run).slug])
+    return Other(folder=against.path.parent, runs=dict.fromkeys((entry.name for entry in entries_of(now.run)), against))
+
+
+def _newest_comparable(now: StoredRun, entries: Sequence[Entry], baselines: Path) -> Other:
+    """For each experiment the baseline that a session would choose, among the runs that were measured before this one."""
+    folder = baselines / device_of(now.run).slug
+    earlier = [stored for stored in read_baselines(folder).runs if _measured_at(stored) < _measured_at(now)]
+    chosen = {entry.name: found[0] for entry in entries if (found := find_baseline(entry, earlier, most=1))}
+    if not chosen:
+        raise InputError(
+            f"{folder} has no earlier run of what {now.label} measured; give a run to compare with, AGAINST"
+        )
+    return Other(folder=folder, runs=chosen)
+
+
+def _measured_at(stored: StoredRun) -> str:
+    """Coordinated universal time in ISO 8601, which sorts as text."""
+    return str(stored.run.get("datetime", ""))
+
+
+def _chosen_lines(other: Other, entries: Sequence[Entry]) -> Iterator[str]:
+    """A line for each run that was chosen; it names its experiments where there are several runs."""
+    groups: dict[tuple[Path, str], list[str]] = {}
+    for entry in entries:
+        for stored in other.runs_for(entry):
+            before = stored.entry(entry.name)
+            workload = "the same" if before and has_same_workload(entry, before) else "another"
+            groups.setdefault((stored.path, workload), []).append(entry.experiment)
+    for (path, workload), names in groups.items():
+        of_what = f": {', '.join(dict.fromkeys(names))}" if len(groups) > 1 else ""
+        yield f"against {shown(path.resolve())}, the newest earlier run with {workload} workload{of_what}"
+
+
+# Runs by path, number or name ------------------------------------------------------------------------------------
+
+
+def _is_path(text: str) -> bool:
+    return os.sep in text or Path(text).exists()
+
+
+def _find_run(text: str, folders: Sequence[Path]) -> StoredRun:
+    return open_run(Path(text)) if _is_path(text) else _stored(text, folders)
+
+
+def _folders_in(baselines: Path) -> list[Path]:
+    return sorted(folder for folder in baselines.glob("*") if folder.is_dir())
+
+
+def _stored(name: str, folders: Sequence[Path]) -> StoredRun:
+    """The run that is stored under a number or a name. Raises InputError where none is, or several devices have one."""
+    runs = [read_baselines(folder).runs for folder in folders]
+    found = [stored for each in runs if (stored := find_stored(each, name))]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        paths = ", ".join(str(stored.path) for stored in found)
+        raise InputError(f"'{name}' is stored for several devices; give one by its path: {paths}")
+    there = ", ".join(f"{stored.path.parent.name}/{stored.path.name}" for each in runs for stored in each) or "nothing"
+    raise InputError(f"'{name}' is neither a file or folder, nor the number or name of a stored run; stored: {there}")
+
+
+# What is said ----------------------------------------------------------------------------------------------------
+
+
+def _lines(entry: Entry, comparison: Comparison) -> Iterator[str]:
+    yield f"{entry.experiment}: {comparison.verdict}: {comparison.detail}"
+    if comparison.attribution:
+        yield f"  {comparison.attribution}"
+    if comparison.environment_differences:
+        yield f"  environment: {'; '.join(comparison.environment_differences)}"
+    if comparison.quality:
+        facts = comparison.quality.as_extra_info()
+        yield f"  quality {facts['verdict']} {describe(facts)}"
+    if entry.broken_output:
+        yield f"  {entry.broken_output}"
+
+
+def _exit_code(comparisons: Sequence[tuple[Entry, Comparison]]) -> ExitCode:
+    if any(entry.broken_output or found.verdict is Verdict.REGRESSED for entry, found in comparisons):
         return ExitCode.FAILED
-    lost_quality = any(comparison.quality and comparison.quality.faults for comparison in comparisons)
+    lost_quality = any(found.quality and found.quality.faults for _, found in comparisons)
     return ExitCode.QUALITY if lost_quality else ExitCode.CLEAN
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,10 +1,11 @@
-"""`make doctor`: whether this machine can run the benchmarks, line by line, and what to do about each thing that is wrong.
+"""`summarybench doctor`: check whether this machine can run the benchmarks, and say how to fix what is wrong.
 
 A check gets what it looks at passed in and returns a `Finding`; the functions named examine know the real machine.
 """
 
 from __future__ import annotations
 
+import argparse
 import codecs
 import io
 import locale
@@ -27,7 +28,12 @@ COLOURS = {State.OK: "\x1b[32m", State.FAIL: "\x1b[1;31m", State.SKIP: "\x1b[33m
 COLOUR_OFF = "\x1b[0m"
 
 
-def main() -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """It takes none: it examines this machine."""
+
+
+def run(options: argparse.Namespace) -> int:  # noqa: ARG001
+    """1 where a check failed."""
     return report(examine(), sys.stdout)
 
 
@@ -92,7 +98,3 @@ def _lines(finding: Finding, *, colours: bool) -> str:
         mark = f"{COLOURS[finding.state]}{mark}{COLOUR_OFF}"
     remedy = f"      remedy: {finding.remedy}\n" if finding.remedy else ""
     return f"{mark} {finding.name:<16} {finding.seen}\n{remedy}"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

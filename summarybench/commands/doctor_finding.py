@@ -1,4 +1,4 @@
-"""What a check of `make doctor` finds, and how a check that raises or takes too long becomes a finding too."""
+"""What a check of `summarybench doctor` finds, and how a check that raises or takes too long becomes a finding too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The GPU's part of `make doctor`: its driver, CUDA, and whether it is idle, cool and as fast as it is by default.
+"""The GPU's part of `summarybench doctor`: its driver, CUDA, and whether it is idle, cool and as fast as it is by default.
 
 `nvml` is pynvml, or what stands for it in a test.
 """
@@ -14,14 +14,20 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from summarybench.catalogue.models import EXPERIMENTS, Experiment
+from summarybench.catalogue.models import EXPERIMENTS, MODELS, Experiment
 from summarybench.commands.doctor_finding import Finding, State, attempt, fail, ok, skip
 from summarybench.core.outcomes import first_line
-from summarybench.machine.device import GIB, HIDES_EVERY_GPU, MIG_REMEDY, UNKNOWN_GPU_FAMILY, family_of
+from summarybench.engines.fitting import forecast
+from summarybench.machine.device import GIB, DeviceRecord, slugify
 from summarybench.machine.environment import torch_cuda_version
+from summarybench.machine.families import UNKNOWN_GPU_FAMILY, family_of
+from summarybench.machine.nvml import HIDES_EVERY_GPU, MIG_REMEDY
+from summarybench.session.settings import ON_A_GPU
 
 IDLE_PERCENT = 5
 HOT_CELSIUS = 80
+LONGEST_SEQUENCE = ON_A_GPU.max_prompt_tokens + ON_A_GPU.max_new_tokens
+"""Tokens of the longest prompt and summary that the options allow by default on a GPU."""
 NO_GPU = "no NVIDIA GPU; the embedded experiments run on the CPU"
 DRIVER_REMEDIES: Mapping[str, str] = {
     "NVMLError_LibRmVersionMismatch": (
@@ -240,8 +246,16 @@ def check_gpu(nvml: Any, gpu: Gpu) -> Finding:
 def check_memory(product: str, free_bytes: int, total_bytes: int) -> Finding:
     """Which of the experiments meant for this product fit into what is free now; failed only where none does."""
     family = family_of(product)
+    gpu = DeviceRecord(
+        kind="cuda",
+        name=product,
+        slug=slugify(product),
+        family=family,
+        memory_bytes=free_bytes,
+        compute_dtype="float16",  # bfloat16 takes as much
+    )
     meant = [each for each in EXPERIMENTS if family in (UNKNOWN_GPU_FAMILY, *each.families, *each.on_request)]
-    fitting = [each for each in meant if each.minimum_memory_gib * GIB <= free_bytes]
+    fitting = [each for each in meant if forecast(each, MODELS[each.model].shape, gpu, LONGEST_SEQUENCE).fits]
     seen = f"{free_bytes / GIB:.1f} of {total_bytes / GIB:.1f} GiB free"
     if not fitting:
         remedy = "end what occupies it (nvidia-smi shows it), or choose another GPU with CUDA_VISIBLE_DEVICES"

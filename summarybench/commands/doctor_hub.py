@@ -1,4 +1,4 @@
-"""What `make doctor` says of the models and their places: disks, the hub, its token and licences, the embedded model."""
+"""What `summarybench doctor` says of the models and their places: disks, the hub, its token and licences, the embedded model."""
 
 from __future__ import annotations
 

@@ -1,50 +1,51 @@
-"""`make spread ARGS=… RUNS=5`: the same experiments in fresh processes, and what that says of the spread between runs."""
+"""`summarybench noise`: run the same experiments in fresh processes, and measure how much the runs differ."""
 
 from __future__ import annotations
 
 import argparse
-import sys
+import shlex
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from summarybench.analysis.noise import COMPILED, DeviceSpread, Group, add_replicates
 from summarybench.commands.bench import run_benchmarks
-from summarybench.core.outcomes import InputError, SuiteError
+from summarybench.commands.command import add_baselines_argument
+from summarybench.core.invocation import this_invocation
+from summarybench.core.outcomes import ExitCode, InputError
 from summarybench.runs.baselines import SPREAD_FILE
 from summarybench.runs.run_file import Run, device_of, read_run
 
-USAGE_ERROR = 4  # as pytest's
-INTERRUPTED = frozenset({2, 130})
-"""Pytest's own code for Ctrl-C, and that of a process which it killed."""
+INTERRUPTED_SESSION = frozenset({2, 130})
+"""Pytest's own code for Ctrl-C, and that of a process which Ctrl-C killed."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the spread with and without what was added; 4 where there is none to be had, 130 after Ctrl-C."""
-    parser = argparse.ArgumentParser(
-        prog="make spread", description="Measure the spread between runs; other options go to pytest."
-    )
-    parser.add_argument("--runs", type=int, default=5, metavar="K", help="fresh processes (default: 5)")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--runs", type=int, default=5, metavar="K", help="how many fresh processes (default: 5)")
     parser.add_argument(
-        "--from", type=Path, nargs="+", default=[], dest="existing", metavar="RUN", help="runs that are there, instead"
+        "--from",
+        type=Path,
+        nargs="+",
+        default=[],
+        dest="existing",
+        metavar="RUN",
+        help="use these finished runs instead of measuring",
     )
-    parser.add_argument("--baselines", type=Path, default=Path("baselines"), metavar="FOLDER")
-    options, for_pytest = parser.parse_known_args(arguments)
-    try:
-        if options.runs < 2:
-            raise InputError(f"--runs {options.runs}: at least 2, since one run differs from nothing")
-        runs = [_read(path) for path in options.existing] or list(_measure(options.runs, for_pytest))
-        for slug in sorted({_slug(run) for run in runs}):
-            folder = options.baselines / slug
-            spread, added = add_replicates(folder, [run for run in runs if _slug(run) == slug])
-            print("\n".join(_lines(folder / SPREAD_FILE, spread, added)))
-    except SuiteError as error:
-        print(f"ERROR: {error}", file=sys.stderr)
-        return USAGE_ERROR
-    except KeyboardInterrupt:
-        print("interrupted; pool what was measured with --from", file=sys.stderr)
-        return 130
-    return 0
+    add_baselines_argument(parser, "where spread.json is kept")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure, store and print the noise. Raises InputError where it cannot be computed, KeyboardInterrupt after Ctrl-C."""
+    if options.runs < 2:
+        raise InputError(f"--runs {options.runs}: at least 2, since one run differs from nothing")
+    if options.existing and options.for_pytest:
+        raise InputError(f"--from measures nothing, so that pytest cannot be given {shlex.join(options.for_pytest)}")
+    runs = [_read(path) for path in options.existing] or list(_measure(options.runs, options.for_pytest))
+    for slug in sorted({_slug(run) for run in runs}):
+        folder = options.baselines / slug
+        spread, added = add_replicates(folder, [run for run in runs if _slug(run) == slug])
+        print("\n".join(_lines(folder / SPREAD_FILE, spread, added)))
+    return ExitCode.CLEAN
 
 
 def _measure(count: int, for_pytest: Sequence[str]) -> Iterator[Run]:
@@ -54,11 +55,19 @@ def _measure(count: int, for_pytest: Sequence[str]) -> Iterator[Run]:
         print(f"run {number} of {count}: {parent}/{number}", flush=True)
         folder = parent / str(number)
         code = run_benchmarks([*for_pytest, "--results-dir", str(folder)])
-        if code in INTERRUPTED:
-            raise KeyboardInterrupt
+        if code in INTERRUPTED_SESSION:
+            raise KeyboardInterrupt(_after_interruption([parent / str(each) / "latest" for each in range(1, number)]))
         if not (folder / "latest").exists():
             raise InputError(f"run {number} ended with exit code {code} before anything was measured; see above")
         yield _read(folder / "latest")
+
+
+def _after_interruption(finished: Sequence[Path]) -> str:
+    if not finished:
+        return "interrupted before a run was finished"
+    if len(finished) == 1:
+        return f"interrupted; one run is finished, {finished[0]}, and --from pools it with others"
+    return f"interrupted; pool the runs that are finished: {this_invocation().command('noise', '--from', *finished)}"
 
 
 def _read(path: Path) -> Run:
@@ -94,7 +103,3 @@ def _spreads(title: str, spread: DeviceSpread, *, of_host: bool = False) -> Iter
                 f"{title}: spread between {kind} runs {found.standard_deviation:.2%}, "
                 f"{found.degrees_of_freedom:.1f} degrees of freedom"
             )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

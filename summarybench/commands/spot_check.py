@@ -1,436 +1,61 @@
-"""The real thing beside the simulation: the embedded model on this machine's GPU and CPU, with a slowdown that was put there.
-
-Each document is summarized as it is and disturbed, interleaved A B B A in one process.
-"""
+"""`summarybench spot-check`: slow the embedded model down on purpose, and see what the verdict says."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
+import argparse
+import json
 import sys
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
-from itertools import chain, cycle
-from math import exp, log
-from statistics import stdev
-from threading import Timer
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
 
-from summarybench.analysis.attribution import Attribution, attribute, moves_between
-from summarybench.catalogue.models import EXPERIMENTS, MODELS
-from summarybench.core.outcomes import InputError, UnavailableError, Verdict
-from summarybench.documents.sources import Prompt, embedded_documents
-from summarybench.engines.loading import LoadedModel, NotLoaded, load, quiet_libraries
-from summarybench.engines.weights import find_weights
-from summarybench.machine.device import Device, clock_of, detect_device, release_memory
-from summarybench.machine.environment import usable_cpus
-from summarybench.machine.probes import Controls, as_extra_info, averaged, host_pulse, measure_controls, overall_rate
-from summarybench.machine.telemetry import NullMonitor
-from summarybench.measure.generation import ChatModel, GenerationRecord, Instruments, build_prompts, measure
-from summarybench.measure.metrics import time_to_first_token_seconds
-from summarybench.measure.overhead import pairs
-from summarybench.runs.run_file import Entry
-from summarybench.stats.changes import WITHIN_ONE_PROCESS, Change, Timing, decide, paired_change
+from summarybench.analysis.detection import Row
+from summarybench.core.files import write_where_asked
+from summarybench.core.outcomes import ExitCode
+from summarybench.machine.device import Device
+from summarybench.measure.spot_check import check_spots, devices_to_try
+from summarybench.report.detection import detection_lines
 
-MAX_PROMPT_TOKENS = 128
-TOLERANCE = 0.05
-DELAYS = (0.0, 0.05, 0.10, 0.20)
-ORDER = (False, True, True, False)
-"""Whether a document's rounds are disturbed, and the readings of the controls: a steady drift is on both sides alike."""
-START_SECONDS = 120.0
-"""What a neighbour may take until it is ready: one that uses the GPU has torch to import."""
-SETTLE_SECONDS = 0.05
-"""Several times what the other tenant has queued on the GPU when it is stopped."""
-
-READY = "ready"
-WITH_ITS_PARENT = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: a stopped process could not look after its parent
-if os.getppid() != int(sys.argv[1]): sys.exit("its parent is gone")
-"""
-SPIN = """
-os.sched_setaffinity(0, {int(sys.argv[2])})
-print("ready", flush=True)
-while True: pass
-"""
-"""A neighbour that uses the whole of one CPU."""
-USE_GPU = """
-import torch
-left = torch.randn(4096, 4096, device=sys.argv[2]).half()
-product, source = torch.empty_like(left), torch.randint(256, (256 * 2**20,), dtype=torch.uint8, device=sys.argv[2])
-target = torch.empty_like(source)
-def work(done):
-    torch.mm(left, left, out=product)
-    target.copy_(source)
-    done.record()
-turns = [torch.cuda.Event(blocking=True) for _ in range(4)]  # it sleeps while it waits: the CPUs are not its business
-for done in turns: work(done)
-torch.cuda.synchronize()
-print("ready", flush=True)
-while True:
-    for done in turns:
-        done.synchronize()
-        work(done)
-"""
-"""Another tenant: products and copies, each a quarter of a millisecond on an H100, with eight of them queued at most."""
-
-Switch = Callable[[bool], None]
-"""Turns a disturbance on and off."""
+SCHEMA = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """What is summarized on one kind of device."""
-
-    experiment: str
-    documents: int
-    max_new_tokens: int
-
-
-ON_CPU = Sample(experiment="smollm2-135m-instruct-4-bit", documents=8, max_new_tokens=12)
-ON_GPU = Sample(experiment="smollm2-135m-instruct-fp16", documents=24, max_new_tokens=8)
-"""About 20 seconds a disturbance, at the 30 to 45 tokens/s that a host asks a GPU for."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sides:
-    """What was measured of one disturbance: the rounds with it (`now`), those without (`before`), and the change."""
-
-    name: str
-    change: Change
-    now: Entry
-    before: Entry
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spot:
-    """What came of one disturbance: the change from the rounds without to those with it, as the suite judges it.
-
-    `attribution` is None where the verdict asks for none.
-    """
-
-    name: str
-    change: Change
-    verdict: Verdict
-    attribution: Attribution | None
-    controls: dict[str, float]
-    """Of each control: its rate with the disturbance ÷ without."""
-
-    def as_json(self) -> dict[str, Any]:
-        interval = self.change.interval()
-        return {
-            "name": self.name,
-            "ratio": self.change.ratio,
-            "low": interval.low,
-            "high": interval.high,
-            "confidence": interval.confidence,
-            "verdict": self.verdict.value,
-            "attribution": None if self.attribution is None else asdict(self.attribution),
-            "controls": self.controls,
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpotChecks:
-    """Every disturbance that was tried, and on what."""
-
-    device: str
-    cpus: int
-    sample: Sample
-    spots: tuple[Spot, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "device": self.device,
-            "cpus": self.cpus,
-            **asdict(self.sample),
-            "max_prompt_tokens": MAX_PROMPT_TOKENS,
-            "spots": [spot.as_json() for spot in self.spots],
-        }
-
-
-def devices_to_try(kind: str, detect: Callable[[Mapping[str, str]], Device] = detect_device) -> tuple[Device, ...]:
-    """The GPU, the CPU, or all that are there, the GPU first. Raises InputError where a GPU is asked for and there is none."""
-    found = () if kind == "cpu" else (detect(os.environ),)
-    gpus = tuple(device for device in found if device.is_gpu)
-    if kind == "gpu" and not gpus:
-        raise InputError("--device gpu: this process sees none ('make doctor' says more); --device cpu does without")
-    return gpus if kind == "gpu" else (*gpus, detect({"CUDA_VISIBLE_DEVICES": ""}))
-
-
-def check_spots(device: Device, say: Callable[[str], None]) -> SpotChecks:
-    """Delays in the decoding loop, then neighbours. `say` is told what goes on.
-
-    About three minutes on two idle cores. Raises UnavailableError where the embedded model cannot be loaded, or a
-    neighbour does not start.
-    """
-    quiet_libraries(show_progress=False)
-    with _one_thread():
-        found = _check_spots(device, say)
-    release_memory(device)
-    return found
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Threads of one matrix product wait for the last of them: beside a neighbour, two can be twenty times slower than one."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _check_spots(device: Device, say: Callable[[str], None]) -> SpotChecks:
-    sample = ON_GPU if device.is_gpu else ON_CPU
-    clock = clock_of(device)
-    instruments = Instruments(device=device, clock=clock, monitor=NullMonitor(), pulse=host_pulse(device, clock))
-    loaded = _load(sample, device, instruments)
-    prompts = _prompts(sample, loaded)
-    for prompt in prompts:  # a GPU loads kernels for each new length: the first of four rounds would pay for it
-        loaded.generate_bare(loaded.prepare([prompt.token_ids]), sample.max_new_tokens)
-    dtype = str(loaded.settings.get("compute_dtype", loaded.settings["dtype"]))
-    instruments = replace(instruments, controls=lambda: measure_controls(device, clock, dtype))
-    sides = []
-    for name, disturbance in _disturbances(loaded, instruments):
-        say(f"spot check on the {device.name}: {name}")
-        with disturbance as switch:
-            found = disturbed(name, loaded, prompts, switch, instruments, max_new_tokens=sample.max_new_tokens)
-        sides.append(found)
-        interval = found.change.interval()
-        say(f"  tokens/s with ÷ without {found.change.ratio:.3f} [{interval.low:.3f}, {interval.high:.3f}]")
-    deviations = control_deviations([each.before for each in sides])
-    spots = tuple(judged(each, deviations, is_gpu=device.is_gpu) for each in sides)
-    return SpotChecks(device=device.name, cpus=usable_cpus(), sample=sample, spots=spots)
-
-
-def _load(sample: Sample, device: Device, instruments: Instruments) -> LoadedModel:
-    experiment = next(each for each in EXPERIMENTS if each.name == sample.experiment)
-    found = load(
-        experiment,
-        lambda: find_weights(MODELS[experiment.model], {}, synthetic=False),
-        device,
-        instruments.clock,
-        longest_sequence=lambda _: MAX_PROMPT_TOKENS + sample.max_new_tokens,
-        predict=True,
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("results/spot-check.md"),
+        metavar="FILE",
+        help="the table; JSON goes beside it (default: results/spot-check.md)",
     )
-    if isinstance(found, NotLoaded):
-        raise UnavailableError(f"{experiment.name}: {found.detail}")
-    return found
+    add_device_argument(parser)
 
 
-def _prompts(sample: Sample, loaded: LoadedModel) -> tuple[Prompt, ...]:
-    documents = embedded_documents().sample(sample.documents, seed=0)
-    return build_prompts(loaded.chat, documents, MAX_PROMPT_TOKENS, sample.max_new_tokens)
-
-
-def _disturbances(
-    loaded: LoadedModel, instruments: Instruments
-) -> Iterator[tuple[str, AbstractContextManager[Switch]]]:
-    for share in DELAYS:
-        yield f"each token delayed by {share:.0%} of its time", delay(loaded.model, share, instruments.clock)
-    cpus = os.sched_getaffinity(0)
-    yield f"a busy neighbour on {len(cpus)} CPUs", busy_neighbour(cpus)
-    if instruments.device.is_gpu:
-        yield "another tenant of the GPU", other_tenant(instruments.device)
-
-
-@contextmanager
-def delay(model: Any, share: float, clock: Callable[[], float]) -> Iterator[Switch]:
-    """After each forward pass, wait for this share of the time since the one before (or since the switch was set).
-
-    The clock is read, on or off, when the device has finished the pass: a GPU that still had work queued would do it
-    during the wait, and the token would be delayed by less. So both sides wait for the device, and one of them longer.
-    """
-    is_on, since = False, 0.0
-
-    def wait(*_: Any) -> None:
-        nonlocal since
-        now = clock()
-        until = now + (share * (now - since) if is_on else 0.0)
-        while now < until:  # busy, as code is: a sleep would let the CPU clock down
-            now = clock()
-        since = now
-
-    def switch(on: bool) -> None:
-        nonlocal is_on, since
-        is_on, since = on, clock()
-
-    hook = model.register_forward_hook(wait)
-    try:
-        yield switch
-    finally:
-        hook.remove()
-
-
-def busy_neighbour(cpus: Collection[int]) -> AbstractContextManager[Switch]:
-    """A process that spins on each of these CPUs."""
-    return neighbours(SPIN, [str(cpu) for cpu in cpus])
-
-
-@contextmanager
-def other_tenant(device: Device) -> Iterator[Switch]:
-    """A process that keeps the GPU busy; it inherits CUDA_VISIBLE_DEVICES, so that its first GPU is this one's."""
-    with neighbours(USE_GPU, [device.torch_name]) as hold:
-
-        def switch(on: bool) -> None:
-            hold(on)
-            time.sleep(SETTLE_SECONDS)
-
-        yield switch
-
-
-@contextmanager
-def neighbours(code: str, arguments: Sequence[str], start_seconds: float = START_SECONDS) -> Iterator[Switch]:
-    """A process of this code for each argument, stopped unless the switch is on; gone at the end, or with its parent.
-
-    The code says when it is ready. Raises UnavailableError where it does not within `start_seconds`.
-    """
-    with ExitStack() as stack:
-        started = []
-        for argument in arguments:
-            command = [sys.executable, "-c", WITH_ITS_PARENT + code, str(os.getpid()), argument]
-            neighbour = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-            stack.enter_context(neighbour)
-            stack.callback(neighbour.kill)
-            started.append(neighbour)
-        for neighbour in started:
-            _wait_until_ready(neighbour, start_seconds)
-
-        def switch(on: bool) -> None:
-            for neighbour in started:
-                neighbour.send_signal(signal.SIGCONT if on else signal.SIGSTOP)
-
-        switch(False)
-        yield switch
-
-
-def _wait_until_ready(neighbour: subprocess.Popen[str], seconds: float) -> None:
-    timer = Timer(seconds, neighbour.kill)
-    timer.start()
-    said = ["it said nothing"]
-    try:
-        for line in neighbour.stdout or ():
-            said.append(line.strip())
-            if said[-1] == READY:
-                return
-    finally:
-        timer.cancel()
-    raise UnavailableError(f"a neighbour did not start (exit code {neighbour.wait()}): {said[-1]}")
-
-
-class _Alternating:
-    """A model that sets the switch before each round, in turn; the warm-up is not disturbed."""
-
-    def __init__(self, model: ChatModel, switch: Switch) -> None:
-        self._prepare = model.prepare
-        self._switch = switch
-        self._turns = chain([False], cycle(ORDER))
-        self.generate = model.generate
-        self.generated_ids = model.generated_ids
-        self.decode = model.decode
-        self.ends_by_itself = model.ends_by_itself
-
-    def prepare(self, rows: Sequence[Sequence[int]]) -> Any:
-        prepared = self._prepare(rows)
-        self._switch(next(self._turns))
-        return prepared
-
-
-class _Rounds:
-    """Stands for pytest-benchmark's fixture outside of pytest: nobody asks for its statistics here."""
-
-    def pedantic(self, target: Callable[..., Any], *, setup: Callable[[], Any], rounds: int) -> None:
-        for _ in range(rounds):
-            arguments, keywords = setup()
-            target(*arguments, **keywords)
-
-
-def disturbed(
-    name: str,
-    model: ChatModel,
-    prompts: Sequence[Prompt],
-    switch: Switch,
-    instruments: Instruments,
-    *,
-    max_new_tokens: int,
-) -> Sides:
-    """Summarize each prompt four times, twice with the disturbance; the controls are measured with and without it too."""
-    readings: dict[bool, list[Controls]] = {False: [], True: []}
-
-    def read_controls() -> Controls:
-        for is_disturbed in ORDER:
-            switch(is_disturbed)
-            readings[is_disturbed].append(instruments.controls())
-        return readings[False][-1]
-
-    measured = measure(
-        _Rounds(),
-        _Alternating(model, switch),
-        [prompt for prompt in prompts for _ in ORDER],
-        max_new_tokens=max_new_tokens,
-        instruments=replace(instruments, controls=read_controls),
-        on_record=lambda _: None,
-    )
-    records: dict[bool, list[GenerationRecord]] = {False: [], True: []}
-    for record, is_disturbed in zip(measured.records, cycle(ORDER), strict=False):
-        records[is_disturbed].append(record)
-    change = paired_change(_timings(records[True]), _timings(records[False]), WITHIN_ONE_PROCESS)
-    return Sides(
-        name=name,
-        change=change,
-        now=_entry(name, records[True], readings[True]),
-        before=_entry(name, records[False], readings[False]),
+def add_device_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device",
+        choices=("gpu", "cpu", "all"),
+        default="all",
+        help="where to make the spot checks (default: all devices that are there, the GPU first)",
     )
 
 
-def control_deviations(undisturbed: Sequence[Entry]) -> dict[str, float]:
-    """Of each control's logarithm between what was measured without any disturbance, as spread.json has it between runs."""
-    return {
-        control: stdev(log(_rate(entry, control)) for entry in undisturbed)
-        for control in undisturbed[0].extra_info["controls"]
-    }
+def run(options: argparse.Namespace) -> int:
+    """Write and print the table. Raises InputError or UnavailableError where a device or the model cannot be used."""
+    write_found(options.output, [], spot_checks(devices_to_try(options.device)))
+    return ExitCode.CLEAN
 
 
-def judged(sides: Sides, deviations: Mapping[str, float], *, is_gpu: bool) -> Spot:
-    """The suite's verdict and, where it asks for one, the attribution."""
-    verdict = decide(sides.change, TOLERANCE)
-    return Spot(
-        name=sides.name,
-        change=sides.change,
-        verdict=verdict,
-        attribution=attribute(sides.change, sides.now, sides.before, deviations, is_gpu=is_gpu, differences=())
-        if verdict in (Verdict.REGRESSED, Verdict.IMPROVED)
-        else None,
-        controls={move.name: exp(move.log_ratio) for move in moves_between(sides.now, sides.before, deviations)},
-    )
+def spot_checks(devices: Sequence[Device]) -> list[Row]:
+    return [check_spots(device, _say).as_json() for device in devices]
 
 
-def _timings(records: Sequence[GenerationRecord]) -> list[Timing]:
-    return pairs([Timing(tokens=record.generated_tokens, seconds=record.seconds) for record in records])
+def write_found(path: Path, devices: Sequence[Row], checks: Sequence[Row], *, seed: int = 0, trials: int = 0) -> None:
+    """Print simulated figures and spot checks as markdown; leave them in a file, and as JSON beside it."""
+    found = {"schema": SCHEMA, "seed": seed, "trials": trials, "devices": [*devices], "spot_checks": [*checks]}
+    text = "\n".join(detection_lines(found)) + "\n"
+    write_where_asked(path, text)
+    write_where_asked(path.with_suffix(".json"), json.dumps(found, indent=1, allow_nan=False) + "\n")
+    print(text, end="")
 
 
-def _entry(name: str, records: Sequence[GenerationRecord], controls: Sequence[Controls]) -> Entry:
-    """One side as a run's entry: the first of each document's two rounds, and two readings before and two after averaged."""
-    first_of_each = records[::2]
-    return Entry(
-        name=f"spot_check[{name}]",
-        extra_info={
-            "document_ids": [record.document_id for record in first_of_each],
-            "generated_tokens": [record.generated_tokens for record in first_of_each],
-            "time_to_first_token_seconds": [time_to_first_token_seconds(record) for record in first_of_each],
-            "host_rate_per_second": [record.host_rate_per_second for record in records],
-            "controls": as_extra_info(averaged(controls[:2]), averaged(controls[2:])),
-        },
-        seconds=tuple(record.seconds for record in first_of_each),
-    )
-
-
-def _rate(entry: Entry, control: str) -> float:
-    return overall_rate(entry.extra_info["controls"][control])
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

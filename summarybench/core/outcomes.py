@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from enum import IntEnum, StrEnum
+from typing import Any
 
 
 class Outcome(StrEnum):
@@ -15,7 +16,7 @@ class Outcome(StrEnum):
     PASSED = "passed"
     FAILED = "failed"
     OUT_OF_MEMORY = "out_of_memory"
-    """Expected: the catalogue's `minimum_memory_gib`, or the prediction for a batch, says that it cannot fit this device.
+    """Expected: the memory prediction says that the experiment, or a batch of this size, cannot fit this device.
     Unexpected ones are FAILED."""
     UNAVAILABLE = "unavailable"
     INVALID = "invalid"
@@ -195,14 +196,22 @@ class TestOutcome:
     is_final: bool = True
 
 
-def outcome_of_test(nodeid: str, experiment: str, error: BaseException | None, *, fits: bool) -> TestOutcome:
-    """What a finished test amounts to. `fits` says whether the catalogue expects the device's memory to suffice."""
+def outcome_of_test(
+    nodeid: str, experiment: str, error: BaseException | None, *, fits: bool, forecast: str = ""
+) -> TestOutcome:
+    """What a finished test amounts to.
+
+    `fits` says whether the device's memory was predicted to suffice, and `forecast` in which figures.
+    """
     outcome, detail = Outcome.FAILED, ""
     match error:
         case None if fits:
             outcome = Outcome.PASSED
         case None:
-            detail = "it fitted, and was expected to run out of memory: lower its minimum_memory_gib in summarybench/catalogue/models.py"
+            detail = (
+                f"it ran, and was predicted to run out of memory ({forecast}): correct the prediction in "
+                "summarybench/engines/memory_model.py"
+            )
         case BatchTooLargeError():
             outcome, detail = Outcome.OUT_OF_MEMORY, first_line(error)
         case DeviceMemoryError():
@@ -232,6 +241,25 @@ def with_what_came_later(earlier: TestOutcome | None, later: TestOutcome) -> Tes
     if earlier is None or not earlier.detail:
         return later
     return replace(later, detail=f"{earlier.detail}; {later.detail}")
+
+
+NOT_RUN = "not run: the session was cut short"
+
+
+def outcome_not_run(nodeid: str, experiment: str) -> TestOutcome:
+    """The outcome of a selected test that never came to an end."""
+    return TestOutcome(nodeid=nodeid, experiment=experiment, outcome=Outcome.FAILED, detail=NOT_RUN, is_final=False)
+
+
+def outcome_as_record(outcome: TestOutcome) -> dict[str, Any]:
+    """As the journal and the run file hold it."""
+    return {**asdict(outcome), "outcome": outcome.outcome.value}
+
+
+def outcome_of_record(record: Mapping[str, Any]) -> TestOutcome:
+    """The outcome that a journal or a run file holds, of this version or an older one."""
+    known = {field.name for field in fields(TestOutcome)} & record.keys()
+    return TestOutcome(**{name: record[name] for name in known} | {"outcome": Outcome(record["outcome"])})
 
 
 def session_exit_code(outcomes: Iterable[TestOutcome]) -> ExitCode:

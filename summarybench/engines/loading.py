@@ -28,15 +28,9 @@ from summarybench.engines.memory_model import MemoryPrediction, predict_memory
 from summarybench.engines.precision import check_loaded_precision, check_stored_precision, stored_settings
 from summarybench.engines.pretrained import load_causal_lm
 from summarybench.engines.weights import Weights
-from summarybench.machine.device import (
-    GIB,
-    Clock,
-    Device,
-    free_memory_bytes,
-    peak_memory_bytes,
-    release_memory,
-    reset_peak_memory,
-)
+from summarybench.machine.clock import Clock
+from summarybench.machine.cpu import wait_policy
+from summarybench.machine.device import GIB, Device
 
 JsonScalar = str | int | float | bool | None
 FP8_COMPUTE_CAPABILITY = (8, 9)
@@ -229,7 +223,7 @@ def load(
         failure = _explain(error, experiment)
     # Outside the handler: the exception, and with it the half-loaded model, is gone by now.
     if failure.outcome is not Outcome.INVALID:  # a lost GPU answers nothing any more
-        release_memory(device)
+        device.release_memory()
     return failure
 
 
@@ -244,21 +238,21 @@ def _load(
 ) -> LoadedModel:
     import torch
 
-    settings = LOADERS[experiment.loader].settings(device, torch.get_num_threads())
+    settings = LOADERS[experiment.loader].settings(device, torch.get_num_threads(), wait_policy())
     chat = open_chat(weights)
     check_stored_precision(weights.location, chat.config, experiment.loader, settings, device)
     longest = longest_sequence(chat)
     is_compiled = LOADERS[experiment.loader].is_compiled
     tokens = cache_tokens_for(longest) if is_compiled else longest
     prediction = predict_memory(chat.config, settings, tokens, experiment.batch_size)
-    free_bytes = free_memory_bytes(device)
+    free_bytes = device.free_memory_bytes()
     if predict and prediction.total_bytes > free_bytes:
         raise DeviceMemoryError(
             f"out of memory (predicted): {prediction}, and {free_bytes / GIB:.2f} GiB are free; "
             "--no-memory-prediction tries all the same"
         )
     torch.backends.cuda.enable_cudnn_sdp(False)  # see Loader.settings
-    reset_peak_memory(device)
+    device.reset_peak_memory()
     start = clock()
     model = _load_model(weights, settings, chat.config, device).eval()
     load_seconds = clock() - start
@@ -273,7 +267,7 @@ def _load(
         chat=chat,
         settings=settings,
         load_seconds=load_seconds,
-        load_peak_memory_bytes=peak_memory_bytes(device),
+        load_peak_memory_bytes=device.peak_memory_bytes(),
         weights_bytes=weights_bytes,
         weights_read_bytes=weights_bytes - _untied_embedding_bytes(model),
         predicted_memory_bytes=prediction.total_bytes,

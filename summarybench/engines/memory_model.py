@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, prod
 from typing import Any
 
 from summarybench.core.outcomes import PredictionError
-from summarybench.engines.shapes import empty_model
+from summarybench.engines.shapes import parameter_shapes
 from summarybench.machine.device import GIB
 
 NF4_BLOCK = 64
@@ -50,9 +50,9 @@ class MemoryPrediction:
 def predict_memory(
     config: Any, settings: Mapping[str, Any], sequence_tokens: int, batch_size: int, weights_bytes: int | None = None
 ) -> MemoryPrediction:
-    """The need of a model of this configuration, loaded with these settings, for its longest sequence.
+    """The need of a model loaded with these settings, for its longest sequence.
 
-    `weights_bytes` is that of a model that is there already, and predicted where it is left out.
+    `config` is a transformers configuration or a `ModelShape`. `weights_bytes` is predicted where it is left out.
     """
     element_bytes = BYTES_PER_ELEMENT[str(settings["dtype"])]
     return MemoryPrediction(
@@ -107,21 +107,9 @@ def predict_weights(config: Any, settings: Mapping[str, Any]) -> int:
     }
     size_of = sizes[quantization] if quantization else None
     return sum(
-        size_of(shape) if size_of and is_linear else prod(shape) * element_bytes for shape, is_linear in _shapes(config)
+        size_of(shape) if size_of and is_quantized else prod(shape) * element_bytes
+        for shape, is_quantized in parameter_shapes(config)
     )
-
-
-def _shapes(config: Any) -> Iterator[tuple[tuple[int, ...], bool]]:
-    """Each parameter's shape, tied ones once, and whether quantization takes it: linear layers, the head excepted."""
-    import torch
-
-    model = empty_model(config)
-    head = model.get_output_embeddings()
-    linear = {
-        id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not head
-    }
-    for parameter in model.parameters():
-        yield tuple(parameter.shape), id(parameter) in linear
 
 
 def _int8_bytes(shape: tuple[int, ...]) -> int:

@@ -19,7 +19,7 @@ from summarybench.documents.sources import Prompt
 from summarybench.engines.loading import JsonScalar, LoadedModel
 from summarybench.engines.memory_model import MemoryPrediction, predict_paged_memory
 from summarybench.engines.varlen_attention import Attend, supports_varlen, torch_varlen_attn, use_varlen_attention
-from summarybench.machine.device import GIB, Device, free_memory_bytes
+from summarybench.machine.device import GIB, Device
 
 PAGE_TOKENS = 256
 """Tokens whose keys and values share a page: transformers' default, and the fewest that flash-attention 2 reads."""
@@ -106,7 +106,7 @@ def start_engine(
             cache_tokens=(pages + UNUSED_PAGES) * PAGE_TOKENS,
             step_tokens=STEP_TOKENS,
         ),
-        min(free_memory_bytes(device), device.memory_bytes - loaded.weights_bytes),
+        min(device.free_memory_bytes(), device.memory_bytes - loaded.weights_bytes),
         may_refuse=may_refuse,
     )
     return PagedEngine(loaded.model, limits, longest_sequence=max(sequences), attend=attend)

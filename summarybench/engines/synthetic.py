@@ -26,47 +26,6 @@ SHARD_BYTES = 2 * GIB
 END = "<end>"
 CHAT_TEMPLATE = "{% for message in messages %}[{{ message['role'] }}] {{ message['content'] }}{% endfor %} [answer]"
 
-SHAPES: dict[str, dict[str, Any]] = {
-    "llama2-7b-chat": {
-        "vocab_size": 32_000,
-        "hidden_size": 4_096,
-        "intermediate_size": 11_008,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 32,
-        "max_position_embeddings": 4_096,
-        "rms_norm_eps": 1e-5,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0},
-        "tie_word_embeddings": False,
-    },
-    "mistral-7b-instruct": {
-        "vocab_size": 32_768,
-        "hidden_size": 4_096,
-        "intermediate_size": 14_336,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "max_position_embeddings": 32_768,
-        "rms_norm_eps": 1e-5,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 1_000_000.0},
-        "sliding_window": None,
-        "tie_word_embeddings": False,
-    },
-    "smollm2-135m-instruct": {
-        "vocab_size": 49_152,
-        "hidden_size": 576,
-        "intermediate_size": 1_536,
-        "num_hidden_layers": 30,
-        "num_attention_heads": 9,
-        "num_key_value_heads": 3,
-        "max_position_embeddings": 8_192,
-        "rms_norm_eps": 1e-5,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 100_000.0},
-        "tie_word_embeddings": True,
-    },
-}
-"""The published config.json of each model, as far as it shapes the weights and the cache."""
-
 
 def synthetic_revision(spec: ModelSpec) -> str:
     """Names shape and generation: part of the workload."""
@@ -91,11 +50,10 @@ def model_config(spec: ModelSpec) -> Any:
     from transformers import AutoConfig
 
     special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
-    return AutoConfig.for_model(spec.architecture, **SHAPES[spec.name], **special)
+    return AutoConfig.for_model(spec.architecture, **spec.whole_config, **special)
 
 
 def _check_room(folder: Path, config: Any) -> None:
-
     needed = sum(parameter.numel() for parameter in empty_model(config).parameters()) * 2
     free = shutil.disk_usage(next(parent for parent in folder.parents if parent.exists())).free
     if needed > free:

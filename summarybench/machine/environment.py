@@ -10,7 +10,8 @@ import platform
 import runpy
 from pathlib import Path
 
-from summarybench.machine.device import Device, cpu_facts
+from summarybench.machine.cpu import cpu_facts
+from summarybench.machine.device import Device
 
 VERSIONS = ("driver", "cuda", "python", "torch", "transformers", "bitsandbytes", "accelerate")
 
@@ -21,7 +22,7 @@ def describe_environment(device: Device) -> dict[str, str | int | None]:
     return {
         "device": device.name,
         "device_memory_bytes": device.memory_bytes,
-        "driver": _driver_version() if device.is_gpu else None,
+        "driver": device.driver_version(),
         "cuda": torch_cuda_version(),
         "cpu": cpu_facts().get("model name") or platform.machine(),
         "cpu_count": usable_cpus(),
@@ -55,13 +56,3 @@ def torch_cuda_version() -> str | None:
         return None
     cuda = runpy.run_path(str(Path(spec.origin).parent / "version.py")).get("cuda")
     return None if cuda is None else str(cuda)
-
-
-def _driver_version() -> str | None:
-    import pynvml
-
-    pynvml.nvmlInit()
-    try:
-        return str(pynvml.nvmlSystemGetDriverVersion())
-    finally:
-        pynvml.nvmlShutdown()

@@ -12,7 +12,8 @@ from statistics import fmean, geometric_mean, median, stdev
 from typing import Any
 
 from summarybench.core.outcomes import is_out_of_memory
-from summarybench.machine.device import Clock, Device, release_memory
+from summarybench.machine.clock import Clock
+from summarybench.machine.device import Device
 
 GPU_COPY_BYTES = 2 * 1024**3
 CPU_COPY_BYTES = 256 * 1024**2
@@ -83,7 +84,7 @@ def measure_controls(device: Device, clock: Clock, dtype: str) -> Controls:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-    release_memory(device)
+    device.release_memory()
     return {}
 
 
@@ -99,7 +100,7 @@ def _measure_controls(device: Device, clock: Clock, dtype: str) -> Controls:
         for name, (amount, _) in controls.items()
     }
     del controls, run
-    release_memory(device)
+    device.release_memory()
     return readings
 
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from summarybench.core.outcomes import DeviceInvalidError, DeviceLostError
-from summarybench.machine.device import Device
+from summarybench.machine.device import DeviceRecord
+from summarybench.machine.nvml import open_gpu
 
 Number = TypeVar("Number", int, float)
 
@@ -108,7 +108,7 @@ class GpuMonitor:
     note = PROCESSES_UNKNOWN
 
     def __init__(
-        self, device: Device, pynvml_module: Any = None, read_seconds: Callable[[], float] = time.perf_counter
+        self, device: DeviceRecord, pynvml_module: Any = None, read_seconds: Callable[[], float] = time.perf_counter
     ) -> None:
         if pynvml_module is None:
             import pynvml
@@ -116,10 +116,9 @@ class GpuMonitor:
             pynvml_module = pynvml
         self._nvml = pynvml_module
         self._read_seconds = read_seconds
-        self._lost = False
         self._before: tuple[int, ...] | None = None
-        self._handle = _open(pynvml_module, device)
-        self._default_power_limit_watts = self._watts(pynvml_module.nvmlDeviceGetPowerManagementDefaultLimit)
+        self._gpu = open_gpu(pynvml_module, device.name, device.uuid)
+        self._default_power_limit_watts = self._gpu.watts("nvmlDeviceGetPowerManagementDefaultLimit")
 
     def note_before_context(self) -> None:
         """Remember who uses the GPU before this process does: they are foreign. Only the first call counts, since a later
@@ -130,16 +129,16 @@ class GpuMonitor:
 
     def read(self) -> Reading:
         """The GPU's state now. Raises DeviceLostError once the GPU is lost."""
-        nvml = self._nvml
+        nvml, gpu = self._nvml, self._gpu
         return Reading(
             seconds=self._read_seconds(),  # the clock and the counters first, together: they are differenced
-            energy_millijoules=self._ask(nvml.nvmlDeviceGetTotalEnergyConsumption),
+            energy_millijoules=gpu.ask("nvmlDeviceGetTotalEnergyConsumption"),
             violation_nanoseconds=self._violation_nanoseconds(),
-            sm_clock_mhz=self._ask(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM),
-            memory_clock_mhz=self._ask(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_MEM),
-            temperature_celsius=self._ask(nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU),
-            power_watts=self._watts(nvml.nvmlDeviceGetPowerUsage),
-            power_limit_watts=self._watts(nvml.nvmlDeviceGetEnforcedPowerLimit),
+            sm_clock_mhz=gpu.ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM),
+            memory_clock_mhz=gpu.ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_MEM),
+            temperature_celsius=gpu.ask("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),
+            power_watts=gpu.watts("nvmlDeviceGetPowerUsage"),
+            power_limit_watts=gpu.watts("nvmlDeviceGetEnforcedPowerLimit"),
             default_power_limit_watts=self._default_power_limit_watts,
             foreign_processes=foreign_processes(self._before or (), self._process_ids(), os.getpid()),
         )
@@ -149,49 +148,14 @@ class GpuMonitor:
 
     def _violation_nanoseconds(self) -> dict[str, int]:
         found = {
-            reason: self._ask(self._nvml.nvmlDeviceGetViolationStatus, getattr(self._nvml, policy))
+            reason: self._gpu.ask("nvmlDeviceGetViolationStatus", getattr(self._nvml, policy))
             for reason, policy in REASONS.items()
         }
         return {reason: int(status.violationTime) for reason, status in found.items() if status is not None}
 
-    def _watts(self, query: Callable[..., Any]) -> float | None:
-        milliwatts = self._ask(query)
-        return None if milliwatts is None else milliwatts / 1000
-
     def _process_ids(self) -> tuple[int, ...]:
         """NVML's ids of the processes with a CUDA context on the GPU; empty also where it does not tell."""
-        return tuple(process.pid for process in self._ask(self._nvml.nvmlDeviceGetComputeRunningProcesses) or ())
-
-    def _ask(self, query: Callable[..., Any], *arguments: Any) -> Any:
-        """One answer of NVML; None where this product or driver does not offer it."""
-        try:
-            return query(self._handle, *arguments)
-        except self._nvml.NVMLError as error:
-            gone = isinstance(error, self._nvml.NVMLError_GpuIsLost)
-            self._lost = self._lost or gone
-            if gone or (self._lost and isinstance(error, self._nvml.NVMLError_Unknown)):
-                raise DeviceLostError(f"the GPU was lost: {error}; the records before it are kept") from error
-            return None
-
-
-def _open(pynvml: Any, device: Device) -> Any:
-    """NVML's handle of the GPU; NVML stays initialized for it."""
-    try:
-        pynvml.nvmlInit()
-        try:
-            return pynvml.nvmlDeviceGetHandleByUUID(device.uuid)
-        except pynvml.NVMLError:
-            pynvml.nvmlShutdown()
-            raise
-    except pynvml.NVMLError as error:
-        raise DeviceInvalidError(
-            f"NVML cannot open the {device.name} ({device.uuid}): {error}; see whether nvidia-smi still lists it"
-        ) from error
-
-
-def monitor_of(device: Device, pynvml_module: Any = None) -> Monitor:
-    """The monitor of a GPU, or one that records nothing for a CPU. Raises DeviceInvalidError where NVML cannot open the GPU."""
-    return GpuMonitor(device, pynvml_module) if device.is_gpu else NullMonitor()
+        return tuple(process.pid for process in self._gpu.ask("nvmlDeviceGetComputeRunningProcesses") or ())
 
 
 def foreign_processes(before: tuple[int, ...], now: tuple[int, ...], own_pid: int) -> int | None:

@@ -9,7 +9,7 @@ from itertools import cycle, islice
 from math import ceil
 from typing import Any, Protocol
 
-from summarybench.catalogue.models import BATCH_SIZES, MOST_ROWS, MOST_ROWS_ON_A_CPU, Experiment
+from summarybench.catalogue.models import Experiment
 from summarybench.core.outcomes import (
     BatchTooLargeError,
     DeviceLostError,
@@ -20,8 +20,12 @@ from summarybench.core.outcomes import (
 )
 from summarybench.documents.sources import Prompt
 from summarybench.engines.memory_model import MemoryPrediction
-from summarybench.machine.device import GIB, Device, free_memory_bytes, release_memory
+from summarybench.machine.device import GIB, Device
 from summarybench.measure.generation import ChatModel
+
+BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+LARGEST_BATCH_SIZE, LARGEST_BATCH_SIZE_ON_A_CPU = 256, 8
+"""The largest batches that are ever tried."""
 
 
 class BatchModel(ChatModel, Protocol):
@@ -41,8 +45,8 @@ def hold_in_memory(
     Raises BatchTooLargeError for a batch that is predicted not to fit beside the weights: with `predict` before it is
     tried, otherwise if it ran out of memory. One that was predicted to fit keeps its DeviceMemoryError.
     """
-    release_memory(device)
-    free_bytes = free_memory_bytes(device)
+    device.release_memory()
+    free_bytes = device.free_memory_bytes()
     fits = experiment.batch_size == 1 or prediction.beside_weights_bytes <= free_bytes
     if not fits and predict:
         raise BatchTooLargeError(
@@ -98,7 +102,7 @@ def find_largest_batch(
     """
     longest_first = sorted((prompt.token_ids for prompt in prompts), key=len, reverse=True)
     _begin_clean(model, device)
-    predicted = _largest_predicted(model, len(longest_first[0]) + max_new_tokens, device, MOST_ROWS)
+    predicted = _largest_predicted(model, len(longest_first[0]) + max_new_tokens, device, LARGEST_BATCH_SIZE)
     tries: list[tuple[int, bool]] = []
 
     def runs(rows: int) -> bool:
@@ -106,7 +110,7 @@ def find_largest_batch(
         ran = _runs(lambda: model.generate(model.prepare(batch), max_new_tokens, lambda: None))
         if not ran:
             model.fit_rows(0)  # what was compiled for them takes as much memory as it did
-        release_memory(device)
+        device.release_memory()
         tries.append((rows, ran))
         return ran
 
@@ -130,13 +134,13 @@ def largest(first: int, runs: Callable[[int], bool]) -> int:
 def _begin_clean(model: BatchModel, device: Device) -> None:
     """Nothing of an earlier batch is in the memory, what was compiled for it included."""
     model.fit_rows(0)
-    release_memory(device)
+    device.release_memory()
 
 
 def _largest_predicted(model: BatchModel, sequence_tokens: int, device: Device, most_rows: int) -> int:
     """At least 1: that one document fits was found when the model was loaded."""
-    free_bytes = free_memory_bytes(device)
-    most = most_rows if device.is_gpu else MOST_ROWS_ON_A_CPU
+    free_bytes = device.free_memory_bytes()
+    most = most_rows if device.is_gpu else LARGEST_BATCH_SIZE_ON_A_CPU
     fitting = (
         rows
         for rows in range(most, 0, -1)

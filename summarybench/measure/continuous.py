@@ -11,7 +11,6 @@ from typing import Any
 from summarybench.core.outcomes import RequestsFailedError
 from summarybench.documents.sources import Prompt
 from summarybench.engines.paged import PAGE_TOKENS, STEP_TOKENS, Engine, Limits, Result
-from summarybench.machine.device import peak_memory_bytes, reset_peak_memory
 from summarybench.machine.probes import as_extra_info as controls_as_extra_info
 from summarybench.machine.telemetry import Telemetry
 from summarybench.measure.generation import (
@@ -20,6 +19,7 @@ from summarybench.measure.generation import (
     GenerationRecord,
     Instruments,
     Measured,
+    WarmUp,
     collector_off,
     telling_faults,
 )
@@ -68,13 +68,14 @@ def measure_at_once(
         try:
             engine.run([prompt.token_ids for prompt in prompts], min(WARM_UP_TOKENS, max_new_tokens))
             warm_up_seconds = instruments.clock() - start_seconds
-            reset_peak_memory(instruments.device)
+            instruments.on_warm_up(WarmUp(seconds=warm_up_seconds, warmed_rounds=0, rounds=rounds))
+            instruments.device.reset_peak_memory()
             telemetry = Telemetry(instruments.monitor)
             state = _Rounds(engine, model, prompts, max_new_tokens, instruments, telemetry, on_record)
             with collector_off():
                 benchmark.pedantic(state.submit, setup=state.prepare, rounds=rounds)
             state.record_last()
-            peak_bytes = peak_memory_bytes(instruments.device)  # before the controls, which allocate
+            peak_bytes = instruments.device.peak_memory_bytes()  # before the controls, which allocate
         finally:
             engine.close()
         measured = Measured(

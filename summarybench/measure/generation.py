@@ -17,7 +17,8 @@ from summarybench.core.outcomes import (
     is_device_lost,
 )
 from summarybench.documents.sources import ChatTokenizer, Document, Prompt, build_prompt
-from summarybench.machine.device import Clock, Device, peak_memory_bytes, release_memory, reset_peak_memory
+from summarybench.machine.clock import Clock
+from summarybench.machine.device import Device
 from summarybench.machine.probes import Controls
 from summarybench.machine.probes import as_extra_info as controls_as_extra_info
 from summarybench.machine.telemetry import Monitor, Telemetry, TelemetrySummary
@@ -109,10 +110,25 @@ class GenerationRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WarmUp:
+    """The warm-up that has just ended: its seconds, how many rounds it ran untimed, and how many timed ones follow.
+
+    `warmed_rounds` is 0 where the warm-up is none of those rounds, so that it does not tell how long they will take.
+    """
+
+    seconds: float
+    warmed_rounds: int
+    rounds: int
+
+
+def ignore_warm_up(_: WarmUp) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Instruments:
     """What a measurement is made with: the device, its clock, the monitor that looks at it between rounds, and the
     controls that are measured before the warm-up and after the last round, with a beat of the host's before each round
-    (none of either where the clock is not a real one).
+    (none of either where the clock is not a real one). `on_warm_up` is called once the warm-up is over.
     """
 
     device: Device
@@ -120,6 +136,7 @@ class Instruments:
     monitor: Monitor
     controls: Callable[[], Controls] = dict
     pulse: Callable[[], float | None] = lambda: None
+    on_warm_up: Callable[[WarmUp], None] = ignore_warm_up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,15 +197,16 @@ def measure(
         controls_before = instruments.controls()
         batches = batches_of(prompts, batch_size)
         start = instruments.clock()
-        _warm_up(model, prompts, batches, max_new_tokens)
+        warmed_rounds = _warm_up(model, prompts, batches, max_new_tokens)
         warm_up_seconds = instruments.clock() - start
-        reset_peak_memory(instruments.device)
+        instruments.on_warm_up(WarmUp(seconds=warm_up_seconds, warmed_rounds=warmed_rounds, rounds=len(batches)))
+        instruments.device.reset_peak_memory()
         telemetry = Telemetry(instruments.monitor)
         rounds = _Rounds(model, prompts, batches, max_new_tokens, instruments, telemetry, on_record)
         with collector_off():
             benchmark.pedantic(rounds.summarize, setup=rounds.next_batch, rounds=len(batches))
         rounds.record_last()
-        peak_bytes = peak_memory_bytes(instruments.device)  # before the controls, which allocate
+        peak_bytes = instruments.device.peak_memory_bytes()  # before the controls, which allocate
         return Measured(
             records=rounds.in_document_order(),
             peak_memory_bytes=peak_bytes,
@@ -212,22 +230,21 @@ def telling_faults(device: Device) -> Iterator[None]:
         detail = explain_out_of_memory(error)
     else:
         return
-    release_memory(device)
+    device.release_memory()
     raise DeviceMemoryError(f"out of memory while generating: {detail}")
 
 
-def _warm_up(
-    model: ChatModel, prompts: Sequence[Prompt], batches: Sequence[Sequence[int]], max_new_tokens: int
-) -> None:
+def _warm_up(model: ChatModel, prompts: Sequence[Prompt], batches: Sequence[Sequence[int]], max_new_tokens: int) -> int:
     """Untimed, the batch with the longest prompt first: what will not fit fails at once, and kernels are loaded.
 
-    Kernels depend on the number of rows: a last batch with fewer is warmed up too.
+    Kernels depend on the number of rows: a last batch with fewer is warmed up too. Returns how many batches were.
     """
     longest: dict[int, Sequence[int]] = {}
     for batch in sorted(batches, key=lambda batch: -max(len(prompts[index].token_ids) for index in batch)):
         longest.setdefault(len(batch), batch)
     for batch in longest.values():
         model.generate(model.prepare([prompts[index].token_ids for index in batch]), max_new_tokens, lambda: None)
+    return len(longest)
 
 
 class _Rounds:

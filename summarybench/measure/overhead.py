@@ -10,7 +10,7 @@ from typing import Any
 from summarybench.core.outcomes import JudgementError
 from summarybench.documents.sources import Prompt
 from summarybench.engines.loading import LoadedModel
-from summarybench.machine.device import Clock
+from summarybench.machine.clock import Clock
 from summarybench.measure.generation import Benchmark, GenerationRecord, Instruments, Measured, measure
 from summarybench.runs.facts import LEAST_RATIO, _describe_ratios
 from summarybench.stats.changes import (

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from summarybench.core.outcomes import InputError, JudgementError
 from summarybench.documents.sources import Prompt
-from summarybench.machine.device import Clock, Device
+from summarybench.machine.clock import Clock
+from summarybench.machine.device import Device
 from summarybench.machine.peers import PATIENCE_SECONDS, Peers
 from summarybench.machine.telemetry import TelemetrySummary
 from summarybench.measure.generation import Benchmark, ChatModel, GenerationRecord, Instruments, Measured, measure

@@ -1,31 +1,26 @@
-"""`report.html`: a run, or several, as one page without network; and `make report`, which makes it again.
+"""`report.html`: a run, or several, as one page without network.
 
 Jinja2 escapes whatever it puts into the page; no text of a document or a model reaches the page's script or style.
 """
 
 from __future__ import annotations
 
-import argparse
 import base64
 import hashlib
-import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from summarybench.core.files import write_where_asked
-from summarybench.core.outcomes import ExitCode, InputError, SuiteError
+from summarybench.core.outcomes import InputError
 from summarybench.report.charts import change_chart, history_chart, seconds_chart, tradeoff_chart, utilization_chart
 from summarybench.report.page import Source, page_of
-from summarybench.runs.baselines import Baselines, open_run, read_baselines
+from summarybench.runs.baselines import Baselines, open_run
 from summarybench.runs.documents_table import read_documents_table
-from summarybench.runs.run_file import device_of
-from summarybench.runs.run_folder import shown
 
 TEMPLATES = Path(__file__).parent / "templates"
 DOCUMENTS = "documents.parquet"
-USAGE_ERROR = 4  # as pytest's
 
 TERMS: Mapping[str, tuple[str, str]] = {
     "verdict": (
@@ -179,7 +174,7 @@ def _asset(name: str) -> Any:
 def write_report(run: Path, baselines: Baselines | None) -> Path:
     """Write report.html into a run's folder. Raises InputError."""
     path = run / "report.html"
-    write_where_asked(path, _report_of([source_of(run, baselines)]))
+    write_where_asked(path, page_text([source_of(run, baselines)]))
     return path
 
 
@@ -191,7 +186,8 @@ def source_of(path: Path, baselines: Baselines | None) -> Source:
     return Source(stored=stored, baselines=baselines, documents=read_documents_table(table) if is_of_run else ())
 
 
-def _report_of(sources: Sequence[Source]) -> str:
+def page_text(sources: Sequence[Source]) -> str:
+    """The page. Raises InputError where a run is not whole."""
     from jinja2 import UndefinedError
 
     try:
@@ -199,36 +195,3 @@ def _report_of(sources: Sequence[Source]) -> str:
     except (KeyError, TypeError, ValueError, AttributeError, UndefinedError) as error:
         named = ", ".join(str(source.stored.path) for source in sources)
         raise InputError(f"{named}: not a whole run of this suite ({type(error).__name__}: {error})") from error
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the page of one or more runs and say where; 4 where a run cannot be used."""
-    parser = argparse.ArgumentParser(prog="make report", description="Runs as one HTML page.")
-    parser.add_argument("runs", type=Path, nargs="+", help="a results folder, or a run file")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="default: report.html in a single run's folder")
-    parser.add_argument("--baselines", type=Path, default=Path("baselines"), metavar="FOLDER", help="stored runs")
-    options = parser.parse_args(arguments)
-    try:
-        sources = [_with_baselines(path, options.baselines) for path in options.runs]
-        path = options.output or _default_output(sources)
-        write_where_asked(path, _report_of(sources))
-    except SuiteError as error:
-        print(f"ERROR: {error}", file=sys.stderr)
-        return USAGE_ERROR
-    print(f"report: {shown(path.resolve())}")
-    return ExitCode.CLEAN
-
-
-def _with_baselines(path: Path, folder: Path) -> Source:
-    device = device_of(open_run(path).run)
-    return source_of(path, read_baselines(folder / device.slug))
-
-
-def _default_output(sources: Sequence[Source]) -> Path:
-    run = sources[0].stored.path
-    is_one_folder = len(sources) == 1 and run.name == "run.json"
-    return run.with_name("report.html") if is_one_folder else Path("results") / "report.html"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

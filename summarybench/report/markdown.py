@@ -1,22 +1,18 @@
-"""A run as markdown: `report.md` in its folder, and `make summary RUN=results/latest` for the page on which CI shows it."""
+"""A run as markdown: `report.md` in its folder, and the page on which CI shows it."""
 
 from __future__ import annotations
 
-import argparse
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from summarybench.core.outcomes import ExitCode, InputError, SuiteError, Verdict
+from summarybench.core.outcomes import ExitCode, InputError, Verdict
 from summarybench.report.terminal import cells_by_column, notes
-from summarybench.runs.baselines import StoredRun, open_run
+from summarybench.runs.baselines import StoredRun
 from summarybench.runs.run_file import device_of
 from summarybench.runs.run_folder import Results, read_exit_code
 
-REFUSED = 2
 PAGE = "report.md"
 FILES = ("report.html", "documents.parquet", "run.json")
 """What a run's folder may hold besides, for those who want the details."""
@@ -50,48 +46,20 @@ SPECIAL = re.compile(r"([\\`*{}\[\]<>#|~$&]|(?<![^\W_])_|_(?![^\W_]))")
 """What markdown would read as more than text; an underscore within a word is none of that, and part of many an address."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Write a run's summary to standard output, or at the end of a file; 2 where the run or the file cannot be used."""
-    parser = argparse.ArgumentParser(prog="make summary", description="A run as markdown.")
-    parser.add_argument("run", type=Path, help="a results folder, or a run file")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="append to this file, as CI's job summary wants it")
-    parser.add_argument("--details", metavar="URL", help="where the whole run can be had: the page links to it")
-    options = parser.parse_args(arguments)
-    try:
-        found = open_run(options.run)
-        _write(options.output, _summary_of(found, f"[details](<{options.details}>)" if options.details else ""))
-    except SuiteError as error:
-        print(f"ERROR: {error}", file=sys.stderr)
-        return REFUSED
-    if options.output is not None:
-        print(headline(found))
-    return ExitCode.CLEAN
-
-
 def write_page(results: Results) -> None:
     """Write report.md of a finished run, beside its run file. Raises InputError where the disk refuses."""
     there = [name for name in FILES if (results.folder / name).is_file()]
     links = ", ".join(f"[{name}]({name})" for name in there)
     found = StoredRun(path=results.folder / "run.json", run=results.run)
-    results.write(results.folder / PAGE, _summary_of(found, f"details: {links}"))
+    results.write(results.folder / PAGE, summary_text(found, f"details: {links}"))
 
 
-def _summary_of(found: StoredRun, details: str) -> str:
+def summary_text(found: StoredRun, details: str) -> str:
+    """`summary`, which raises InputError where the run is not whole."""
     try:
         return summary(found, details)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{found.path} is not a whole run of this suite ({type(error).__name__}: {error})") from error
-
-
-def _write(path: Path | None, text: str) -> None:
-    if path is None:
-        print(text, end="")
-        return
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from error
 
 
 def summary(found: StoredRun, details: str = "") -> str:
@@ -174,7 +142,3 @@ def _origin(found: StoredRun) -> str:
 def escaped(text: str) -> str:
     """One line of markdown that is shown as the text it was made from."""
     return SPECIAL.sub(r"\\\1", " ".join(text.split()))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

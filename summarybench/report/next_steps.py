@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from summarybench.core.invocation import Invocation
 from summarybench.core.outcomes import ExitCode, Outcome, Verdict
 from summarybench.machine.device import Device
 from summarybench.runs.baselines import why_unfit
@@ -19,12 +19,16 @@ PAGES = ("report.html", "report.md")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """A session that has ended. `arguments` are pytest's; `is_new_gpu` says that no run of this device was stored before."""
+    """A session that has ended. `arguments` are those that were typed, for pytest or for `summarybench bench`.
+
+    `is_new_gpu` says that no run of this device was stored before.
+    """
 
     run: Run
     folder: Path
     device: Device
     arguments: Sequence[str]
+    invocation: Invocation
     exit_code: int
     is_new_gpu: bool
     is_saved: bool
@@ -35,7 +39,7 @@ class Finished:
         return is_itself and self.exit_code == ExitCode.CLEAN and why_unfit(self.run) is None
 
     def again_with(self, option: str) -> str:
-        return f"pytest {shlex.join(self.arguments)} {option} {shlex.quote(str(shown(self.folder)))}"
+        return self.invocation.benchmarks(*self.arguments, option, shown(self.folder))
 
 
 def next_steps(finished: Finished) -> Iterator[str]:
@@ -48,7 +52,7 @@ def next_steps(finished: Finished) -> Iterator[str]:
     if undecided := verdicts.get(Verdict.INCONCLUSIVE):
         yield (
             f"next: {Verdict.INCONCLUSIVE} {_named(undecided)}: rerun with what its line says would decide, or with "
-            "--passes 2 (make bench); --plan says beforehand what can be seen"
+            f"`{finished.invocation.command('bench', '--passes', 2)}`; --plan says beforehand what can be seen"
         )
     yield from _saving(finished, verdicts)
     page = next((path for name in PAGES if (path := finished.folder / name).is_file()), None)
@@ -58,14 +62,16 @@ def next_steps(finished: Finished) -> Iterator[str]:
 
 def _after_regression(finished: Finished) -> str:
     if "confirms" in finished.run:
-        return "both passes show it: the report says where it sits, and `make compare` what differs from the baseline"
-    return f"`make bench` measures it once more by itself; by hand: {finished.again_with('--confirm')}"
+        compare = finished.invocation.command("compare", shown(finished.folder))
+        return f"both passes show it: the report says where it sits, and `{compare}` what differs from the baseline"
+    bench = finished.invocation.command("bench")
+    return f"`{bench}` measures a regression again by itself; to do it by hand: {finished.again_with('--confirm')}"
 
 
 def _saving(finished: Finished, verdicts: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """How this run becomes a baseline, where that is wanted; and how a GPU's first one comes to everybody."""
     device = finished.device
-    adopt = f"make adopt RUN={shown(finished.folder)} NAME=main"
+    adopt = finished.invocation.command("adopt", shown(finished.folder), "main")
     wanting = [
         name
         for verdict in (Verdict.NO_BASELINE, Verdict.INCOMPARABLE, Verdict.IMPROVED)
@@ -76,8 +82,8 @@ def _saving(finished: Finished, verdicts: Mapping[str, Sequence[str]]) -> Iterat
         if not finished.may_become_baseline:
             store = "once a run of it is clean, save it with --benchmark-save=main; then "
         yield (
-            f"next: no run of '{device.slug}' is stored yet, and yours can be the first: {store}make readme, and a pull "
-            f"request with baselines/{device.slug}/ and the pages that it rewrites"
+            f"next: no run of '{device.slug}' is stored yet, and yours can be the first: {store}"
+            f"{finished.invocation.command('docs')}, and a pull request with baselines/{device.slug}/ and the pages that it rewrites"
         )
     elif wanting and finished.may_become_baseline and not finished.is_saved:
         yield f"next: let this run be the baseline of {_named(wanting)}: {adopt}"

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from summarybench.analysis.comparison import FALSE_ALARM_LEVEL, LARGEST_SAFE_BATCH
 from summarybench.analysis.quality_change import describe, quality_against_16_bit, quality_against_batch_size_1
 from summarybench.catalogue.models import ALL_AT_ONCE, FASTEST, LARGEST_BATCH, MODELS
+from summarybench.catalogue.published import published_rows
 from summarybench.core.outcomes import Outcome, QualityVerdict, Verdict
 from summarybench.core.session_seconds import session_line
-from summarybench.machine.device import GIB, Device
+from summarybench.machine.device import GIB, DeviceRecord
 from summarybench.runs.facts import STUDENT_COLUMNS, describe_fidelity, describe_overhead, student_cells, teacher_notes
 from summarybench.runs.run_file import Run, entries_of, rounds_of, seconds_per_document
 from summarybench.stats.changes import percentile
 
-PUBLISHED_TABLE = Path(__file__).parent.parent / "catalogue" / "published.json"
 NARROWEST = 80
 WIDTH_WITHOUT_TERMINAL = 100
 UNBOUNDED_WIDTH = 1_000
@@ -36,7 +34,7 @@ VERDICT_STYLES = {
 }
 
 
-def final_report(run: Run, device: Device, *, width: int, color: bool) -> str:
+def final_report(run: Run, device: DeviceRecord, *, width: int, color: bool) -> str:
     """Tables of speed, quality and the device, and a line a verdict with what to do next."""
     screen = io.StringIO()
     console = console_on(screen, width=width, color=color)
@@ -351,7 +349,7 @@ def quiet_report(run: Run) -> Iterator[str]:
     yield from _outcome_notes(run["outcomes"], told)
 
 
-def notes(run: Run, device: Device) -> Iterator[Any]:
+def notes(run: Run, device: DeviceRecord) -> Iterator[Any]:
     """What the tables leave unsaid, a line each: verdicts with what to do next, what did not end well, the device's limits."""
     infos = [benchmark["extra_info"] for benchmark in run["benchmarks"]]
     for info in infos:
@@ -390,7 +388,7 @@ def cells_by_column(benchmark: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _experiment_notes(info: Mapping[str, Any], device: Device) -> Iterator[Any]:
+def _experiment_notes(info: Mapping[str, Any], device: DeviceRecord) -> Iterator[Any]:
     if info["verdict"] != Verdict.NO_BASELINE:
         yield _styled(info["verdict"], before=f"{info['experiment']}: ", after=f": {info['verdict_detail']}")
     yield from _change_notes(info)
@@ -455,9 +453,11 @@ def _outcome_notes(outcomes: Sequence[Mapping[str, Any]], told: Mapping[str, Seq
 
 
 def _session_notes(run: Run) -> Iterator[str]:
-    """Where the time went, if anything was generated; what was carried from an earlier run and what was measured now; and how
-    many lines a crash had cut off.
+    """What the suite chose because of the CPU; where the time went, if anything was generated; what was carried from an
+    earlier run and what was measured now; and how many lines a crash had cut off.
     """
+    if choices := run.get("choices"):
+        yield choices
     session = run.get("session")
     if session and session["generating_seconds"]:
         yield session_line(session)
@@ -484,22 +484,16 @@ def _false_alarm_notes(run: Run) -> Iterator[str]:
         together = 1 - (1 - FALSE_ALARM_LEVEL) ** comparisons
         yield (
             f"false alarms: up to {FALSE_ALARM_LEVEL:.0%} a comparison, {together:.1%} of sessions with {comparisons}; "
-            f"`make bench` confirms each and holds sessions at {FALSE_ALARM_LEVEL:.0%} (Holm)"
+            f"`summarybench bench` (make bench) confirms each and holds sessions at {FALSE_ALARM_LEVEL:.0%} (Holm)"
         )
 
 
-def published_rows() -> list[dict[str, Any]]:
-    """The rows of the first published table."""
-    return list(json.loads(PUBLISHED_TABLE.read_text(encoding="utf-8"))["rows"])
-
-
-def _published_note(device: Device, info: Mapping[str, Any]) -> str:
+def _published_note(device: DeviceRecord, info: Mapping[str, Any]) -> str:
     """The first published table's row for this family, model and loader, named for what it is."""
     for row in published_rows():
-        if (row["family"], row["model"], row["loader"]) == (device.family, info["model"], info["loader"]):
-            published = row["document_tokens_per_document"] / row["seconds_per_document"]
-            here = info["document_tokens_per_second"]
-            return f"published for {device.family}: {published:.1f} document tok/s ({row['documents']} documents); here {here:.1f}"
+        if (row.family, row.model, row.loader) == (device.family, info["model"], info["loader"]):
+            published, here = row.document_tokens_per_second, info["document_tokens_per_second"]
+            return f"published for {device.family}: {published:.1f} document tok/s ({row.documents} documents); here {here:.1f}"
     return ""
 
 

@@ -42,9 +42,14 @@ class StoredRun:
         return found["number"] if found else ""
 
     @property
-    def is_anchor(self) -> bool:
+    def name(self) -> str:
+        """NAME in NNNN_NAME.json; empty for any other run file."""
         found = STORED_NAME.fullmatch(self.path.name)
-        return found is not None and found["name"] == ANCHOR
+        return found["name"] if found else ""
+
+    @property
+    def is_anchor(self) -> bool:
+        return self.name == ANCHOR
 
     @property
     def commit(self) -> str:
@@ -165,13 +170,20 @@ def _alone_in(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def pick_run(baselines: Baselines, number: str) -> StoredRun:
-    """The run that --benchmark-compare=NNNN names. Raises InputError where there is none."""
-    for stored in baselines.runs:
-        if number in (stored.number, stored.path.name, stored.path.stem) or (
-            number.isdecimal() and int(number) == int(stored.number)
+def find_stored(runs: Sequence[StoredRun], name: str) -> StoredRun | None:
+    """The newest run with this number, file name or NAME: `1`, `0001`, `0001_main`, `0001_main.json`, `main`."""
+    for stored in reversed(runs):
+        if name in (stored.number, stored.name, stored.path.name, stored.path.stem) or (
+            name.isdecimal() and int(name) == int(stored.number)
         ):
             return stored
+    return None
+
+
+def pick_run(baselines: Baselines, number: str) -> StoredRun:
+    """The run that --benchmark-compare=NNNN names. Raises InputError where there is none."""
+    if stored := find_stored(baselines.runs, number):
+        return stored
     there = ", ".join(stored.path.name for stored in baselines.runs) or "nothing"
     raise InputError(f"--benchmark-compare={number}: no such run in {baselines.folder}; stored there: {there}")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from summarybench.core.invocation import this_invocation
 from summarybench.core.outcomes import InputError, first_line
 from summarybench.documents.sources import Document
 from summarybench.runs.journal import JournalContents, Record
@@ -127,10 +128,8 @@ def read_documents_table(path: Path) -> list[dict[str, Any]]:
     from pyarrow import ArrowException, parquet
 
     if not path.exists():
-        raise InputError(
-            f"{path}: not there, so the run was cut short; finish it with pytest benchmarks --resume {path.parent} and the "
-            "options it had"
-        )
+        resume = this_invocation().command("bench", "--resume", path.parent)
+        raise InputError(f"{path}: not there, so the run was cut short; finish it with {resume} and the options it had")
     try:
         return list(parquet.read_table(path).to_pylist())
     except (ArrowException, OSError) as error:

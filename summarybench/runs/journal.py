@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from summarybench.core.files import write_atomically
-from summarybench.core.outcomes import InputError
+from summarybench.core.outcomes import InputError, outcome_as_record, outcome_not_run
 
 Record = dict[str, Any]
+
+SELECTED = "selected"
+"""The key of the session's record that has the selected tests: nodeid → experiment."""
 
 
 class Journal:
@@ -53,6 +56,7 @@ def _line(kind: str, fields: Mapping[str, Any]) -> str:
 class JournalContents:
     """What a journal holds.
 
+    `outcomes` has one of every test that the session selected: a run is cut short until its last test has come to an end.
     `dropped_lines` counts last lines that a crash cut off: its own, and those of the runs that it was resumed from.
     """
 
@@ -82,11 +86,19 @@ def read_journal(path: Path) -> JournalContents:
         session=session,
         documents=tuple(by_kind["document"]),
         experiments=tuple(by_kind["experiment"]),
-        outcomes=tuple(by_kind["outcome"]),
+        outcomes=(*by_kind["outcome"], *_not_run(session, by_kind["outcome"])),
         superseded_documents=tuple(by_kind["superseded_document"]),
         session_seconds=by_kind["session_seconds"][-1] if by_kind["session_seconds"] else None,
         dropped_lines=dropped + int(session.get("dropped_lines", 0)),
     )
+
+
+def _not_run(session: Record, outcomes: Iterable[Record]) -> Iterator[Record]:
+    """The outcomes of the selected tests that have none; journals of older versions do not say what was selected."""
+    ended = {record.get("nodeid") for record in outcomes}
+    for nodeid, experiment in session.get(SELECTED, {}).items():
+        if nodeid not in ended:
+            yield outcome_as_record(outcome_not_run(nodeid, experiment))
 
 
 def _records(path: Path) -> tuple[list[Record], int]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from summarybench.core.outcomes import InputError, Outcome, TestOutcome
+from summarybench.core.outcomes import InputError, Outcome, TestOutcome, outcome_of_record
 from summarybench.runs.journal import JournalContents, Record, read_journal
 from summarybench.runs.workload import differences
 
@@ -27,7 +27,7 @@ class EarlierRun:
     @property
     def outcomes(self) -> dict[str, TestOutcome]:
         """What became of each test, by nodeid."""
-        return {record["nodeid"]: _outcome_of(record) for record in self.journal.outcomes}
+        return {record["nodeid"]: outcome_of_record(record) for record in self.journal.outcomes}
 
     @property
     def finished(self) -> dict[str, TestOutcome]:
@@ -39,11 +39,6 @@ class EarlierRun:
         """What a run that goes on from here says of this one: plain JSON types."""
         commit = self.journal.session.get("commit_info") or {}
         return {"run": self.name, "commit": commit.get("id"), "datetime": self.journal.session.get("datetime")}
-
-
-def _outcome_of(record: Record) -> TestOutcome:
-    known = {field.name for field in fields(TestOutcome)} & record.keys()
-    return TestOutcome(**{name: record[name] for name in known} | {"outcome": Outcome(record["outcome"])})
 
 
 def read_earlier_run(path: Path) -> EarlierRun:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from summarybench.core.outcomes import InputError
-from summarybench.machine.device import Device
+from summarybench.machine.device import DeviceRecord
 from summarybench.runs.facts import describe_broken_output
-from summarybench.runs.journal import JournalContents, Record
+from summarybench.runs.journal import SELECTED, JournalContents, Record
 from summarybench.stats.changes import Timing
 
 SCHEMA = 1
@@ -35,7 +35,7 @@ def build_run(journal: JournalContents) -> Run:
         for record in journal.documents
     }
     return {
-        **journal.session,
+        **{key: value for key, value in journal.session.items() if key != SELECTED},
         **({"session": journal.session_seconds} if journal.session_seconds else {}),
         "benchmarks": [_benchmark(record, seconds) for record in journal.experiments],
         # A fault found in a test's teardown is recorded after the test's own outcome: the last one has both.
@@ -209,11 +209,11 @@ def read_run(path: Path) -> Run:
     return dict(run)
 
 
-def device_of(run: Mapping[str, Any]) -> Device:
+def device_of(run: Mapping[str, Any]) -> DeviceRecord:
     """The device that a run was measured on. Raises InputError where the run does not say."""
     try:
-        known = {field.name for field in fields(Device)}
-        return Device(**{name: value for name, value in run["device"].items() if name in known})
+        known = {field.name for field in fields(DeviceRecord)}
+        return DeviceRecord(**{name: value for name, value in run["device"].items() if name in known})
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"the run does not say on which device it was measured ({type(error).__name__}: {error}); measure it anew"

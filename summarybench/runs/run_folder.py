@@ -34,15 +34,15 @@ class Results:
     def begin(self, session: Mapping[str, Any], carried: Sequence[tuple[str, Record]] = ()) -> None:
         """Begin the journal with the session's record and those carried from an earlier run.
 
-        Whenever the process is killed, results/latest names a folder that can be resumed.
+        Whenever the process is killed, results/latest names a folder that can be resumed, and its run.json says that the
+        run was cut short.
         """
         try:
             self.journal.begin(session, carried)
+            self.write_run()
             _point_latest_to(self.folder)
         except OSError as error:
             raise _no_folder_in(self.folder.parent, error) from error
-        if carried:
-            self.write_run()
 
     def write_run(self) -> None:
         """Write run.json from the journal: whole at any moment, whatever becomes of the session later."""

@@ -2,59 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from summarybench.core.option import Option
 from summarybench.documents.sources import DocumentSource
+from summarybench.kinds.registry import KINDS
 
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One option. `type`, `default`, `metavar`, `choices` and `action` are argparse's.
-
-    `default_in_words` describes a default that depends on the device or on other options.
-    """
-
-    name: str
-    meaning: str
-    example: str = field(kw_only=True)
-    is_everyday: bool = field(default=False, kw_only=True)
-    default_in_words: str | None = field(default=None, kw_only=True)
-    type: Callable[[str], Any] | None = field(default=None, kw_only=True)
-    default: Any = field(default=None, kw_only=True)
-    metavar: str | None = field(default=None, kw_only=True)
-    choices: Sequence[Any] | None = field(default=None, kw_only=True)
-    action: str | None = field(default=None, kw_only=True)
-
-    @property
-    def placeholder(self) -> str:
-        """What stands for the value in a usage line; empty for a flag."""
-        if self.action == "store_true":
-            return ""
-        return "|".join(map(str, self.choices)) if self.choices else self.metavar or "VALUE"
-
-    @property
-    def stated_default(self) -> str:
-        if self.default_in_words:
-            return self.default_in_words
-        return "off" if self.action == "store_true" else str(self.default or "none")
-
-    @property
-    def help(self) -> str:
-        """For argparse: the meaning, and the default where it is worth saying."""
-        default = f" (default: {self.default_in_words})" if self.default_in_words else ""
-        return f"{self.meaning}{default}".replace("%", "%%")
-
-    @property
-    def argparse_keywords(self) -> dict[str, Any]:
-        names = ("type", "default", "metavar", "choices", "action")
-        given = {name: value for name in names if (value := getattr(self, name)) is not None}
-        return {**given, "help": self.help}
-
-
-OPTIONS: tuple[Option, ...] = (
+GENERAL_OPTIONS: tuple[Option, ...] = (
     Option(
         "--documents",
         "how many documents to summarize",
@@ -62,6 +16,7 @@ OPTIONS: tuple[Option, ...] = (
         is_everyday=True,
         default_in_words="100 on a GPU, 8 on a CPU",
         type=int,
+        minimum=1,
         metavar="N",
     ),
     Option(
@@ -79,8 +34,9 @@ OPTIONS: tuple[Option, ...] = (
         "longest summary in tokens",
         example="--max-new-tokens 300",
         is_everyday=True,
-        default_in_words="100 on a GPU, 48 on a CPU",
+        default_in_words="100 on a GPU, 48 on a CPU, 12 on a CPU without AVX-512",
         type=int,
+        minimum=1,
         metavar="N",
     ),
     Option(
@@ -107,13 +63,6 @@ OPTIONS: tuple[Option, ...] = (
         default=[],
         metavar="NAME=FOLDER",
         action="append",
-    ),
-    Option(
-        "--fastest",
-        "measure each precision in large batches instead of single documents, compiled where the device supports it",
-        example="--fastest",
-        is_everyday=True,
-        action="store_true",
     ),
     Option(
         "--weights",
@@ -156,20 +105,12 @@ OPTIONS: tuple[Option, ...] = (
         action="store_true",
     ),
     Option(
-        "--rounds",
-        "how often continuous batching is given all documents; a verdict needs 8",
-        example="--rounds 8",
-        default_in_words="8 on a GPU, 1 on a CPU",
-        type=int,
-        metavar="N",
-    ),
-    Option(
         "--max-prompt-tokens",
         "longer documents are truncated",
         example="--max-prompt-tokens 1024",
-        default_in_words="2048",
+        default_in_words="2048, 128 on a CPU without AVX-512",
         type=int,
-        default=2048,
+        minimum=1,
         metavar="N",
     ),
     Option(
@@ -198,11 +139,12 @@ OPTIONS: tuple[Option, ...] = (
         default_in_words="3",
         type=int,
         default=3,
+        minimum=1,
         metavar="N",
     ),
     Option(
         "--passes",
-        "2: `make bench` measures each experiment in two processes before it decides",
+        "2: `summarybench bench` (make bench) measures each experiment in two processes before it decides",
         example="--passes 2",
         default_in_words="1, again where it REGRESSED",
         type=int,
@@ -211,7 +153,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "--student",
-        "measure a model from `make distill` and its teacher; add -m student to measure nothing else",
+        "measure a model from `python -m distillation` (make distill) and its teacher; add -m student to measure nothing else",
         example="--student students/smollm2-15l",
         type=Path,
         default=[],
@@ -243,4 +185,9 @@ OPTIONS: tuple[Option, ...] = (
         metavar="RUN",
     ),
 )
-"""Everyday options first."""
+"""The options that do not belong to one kind of benchmark, everyday options first."""
+
+
+def all_options() -> tuple[Option, ...]:
+    """The general options, and those of the registered kinds."""
+    return (*GENERAL_OPTIONS, *(option for kind in KINDS.values() for option in kind.options))

@@ -58,7 +58,7 @@ LOG_THRESHOLD = math.log(REGRESSION_RATIO)
 CONFIRMED, POOLED = (1, 2), (2,)
 """The decisions of `--passes 1` and `--passes 2`, each by how many runs it pools: all of them must be REGRESSED."""
 PASSES_OF_A_SESSION = 2
-"""As many as `make bench` measures; more runs on a side are pooled without a look at each."""
+"""As many as `summarybench bench` measures; more runs on a side are pooled without a look at each."""
 NODES = 64
 """Of Gauss and Legendre's quadrature: probabilities agree with scipy's noncentral t within 0.0001."""
 
@@ -375,19 +375,22 @@ def _notes_on(planned: Planned, needed: Need | None) -> Iterator[str]:
         return
     freedom = design.spread.degrees_of_freedom
     if freedom is None:
-        yield "the spread between runs is assumed; `make spread` measures it"
+        yield "the spread between runs is assumed; `summarybench noise` (make spread) measures it"
     else:
         yield f"the spread between runs is {design.spread.origin}, with {freedom:.1f} degrees of freedom"
     if planned.stored_runs < design.baseline_runs:
         yield f"{planned.stored_runs} of {design.baseline_runs} baseline runs are stored so far; --benchmark-save=NAME stores one"
     if planned.noise is NoiseSource.UNKNOWN:
-        yield "how much one document varies is unknown: the slowdown is a lower bound; `make spread` measures what is missing"
+        yield (
+            "how much one document varies is unknown: the slowdown is a lower bound; "
+            "`summarybench noise` (make spread) measures what is missing"
+        )
     elif planned.noise is not NoiseSource.MEASURED:
-        yield f"how much one document varies is {planned.noise}; `make spread` measures it"
+        yield f"how much one document varies is {planned.noise}; `summarybench noise` (make spread) measures it"
     if not needed.is_met and needed.documents is None:
         yield "no number of documents shows 3%: runs differ by too much"
     if smallest_slowdown(replace(design, documents=2 * design.documents)) > smallest_slowdown(design):
-        yield "more documents would detect less: the spread has too few degrees of freedom; `make spread` adds to them"
+        yield "more documents would detect less: the spread has too few degrees of freedom; `summarybench noise` (make spread) adds to them"
 
 
 def _session_notes(planned: Sequence[Planned]) -> Iterator[str]:

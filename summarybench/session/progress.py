@@ -1,27 +1,70 @@
-"""One live line on a terminal, drawn between rounds; nothing where there is no terminal."""
+"""How far a session is: one live line on a terminal, drawn between rounds; elsewhere a few lines for each experiment."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+from summarybench.core import session_seconds
+from summarybench.core.outcomes import Outcome
 from summarybench.measure.generation import GenerationRecord
 
 
 class Progress:
-    """Shows which experiment is at which document, its speed so far and the time left."""
+    """Shows which experiment is at which document, its speed so far and the time left.
+
+    Where there is no terminal, says when an experiment starts, how long it should take after its warm-up, and how it ended;
+    nothing of that with -q.
+    """
 
     def __init__(self, terminal: Any, capture: Any) -> None:
         self._terminal = terminal
         self._capture = capture
         self.is_live = bool(self._terminal and self._terminal.isatty)
+        self._writes_lines = bool(self._terminal and not self.is_live and self._terminal.verbosity >= 0)
+        self._running = ""
+        self._start_seconds = 0.0
 
     def warn(self, line: str) -> None:
         """Say one line for good, on a terminal or not; nothing for an empty one."""
-        if line and self._terminal:
+        if line:
+            self.say(line, yellow=True)
+
+    def say(self, line: str, **markup: bool) -> None:
+        """Write one line that stays, on a terminal or not."""
+        if self._terminal:
             self._terminal.ensure_newline()
-            self._terminal.write_line(line, yellow=True)
+            self._terminal.write_line(line, **markup)
+
+    def started(self, experiment: str) -> None:
+        self._running, self._start_seconds = experiment, session_seconds.now()
+        self._say_without_terminal(f"{experiment}: started")
+
+    def warmed_up(self, experiment: str, seconds: float, *, rounds: int, expected_seconds: float | None) -> None:
+        """`expected_seconds` is the estimate for all rounds together; None where the warm-up allows no estimate."""
+        count = f"{rounds} timed round{'s' * (rounds != 1)}"
+        estimate = "" if expected_seconds is None else f", should take about {duration(expected_seconds)}"
+        self._say_without_terminal(f"{experiment}: warmed up in {duration(seconds)}; {count}{estimate}")
+
+    def ended(self, experiment: str, outcome: Outcome, figures: Mapping[str, Any]) -> None:
+        """Nothing for one that was not said to have started. `figures` is its `extra_info`, empty where it was not measured."""
+        if experiment != self._running:
+            return
+        self._running = ""
+        seconds = session_seconds.now() - self._start_seconds
+        words = [f"{outcome.value.replace('_', ' ')} after {duration(seconds)}"]
+        if figures:
+            words.append(f"{figures['generated_tokens_per_second']:.1f} tok/s")
+        if figures.get("rouge1") is not None:
+            words.append(f"ROUGE-1 {figures['rouge1']:.3f}")
+        self._say_without_terminal(f"{experiment}: {', '.join(words)}")
+
+    def _say_without_terminal(self, line: str) -> None:
+        if self._writes_lines:
+            with self._capture.global_and_fixture_disabled() if self._capture else nullcontext():
+                self.say(line)
+                self._terminal.flush()
 
     @contextmanager
     def stage(self, text: str) -> Iterator[None]:
@@ -49,7 +92,19 @@ class Progress:
         return self._capture.global_and_fixture_disabled() if self.is_live and self._capture else nullcontext()
 
     def _draw(self, text: str) -> None:
-        if self.is_live:
+        if not self.is_live:
+            return
+        try:
             self._terminal.ensure_newline()
             self._terminal.rewrite(text, erase=True)
             self._terminal.flush()
+        except OSError:  # the terminal was closed; SIGHUP ends the session, and no test fails for a missing line
+            self.is_live = False
+
+
+def duration(seconds: float) -> str:
+    """`0.4 s`, `12 s` or `3 min 20 s`."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

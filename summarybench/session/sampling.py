@@ -76,10 +76,14 @@ class Sampler:
                 source=collection.source,
                 revision=collection.revision,
                 documents=documents,
-                prompts=build_prompts(chat, documents, self._settings.max_prompt_tokens, max_new_tokens),
+                prompts=build_prompts(chat, documents, self._settings.prompt_tokens_on(self._device), max_new_tokens),
                 max_new_tokens=max_new_tokens,
             )
         return self._samples[model]
+
+    def longest_sequence_of(self, model: str) -> int | None:
+        """Tokens of the longest prompt with its summary; None where the model's sample has not been drawn."""
+        return self._samples[model].longest_sequence if model in self._samples else None
 
     def documents(self, models: Iterable[str]) -> Iterator[Document]:
         """The documents of these models, whether this session summarized them or an earlier one that it goes on with.

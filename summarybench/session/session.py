@@ -11,10 +11,13 @@ from typing import Any
 from summarybench.analysis.comparison import Comparison, Judge
 from summarybench.analysis.confirmation import FirstPasses, read_first_passes
 from summarybench.analysis.noise import read_spread
-from summarybench.analysis.quality import FLOORS, Quality, score
+from summarybench.analysis.quality import Quality, score
 from summarybench.analysis.teacher_change import TeacherChange, beside_teacher
+from summarybench.catalogue.floors import FLOORS
 from summarybench.catalogue.models import LOADERS, MODELS, REFERENCE_LOADER, Experiment
+from summarybench.core.invocation import this_invocation
 from summarybench.core.outcomes import (
+    NOT_RUN,
     BrokenOutputError,
     InputError,
     JudgementError,
@@ -22,19 +25,23 @@ from summarybench.core.outcomes import (
     TestOutcome,
     Verdict,
     first_line,
+    outcome_as_record,
+    outcome_of_record,
     with_confirmed_slowdown,
 )
 from summarybench.core.processes import ALONE, Process
 from summarybench.core.session_seconds import SessionSeconds
 from summarybench.documents.sources import Prompt, template_digest
+from summarybench.engines.fitting import Forecast
 from summarybench.engines.loading import JsonScalar, LoadedModel, NotLoaded, load
 from summarybench.engines.paged import Engine, StartEngine, start_engine
 from summarybench.engines.weights import find_weights
-from summarybench.machine.device import Clock, Device
+from summarybench.machine.clock import Clock
+from summarybench.machine.device import Device
 from summarybench.machine.device_lock import DeviceLock
 from summarybench.machine.peers import LOADING_PATIENCE_SECONDS, Peers
 from summarybench.machine.probes import Controls
-from summarybench.machine.telemetry import Monitor, monitor_of, problem
+from summarybench.machine.telemetry import Monitor, problem
 from summarybench.measure.batching import find_largest_batch, hold_in_memory, rows_of_even_batches
 from summarybench.measure.continuous import as_extra_info, measure_at_once
 from summarybench.measure.fidelity import (
@@ -55,6 +62,7 @@ from summarybench.measure.generation import (
     GenerationRecord,
     Instruments,
     Measured,
+    WarmUp,
     measure,
     telling_faults,
 )
@@ -74,11 +82,12 @@ from summarybench.runs.baselines import (
     save_baseline,
     why_unfit,
 )
-from summarybench.runs.journal import Record
+from summarybench.runs.journal import SELECTED, Record
 from summarybench.runs.resume import EarlierRun, carried_records, check_same_conditions, read_earlier_run
 from summarybench.runs.run_file import Entry, entries_of, run_text
 from summarybench.runs.run_folder import Results, SilentResults, shown
 from summarybench.runs.workload import Workload, differences
+from summarybench.session.memory import MemoryForecasts
 from summarybench.session.progress import Progress
 from summarybench.session.sampling import Sample, Sampler
 from summarybench.session.settings import Settings
@@ -125,6 +134,7 @@ class Suite:
         self.progress = progress
         self.machine_info = dict(machine_info)
         self.outcomes: dict[str, TestOutcome] = {}
+        self.figures: dict[str, Mapping[str, Any]] = {}  # `extra_info` of what this session has measured, by nodeid
         self.carried: dict[str, TestOutcome] = {}
         self.baselines: Baselines = read_baselines(settings.baselines_dir / device.slug)
         self.is_new_gpu = device.is_gpu and not self.baselines.runs
@@ -133,7 +143,8 @@ class Suite:
             pick_run(self.baselines, settings.compare_with) if settings.compare_with else None
         )
         self.sampler = Sampler(settings, device, progress)
-        self.monitor: Monitor = monitor_of(device)
+        self._forecasts = MemoryForecasts(settings, device)
+        self.monitor: Monitor = device.monitor()
         self.monitor.note_before_context()
         self.copy_bandwidth: float | None = None
         self.measure_controls: Callable[[str], Controls] = lambda _: {}
@@ -156,9 +167,10 @@ class Suite:
         self._references: dict[str, Reference] = {}
         self._commit_info = dict(commit_info)
 
-    def open(self, selected: Mapping[str, Experiment]) -> None:
+    def open(self, selected: Mapping[str, Experiment], skipped: Mapping[str, Experiment] | None = None) -> None:
         """Check what the selected experiments (by nodeid) will need, then make the results folder and begin the journal.
 
+        `skipped` are selected too, and need nothing: their tests are marked as for another device.
         With --resume it begins with what the earlier run finished of them: `carried` has those outcomes by nodeid.
         """
         for model in {experiment.model for experiment in selected.values()}:
@@ -170,9 +182,13 @@ class Suite:
             "commit_info": self._commit_info,
             "datetime": datetime.now(UTC).isoformat(),
             "version": _plugin_version(),
-            "device": asdict(self.device),
+            "device": self.device.as_record(),
             "settings": settings,
+            SELECTED: {nodeid: each.name for nodeid, each in {**selected, **(skipped or {})}.items()},
         }
+        if choices := self.settings.choices_on(self.device):
+            session["choices"] = choices
+            self.progress.say(choices)
         records: list[tuple[str, Record]] = []
         if (path := self.settings.resume or self.settings.confirm) is not None:
             earlier = read_earlier_run(path)
@@ -322,7 +338,7 @@ class Suite:
             loaded,
             sample.prompts,
             start=lambda: start(loaded, sample.prompts, sample.max_new_tokens),
-            rounds=self.settings.rounds_on(self.device),
+            rounds=self.settings.kind_options_on(self.device)["rounds"],
             max_new_tokens=sample.max_new_tokens,
             instruments=self._instruments(loaded, clock),
             on_record=self._recorder(nodeid, loaded.experiment, len(sample.prompts)),
@@ -463,7 +479,22 @@ class Suite:
             monitor=self.monitor,
             controls=lambda: self.measure_controls(dtype),
             pulse=self.pulse,
+            on_warm_up=self._on_warm_up(loaded),
         )
+
+    def _on_warm_up(self, loaded: LoadedModel) -> Callable[[WarmUp], None]:
+        compiled_before = loaded.compile_seconds or 0.0
+
+        def say(warm_up: WarmUp) -> None:
+            seconds = warm_up.seconds - ((loaded.compile_seconds or 0.0) - compiled_before)
+            self.progress.warmed_up(
+                loaded.experiment.name,
+                warm_up.seconds,
+                rounds=warm_up.rounds,
+                expected_seconds=seconds / warm_up.warmed_rounds * warm_up.rounds if warm_up.warmed_rounds else None,
+            )
+
+        return say
 
     def _summaries(
         self,
@@ -509,7 +540,7 @@ class Suite:
             prompt_template=template_digest(loaded.chat.template),
             document_source=sample.source.value,
             document_revision=sample.revision,
-            max_prompt_tokens=self.settings.max_prompt_tokens,
+            max_prompt_tokens=self.settings.prompt_tokens_on(self.device),
             max_new_tokens=sample.max_new_tokens,
             batch_size=batch_size or experiment.batch_size,
             processes=processes,
@@ -562,6 +593,7 @@ class Suite:
                 "teacher_change": of_teacher.as_extra_info() if of_teacher else None,
             }
         self.results.journal.append("experiment", _benchmark_fields(entry, summaries.nodeid, facts))
+        self.figures[summaries.nodeid] = facts
         if entry.broken_output:
             raise BrokenOutputError(entry.broken_output)
         return comparison
@@ -577,6 +609,10 @@ class Suite:
         picked = (self._picked,) if self._picked else find_baseline(entry, runs, self.settings.baseline_runs)
         return picked, find_anchor(entry, runs)
 
+    def memory_forecast(self, experiment: Experiment) -> Forecast:
+        """Whether the experiment was to be expected to fit, from the longest prompt of its sample where that is known."""
+        return self._forecasts.of(experiment, self.sampler.longest_sequence_of(experiment.model))
+
     def was_measured_before(self, nodeid: str) -> bool:
         """Whether a stored run of this device holds this test with these weights and token limit."""
         return any(
@@ -588,9 +624,18 @@ class Suite:
     # The end -----------------------------------------------------------------------------------------------------
 
     def note_outcome(self, outcome: TestOutcome) -> None:
+        self.results.journal.append("outcome", outcome_as_record(outcome))
         self.outcomes[outcome.nodeid] = outcome
-        self.results.journal.append("outcome", {**asdict(outcome), "outcome": outcome.outcome.value})
         self.results.write_run()
+
+    def settle(self) -> bool:
+        """Take the outcomes from the journal, and return whether the run was cut short: a selected test never ran to its end.
+
+        The journal has the last word: an interrupt may have come between its record and this object's.
+        """
+        self.results.write_run()
+        self.outcomes = {record["nodeid"]: outcome_of_record(record) for record in self.results.run["outcomes"]}
+        return any(each.detail == NOT_RUN for nodeid, each in self.outcomes.items() if nodeid not in self.carried)
 
     def fail_what_holm_rejects(self) -> None:
         """Once all comparisons are in: a slowdown that was held against the strictest level may fail at its own."""
@@ -619,7 +664,7 @@ class Suite:
         try:
             write_report(self.results.folder, self.baselines)
         except Exception as error:  # whatever it is, a page is not worth losing what comes after it
-            again = f"make report RUN={shown(self.results.folder)}"
+            again = this_invocation().command("report", shown(self.results.folder))
             yield f"no report.html: {type(error).__name__}: {first_line(error)}; `{again}` tries again"
 
     def _save(self, *, was_cut_short: bool) -> str:

@@ -12,12 +12,41 @@ from summarybench.catalogue.models import MODELS
 from summarybench.core.outcomes import InputError
 from summarybench.documents.sources import DocumentSource
 from summarybench.engines.weights import check_model_folder, folder_digest
+from summarybench.kinds.registry import KINDS
+from summarybench.machine.cpu import wait_policy
 from summarybench.machine.device import Device
 from summarybench.runs.run_folder import take_folder_file
+from summarybench.session.options import all_options
 from summarybench.session.students import Student, read_students
 from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
 
 DEFAULT_STORAGE = "file://./.benchmarks"  # pytest-benchmark's own default, which stands for our baselines/ here
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefaultSample:
+    """How much a session measures unless an option asks for something else."""
+
+    documents: int
+    max_new_tokens: int
+    max_prompt_tokens: int
+
+
+ON_A_GPU = DefaultSample(documents=100, max_new_tokens=100, max_prompt_tokens=2048)
+ON_A_CPU = DefaultSample(documents=8, max_new_tokens=48, max_prompt_tokens=2048)
+ON_A_CPU_WITHOUT_AVX512 = DefaultSample(
+    documents=MINIMUM_COMMON_DOCUMENTS,  # fewer would get no verdict
+    max_new_tokens=12,
+    max_prompt_tokens=128,
+)
+"""Small enough for three minutes on two cores, where ON_A_CPU takes five."""
+
+
+def default_sample_on(device: Device) -> DefaultSample:
+    """The default for this kind of device, whatever else the machine is doing: two runs on it are one workload."""
+    if device.is_gpu:
+        return ON_A_GPU
+    return ON_A_CPU_WITHOUT_AVX512 if device.is_cpu_without_avx512 else ON_A_CPU
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,9 +55,8 @@ class Settings:
 
     documents: int | None
     seed: int
-    rounds: int | None
     max_new_tokens: int | None
-    max_prompt_tokens: int
+    max_prompt_tokens: int | None
     documents_file: Path | None
     document_source: DocumentSource | None
     model_paths: Mapping[str, Path]
@@ -50,15 +78,16 @@ class Settings:
     confirm: Path | None
     students: Mapping[str, Student]
     student_margin: float
+    kind_options: Mapping[str, Any]
+    """What was given for the options of the kinds of benchmark, by their keys."""
 
     def workload_on(self, device: Device) -> dict[str, Any]:
         """What must be equal for two sessions to be parts of one run: plain JSON types, files and folders by content."""
         return {
             "documents": self.documents or self.default_documents_on(device),
             "seed": self.seed,
-            "rounds": self.rounds_on(device),
             "max_new_tokens": self.new_tokens_on(device),
-            "max_prompt_tokens": self.max_prompt_tokens,
+            "max_prompt_tokens": self.prompt_tokens_on(device),
             "document_source": None if self.document_source is None else self.document_source.value,
             "documents_file_sha256": _file_digest(self.documents_file),
             "weights": "synthetic" if self.synthetic_weights else "published",
@@ -66,17 +95,42 @@ class Settings:
             "gpu_family": self.gpu_family,
             "memory_limit_gib": self.memory_limit_gib,
             "predict_memory": self.predict_memory,
+            **self.kind_options_on(device),
         }
 
-    def new_tokens_on(self, device: Device) -> int:
-        return self.max_new_tokens or (100 if device.is_gpu else 48)
+    def kind_options_on(self, device: Device) -> dict[str, Any]:
+        """The options of all kinds, as they resolve them for this device."""
+        found: dict[str, Any] = {}
+        for kind in KINDS.values():
+            found |= kind.resolved_options(self.kind_options, device)
+        return found
 
-    def rounds_on(self, device: Device) -> int:
-        """How often continuous batching is given the whole sample: as often as a verdict needs, where that takes minutes."""
-        return self.rounds or (MINIMUM_COMMON_DOCUMENTS if device.is_gpu else 1)
+    def new_tokens_on(self, device: Device) -> int:
+        return self.max_new_tokens or default_sample_on(device).max_new_tokens
+
+    def prompt_tokens_on(self, device: Device) -> int:
+        return self.max_prompt_tokens or default_sample_on(device).max_prompt_tokens
 
     def default_documents_on(self, device: Device) -> int:
-        return 100 if device.is_gpu else 8
+        return default_sample_on(device).documents
+
+    def choices_on(self, device: Device) -> str:
+        """What the suite chose by itself because of the CPU, why, and how to ask for more; empty where it chose nothing."""
+        if not device.is_cpu_without_avx512:
+            return ""
+        small, usual = ON_A_CPU_WITHOUT_AVX512, ON_A_CPU
+        limits, options = [], []
+        if self.max_new_tokens is None:
+            limits.append(f"{small.max_new_tokens} new tokens")
+            options.append(f"--max-new-tokens {usual.max_new_tokens}")
+        if self.max_prompt_tokens is None:
+            limits.append(f"{small.max_prompt_tokens} prompt tokens")
+            options.append(f"--max-prompt-tokens {usual.max_prompt_tokens}")
+        chosen = [f"a document has at most {' and '.join(limits)} (for more: {' '.join(options)})"] if limits else []
+        if wait_policy() == "passive":
+            chosen.append("OpenMP threads sleep while they wait")
+        because = "this CPU has no AVX-512, so quantized models are slow on it"
+        return f"{because}: {', and '.join(chosen)}" if chosen else ""
 
     def document_source_of(self, model: str) -> DocumentSource:
         """The embedded model and synthetic weights get the embedded documents unless told otherwise, others WikiLingua."""
@@ -92,10 +146,10 @@ def settings_of(option: Any, root: Path) -> Settings:
 
     Raises InputError for a value that makes no sense.
     """
-    for name in ("documents", "rounds", "max_new_tokens", "max_prompt_tokens", "baseline_runs"):
-        value = getattr(option, name)
-        if value is not None and value < 1:
-            raise InputError(f"--{name.replace('_', '-')} {value}: must be at least 1")
+    for each in all_options():
+        value = getattr(option, each.key)
+        if each.minimum is not None and value is not None and value < each.minimum:
+            raise InputError(f"{each.name} {value}: must be at least {each.minimum}")
     if option.documents_file is not None and option.document_source is not None:
         raise InputError("--documents-file and --document-source name two sources; give one of them")
     if option.resume is not None and option.confirm is not None:
@@ -107,7 +161,6 @@ def settings_of(option: Any, root: Path) -> Settings:
     return Settings(
         documents=option.documents,
         seed=option.seed,
-        rounds=option.rounds,
         max_new_tokens=option.max_new_tokens,
         max_prompt_tokens=option.max_prompt_tokens,
         documents_file=option.documents_file,
@@ -131,6 +184,7 @@ def settings_of(option: Any, root: Path) -> Settings:
         confirm=option.confirm,
         students=students,
         student_margin=parse_share(option.student_margin, "--student-margin"),
+        kind_options={each.key: getattr(option, each.key) for kind in KINDS.values() for each in kind.options},
     )
 
 

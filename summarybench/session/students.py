@@ -24,7 +24,7 @@ NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Student:
-    """A folder that `make distill` has left. `trained_on` holds a digest of each document that it has seen."""
+    """A folder that `python -m distillation` has left. `trained_on` holds a digest of each document that it has seen."""
 
     name: str
     folder: Path
@@ -80,7 +80,8 @@ def _read_student(folder: Path) -> Student:
         architecture = str(provenance["architecture"])
     except OSError as error:
         raise InputError(
-            f"{option}: is no student ({PROVENANCE_FILE}: {error.strerror}); `make distill` makes one, and writes that file last"
+            f"{option}: is no student ({PROVENANCE_FILE}: {error.strerror}); "
+            "`python -m distillation` (make distill) makes one, and writes that file last"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import asdict, replace
 from statistics import stdev, variance
 
@@ -21,6 +22,7 @@ from summarybench.commands import noise as replicate
 from summarybench.core.outcomes import InputError
 from summarybench.machine.environment import VERSIONS
 from summarybench.stats.changes import Spread, Timing, pooled_spread, replicates_of
+from tests.command import command
 from tests.run_files import A100, MACHINE, benchmark, run_of
 
 NAME = "llama2-7b-chat-4-bit"
@@ -219,7 +221,7 @@ def test_host_with_replicates_enough_has_a_spread_of_its_own_and_others_have_the
 
 def test_make_spread_says_what_a_host_has_of_its_own(folder, capsys):
     runs = [write(folder / f"{number}.json", measured(2.0 + number / 100)) for number in range(7)]
-    assert replicate.main(["--from", *runs]) == 0
+    assert command("noise")(["--from", *runs]) == 0
     of_all, of_host = capsys.readouterr().out.splitlines()[-2:]
     assert of_host == of_all.replace("spread.json: ", f"spread.json: host {MACHINE['host']}: ")
 
@@ -396,7 +398,7 @@ def write(path, run):
 
 
 def refused(capsys, code, *arguments):
-    assert replicate.main(arguments) == code
+    assert command("noise")(arguments) == code
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     return said
@@ -405,7 +407,7 @@ def refused(capsys, code, *arguments):
 def test_runs_that_are_there_are_pooled(folder, capsys):
     runs = [measured(2.0), measured(2.1)]
     write(folder / "one" / "run.json", runs[0])
-    assert replicate.main(["--from", "one", write(folder / "two.json", runs[1])]) == 0
+    assert command("noise")(["--from", "one", write(folder / "two.json", runs[1])]) == 0
     spread = pooled_spread([taken_apart(*runs)])
     assert in_file(folder)["standard_deviation"] == pytest.approx(spread.standard_deviation)
     lines = capsys.readouterr().out.splitlines()
@@ -424,7 +426,7 @@ def test_runs_of_two_devices_go_into_two_folders(folder):
         write(folder / f"{number}.json", run)
         for number, run in enumerate([measured(2.0), measured(2.1), measured(3.0) | other, measured(3.1) | other])
     ]
-    assert replicate.main(["--from", *files]) == 0
+    assert command("noise")(["--from", *files]) == 0
     found = {path.parent.name: json.loads(path.read_text()) for path in folder.glob("baselines/*/spread.json")}
     assert {slug: each["replicates"][0]["measured"] for slug, each in found.items()} == {
         A100.slug: ["at 2.0", "at 2.1"],
@@ -435,7 +437,7 @@ def test_runs_of_two_devices_go_into_two_folders(folder):
 def test_each_run_is_a_session_with_the_same_options_and_a_results_folder_of_its_own(folder, sessions):
     calls, ends = sessions
     ends += [measured(2.0), measured(2.1)]
-    assert replicate.main(["--runs", "2", "--documents", "8", "-k", "4-bit"]) == 0
+    assert command("noise")(["--runs", "2", "--documents", "8", "-k", "4-bit"]) == 0
     assert [call[:-1] for call in calls] == [["--documents", "8", "-k", "4-bit", "--results-dir"]] * 2
     assert len({call[-1] for call in calls}) == 2
     assert in_file(folder)["replicates"][0]["measured"] == ["at 2.0", "at 2.1"]
@@ -454,10 +456,30 @@ def test_run_that_measured_nothing_ends_it_with_its_number_and_exit_code(folder,
 
 
 @pytest.mark.parametrize("code", [2, 130])
-def test_interrupted_run_ends_it_with_130_and_says_what_to_do(sessions, capsys, code):
-    sessions[1].extend([measured(2.0), code])
-    assert "pool what was measured with --from" in refused(capsys, 130, "--runs", "3")
-    assert len(sessions[0]) == 2
+@pytest.mark.parametrize("finished", [0, 1, 2])
+def test_interrupted_run_ends_it_with_130_and_says_what_to_do(sessions, capsys, monkeypatch, code, finished):
+    monkeypatch.delenv("SUMMARYBENCH_STARTED_BY", raising=False)
+    calls, ends = sessions
+    ends += [measured(2.0 + number / 10) for number in range(finished)] + [code]
+    said = refused(capsys, 130, "--runs", "3")
+    assert len(calls) == finished + 1
+    folders = [f"{call[-1]}/latest" for call in calls[:-1]]
+    pool = f"{sys.executable} -m summarybench noise --from {' '.join(folders)}"
+    assert (
+        said
+        == {
+            0: "interrupted before a run was finished\n",
+            1: f"interrupted; one run is finished, {' '.join(folders)}, and --from pools it with others\n",
+            2: f"interrupted; pool the runs that are finished: {pool}\n",
+        }[finished]
+    )
+    if finished == 2:
+        assert command("noise")(["--from", *folders]) == 0
+
+
+def test_arguments_for_pytest_are_refused_where_nothing_is_measured(folder, capsys):
+    files = [write(folder / f"{number}.json", measured(number)) for number in (2.0, 2.1)]
+    assert "pytest cannot be given --documents 8" in refused(capsys, 4, "--documents", "8", "--from", *files)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,8 @@
-import json
 import math
 
 import pytest
 
 from summarybench.analysis.quality import (
-    FLOORS,
-    Floor,
     Quality,
     assert_rouge_floor,
     is_empty,
@@ -14,11 +11,12 @@ from summarybench.analysis.quality import (
     rouge_f1,
     score,
 )
+from summarybench.catalogue.floors import FLOORS, Floor
 from summarybench.catalogue.models import LOADERS, MODELS
+from summarybench.catalogue.published import published_rows
 from summarybench.core.outcomes import QualityError
 from summarybench.documents.sources import Document, DocumentSource
 from summarybench.measure.generation import GenerationRecord
-from tests.forked import ROOT
 
 FLOOR = Floor(rouge1=0.28, origin="a published table")
 TEXT = "The cat sat on the mat. The dog ran away! Who saw it?"
@@ -160,10 +158,10 @@ def test_scores_are_stemmed():
 @pytest.mark.parametrize(("loader", "rouge1"), STEMMED_FLOORS.items())
 def test_floor_of_the_published_summaries_is_their_lowest_stemmed_score_rounded_down(loader, rouge1):
     found = [
-        row[key]
-        for row in json.loads((ROOT / "summarybench" / "catalogue" / "published.json").read_text())["rows"]
-        for key in ("rouge1_stemmed", "rouge1_common_documents_stemmed")
-        if row["loader"] == loader and row[key] is not None
+        score
+        for row in published_rows()
+        for score in (row.rouge1_stemmed, row.rouge1_common_documents_stemmed)
+        if row.loader == loader and score is not None
     ]
     assert math.floor(1000 * min(found)) == round(1000 * rouge1)
     assert published_floor(loader).rouge1 == rouge1

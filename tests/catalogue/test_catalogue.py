@@ -1,18 +1,17 @@
 import math
-from configparser import ConfigParser
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
 from summarybench.catalogue.models import CPU, EXPERIMENTS, LOADERS, MODELS
-from summarybench.machine.device import FAMILIES, GIB, Device
+from summarybench.machine.device import GIB, DeviceRecord
+from summarybench.machine.families import FAMILIES
 
 NAMES = [experiment.name for experiment in EXPERIMENTS]
-SEVEN_BILLION = ("llama2-7b-chat", "mistral-7b-instruct")
 
 
 def device(family, compute_dtype, memory_gib=14.6):
-    return Device(
+    return DeviceRecord(
         kind="cpu" if family == "cpu" else "cuda",
         name=family,
         slug=family,
@@ -27,20 +26,18 @@ H100 = device("h100", "bfloat16")
 A_CPU = device("cpu", "float32")
 
 
-def registered_markers(kind):
-    """The markers of pytest.ini whose description begins so."""
-    ini = ConfigParser()
-    ini.read(Path(__file__).parents[2] / "pytest.ini", encoding="utf-8")
-    lines = [line.partition(": ") for line in ini["pytest"]["markers"].strip().splitlines()]
+def registered_markers(config, kind):
+    """The markers that pytest knows whose description begins so."""
+    lines = [line.partition(": ") for line in config.getini("markers")]
     return {name for name, _, description in lines if description.startswith(kind)}
 
 
-def test_pytest_ini_has_a_marker_for_every_family_and_no_other():
-    assert registered_markers("experiments for ") == FAMILIES
+def test_pytest_knows_a_marker_for_every_family_and_no_other(pytestconfig):
+    assert registered_markers(pytestconfig, "experiments for ") == FAMILIES
 
 
-def test_pytest_ini_has_a_marker_for_every_model_and_no_other():
-    assert registered_markers("experiments with ") == {model.marker for model in MODELS.values()}
+def test_pytest_knows_a_marker_for_every_model_and_no_other(pytestconfig):
+    assert registered_markers(pytestconfig, "experiments with ") == {model.marker for model in MODELS.values()}
 
 
 def test_every_family_has_an_experiment():
@@ -75,18 +72,6 @@ def test_gpus_without_bfloat16_have_no_bf16_experiment(family):
 def test_fp8_runs_only_on_gpus_that_convert_it():
     families = frozenset().union(*(each.families | each.on_request for each in EXPERIMENTS if "fp8" in each.loader))
     assert families == {"l4", "h100", "h200", "rtx4090"}
-
-
-@pytest.mark.parametrize("model", SEVEN_BILLION)
-def test_a_t4_holds_every_7b_loader_but_float32(model):
-    fitting = {each.loader for each in EXPERIMENTS if each.model == model and "t4" in each.families and each.fits(T4)}
-    assert fitting == {"fp16", "8-bit", "4-bit"}
-
-
-def test_memory_just_short_of_the_minimum_does_not_fit():
-    experiment = EXPERIMENTS[0]
-    assert experiment.fits(device("a100", "bfloat16", experiment.minimum_memory_gib))
-    assert not experiment.fits(device("a100", "bfloat16", experiment.minimum_memory_gib - 0.01))
 
 
 def test_the_embedded_model_runs_unasked_only_on_the_cpu():
@@ -127,3 +112,10 @@ INT8 = {"quantization": "llm.int8", "threshold": 6.0}
 def test_a_loader_asks_for_what_the_device_computes_in(loader, where, expected):
     on_a_gpu = {"attention": "sdpa without cuDNN"} if where.is_gpu else {}
     assert LOADERS[loader].settings(where, threads=6) == expected | on_a_gpu
+
+
+def test_how_threads_wait_belongs_to_the_workload_only_where_the_suite_chooses_it():
+    for has_avx512, chosen in ((True, {}), (None, {}), (False, {"wait_policy": "passive"})):
+        where = replace(A_CPU, has_avx512=has_avx512)
+        assert LOADERS["default"].settings(where, 6, "passive") == {"dtype": "float32", "threads": 6} | chosen
+    assert "wait_policy" not in LOADERS["default"].settings(T4, 6, "passive")

@@ -1,4 +1,4 @@
-"""`make bench` as whole sessions: what the first pass suspects is measured once more in a fresh process, then decided."""
+"""`summarybench bench` as whole sessions: what the first pass suspects is measured once more in a fresh process, then decided."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from summarybench.commands import bench as passes
+from tests.command import command
 from tests.conftest import ROOT, Project
 from tests.sessions.test_sessions import A_T4, EMBEDDED, FLOOR_OF_NINETY_PERCENT, heed_interrupts, lines_with
 
@@ -191,14 +193,12 @@ def test_suspect_is_confirmed_in_whichever_results_folder(stored, options):
 
 
 def test_without_a_temporary_folder_there_is_one_line_and_no_session(capfd, monkeypatch):
-    from summarybench.commands import bench as passes
-
     def refuse(**_):
         raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
 
     monkeypatch.setattr(passes.tempfile, "TemporaryDirectory", refuse)
     monkeypatch.setattr(passes, "run_benchmarks", lambda *_: pytest.fail("a session has begun"))
-    assert passes.main([]) == 4
+    assert command("bench")([]) == 4
     assert capfd.readouterr().err.splitlines() == [
         "ERROR: no temporary folder can be used ([Errno 2] No usable temporary directory found in ['/tmp']); "
         "name a writable one in TMPDIR"
@@ -278,7 +278,7 @@ def is_running(process_id: int) -> bool:
 
 
 def signalled(project: Project, what: signal.Signals, *, to_all: bool) -> tuple[int, str]:
-    """`make bench` that gets a signal when a model has fallen asleep: as from a terminal to all processes, or alone."""
+    """`summarybench bench` that gets a signal when a model has fallen asleep: as from a terminal to all processes, or alone."""
     driver = subprocess.Popen(
         project.passes_command(),
         cwd=project.folder,
@@ -316,18 +316,76 @@ def test_ctrl_c_in_either_pass_ends_both_processes_with_2_and_keeps_what_was_fin
     assert Counter(kinds_in_journal(stored))["document"] == len(run["benchmarks"]) * 8 + 2
 
 
-def test_termination_of_the_driver_ends_the_session_that_it_began(stored):
+@pytest.mark.parametrize("what", [signal.SIGTERM, signal.SIGHUP])
+def test_termination_of_the_driver_ends_the_session_that_it_began(stored, what):
     stored.script({"asleep": "8-bit"})
-    exit_code, output = signalled(stored, signal.SIGTERM, to_all=False)
-    assert (exit_code, len(stored.begun)) == (128 + signal.SIGTERM, 1)
+    exit_code, output = signalled(stored, what, to_all=False)
+    assert (exit_code, len(stored.begun)) == (128 + what, 1)
     assert "Traceback" not in output
-    run = json.loads((stored.folder / "results" / "latest" / "run.json").read_text())
+    latest = stored.folder / "results" / "latest"
+    run = json.loads((latest / "run.json").read_text())
     assert [each["extra_info"]["experiment"] for each in run["benchmarks"]] == [EMBEDDED[0]]
+    assert [each["outcome"] for each in run["outcomes"]] == ["passed", "failed", "failed"]
+    assert (latest / "exit_code").read_text() == "2\n"
+
+
+@pytest.mark.parametrize("what", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_no_second_pass_begins_after_a_signal_that_the_first_one_outlived(monkeypatch, capfd, tmp_path, what):
+    class Finished:
+        """A session that has found a regression and ended when the signal comes."""
+
+        def __init__(self, command, env):
+            begun.append(command)
+
+        def wait(self):
+            signal.raise_signal(what)
+            return 1
+
+        def send_signal(self, number):
+            handed_on.append(number)
+
+    begun, handed_on = [], []
+    monkeypatch.setattr(passes.subprocess, "Popen", Finished)
+    monkeypatch.setattr(passes, "suspects", lambda run, every: ["a regression"])
+    kept = signal.getsignal(what)
+    try:
+        assert ended_with(command("bench"), ["--results-dir", str(tmp_path)]) == (
+            2 if what is signal.SIGINT else 128 + what
+        )
+    finally:
+        assert signal.getsignal(what) is kept
+    assert len(begun) == 1
+    assert handed_on == ([] if what is signal.SIGINT else [what])  # the terminal has sent Ctrl-C to both
+
+
+def test_ignored_hangup_is_ignored_by_both(monkeypatch):
+    """As under nohup."""
+    ignored = []
+
+    class Session:
+        def __init__(self, command, env):
+            ignored.append(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)
+
+        def wait(self):
+            return 0
+
+    monkeypatch.setattr(passes.subprocess, "Popen", Session)
+    kept = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert passes.run_benchmarks([]) == 0
+    finally:
+        signal.signal(signal.SIGHUP, kept)
+    assert ignored == [True]
+
+
+def ended_with(main, arguments):
+    try:
+        return main(arguments)
+    except SystemExit as end:
+        return end.code
 
 
 def test_ctrl_c_between_the_passes_is_no_traceback(capfd, monkeypatch, tmp_path):
-    from summarybench.commands import bench as passes
-
     def interrupted_reading(path):
         raise KeyboardInterrupt
 
@@ -337,8 +395,12 @@ def test_ctrl_c_between_the_passes_is_no_traceback(capfd, monkeypatch, tmp_path)
 
     monkeypatch.setattr(passes, "run_benchmarks", first_pass)
     monkeypatch.setattr(passes, "read_run", interrupted_reading)
-    assert passes.main([]) == 2
-    assert capfd.readouterr().err == f"interrupted before the second pass; measure it with --confirm {tmp_path}/a-run\n"
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.delenv("SUMMARYBENCH_STARTED_BY", raising=False)
+    assert command("bench")(["-k", "a or b"]) == 2
+    again = f"{sys.executable} -m summarybench bench -k 'a or b' --confirm {tmp_path}/a-run"
+    assert capfd.readouterr().err == f"interrupted before the second pass; measure it with: {again}\n"
 
 
 # By hand ------------------------------------------------------------------------------------------------------------

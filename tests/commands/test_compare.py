@@ -1,15 +1,19 @@
-"""`make compare`: two run files in, a line an experiment and an exit code out."""
+"""`summarybench compare`: two run files in, a line an experiment and an exit code out."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
-from summarybench.commands.compare import main
-from tests.run_files import MACHINE, benchmark, run_of
+from tests.command import command
+from tests.run_files import A100, MACHINE, benchmark, run_of
+
+main = command("compare")
 
 NAME = "llama2-7b-chat-4-bit"
 PYTEST_BENCHMARK_S_OWN = {
@@ -94,7 +98,7 @@ def test_run_in_the_current_folder_has_a_name_too(folders, capsys, monkeypatch):
 
 def test_command_exits_with_what_main_returns(folders):
     write(folders / "before", with_seconds(run_of(benchmark()), 0.5))
-    command = [sys.executable, "-m", "summarybench.commands.compare", str(folders / "now"), str(folders / "before")]
+    command = [sys.executable, "-m", "summarybench", "compare", str(folders / "now"), str(folders / "before")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout.startswith(f"{NAME}: REGRESSED: 0.500 of before [")
@@ -212,6 +216,175 @@ def test_run_without_experiments_says_so(folders, capsys):
     write(folders / "now", run_of())
     assert main([str(folders / "now"), str(folders / "before")]) == 0
     assert capsys.readouterr().out == f"{folders / 'now' / 'run.json'} holds no measured experiment\n"
+
+
+# The newest comparable baseline, and runs by number or name ----------------------------------------------------------
+
+OTHER = "llama2-7b-chat-fp16"
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """Store hand-made runs of an A100 as baselines/SLUG/NNNN_NAME.json of the current folder, each a day later."""
+    monkeypatch.chdir(tmp_path)
+
+    def stored(number, *benchmarks, name="main", device=A100, **facts):
+        folder = tmp_path / "baselines" / device.slug
+        folder.mkdir(parents=True, exist_ok=True)
+        run = {**run_of(*benchmarks), "device": asdict(device), "datetime": f"2026-11-{number:02}T00:00:00+00:00"}
+        (folder / f"{number:04}_{name}.json").write_text(json.dumps(run | facts))
+
+    return stored
+
+
+@pytest.fixture
+def latest(tmp_path):
+    """Make a run of an A100, on the 20th unless said otherwise, the one in results/latest."""
+
+    def measured(*benchmarks, day=20, **facts):
+        run = {**run_of(*benchmarks), "device": asdict(A100), "datetime": f"2026-11-{day:02}T00:00:00+00:00"}
+        (tmp_path / "results").mkdir(exist_ok=True)
+        write(tmp_path / "results" / "latest", run | facts)
+
+    return measured
+
+
+def stored_path(number, name="main"):
+    return f"baselines/{A100.slug}/{number:04}_{name}.json"
+
+
+def test_run_alone_is_compared_with_the_newest_stored_run_of_its_workload_and_says_which(store, latest, capsys):
+    for number in (1, 2):
+        store(number, benchmark())
+    store(3, benchmark(workload="another workload"))
+    latest(benchmark())
+    assert main(["results/latest"]) == 0
+    first, verdict = verdicts(capsys.readouterr().out)
+    assert first == f"against {stored_path(2)}, the newest earlier run with the same workload"
+    assert verdict.startswith(f"{NAME}: UNCHANGED: 1.000 of 0002_main.json [")
+
+
+def test_each_experiment_has_the_newest_stored_run_that_holds_it(store, latest, capsys):
+    store(1, benchmark(OTHER))
+    store(2, benchmark())
+    latest(benchmark(), benchmark(OTHER, seconds=(4.0,) * 8))
+    assert main(["results/latest"]) == 1
+    assert verdicts(capsys.readouterr().out)[:2] == [
+        f"against {stored_path(2)}, the newest earlier run with the same workload: {NAME}",
+        f"against {stored_path(1)}, the newest earlier run with the same workload: {OTHER}",
+    ]
+
+
+def test_experiment_that_no_stored_run_holds_has_no_baseline_beside_others(store, latest, capsys):
+    store(1, benchmark())
+    latest(benchmark(), benchmark(OTHER))
+    assert main(["results/latest"]) == 0
+    assert f"{OTHER}: NO BASELINE: no baseline for '{OTHER}' on '{A100.slug}'" in capsys.readouterr().out
+
+
+def test_another_workload_alone_is_said_and_is_incomparable(store, latest, capsys):
+    store(1, benchmark(workload="another workload"))
+    latest(benchmark())
+    assert main(["results/latest"]) == 0
+    first, verdict = verdicts(capsys.readouterr().out)
+    assert first == f"against {stored_path(1)}, the newest earlier run with another workload"
+    assert verdict.startswith(f"{NAME}: INCOMPARABLE: 0001_main.json measured another workload")
+
+
+def test_neither_the_run_s_own_copy_nor_a_later_run_nor_the_anchor_is_its_baseline(store, latest, capsys):
+    store(1, benchmark())
+    store(2, benchmark(), name="anchor")
+    store(20, benchmark())
+    store(21, benchmark())
+    latest(benchmark(), day=20)
+    assert main(["results/latest"]) == 0
+    assert capsys.readouterr().out.startswith(f"against {stored_path(1)}, ")
+
+
+def test_stored_run_is_compared_with_the_one_before_it(store, capsys):
+    for number in (1, 2, 3):
+        store(number, benchmark())
+    assert main(["0003"]) == 0
+    assert capsys.readouterr().out.startswith(f"against {stored_path(2)}, ")
+
+
+def test_measured_noise_of_the_device_is_used(store, latest, capsys):
+    store(1, benchmark())
+    spread = {"standard_deviation": 0.02, "degrees_of_freedom": 7}
+    Path("baselines", A100.slug, "spread.json").write_text(json.dumps(spread))
+    latest(benchmark())
+    main(["results/latest"])
+    assert "spread between runs 2.0% measured" in capsys.readouterr().out
+
+
+def test_without_any_earlier_run_it_is_one_line_that_says_what_to_give(store, latest, capsys):
+    store(21, benchmark())
+    latest(benchmark())
+    assert main(["results/latest"]) == 4
+    assert capsys.readouterr().err == (
+        f"ERROR: baselines/{A100.slug} has no earlier run of what latest measured; give a run to compare with, AGAINST\n"
+    )
+
+
+def test_run_that_does_not_say_its_device_needs_a_second_path(store, latest, capsys):
+    store(1, benchmark())
+    latest(benchmark(), device=None)
+    assert main(["results/latest"]) == 4
+    assert "does not say on which device" in capsys.readouterr().err
+    assert main(["results/latest", stored_path(1)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("1", "0001_main"),
+        ("0001", "0001_main"),
+        ("0001_main", "0001_main"),
+        ("0001_main.json", "0001_main"),
+        ("main", "0002_main"),
+        ("nightly", "0003_nightly"),
+        ("anchor", "0004_anchor"),
+    ],
+)
+def test_other_run_is_found_by_number_or_name_the_newest_of_several(store, latest, capsys, given, found):
+    for number, name in ((1, "main"), (2, "main"), (3, "nightly"), (4, "anchor")):
+        store(number, benchmark(), name=name)
+    latest(benchmark())
+    assert main(["results/latest", given]) == 0
+    assert f"1.000 of {found}.json [" in capsys.readouterr().out
+
+
+def test_file_or_folder_of_that_name_comes_first(store, latest, tmp_path, capsys):
+    store(1, benchmark())
+    write(tmp_path / "0001", run_of(benchmark(seconds=(1.0,) * 8)))
+    latest(benchmark())
+    assert main(["results/latest", "0001"]) == 1
+    assert "REGRESSED: 0.500 of 0001 [" in capsys.readouterr().out
+
+
+def test_name_that_is_stored_nowhere_is_refused_with_what_there_is(store, latest, capsys):
+    store(1, benchmark())
+    latest(benchmark())
+    for words in (["results/latest", "0002"], ["0002"]):
+        assert main(words) == 4
+        said = "'0002' is neither a file or folder, nor the number or name of a stored run; stored: "
+        assert capsys.readouterr().err == f"ERROR: {said}{A100.slug}/0001_main.json\n"
+
+
+def test_number_that_several_devices_have_is_refused_as_the_run(store, capsys):
+    store(1, benchmark())
+    store(1, benchmark(), device=replace(A100, slug="tesla-t4"))
+    assert main(["0001"]) == 4
+    paths = f"{stored_path(1)}, baselines/tesla-t4/0001_main.json"
+    assert capsys.readouterr().err == f"ERROR: '0001' is stored for several devices; give one by its path: {paths}\n"
+
+
+def test_baselines_may_lie_elsewhere(store, latest, tmp_path, capsys):
+    store(1, benchmark())
+    latest(benchmark())
+    (tmp_path / "baselines").rename(tmp_path / "elsewhere")
+    assert main(["results/latest", "--baselines", "elsewhere"]) == 0
+    assert capsys.readouterr().out.startswith(f"against elsewhere/{A100.slug}/0001_main.json, ")
 
 
 # What cannot be used --------------------------------------------------------------------------------------------------

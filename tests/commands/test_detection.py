@@ -1,23 +1,17 @@
-"""What the detection table rests on: draws, rules, bounds, and the spot check's interleaving."""
+"""What the detection table rests on: draws, rules and bounds; and the tables that its commands write."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
-import time
-from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy.stats import beta
 
 from summarybench.analysis import simulation
+from summarybench.analysis.detection import RUN_DEVIATIONS, SLOWDOWNS, _goals
 from summarybench.analysis.simulation import (
     CONFIRMED,
     PLAIN_5,
@@ -37,18 +31,16 @@ from summarybench.analysis.simulation import (
     session_alarms,
     slowdown_found,
 )
-from summarybench.catalogue.models import EXPERIMENTS
-from summarybench.commands import detection, spot_check
-from summarybench.core.outcomes import Cause, InputError, JudgementError, UnavailableError, Verdict
-from summarybench.documents.sources import embedded_documents
-from summarybench.machine.device import Clock
-from summarybench.machine.probes import PYTHON_LOOP, ControlReading
-from summarybench.machine.telemetry import NullMonitor
-from summarybench.measure.generation import Instruments, build_prompts
-from summarybench.runs.run_file import Entry
+from summarybench.commands import detection as detection_command
+from summarybench.commands import spot_check as spot_check_command
+from summarybench.core.outcomes import InputError, JudgementError
+from summarybench.measure import spot_check
 from summarybench.stats.changes import Timing
-from tests.fakes import FakeGpu, FakeModel, FakeTime
+from tests.command import command
+from tests.measure.test_spot_check import A_GPU, THE_CPU, Stage
 from tests.run_files import benchmark, run_of
+
+main = command("detection")
 
 MEASURED = Measured(
     experiment="llama2-7b-chat-4-bit",
@@ -252,14 +244,14 @@ def test_without_both_parts_there_is_nothing_to_draw_from(tmp_path, spread, caps
         write_device(tmp_path / "tesla-t4", spread)
     with pytest.raises(InputError, match=r"no device in .* has both a measured spread and stored runs"):
         read_devices(tmp_path)
-    assert detection.main(["--baselines", str(tmp_path), "--simulation-only", "--output", str(tmp_path / "x.md")]) == 4
+    assert main(["--baselines", str(tmp_path), "--simulation-only", "--output", str(tmp_path / "x.md")]) == 4
     assert capsys.readouterr().err.startswith("ERROR: no device in")
 
 
 def few_trials(folder, *arguments):
     write_device(folder / "baselines" / "tesla-t4")
     given = ["--baselines", str(folder / "baselines"), "--trials", "10", "--simulation-only", *arguments]
-    assert detection.main([*given, "--output", str(folder / "out" / "table.md")]) == 0
+    assert main([*given, "--output", str(folder / "out" / "table.md")]) == 0
     return folder / "out" / "table.md"
 
 
@@ -271,17 +263,17 @@ def test_table_is_written_as_markdown_and_as_json_and_printed(tmp_path, capsys):
     (device,) = found["devices"]
     assert found["spot_checks"] == []
     # The measured 2% is one of the table's own: six spreads would be seven otherwise.
-    assert [cell["run_deviation"] for cell in device["cells"][:: len(RULES)]] == list(detection.RUN_DEVIATIONS)
+    assert [cell["run_deviation"] for cell in device["cells"][:: len(RULES)]] == list(RUN_DEVIATIONS)
     for cell in device["cells"]:
-        assert [rate["slowdown"] for rate in cell["rates"]] == list(detection.SLOWDOWNS)
+        assert [rate["slowdown"] for rate in cell["rates"]] == list(SLOWDOWNS)
         assert all(rate["trials"] == 10 for rate in cell["rates"])
-    assert device["trials_decided_by_the_suite_too"] == 10 * len(detection.RUN_DEVIATIONS) * len(detection.SLOWDOWNS)
-    assert [row["run_deviation"] for row in device["disturbed"]] == list(detection.RUN_DEVIATIONS)
+    assert device["trials_decided_by_the_suite_too"] == 10 * len(RUN_DEVIATIONS) * len(SLOWDOWNS)
+    assert [row["run_deviation"] for row in device["disturbed"]] == list(RUN_DEVIATIONS)
     for row in device["disturbed"]:
         assert list(row["rules"]) == [CONFIRMED, TWO_PASSES]
         assert [[rate["slowdown"] for rate in rates] for rates in row["rules"].values()] == [[0.0, 0.1, 0.2]] * 2
     assert "Each of today's passes is disturbed with a probability of 5%" in text
-    assert text.count(" | this suite, --passes 1 | ") == 2 * len(detection.RUN_DEVIATIONS)
+    assert text.count(" | this suite, --passes 1 | ") == 2 * len(RUN_DEVIATIONS)
     assert "2.0% \\* | this suite, --passes 1" in text
 
 
@@ -295,7 +287,7 @@ def test_same_seed_writes_the_same_table(tmp_path):
 
 @pytest.mark.parametrize("arguments", [("--trials", "0"), ("--seed", "-1")])
 def test_impossible_numbers_are_refused(arguments, tmp_path, capsys):
-    assert detection.main([*arguments, "--simulation-only", "--output", str(tmp_path / "table.md")]) == 4
+    assert main([*arguments, "--simulation-only", "--output", str(tmp_path / "table.md")]) == 4
     assert "at least 1 trial, and a seed from 0 on" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
@@ -304,7 +296,7 @@ def test_table_that_cannot_be_written_is_one_line(tmp_path, capsys):
     write_device(tmp_path / "baselines" / "tesla-t4")
     (tmp_path / "file").write_text("")
     given = ["--baselines", str(tmp_path / "baselines"), "--trials", "5", "--simulation-only"]
-    assert detection.main([*given, "--output", str(tmp_path / "file" / "table.md")]) == 4
+    assert main([*given, "--output", str(tmp_path / "file" / "table.md")]) == 4
     assert capsys.readouterr().err.startswith(f"ERROR: cannot write {tmp_path}/file/table.md: ")
 
 
@@ -322,7 +314,7 @@ def test_goals_are_judged_by_the_worst_row_as_found():
         *(cell(CONFIRMED, deviation, 0.01, share) for deviation, share in ((0.002, 1.0), (0.008, 0.95), (0.02, 0.1))),
         *(cell(TWO_PASSES, deviation, 0.0101, share) for deviation, share in ((0.002, 1.0), (0.008, 0.9499))),
     ]
-    goals = list(detection._goals(cells))
+    goals = list(_goals(cells))
     assert [(goal["rule"], goal["is_met"]) for goal in goals] == [
         (CONFIRMED, True),
         (CONFIRMED, True),
@@ -332,93 +324,26 @@ def test_goals_are_judged_by_the_worst_row_as_found():
     assert goals[3]["worst"] == {"run_deviation": 0.008, "slowdown": 0.03, "share": 0.9499}
 
 
-# The spot check --------------------------------------------------------------------------------------------------
+# The spot checks -------------------------------------------------------------------------------------------------
 
 
-class Stage:
-    """A fake model on a fake clock, and controls that a disturbance can slow down too."""
-
-    def __init__(self, *, disturbed_token=0.01, disturbed_loop=1.0, drift=1.0):
-        self.time = FakeTime()
-        experiment = next(each for each in EXPERIMENTS if each.name == spot_check.ON_CPU.experiment)
-        self.model = FakeModel(experiment, self.time, seconds_per_token=0.01)
-        self.switched = []
-        self._token = {False: 0.01, True: disturbed_token}
-        self._loop = {False: 1.0, True: disturbed_loop}
-        self._drift, self._readings = drift, 0
-        self.prompts = build_prompts(self.model, embedded_documents().sample(8, seed=0), 128, 8)
-
-    def switch(self, is_on):
-        self.switched.append(is_on)
-        self.model._seconds_per_token = self._token[is_on]
-
-    def controls(self):
-        rate = self._loop[self.switched[-1]] * self._drift**self._readings
-        self._readings += 1
-        return {PYTHON_LOOP: ControlReading(rate=rate, standard_deviation=0.001, work=10.0)}
-
-    def run(self, deviation=0.001):
-        cpu = replace(FakeGpu.device, kind="cpu")
-        instruments = Instruments(device=cpu, clock=self.time.clock, monitor=NullMonitor(), controls=self.controls)
-        sides = spot_check.disturbed("it", self.model, self.prompts, self.switch, instruments, max_new_tokens=8)
-        return spot_check.judged(sides, {PYTHON_LOOP: deviation}, is_gpu=False)
-
-
-def test_slower_tokens_with_steady_controls_are_the_codes():
-    spot = Stage(disturbed_token=0.0125).run()
-    assert spot.change.ratio == pytest.approx(0.8)
-    assert spot.verdict is Verdict.REGRESSED
-    assert spot.attribution.cause is Cause.CODE
-    assert spot.controls == {PYTHON_LOOP: 1.0}
-
-
-def test_slower_tokens_with_slower_controls_are_the_hosts():
-    spot = Stage(disturbed_token=0.0125, disturbed_loop=0.75).run()
-    assert spot.attribution.cause is Cause.HOST
-    assert spot.as_json()["attribution"]["cause"] == "HOST"
-    assert spot.controls == {PYTHON_LOOP: 0.75}
-
-
-def test_host_that_slows_down_steadily_does_not_look_like_the_disturbance():
-    spot = Stage(disturbed_token=0.0125, drift=0.9).run()
-    assert spot.controls == {PYTHON_LOOP: pytest.approx(1.0)}
-    assert spot.attribution.cause is Cause.CODE
-
-
-def test_controls_that_vary_tell_nothing():
-    assert Stage(disturbed_token=0.0125).run(deviation=0.1).attribution.cause is Cause.UNKNOWN
-
-
-def test_controls_deviate_by_what_lies_between_undisturbed_sides():
-    readings = [
-        {PYTHON_LOOP: {"before": before, "after": after}} for before, after in ((1.0, 1.0), (2.0, 0.5), (1.1, 1.1))
-    ]
-    entries = [Entry(name="", extra_info={"controls": each}, seconds=()) for each in readings]
-    expected = math.log(1.1) / math.sqrt(3)  # of 0, 0 and log 1.1
-    assert spot_check.control_deviations(entries) == pytest.approx({PYTHON_LOOP: expected})
-
-
-def test_disturbance_that_does_nothing_is_unchanged_and_attributed_to_nothing():
-    spot = Stage().run()
-    assert (spot.change.ratio, spot.verdict, spot.attribution) == (pytest.approx(1.0), Verdict.UNCHANGED, None)
-
-
-@pytest.mark.parametrize("option", ["--spot-check", "--spot-checks-only"])
-def test_spot_checks_alone_draw_nothing_and_tell_each_disturbance_of_each_device(option, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("words", [("detection", "--spot-check"), ("detection", "--spot-checks-only"), ("spot-check",)])
+def test_spot_checks_alone_draw_nothing_and_tell_each_disturbance_of_each_device(words, tmp_path, monkeypatch, capsys):
     spots = (Stage(disturbed_token=0.0125, disturbed_loop=0.75).run(), Stage().run())
 
     def check(device, say):
         sample = spot_check.ON_GPU if device.is_gpu else spot_check.ON_CPU
         return spot_check.SpotChecks(device=device.name, cpus=2, sample=sample, spots=spots[not device.is_gpu :])
 
-    monkeypatch.setattr(detection, "check_spots", check)
-    monkeypatch.setattr(detection, "devices_to_try", lambda kind: (FakeGpu.device, THE_CPU))
-    nothing = tmp_path / "no baselines"
-    arguments = [option, "--baselines", str(nothing), "--output", str(tmp_path / "table.md")]
-    assert detection.main(arguments) == 0
+    monkeypatch.setattr(spot_check_command, "check_spots", check)
+    for each in (detection_command, spot_check_command):
+        monkeypatch.setattr(each, "devices_to_try", lambda kind: (A_GPU, THE_CPU))
+    monkeypatch.chdir(tmp_path)  # where no baselines are
+    name, *options = words
+    assert command(name)([*options, "--output", "table.md"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("| it |", "## "))]
     assert lines == [
-        f"## The real thing: smollm2-135m-instruct-fp16 on {FakeGpu.device.name}, 2 CPUs",
+        f"## The real thing: smollm2-135m-instruct-fp16 on {A_GPU.name}, 2 CPUs",
         "| it | 0.800 [0.800, 0.800] | REGRESSED | Python loop 0.75 | HOST: controls moved along: Python loop -25% |",
         "| it | 1.000 [1.000, 1.000] | UNCHANGED | Python loop 1.00 | – |",
         "## The real thing: smollm2-135m-instruct-4-bit on a CPU, 2 CPUs",
@@ -426,269 +351,12 @@ def test_spot_checks_alone_draw_nothing_and_tell_each_disturbance_of_each_device
     ]
 
 
-def test_rounds_are_interleaved_and_the_warm_up_is_not_disturbed():
-    stage = Stage()
-    stage.run()
-    turns = [False, True, True, False]  # the controls' before, the rounds', the controls' after
-    assert stage.switched == [*turns, False, *(turns * 8), *turns]
-
-
-class Module:
-    """What torch's modules have of hooks."""
-
-    def __init__(self):
-        self.hooks = []
-
-    def register_forward_hook(self, hook):
-        self.hooks.append(hook)
-        return SimpleNamespace(remove=lambda: self.hooks.remove(hook))
-
-
-def test_delay_waits_for_its_share_of_the_time_since_the_last_token():
-    module, seconds = Module(), iter([100.0, 110.0, 111.0, 112.0, 113.0, 123.0, 124.0, 125.5])
-    with spot_check.delay(module, 0.2, lambda: next(seconds)) as switch:
-        (hook,) = module.hooks
-        switch(True)  # at 100
-        hook()  # from 110 to 112, its share of 10 seconds
-        assert next(seconds) == 113.0
-        hook()  # from 123, 11 seconds later, until 125.2
-        assert next(seconds, None) is None
-    assert module.hooks == []
-
-
-def test_delay_that_is_switched_off_waits_for_nothing():
-    module, seconds = Module(), iter([100.0, 110.0])
-    with spot_check.delay(module, 0.2, lambda: next(seconds)) as switch:
-        switch(False)
-        module.hooks[0]()
-        assert next(seconds, None) is None
-
-
-@pytest.mark.parametrize(("is_on", "token"), [(False, 1.0), (True, 1.25)])
-def test_delay_begins_when_the_device_has_finished_and_switched_off_the_device_is_waited_for_too(is_on, token):
-    """A GPU that takes a second for a pass whose launches take the host a quarter of one; each look at the clock takes 1/64 s."""
-    module, now, busy_until = Module(), 0.0, 0.0
-
-    def synchronize():
-        nonlocal now
-        now = max(now + 1 / 64, busy_until)
-
-    found = []
-    with spot_check.delay(module, 0.25, Clock(synchronize, lambda: now)) as switch:
-        switch(is_on)
-        for _ in range(2):
-            start, busy_until = now, now + 1.0
-            now += 0.25
-            module.hooks[0]()
-            found.append(now - start)
-    assert found == [token] * 2
-
-
-def has_state(pid, wanted):
-    """The third field of /proc/<pid>/stat; a signal takes a moment to arrive."""
-    for _ in range(500):
-        try:
-            found = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            found = "gone"
-        if found in wanted:
-            return True
-        time.sleep(0.01)
-    return False
-
-
-@pytest.fixture
-def started(monkeypatch):
-    """The processes that the spot check starts."""
-    processes, start = [], spot_check.subprocess.Popen
-    monkeypatch.setattr(
-        spot_check.subprocess,
-        "Popen",
-        lambda *given, **options: processes.append(start(*given, **options)) or processes[-1],
-    )
-    return processes
-
-
-def test_neighbour_is_stopped_between_its_rounds_and_gone_at_the_end(started):
-    cpu = max(os.sched_getaffinity(0))
-    with spot_check.busy_neighbour({cpu}) as switch:
-        (neighbour,) = started
-        assert os.sched_getaffinity(neighbour.pid) == {cpu}
-        assert has_state(neighbour.pid, "T")
-        switch(True)
-        assert has_state(neighbour.pid, "R")
-        switch(False)
-        assert has_state(neighbour.pid, "T")
-    assert neighbour.returncode == -9
-
-
-def test_neighbours_are_gone_whatever_happens_beside_them(started):
-    with pytest.raises(KeyboardInterrupt), spot_check.neighbours(SLEEP, ["", ""]):
-        raise KeyboardInterrupt
-    assert [neighbour.returncode for neighbour in started] == [-9, -9]
-
-
-SLEEP = """
-import time
-print("a warning that came first")
-print("ready", flush=True)
-time.sleep(600)
-"""
-
-
-def test_stopped_neighbour_goes_with_its_parent():
-    script = f"""
-import os, signal
-from summarybench.commands import spot_check
-start = spot_check.subprocess.Popen
-def telling(*given, **options):
-    neighbour = start(*given, **options)
-    print(neighbour.pid, flush=True)
-    return neighbour
-spot_check.subprocess.Popen = telling
-with spot_check.neighbours({SLEEP!r}, [""]):
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-    killed = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=False)
-    assert killed.returncode == -9
-    assert has_state(int(killed.stdout), ("gone", "Z", "X"))
-
-
-@pytest.mark.parametrize(
-    ("code", "said"),
-    [
-        ("print('loading'); sys.exit('CUDA error: all devices are busy')", r"exit code 1\): CUDA error: all devices"),
-        ("sys.exit()", r"exit code 0\): it said nothing"),
-        ("import time; print('loading', flush=True); time.sleep(600)", r"exit code -9\): loading"),
-    ],
-    ids=["fails", "ends", "hangs"],
-)
-def test_neighbour_that_is_not_ready_stops_the_spot_check_and_is_gone(started, code, said):
-    seconds = 1.0 if "sleep" in code else 60.0
-    with pytest.raises(UnavailableError, match=said), spot_check.neighbours(code, [""], seconds):
-        pytest.fail("the first round began without it")
-    assert all(neighbour.returncode is not None for neighbour in started)
-
-
-def test_other_tenant_settles_after_each_switch_and_has_the_gpu_of_this_process(monkeypatch):
-    done = []
-
-    @contextmanager
-    def fake_neighbours(code, arguments):
-        done.append((code, arguments))
-        yield done.append
-
-    monkeypatch.setattr(spot_check, "neighbours", fake_neighbours)
-    monkeypatch.setattr(spot_check.time, "sleep", done.append)
-    with spot_check.other_tenant(FakeGpu.device) as switch:
-        switch(True)
-        switch(False)
-    settled = spot_check.SETTLE_SECONDS
-    assert done == [(spot_check.USE_GPU, ["cuda:0"]), True, settled, False, settled]
-
-
-class FakeTorch:
-    """A GPU that begins nothing before it must, and knows how much is queued; it ends its tenant in the end."""
-
-    def __init__(self):
-        self.queued, self.most_queued, self.waits, self.devices = [], 0, 0, set()
-        self.cuda = SimpleNamespace(Event=self.event, synchronize=self.queued.clear)
-        self.uint8 = "uint8"
-
-    def randn(self, *shape, device):
-        self.devices.add(device)
-        return SimpleNamespace(half=lambda: self)
-
-    def randint(self, high, size, *, dtype, device):
-        self.devices.add(device)
-        return self
-
-    def empty_like(self, other):
-        return SimpleNamespace(copy_=lambda source: self.queue("copy"))
-
-    def mm(self, left, right, out):
-        self.queue("product")
-
-    def queue(self, work):
-        self.queued.append(work)
-        self.most_queued = max(self.most_queued, len(self.queued))
-
-    def event(self, *, blocking):
-        assert blocking
-        recorded = object()
-
-        def wait():
-            self.waits += 1
-            if self.waits > 20:
-                raise KeyboardInterrupt
-            done = self.queued.index(recorded) + 1 if recorded in self.queued else 0
-            del self.queued[:done]
-
-        return SimpleNamespace(record=lambda: self.queued.append(recorded), synchronize=wait)
-
-
-def test_other_tenant_says_when_it_has_used_the_gpu_and_never_has_more_than_a_few_kernels_queued(monkeypatch, capsys):
-    torch = FakeTorch()
-    monkeypatch.setitem(sys.modules, "torch", torch)
-    with pytest.raises(KeyboardInterrupt):
-        exec(spot_check.USE_GPU, {"sys": SimpleNamespace(argv=["-c", "1", "cuda:0"])})
-    assert (capsys.readouterr().out, torch.devices, torch.waits) == ("ready\n", {"cuda:0"}, 21)
-    assert torch.most_queued == 4 * 3 - 1  # four times a copy, a product and their event
-
-
-@pytest.mark.parametrize(("device", "tenants"), [(FakeGpu.device, 1), (replace(FakeGpu.device, kind="cpu"), 0)])
-def test_another_tenant_is_tried_on_a_gpu_only(device, tenants):
-    instruments = Instruments(device=device, clock=FakeTime().clock, monitor=NullMonitor())
-    names = [name for name, _ in spot_check._disturbances(SimpleNamespace(model=Module()), instruments)]
-    assert len(names) == len(spot_check.DELAYS) + 1 + tenants
-    assert names.count("another tenant of the GPU") == tenants
-
-
-# Where it is tried ------------------------------------------------------------------------------------------------
-
-THE_CPU = replace(FakeGpu.device, kind="cpu", name="a CPU")
-
-
-def detect_with(gpu):
-    return lambda environment: THE_CPU if environment.get("CUDA_VISIBLE_DEVICES") == "" or not gpu else gpu
-
-
-@pytest.mark.parametrize(
-    ("kind", "with_gpu", "without"),
-    [
-        ("all", (FakeGpu.device, THE_CPU), (THE_CPU,)),
-        ("cpu", (THE_CPU,), (THE_CPU,)),
-        ("gpu", (FakeGpu.device,), None),
-    ],
-)
-def test_what_is_there_is_tried_the_gpu_first(kind, with_gpu, without):
-    assert spot_check.devices_to_try(kind, detect_with(FakeGpu.device)) == with_gpu
-    if without is None:
-        with pytest.raises(InputError, match="--device gpu: this process sees none"):
-            spot_check.devices_to_try(kind, detect_with(None))
-    else:
-        assert spot_check.devices_to_try(kind, detect_with(None)) == without
-
-
 def test_gpu_that_is_asked_for_and_not_there_is_one_line_before_anything_is_drawn(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     write_device(tmp_path / "baselines" / "tesla-t4")
-    monkeypatch.setattr(detection, "read_devices", lambda _: pytest.fail("the simulation began"))
-    assert detection.main(["--device", "gpu", "--output", str(tmp_path / "table.md")]) == 4
+    monkeypatch.setattr(detection_command, "read_devices", lambda _: pytest.fail("the simulation began"))
+    assert main(["--device", "gpu", "--output", str(tmp_path / "table.md")]) == 4
     assert capsys.readouterr().err.startswith("ERROR: --device gpu: this process sees none")
-
-
-def test_cpu_asked_for_is_tried_without_a_look_at_the_gpu():
-    def detect(environment):
-        assert environment == {"CUDA_VISIBLE_DEVICES": ""}
-        return THE_CPU
-
-    assert spot_check.devices_to_try("cpu", detect) == (THE_CPU,)
-
-
-@pytest.mark.parametrize("sample", [spot_check.ON_CPU, spot_check.ON_GPU])
-def test_samples_name_experiments_that_there_are(sample):
-    assert [each.name for each in EXPERIMENTS].count(sample.experiment) == 1
 
 
 @pytest.mark.slow
@@ -697,7 +365,7 @@ def test_command_simulates_and_tries_the_real_thing(tmp_path, monkeypatch, capsy
     monkeypatch.setattr(spot_check, "ON_CPU", replace(spot_check.ON_CPU, documents=2, max_new_tokens=4))
     path = tmp_path / "table.md"
     given = ["--baselines", str(tmp_path / "baselines"), "--trials", "50", "--device", "cpu", "--output", str(path)]
-    assert detection.main(given) == 0
+    assert main(given) == 0
     found = json.loads(path.with_suffix(".json").read_text())
     (checks,) = found["spot_checks"]
     spots = checks["spots"]

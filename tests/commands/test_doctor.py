@@ -922,7 +922,7 @@ def test_the_hub_is_needed_unless_there_is_no_gpu(monkeypatch, gpu_findings, nee
 
 def run_command(tmp_path, **environment):
     return subprocess.run(
-        [sys.executable, "-m", "summarybench.commands.doctor"],
+        [sys.executable, "-m", "summarybench", "doctor"],
         cwd=ROOT,
         env={
             **os.environ,

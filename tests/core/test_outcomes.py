@@ -99,9 +99,10 @@ def test_the_detail_is_one_line_for_the_user(error, fits, detail):
     assert outcome_of_test("t", "e", error, fits=fits).detail == detail
 
 
-def test_what_fitted_against_expectation_says_which_table_to_update():
-    assert (
-        "minimum_memory_gib in summarybench/catalogue/models.py" in outcome_of_test("t", "e", None, fits=False).detail
+def test_what_ran_against_the_prediction_shows_it_and_says_what_to_correct():
+    assert outcome_of_test("t", "e", None, fits=False, forecast="28.06 GiB needed of 14.60 GiB").detail == (
+        "it ran, and was predicted to run out of memory (28.06 GiB needed of 14.60 GiB): correct the prediction in "
+        "summarybench/engines/memory_model.py"
     )
 
 

@@ -21,13 +21,13 @@ from distillation.summaries import read_rows
 from distillation.training_documents import write_documents
 from summarybench.core.outcomes import InputError
 from summarybench.documents.sources import Document, documents_of_file, embedded_documents
-from summarybench.machine.device import Device
+from summarybench.machine.cpu_device import CpuDevice
 from summarybench.session.students import read_students
 from tests.distillation.test_distillation import student_folder
 from tests.forked import ENVIRONMENT
 from tests.sessions.test_real_sessions import OWN_CONFTEST_IS_NOT_NEEDED
 
-CPU = Device(kind="cpu", name="cpu", slug="cpu", family="cpu", memory_bytes=2**34, compute_dtype="float32")
+CPU = CpuDevice(kind="cpu", name="cpu", slug="cpu", family="cpu", memory_bytes=2**34, compute_dtype="float32")
 TEACHER = "smollm2-135m-instruct"
 SHORT = ("--layers", "1", "--documents", "6", "--max-new-tokens", "8", "--max-prompt-tokens", "96", "--batch-size", "4")
 SIX_STEPS = (*SHORT, "--steps", "6", "--evaluations", "3")

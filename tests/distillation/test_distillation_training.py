@@ -35,9 +35,9 @@ from distillation.trainer import (
 )
 from summarybench.core.outcomes import DeviceMemoryError, InputError, JudgementError
 from summarybench.engines.compiled import CompiledDecoder
-from summarybench.machine.device import Device
+from summarybench.machine.cpu_device import CpuDevice
 
-CPU = Device(kind="cpu", name="cpu", slug="cpu", family="cpu", memory_bytes=2**34, compute_dtype="float32")
+CPU = CpuDevice(kind="cpu", name="cpu", slug="cpu", family="cpu", memory_bytes=2**34, compute_dtype="float32")
 TEACHER = "smollm2-135m-instruct"
 PROMPT, ANSWER = [5, 6, 7], [8, 9]
 

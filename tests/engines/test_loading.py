@@ -16,7 +16,7 @@ from summarybench.documents.sources import embedded_documents
 from summarybench.engines import embedded, loading
 from summarybench.engines.loading import LoadedModel, NotLoaded, check_nothing_offloaded, load
 from summarybench.engines.weights import find_weights, folder_digest
-from summarybench.machine.device import clock_of, detect_device
+from summarybench.machine.detection import detect_device
 from summarybench.machine.telemetry import NullMonitor
 from summarybench.measure.generation import Instruments, build_prompts, measure
 
@@ -29,7 +29,7 @@ def load_tiny(folder, loader="default", model="smollm2-135m-instruct", device=CP
         BY_NAME[f"{model}-default"].loaded_as(loader),
         lambda: find_weights(MODELS[model], {model: folder}),
         device,
-        clock_of(device),
+        device.clock(),
         longest_sequence=lambda chat: 100,
         predict=predict,
     )
@@ -169,7 +169,7 @@ def test_measured_summaries_are_those_that_were_generated(loaded):
         loaded,
         prompts,
         max_new_tokens=8,
-        instruments=Instruments(device=CPU, clock=clock_of(CPU), monitor=NullMonitor()),
+        instruments=Instruments(device=CPU, clock=CPU.clock(), monitor=NullMonitor()),
         on_record=told.append,
     )
     assert list(measured.records) == told

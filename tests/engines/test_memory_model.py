@@ -11,16 +11,16 @@ from summarybench.catalogue.models import EXPERIMENTS, LOADERS, MODELS
 from summarybench.core.outcomes import Outcome
 from summarybench.engines.loading import LoadedModel, NotLoaded, load
 from summarybench.engines.memory_model import MemoryPrediction, predict_memory, predict_weights
-from summarybench.engines.synthetic import SHAPES
 from summarybench.engines.weights import find_weights
-from summarybench.machine.device import GIB, Device, clock_of, detect_device
+from summarybench.machine.detection import detect_device
+from summarybench.machine.device import GIB, DeviceRecord
 
 TINY = "smollm2-135m-instruct"
 BY_NAME = {experiment.name: experiment for experiment in EXPERIMENTS}
 CPU = detect_device({"CUDA_VISIBLE_DEVICES": ""})
 KIB = 1024
 SMALL_CPU = replace(CPU, memory_bytes=100 * KIB)
-H100 = Device(
+H100 = DeviceRecord(
     kind="cuda", name="an H100", slug="an-h100", family="h100", memory_bytes=80 * GIB, compute_dtype="bfloat16"
 )
 
@@ -30,14 +30,14 @@ def load_tiny(folder, loader="default", device=CPU, predict=True):
         BY_NAME[f"{TINY}-{loader}"],
         lambda: find_weights(MODELS[TINY], {TINY: folder}),
         device,
-        clock_of(device),
+        device.clock(),
         longest_sequence=lambda chat: 100,
         predict=predict,
     )
 
 
 def config_of(model):
-    return transformers.AutoConfig.for_model(MODELS[model].architecture, **SHAPES[model])
+    return transformers.AutoConfig.for_model(MODELS[model].architecture, **MODELS[model].whole_config)
 
 
 def predicted(model, loader, sequence_tokens=625, batch_size=1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -11,11 +12,12 @@ from summarybench.catalogue.models import EXPERIMENTS, MODELS
 from summarybench.core.outcomes import UnavailableError
 from summarybench.engines import synthetic
 from summarybench.engines.loading import LoadedModel, load
-from summarybench.engines.synthetic import CHAT_TEMPLATE, SHAPES, synthetic_model_folder
+from summarybench.engines.synthetic import CHAT_TEMPLATE, synthetic_model_folder
 from summarybench.engines.weights import find_weights
-from summarybench.machine.device import GIB, clock_of, detect_device
+from summarybench.machine.detection import detect_device
+from summarybench.machine.device import GIB
 
-SPEC = MODELS["smollm2-135m-instruct"]
+NAME = "smollm2-135m-instruct"
 BY_NAME = {experiment.name: experiment for experiment in EXPERIMENTS}
 CPU = detect_device({"CUDA_VISIBLE_DEVICES": ""})
 TINY_SHAPE = {
@@ -28,13 +30,13 @@ TINY_SHAPE = {
     "max_position_embeddings": 4_096,
     "tie_word_embeddings": True,
 }
+SPEC = replace(MODELS[NAME], config=TINY_SHAPE)
 
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """An empty cache folder, in which SPEC's model is tiny and the first of two shards holds its embedding."""
+    """An empty cache folder, for which the first of two shards holds the tiny model's embedding."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setitem(synthetic.SHAPES, SPEC.name, TINY_SHAPE)
     monkeypatch.setattr(synthetic, "SHARD_BYTES", 1_000_000)
     return tmp_path
 
@@ -99,7 +101,7 @@ def test_it_loads_and_generates_as_any_other(cache, loader):
         BY_NAME[f"{SPEC.name}-{loader}"],
         lambda: find_weights(SPEC, {}, synthetic=True),
         CPU,
-        clock_of(CPU),
+        CPU.clock(),
         longest_sequence=lambda chat: 100,
         predict=True,
     )
@@ -113,11 +115,7 @@ def test_it_loads_and_generates_as_any_other(cache, loader):
 
 def test_every_id_of_the_tokenizer_lies_inside_the_smallest_vocabulary():
     tokenizer = synthetic._train_tokenizer()
-    assert max(tokenizer.get_vocab().values()) < min(shape["vocab_size"] for shape in SHAPES.values())
-
-
-def test_every_model_has_a_shape():
-    assert SHAPES.keys() == MODELS.keys()
+    assert max(tokenizer.get_vocab().values()) < min(spec.shape.vocab_size for spec in MODELS.values())
 
 
 def test_full_disk_is_said_before_anything_is_written(cache, monkeypatch):
@@ -128,9 +126,11 @@ def test_full_disk_is_said_before_anything_is_written(cache, monkeypatch):
 
 
 TINY_SYNTHETIC_MODEL = f"""
-    from summarybench.engines.synthetic import SHAPES
+    from dataclasses import replace
 
-    SHAPES["{SPEC.name}"] = {TINY_SHAPE}
+    from summarybench.catalogue.models import MODELS
+
+    MODELS["{NAME}"] = replace(MODELS["{NAME}"], config={TINY_SHAPE})
 """
 
 

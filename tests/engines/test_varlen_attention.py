@@ -114,13 +114,13 @@ class WithoutFlash(HalfPrecision):
 )
 def test_flash_attention_is_used_only_where_torch_has_it(monkeypatch, model, capability, supported):
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda _: capability)
-    assert supports_varlen(model, FakeGpu.device) is supported
+    assert supports_varlen(model, FakeGpu()) is supported
 
 
 def test_flash_attn_package_comes_first(monkeypatch):
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda _: (9, 0))
     monkeypatch.setattr("transformers.utils.is_flash_attn_2_available", lambda: True)
-    assert not supports_varlen(HalfPrecision(), FakeGpu.device)
+    assert not supports_varlen(HalfPrecision(), FakeGpu())
 
 
 def test_pinned_torch_has_it():

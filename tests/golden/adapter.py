@@ -9,17 +9,15 @@ import contextlib
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from summarybench.analysis.comparison import Judge
 from summarybench.analysis.noise import read_spread
-from summarybench.commands import compare as compare_command
+from summarybench.commands.command_line import main
 from summarybench.commands.docs import tables_of
-from summarybench.report import html as report_command
-from summarybench.report import markdown as summary_command
 from summarybench.report.terminal import final_report
 from summarybench.runs.baselines import find_baseline, open_run, read_baselines
 from summarybench.runs.run_file import Entry, device_of, entries_of
@@ -105,19 +103,19 @@ def experiments(path: Path) -> set[str]:
 
 
 def compare(run: Path, against: Path) -> str:
-    """What `make compare` prints, and its exit code."""
-    return _printed(compare_command.main, run, against)
+    """What `summarybench compare` prints, and its exit code."""
+    return _printed("compare", run, against)
 
 
 def summary_markdown(run: Path) -> str:
-    """What `make summary` prints, and its exit code."""
-    return _printed(summary_command.main, run)
+    """What `summarybench summary` prints, and its exit code."""
+    return _printed("summary", run)
 
 
-def _printed(main: Callable[[Sequence[str]], int], *arguments: Path) -> str:
+def _printed(*words: str | Path) -> str:
     screen = io.StringIO()
     with contextlib.redirect_stdout(screen), contextlib.redirect_stderr(screen):
-        exit_code = main([str(argument) for argument in arguments])
+        exit_code = main([str(word) for word in words])
     return f"{screen.getvalue()}exit code {int(exit_code)}\n"
 
 
@@ -128,13 +126,13 @@ def terminal_report(run: Path) -> str:
 
 
 def html_report(runs: Sequence[Path], baselines: Path, page: Path) -> str:
-    """The page that `make report` writes for one run, or for several side by side."""
+    """The page that `summarybench report` writes for one run, or for several side by side."""
     arguments = [*map(str, runs), "--baselines", str(baselines), "--output", str(page)]
     screen = io.StringIO()
     with contextlib.redirect_stdout(screen), contextlib.redirect_stderr(screen):
-        exit_code = report_command.main(arguments)
+        exit_code = main(["report", *arguments])
     if exit_code:
-        raise ValueError(f"make report ended with {exit_code}: {screen.getvalue()}")
+        raise ValueError(f"summarybench report ended with {exit_code}: {screen.getvalue()}")
     return page.read_text(encoding="utf-8")
 
 

@@ -7,24 +7,23 @@ import pytest
 
 from fixtures import benchmark_fixtures
 from summarybench.core.outcomes import InputError, UnavailableError
-from summarybench.machine import device
-from summarybench.machine.device import (
-    GIB,
-    Clock,
-    Device,
-    check_same_gpu,
-    clock_of,
-    detect_device,
-    family_of,
-    limit_memory,
-    release_memory,
-    slugify,
-    stand_in,
-)
+from summarybench.machine import detection
+from summarybench.machine.clock import Clock
+from summarybench.machine.cuda_device import CudaDevice, check_same_gpu
+from summarybench.machine.detection import detect_device
+from summarybench.machine.device import GIB, DeviceRecord, limit_memory, slugify, stand_in
+from summarybench.machine.families import family_of
+from tests.fakes import FakeGpu
 
 
 class NVMLError(Exception):
     """Named as pynvml names its own."""
+
+
+class NvmlGpuIsLostError(NVMLError): ...
+
+
+class NvmlUnknownError(NVMLError): ...
 
 
 def fake_nvml(gpus, calls):
@@ -37,6 +36,8 @@ def fake_nvml(gpus, calls):
 
     return SimpleNamespace(
         NVMLError=NVMLError,
+        NVMLError_GpuIsLost=NvmlGpuIsLostError,
+        NVMLError_Unknown=NvmlUnknownError,
         nvmlInit=start,
         nvmlShutdown=lambda: calls.append("shutdown"),
         nvmlDeviceGetCount=lambda: len(gpus),
@@ -163,7 +164,9 @@ def test_gpu_that_nvml_does_not_describe_is_named_and_nvml_closed(monkeypatch):
     nvml = fake_nvml([T4], calls)
     nvml.nvmlDeviceGetMemoryInfo = memory
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    with pytest.raises(InputError, match=r"NVML does not describe the GPU \(Not Supported\): 'make doctor'"):
+    with pytest.raises(
+        InputError, match=r"NVML does not describe the GPU \(Not Supported\): 'summarybench doctor' \(make doctor\)"
+    ):
         detect_device({})
     assert calls == ["init", "shutdown"]
 
@@ -184,7 +187,7 @@ def test_bfloat16_is_used_from_compute_capability_8_on(monkeypatch, capability, 
 
 
 def test_a_gpu_is_described_as_nvml_has_it(monkeypatch):
-    assert detected(monkeypatch, [T4]) == Device(
+    assert detected(monkeypatch, [T4]) == CudaDevice(
         kind="cuda",
         name="Tesla T4",
         slug="tesla-t4",
@@ -217,6 +220,29 @@ def test_an_unknown_family_is_refused_with_those_there_are(monkeypatch):
         stand_in(detected(monkeypatch, [H100]), "t5")
 
 
+def test_a_record_holds_the_facts_that_every_run_file_has(monkeypatch):
+    record = detected(monkeypatch, [T4]).as_record()
+    assert list(record) == [
+        "kind",
+        "name",
+        "slug",
+        "family",
+        "memory_bytes",
+        "compute_dtype",
+        "uuid",
+        "index",
+        "gpus_in_machine",
+        "power_limit_watts",
+        "pcie",
+        "compute_mode",
+        "stands_in",
+        "is_limited",
+        "has_avx512",
+    ]
+    assert DeviceRecord(**record).slug == "tesla-t4"
+    assert FakeGpu().as_record().keys() == record.keys()
+
+
 def test_the_clock_waits_for_the_device_before_it_is_read():
     calls = []
 
@@ -236,8 +262,8 @@ def test_gpu_whose_driver_does_not_answer_is_not_passed_over(monkeypatch):
         raise NvmlError("Driver/library version mismatch")
 
     monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(NVMLError=NvmlError, nvmlInit=init))
-    monkeypatch.setattr(device, "_has_nvidia_device_file", lambda: True)
-    with pytest.raises(InputError, match=r"version mismatch.*make doctor"):
+    monkeypatch.setattr(detection, "_has_nvidia_device_file", lambda: True)
+    with pytest.raises(InputError, match=r"version mismatch.*summarybench doctor"):
         detect_device({})
     assert detect_device({"CUDA_VISIBLE_DEVICES": ""}).kind == "cpu"
 
@@ -274,16 +300,16 @@ def test_torch_that_cannot_use_the_gpu_is_said_with_driver_and_build(monkeypatch
     gpu = detected(monkeypatch, [T4])
     fake_torch(monkeypatch, version=version, cuda=cuda, is_available=False)
     with pytest.raises(UnavailableError, match=re.escape(f"torch {version} cannot use the Tesla T4: {said}")):
-        clock_of(gpu)
+        gpu.clock()
 
 
 def test_cuda_counts_gpus_as_nvidia_smi_does_unless_told_otherwise(monkeypatch):
     gpu = detected(monkeypatch, [T4])
     fake_torch(monkeypatch, version="2.13.0", cuda="12.6", is_available=True)
-    clock_of(gpu)
+    gpu.clock()
     assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
-    clock_of(gpu)
+    gpu.clock()
     assert os.environ["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"
 
 
@@ -329,7 +355,7 @@ def test_memory_is_released_with_the_workspace_that_cublas_keeps(monkeypatch):
         cuda=SimpleNamespace(empty_cache=lambda: calls.append("cache")),
     )
     monkeypatch.setitem(sys.modules, "torch", torch)
-    release_memory(detected(monkeypatch, [T4]))
+    detected(monkeypatch, [T4]).release_memory()
     assert calls == ["workspaces", "cache"]
 
 

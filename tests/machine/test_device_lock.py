@@ -4,14 +4,14 @@ from pathlib import Path
 import pytest
 
 from summarybench.core.cache import cache_folder
-from summarybench.machine.device import GIB, Device
+from summarybench.machine.device import GIB, DeviceRecord
 from summarybench.machine.device_lock import DeviceLock
 
-CPU = Device(kind="cpu", name="a CPU", slug="a-cpu", family="cpu", memory_bytes=GIB, compute_dtype="float32")
-GPU = Device(
+CPU = DeviceRecord(kind="cpu", name="a CPU", slug="a-cpu", family="cpu", memory_bytes=GIB, compute_dtype="float32")
+GPU = DeviceRecord(
     kind="cuda", name="T4", slug="tesla-t4", family="t4", memory_bytes=GIB, compute_dtype="float16", uuid="GPU-1"
 )
-OTHER_GPU = Device(
+OTHER_GPU = DeviceRecord(
     kind="cuda", name="T4", slug="tesla-t4", family="t4", memory_bytes=GIB, compute_dtype="float16", uuid="GPU-2"
 )
 HERE = Path("/results/here")

@@ -11,11 +11,12 @@ import pytest
 
 from summarybench.core.outcomes import InputError, JudgementError
 from summarybench.core.processes import ALONE, Process, this_process
-from summarybench.machine.device import Device, leave_one_gpu_visible
+from summarybench.machine.detection import leave_one_gpu_visible
+from summarybench.machine.device import DeviceRecord
 from summarybench.measure.scaling import ProcessSpeed, Scaling, assert_scales, dealt
 from tests.machine.test_device import H100, T4, fake_nvml
 
-GPU = Device(kind="cuda", name="A GPU", slug="a-gpu", family="gpu", memory_bytes=1, compute_dtype="bfloat16")
+GPU = DeviceRecord(kind="cuda", name="A GPU", slug="a-gpu", family="gpu", memory_bytes=1, compute_dtype="bfloat16")
 CPU = replace(GPU, kind="cpu")
 
 MODELS_BY_RANK = """

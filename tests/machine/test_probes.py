@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import weakref
 from dataclasses import replace
@@ -11,7 +10,9 @@ from statistics import stdev
 import pytest
 
 from summarybench.machine import probes as controls
-from summarybench.machine.device import GIB, Clock, clock_of, detect_device
+from summarybench.machine.clock import Clock
+from summarybench.machine.detection import detect_device
+from summarybench.machine.device import GIB
 from summarybench.machine.probes import (
     ControlReading,
     as_extra_info,
@@ -21,9 +22,10 @@ from summarybench.machine.probes import (
     host_pulse,
     measure_controls,
 )
+from tests.fakes import FakeGpu
 
 CPU = detect_device({"CUDA_VISIBLE_DEVICES": ""})
-GPU = replace(CPU, kind="cuda")
+GPU = FakeGpu()
 MEGABYTE = 1_000_000
 COPY, PRODUCT = "copy_bandwidth_bytes_per_second", "matrix_product_flop_per_second"
 LAUNCHES, LOOP = "kernel_launches_per_second", "python_loop_iterations_per_second"
@@ -52,7 +54,7 @@ def test_copy_is_a_sixteenth_of_the_memory_and_on_a_cpu_at_most_256_mib(memory_b
 
 def test_bandwidth_of_this_machine_is_positive():
     small = replace(CPU, memory_bytes=64 * MEGABYTE)
-    assert copy_bandwidth(small, clock_of(small)) > 0
+    assert copy_bandwidth(small, small.clock()) > 0
 
 
 def nothing():
@@ -60,7 +62,7 @@ def nothing():
 
 
 def test_controls_of_a_cpu_have_positive_rates():
-    found = measure_controls(CPU, clock_of(CPU), "float32")
+    found = measure_controls(CPU, CPU.clock(), "float32")
     assert list(found) == [COPY, PRODUCT, LOOP]
     assert all(0 < reading.rate < math.inf and reading.standard_deviation >= 0 for reading in found.values())
 
@@ -87,7 +89,6 @@ def test_a_gpu_s_repetition_queues_many_copies_and_products_and_is_timed_behind_
     monkeypatch.setattr("torch.cuda.Event", Event)
     for name in ("_copy", "_matrix_product", "_launches"):
         monkeypatch.setattr(controls, name, lambda *_, name=name: lambda: ran.append(name))
-    monkeypatch.setattr(controls, "release_memory", lambda _: None)
     found = measure_controls(GPU, clock_with([0.5] * 11), dtype)
     work = {COPY: 16 * 2 * 256 * 1024**2, PRODUCT: products * 2 * 4096**3, LAUNCHES: 1000}
     assert {name: reading.work for name, reading in found.items()} == work
@@ -99,7 +100,7 @@ def test_a_gpu_s_repetition_queues_many_copies_and_products_and_is_timed_behind_
 
 @pytest.mark.parametrize("allocations_that_fit", [0, 1])
 def test_controls_that_do_not_fit_are_none_and_what_they_took_is_given_back(monkeypatch, allocations_that_fit):
-    given_back = []
+    cpu = FakeGpu(kind="cpu")
 
     def refuse(*_):
         raise MemoryError
@@ -107,8 +108,8 @@ def test_controls_that_do_not_fit_are_none_and_what_they_took_is_given_back(monk
     monkeypatch.setattr(controls, "_matrix_product", refuse)
     if not allocations_that_fit:
         monkeypatch.setattr(controls, "_copy", refuse)
-    monkeypatch.setattr(controls, "release_memory", given_back.append)
-    assert (measure_controls(CPU, clock_of(CPU), "float32"), given_back) == ({}, [CPU])
+    assert measure_controls(cpu, cpu.clock(), "float32") == {}
+    assert cpu.memory.releases == 1
 
 
 def test_any_other_fault_of_a_control_is_raised(monkeypatch):
@@ -117,7 +118,7 @@ def test_any_other_fault_of_a_control_is_raised(monkeypatch):
 
     monkeypatch.setattr(controls, "_copy", fail)
     with pytest.raises(RuntimeError, match="unspecified launch failure"):
-        measure_controls(CPU, clock_of(CPU), "float32")
+        measure_controls(CPU, CPU.clock(), "float32")
 
 
 def test_beat_of_the_host_is_a_rate_of_loop_iterations_on_a_cpu():
@@ -139,7 +140,6 @@ def test_control_is_the_rate_over_nine_repetitions_and_their_relative_deviation_
 def test_slice_that_is_lost_shows_in_a_gpu_s_launches_and_not_in_what_the_gpu_does_by_itself(monkeypatch):
     works = dict.fromkeys((COPY, PRODUCT, LAUNCHES), (10.0, nothing))
     monkeypatch.setattr(controls, "_gpu_controls", lambda *_: works)
-    monkeypatch.setattr(controls, "release_memory", lambda _: None)
     repetitions = [0.25, 0.25, 0.25, 3.25, 0.25, 0.25, 0.25, 3.25, 0.25, 0.25, 0.25]
     of_the_gpu = iter([each for each in repetitions for _ in (COPY, PRODUCT)])
     monkeypatch.setattr(controls, "_seconds_of_the_gpu", lambda _: next(of_the_gpu))
@@ -168,15 +168,15 @@ def test_what_the_controls_allocate_is_let_go_of_before_memory_is_given_back(mon
     alive, works = weakref.ref(tensor), {"a": (1.0, tensor.copy)}
     del tensor
     monkeypatch.setattr(controls, "_cpu_controls", lambda *_: {"a": works.pop("a")})
-    given_back = []
+    seen = []
 
-    def release(device):
-        gc.collect()
-        given_back.append((device, alive() is None))
+    class Released(FakeGpu):
+        def release_memory(self):
+            super().release_memory()
+            seen.append(alive() is None)
 
-    monkeypatch.setattr(controls, "release_memory", release)
-    measure_controls(CPU, clock_with([1.0] * 11), "float32")
-    assert given_back == [(CPU, True)]
+    measure_controls(Released(kind="cpu"), clock_with([1.0] * 11), "float32")
+    assert seen == [True]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -6,7 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from summarybench.core.outcomes import DeviceInvalidError
-from summarybench.machine.device import GIB, Device
+from summarybench.machine.cpu_device import CpuDevice
+from summarybench.machine.cuda_device import CudaDevice
+from summarybench.machine.device import GIB
 from summarybench.machine.telemetry import (
     ENERGY_UNKNOWN,
     NO_GPU,
@@ -19,7 +21,6 @@ from summarybench.machine.telemetry import (
     TelemetrySummary,
     as_extra_info,
     foreign_processes,
-    monitor_of,
     problem,
     summarize,
 )
@@ -115,15 +116,15 @@ class FakeNvml:
         return [SimpleNamespace(pid=pid) for pid in self.answer(handle, self.pids)]
 
 
-def device(kind="cuda"):
-    return Device(
-        kind=kind,
+def device():
+    return CudaDevice(
+        kind="cuda",
         name="Tesla T4",
         slug="tesla-t4",
         family="t4",
         memory_bytes=16 * GIB,
         compute_dtype="float16",
-        uuid="GPU-1111" if kind == "cuda" else "",
+        uuid="GPU-1111",
     )
 
 
@@ -276,18 +277,15 @@ def test_an_nvml_that_does_not_start_is_not_shut_down():
     assert nvml.calls == []
 
 
-def test_a_gpu_has_a_gpu_monitor():
-    assert isinstance(monitor_of(device(), FakeNvml()), GpuMonitor)
-
-
 def test_pynvml_is_what_a_monitor_asks_by_itself(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml())
-    assert monitor_of(device()).read().energy_millijoules == 5_000
+    assert device().monitor().read().energy_millijoules == 5_000
 
 
 def test_a_cpu_has_a_monitor_that_records_nothing_and_never_asks_nvml(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    watched = monitor_of(device("cpu"))
+    cpu = CpuDevice(kind="cpu", name="a CPU", slug="cpu", family="cpu", memory_bytes=GIB, compute_dtype="float32")
+    watched = cpu.monitor()
     watched.note_before_context()
     reading = watched.read()
     watched.close()

@@ -13,21 +13,21 @@ import transformers
 from summarybench.analysis.comparison import Judge
 from summarybench.analysis.noise import ASSUMED_GPU_SPREAD, DeviceSpread
 from summarybench.catalogue.models import EXPERIMENTS, LOADERS, MODELS
-from summarybench.commands import compare
 from summarybench.core.outcomes import Cause, DeviceLostError, DeviceMemoryError, Verdict
 from summarybench.engines.memory_model import MemoryPrediction, predict_memory
-from summarybench.engines.synthetic import SHAPES
-from summarybench.machine.device import GIB, Device
+from summarybench.kinds.batching import in_batches_of
+from summarybench.machine.device import GIB
 from summarybench.measure.batching import find_largest_batch, largest
 from summarybench.measure.generation import GenerationRecord, batches_of
 from summarybench.measure.metrics import speed_of
 from summarybench.runs.baselines import StoredRun
 from summarybench.runs.run_file import entries_of
+from tests.command import command
 from tests.conftest import FAKE_MODELS, make_project
+from tests.fakes import FakeGpu, FakeMemory
 from tests.run_files import MACHINE, benchmark, run_of
 
-T4 = Device(kind="cuda", name="Tesla T4", slug="t4", family="t4", memory_bytes=15 * GIB, compute_dtype="float16")
-CPU = Device(kind="cpu", name="a CPU", slug="cpu", family="cpu", memory_bytes=16 * GIB, compute_dtype="float32")
+T4 = FakeGpu()
 IN_TWOS = ("-m", "batching and cpu", "-k", "4-bit-batch2", "--documents", "16")
 LOADED = """
     from pathlib import Path
@@ -60,8 +60,8 @@ def test_single_prompts_stay_in_document_order():
 
 def test_batch_sizes_have_names_of_their_own_and_large_ones_are_not_for_a_cpu():
     embedded = next(each for each in EXPERIMENTS if each.name == "smollm2-135m-instruct-4-bit")
-    assert [embedded.in_batches_of(rows).name.removeprefix(embedded.name) for rows in (1, 8)] == ["-batch1", "-batch8"]
-    assert ["cpu" in embedded.in_batches_of(rows).families for rows in (1, 8, 16)] == [True, True, False]
+    assert [in_batches_of(size, embedded).name.removeprefix(embedded.name) for size in (1, 8)] == ["-batch1", "-batch8"]
+    assert ["cpu" in in_batches_of(size, embedded).families for size in (1, 8, 16)] == [True, True, False]
 
 
 # A session ------------------------------------------------------------------------------------------------------------
@@ -238,7 +238,7 @@ def test_stored_batches_are_read_by_the_next_session_and_by_make_compare(shared,
     info = session.infos["4-bit"]
     assert (info["verdict"], info["change"]["documents"]) == ("INCONCLUSIVE", 8)
     (stored,) = session.stored
-    assert compare.main([str(shared.folder / "results" / "latest"), str(stored)]) == 0
+    assert command("compare")([str(shared.folder / "results" / "latest"), str(stored)]) == 0
     assert "4-bit-batch2: INCONCLUSIVE: 1.000 of 0001_main.json" in capsys.readouterr().out
 
 
@@ -259,7 +259,7 @@ def test_resumed_run_carries_its_batches(shared, in_twos):
 
 
 def predicted(loader, sequence_tokens, rows):
-    config = transformers.AutoConfig.for_model(MODELS["llama2-7b-chat"].architecture, **SHAPES["llama2-7b-chat"])
+    config = transformers.AutoConfig.for_model("llama", **MODELS["llama2-7b-chat"].whole_config)
     return predict_memory(config, LOADERS[loader].settings(T4, 1), sequence_tokens, rows).total_bytes / GIB
 
 
@@ -269,7 +269,7 @@ def test_eight_documents_of_1024_tokens_fit_a_t4_in_4_bits():
 
 
 def test_weights_that_are_there_are_not_predicted_again():
-    config = transformers.AutoConfig.for_model(MODELS["llama2-7b-chat"].architecture, **SHAPES["llama2-7b-chat"])
+    config = transformers.AutoConfig.for_model("llama", **MODELS["llama2-7b-chat"].whole_config)
     assert predict_memory(config, LOADERS["fp16"].settings(T4, 1), 100, 2, weights_bytes=7).weights_bytes == 7
 
 
@@ -310,16 +310,13 @@ class Limited:
 
 
 @pytest.fixture
-def three_gib_free(monkeypatch):
-    released = []
-    monkeypatch.setattr("summarybench.measure.batching.free_memory_bytes", lambda device: 3 * GIB)
-    monkeypatch.setattr("summarybench.measure.batching.release_memory", lambda device: released.append(device))
-    return released
+def three_gib_free():
+    return FakeGpu(memory_bytes=15 * GIB, memory=FakeMemory(12 * GIB))
 
 
 def test_largest_batch_begins_with_what_is_predicted_to_fit_and_each_try_leaves_clean_memory(three_gib_free):
     model = Limited(fits=20)
-    found = find_largest_batch(model, [prompt(5), prompt(9)], 12, T4)
+    found = find_largest_batch(model, [prompt(5), prompt(9)], 12, three_gib_free)
     assert (found.rows, found.predicted_rows) == (20, 30)
     assert found.as_extra_info()["batch_tries"] == [
         [30, False],
@@ -329,20 +326,19 @@ def test_largest_batch_begins_with_what_is_predicted_to_fit_and_each_try_leaves_
         [20, True],
         [21, False],
     ]
-    assert len(three_gib_free) == 1 + len(found.tries)
+    assert three_gib_free.memory.releases == 1 + len(found.tries)
     assert model.batches[0] == [9, 5] * 15, "the longest prompt comes first, and repeats where documents do not suffice"
 
 
-@pytest.mark.parametrize(("device", "most"), [(T4, 256), (CPU, 8)])
-def test_largest_batch_has_a_bound(monkeypatch, device, most):
-    monkeypatch.setattr("summarybench.measure.batching.free_memory_bytes", lambda device: 1_000 * GIB)
-    monkeypatch.setattr("summarybench.measure.batching.release_memory", lambda device: None)
+@pytest.mark.parametrize(("kind", "most"), [("cuda", 256), ("cpu", 8)])
+def test_largest_batch_has_a_bound(kind, most):
+    device = FakeGpu(kind=kind, memory_bytes=1_000 * GIB)
     assert find_largest_batch(Limited(fits=most), [prompt(5)], 12, device).rows == most
 
 
 def test_not_even_one_row_is_out_of_memory(three_gib_free):
     with pytest.raises(DeviceMemoryError, match="not even one row of the longest prompt runs"):
-        find_largest_batch(Limited(fits=0), [prompt(5)], 12, T4)
+        find_largest_batch(Limited(fits=0), [prompt(5)], 12, three_gib_free)
 
 
 @pytest.mark.parametrize(
@@ -352,7 +348,7 @@ def test_not_even_one_row_is_out_of_memory(three_gib_free):
 def test_what_is_not_out_of_memory_ends_the_search(three_gib_free, error, raised):
     model = Limited(fits=0, error=error)
     with pytest.raises(raised):
-        find_largest_batch(model, [prompt(5)], 12, T4)
+        find_largest_batch(model, [prompt(5)], 12, three_gib_free)
     assert len(model.batches) == 1
 
 
@@ -360,18 +356,18 @@ def test_what_is_not_out_of_memory_ends_the_search(three_gib_free, error, raised
 ON_A_T4 = (
     FAKE_MODELS
     + """
-    from summarybench.catalogue.models import Experiment
     from tests.fakes import FakeGpu
 
     GIB = 1024**3
     GPU = FakeGpu()
-    GPU.install()
-    Experiment.fits = lambda self, device: True
+
+    def pytest_benchmarked_device():
+        return GPU
 
     class Tensor:
         def __init__(self, size):
-            GPU.take(self, size)
-            if GPU.allocated > GPU.device.memory_bytes:
+            GPU.memory.take(self, size)
+            if GPU.memory.allocated > GPU.memory_bytes:
                 raise RuntimeError("CUDA out of memory. Tried to allocate 1.00 GiB.")
 
     class OnT4(FakeModel):
@@ -380,7 +376,7 @@ ON_A_T4 = (
 
         def __init__(self, experiment, time):
             super().__init__(experiment, time)
-            GPU.take(self, 4 * GIB)
+            GPU.memory.take(self, 4 * GIB)
 
         def generate(self, prepared, *arguments):
             cache = [Tensor(GIB) for _ in prepared]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from summarybench.catalogue.models import CONTINUOUS_EXPERIMENTS
 from summarybench.core.outcomes import DeviceMemoryError, RequestsFailedError
 from summarybench.engines.memory_model import MemoryPrediction
 from summarybench.engines.paged import PAGE_TOKENS, PagedEngine, finished, limits_for
+from summarybench.kinds.continuous import ContinuousKind
 from tests.conftest import FAKE_MODELS
 from tests.fake_engine import FakeManager
 
@@ -149,7 +149,7 @@ def test_kind_runs_only_when_named(project):
 
 
 def test_llama2_and_mistral_have_it_in_16_and_4_bits():
-    names = {each.name for each in CONTINUOUS_EXPERIMENTS if "h100" in each.families}
+    names = {each.name for each in ContinuousKind().experiments() if "h100" in each.families}
     assert {
         f"{model}-{loader}-continuous"
         for model in ("llama2-7b-chat", "mistral-7b-instruct")

@@ -7,11 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from summarybench.catalogue.models import EXPERIMENTS, FIDELITY_EXPERIMENTS, LOADERS
+from summarybench.catalogue.models import EXPERIMENTS, LOADERS
 from summarybench.core.outcomes import JudgementError
 from summarybench.documents.sources import Document, embedded_documents
 from summarybench.engines import compiled
-from summarybench.machine.device import GPU_FAMILIES, Device
+from summarybench.kinds.fidelity import FidelityKind
+from summarybench.machine.device import DeviceRecord
+from summarybench.machine.families import GPU_FAMILIES
 from summarybench.measure import fidelity
 from summarybench.measure.fidelity import (
     Agreement,
@@ -29,7 +31,7 @@ from summarybench.measure.generation import build_prompts
 from tests.conftest import FAKE_MODELS
 from tests.engines.test_loading import load_tiny
 
-H100 = Device(kind="cuda", name="H", slug="h", family="h100", memory_bytes=1, compute_dtype="bfloat16")
+H100 = DeviceRecord(kind="cuda", name="H", slug="h", family="h100", memory_bytes=1, compute_dtype="bfloat16")
 HAVE_A_TWIN = [loader for loader in LOADERS.values() if loader.eager_twin]
 
 
@@ -49,9 +51,9 @@ def test_every_compiled_experiment_is_held_against_its_twin_where_float32_fits()
         "default-compiled"  # float32 itself is the reference
     }
     names = {each.name for each in EXPERIMENTS if LOADERS[each.loader].eager_twin}
-    assert {each.name for each in FIDELITY_EXPERIMENTS} == names
-    (llama,) = (each for each in FIDELITY_EXPERIMENTS if each.name == "llama2-7b-chat-4-bit-compiled")
-    assert llama.minimum_memory_gib == 28.1
+    assert {each.name for each in FidelityKind().experiments()} == names
+    (llama,) = (each for each in FidelityKind().experiments() if each.name == "llama2-7b-chat-4-bit-compiled")
+    assert llama.other_loaders == ("4-bit", "default")
 
 
 # The figures ----------------------------------------------------------------------------------------------------------
@@ -249,26 +251,28 @@ def test_tiny_model_is_as_faithful_compiled_as_it_is_eager(tiny_llama, default, 
 FAKE_H100 = (
     FAKE_MODELS
     + """
-    from dataclasses import replace
-    from tests.fakes import FakeGpu
+    from tests.fakes import FakeGpu, FakeMemory
 
     MIB = 1024**2
-    GPU = FakeGpu(allocated_bytes=7 * MIB)
-    GPU.device = replace(GPU.device, name="NVIDIA H100", slug="h100", family="h100", memory_bytes=80 * 1024**3)
-    GPU.install()
+    GPU = FakeGpu(
+        name="NVIDIA H100", slug="h100", family="h100", memory_bytes=80 * 1024**3, memory=FakeMemory(7 * MIB)
+    )
     ERRORS = {"default": 0.0, "fp16": 0.01, "8-bit-threshold-0": 0.05, "4-bit": 0.1} | {
         "fp16-compiled": 0.0102, "8-bit-compiled": 0.05, "4-bit-compiled": FOUR_BIT, "w8a16": 0.02, "w8a16-compiled": 0.02,
         "w4a16": 0.08, "w4a16-compiled": 0.08, "fp8": 0.03, "fp8-compiled": 0.03
     }
     LOADED = []
 
+    def pytest_benchmarked_device():
+        return GPU
+
     class Forced(FakeModel):
         def __init__(self, experiment, time, **options):
             super().__init__(experiment, time, tokens=5, **options)
             self.passes = 0
-            assert GPU.allocated == 7 * MIB, "another model is on the device"
+            assert GPU.memory.allocated == 7 * MIB, "another model is on the device"
             LOADED.append(experiment.name)
-            GPU.take(self, 93 * MIB)
+            GPU.memory.take(self, 93 * MIB)
 
         def summary_with_logits(self, prompt, max_new_tokens):
             rows = self.generate([list(prompt)], max_new_tokens, lambda: None)

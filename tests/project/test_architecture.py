@@ -141,12 +141,8 @@ LONGER_MODULES = dict.fromkeys(
     (
         "fixtures/plugin.py",
         "summarybench/analysis/simulation.py",
-        "summarybench/commands/detection.py",
-        "summarybench/commands/docs.py",
-        "summarybench/commands/spot_check.py",
         "summarybench/engines/compiled.py",
         "summarybench/engines/loading.py",
-        "summarybench/machine/device.py",
         "summarybench/report/charts.py",
         "summarybench/report/page.py",
         "summarybench/report/terminal.py",
@@ -160,9 +156,7 @@ LARGER_CLASSES = {
     "summarybench/report/page.py:Row": "one property a figure of the page",
     "summarybench/session/session.py:Suite": "measures every kind itself; each kind is to take its own part",
 }
-LONGER_FUNCTIONS = {
-    "summarybench/commands/detection.py:_device_lines": "the text of one table",
-}
+LONGER_FUNCTIONS: dict[str, str] = {}
 MORE_PARAMETERS: dict[str, str] = {}
 """Exceptions, each with its reason."""
 

@@ -10,11 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from summarybench.commands.docs import FILES, main, newest_of, rewritten, stored_rows, tables_of
+from summarybench.catalogue.published import PUBLISHED_FILE, published_rows
+from summarybench.commands.docs import FILES, rewritten, tables_of
+from summarybench.commands.docs_tables import newest_of, stored_rows
 from summarybench.core.outcomes import InputError
 from summarybench.documents.sources import documents_of_file
-from summarybench.session.options import OPTIONS
+from summarybench.session.options import all_options
+from tests.command import command
 from tests.run_files import A100, benchmark, run_of
+
+main = command("docs")
 
 ROOT = Path(__file__).parents[2]
 
@@ -120,12 +125,12 @@ def test_every_table_of_scores_names_their_scale(store):
 
 
 def test_published_figures_name_their_scale():
-    published = json.loads((ROOT / "summarybench" / "catalogue" / "published.json").read_text())
-    assert "without stemming" in published["rouge1_scale"]
-    assert "with stemming" in published["rouge1_stemmed_scale"]
-    for row in published["rows"]:
-        assert (row["rouge1"] is None) == (row["rouge1_stemmed"] is None)
-        assert row["rouge1_common_documents"] < row["rouge1_common_documents_stemmed"]
+    said = PUBLISHED_FILE.read_text(encoding="utf-8")
+    assert "as published: F1 of rouge_score without stemming" in said
+    assert "F1 with stemming, one sentence a line" in said
+    for row in published_rows():
+        assert (row.rouge1 is None) == (row.rouge1_stemmed is None)
+        assert row.rouge1_common_documents < row.rouge1_common_documents_stemmed
 
 
 def test_newest_run_of_an_experiment_and_workload_wins(store):
@@ -205,21 +210,21 @@ def test_stored_run_that_is_corrupt_is_named_in_one_line_and_nothing_is_written(
     corrupt = tmp_path / "baselines" / "a-gpu" / "0001_main.json"
     corrupt.parent.mkdir()
     corrupt.write_text("{half")
-    assert main(["--root", str(tmp_path)]) == 2
+    assert main(["--root", str(tmp_path)]) == 4
     assert capsys.readouterr().err.startswith(f"ERROR: {corrupt} is not JSON")
     assert all((tmp_path / name).read_text() == (ROOT / name).read_text() for name in FILES)
 
 
 def test_every_option_has_an_example_of_itself():
-    assert [option.name for option in OPTIONS if not option.example.startswith(option.name)] == []
+    assert [option.name for option in all_options() if not option.example.startswith(option.name)] == []
 
 
 def test_twelve_options_are_for_every_day():
-    assert sum(option.is_everyday for option in OPTIONS) == 12
+    assert sum(option.is_everyday for option in all_options()) == 12
 
 
 def test_option_s_default_is_stated_once():
-    by_name = {option.name: option for option in OPTIONS}
+    by_name = {option.name: option for option in all_options()}
     documents, tolerance, plan = (by_name[name] for name in ("--documents", "--tolerance", "--plan"))
     assert (documents.stated_default, "default" in documents.meaning) == ("100 on a GPU, 8 on a CPU", False)
     assert (tolerance.placeholder, tolerance.stated_default) == ("SHARE", "5%")

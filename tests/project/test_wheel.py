@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from summarybench.catalogue.published import published_rows
 from summarybench.documents.sources import embedded_documents
-from summarybench.report.terminal import published_rows
-from tests.forked import ROOT
+from tests.forked import ENVIRONMENT, ROOT
+from tests.golden.make import EXPECTED, SLUG
 
 BUILD = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
 """What pip asks setuptools for, in a process of its own because it changes the current one."""
@@ -24,13 +25,13 @@ READ_IN_THE_WHEEL = """
 import json
 import fixtures
 from summarybench.documents.sources import embedded_documents
-from summarybench.report.terminal import published_rows
+from summarybench.catalogue.published import published_rows
 from summarybench.report.html import TEMPLATES
 
 print(json.dumps({
     "package": fixtures.__file__,
     "documents": [document.id for document in embedded_documents().documents],
-    "published": published_rows(),
+    "published": list(map(repr, published_rows())),
     "templates": sorted(path.name for path in TEMPLATES.iterdir()),
 }))
 """
@@ -83,7 +84,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_holds_every_file_of_its_packages(wheel):
     files = files_of_packages()
     assert {
-        "summarybench/catalogue/published.json",
+        "summarybench/catalogue/published.toml",
         "summarybench/documents/articles.jsonl",
         "summarybench/report/templates/report.css",
     } <= files
@@ -112,6 +113,117 @@ def test_unpacked_wheel_reads_its_articles_its_published_table_and_its_templates
     assert json.loads(done.stdout) == {
         "package": str(tmp_path / "site" / "fixtures" / "__init__.py"),
         "documents": [document.id for document in embedded_documents().documents],
-        "published": published_rows(),
+        "published": list(map(repr, published_rows())),
         "templates": ["report.css", "report.html.j2", "report.js"],
     }
+
+
+# Installed -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def site(wheel, tmp_path_factory) -> Path:
+    """A folder into which pip has installed the wheel; what it depends on is this environment's."""
+    folder = tmp_path_factory.mktemp("installed") / "site"
+    options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-index", "--no-compile"]
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, "--target", str(folder), str(wheel)], check=True)
+    return folder
+
+
+@pytest.fixture
+def typed(site, tmp_path):
+    """What `summarybench` makes of these arguments in an empty folder, in which nothing of the checkout can be found."""
+
+    def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        path = os.pathsep.join([str(site / "bin"), os.environ["PATH"]])
+        return subprocess.run(
+            ["summarybench", *map(str, arguments)],
+            cwd=tmp_path,
+            env={**ENVIRONMENT, "PYTHONPATH": str(site), "PATH": path, **environment},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+    return run
+
+
+def test_installed_command_says_its_version(typed, wheel):
+    done = typed("--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"summarybench {wheel.name.split('-')[1]}\n"
+
+
+def test_installed_command_lists_its_commands(typed):
+    done = typed("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line for line in done.stdout.splitlines() if line.startswith("  compare  ")]
+
+
+def test_installed_command_compares_two_stored_runs(typed):
+    runs = [ROOT / "baselines" / SLUG / f"{name}.json" for name in ("0007_matrix", "0001_main")]
+    done = typed("compare", *runs)
+    assert (done.returncode, done.stderr) == (0, "")
+    golden = (EXPECTED / "compare" / "0007_matrix.txt").read_text(encoding="utf-8")
+    assert f"AGAINST=0001_main.json\n{done.stdout}" in golden
+
+
+def test_installed_benchmarks_are_collected_with_the_ids_that_they_have_in_a_checkout(typed, tmp_path):
+    (tmp_path / "benchmarks").mkdir()  # a stranger's
+    (tmp_path / "fixtures").mkdir()
+    (tmp_path / "fixtures" / "__init__.py").write_text("raise ImportError('a stranger')")
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n")
+    done = typed("bench", "--collect-only", "-q")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[:3] == [
+        f"benchmarks/test_summarize.py::test_summarize[smollm2-135m-instruct-{loader}]"
+        for loader in ("default", "8-bit", "4-bit")
+    ]
+    made_by_pytest_benchmark = tmp_path / "baselines"
+    assert {*tmp_path.iterdir()} == {
+        made_by_pytest_benchmark,
+        *map(tmp_path.joinpath, ("benchmarks", "fixtures", "pytest.ini")),
+    }
+
+
+def test_installed_session_that_is_refused_is_4_and_one_line(typed):
+    done = typed("bench", "--documents", "0")
+    assert done.returncode == 4
+    assert "ERROR: --documents 0: must be at least 1" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+FAKES = """
+import pytest
+from tests.fakes import FakeModel, FakeTime, leave_out_pages
+
+TIME = FakeTime()
+leave_out_pages()
+
+@pytest.fixture(scope="session")
+def clock():
+    return TIME.clock
+
+@pytest.fixture(scope="session")
+def load_model():
+    return lambda experiment: FakeModel(experiment, TIME)
+"""
+
+
+def test_installed_session_leaves_its_run_in_the_current_folder_and_its_next_command_works(typed, site, tmp_path):
+    (tmp_path / "fakes.py").write_text(FAKES)
+    path = os.pathsep.join(map(str, (site, tmp_path, ROOT)))
+    done = typed("bench", "-p", "fakes", "-k", "4-bit and smollm2", PYTHONPATH=path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = json.loads((tmp_path / "results" / "latest" / "run.json").read_text())
+    (benchmark,) = run["benchmarks"]
+    assert benchmark["fullname"] == "benchmarks/test_summarize.py::test_summarize[smollm2-135m-instruct-4-bit]"
+    assert run["machine_info"].keys() >= {"device", "torch", "host"}  # the suite's, not pytest-benchmark's
+    (command,) = (line.rpartition(": ")[2] for line in done.stdout.splitlines() if line.startswith("next: "))
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(site)}
+    adopted = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (adopted.returncode, adopted.stderr) == (0, "")
+    assert [path.name for path in tmp_path.glob("baselines/*/*.json")] == ["0001_main.json"]
+    again = typed("bench", "-p", "fakes", "-k", "4-bit and smollm2", PYTHONPATH=path)
+    assert " of 0001_main.json [" in again.stdout

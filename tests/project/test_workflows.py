@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from summarybench.commands.docs import FILES
+from summarybench.commands.registry import COMMANDS, Group
+from summarybench.core.invocation import MAKE_TARGETS
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".github" / "workflows"
@@ -103,14 +105,14 @@ def test_labels_known_to_actionlint_are_the_matrix():
 
 @pytest.mark.parametrize("target", ["bench", "nightly"])
 def test_suspects_are_confirmed_at_the_desk_and_at_night(target):
-    assert "python -m summarybench.commands.bench " in dry_run(target)
+    assert "python -m summarybench bench " in dry_run(target)
 
 
 @pytest.mark.parametrize("family", ["t4", "a100", "h100"])
 def test_gpu_s_night_requires_a_baseline(family):
     assert NIGHTLY["gpu"]["steps"][2]["env"]["FAMILY"] == "${{ matrix.family }}"
     assert (
-        f"summarybench.commands.bench -m {family} --require-baseline --benchmark-json=results/nightly-{family}.json --seed 1"
+        f"summarybench bench -m {family} --require-baseline --benchmark-json=results/nightly-{family}.json --seed 1"
         in (dry_run("nightly", "ARGS=--seed 1", FAMILY=family))
     )
 
@@ -118,9 +120,7 @@ def test_gpu_s_night_requires_a_baseline(family):
 def test_hosted_cpu_s_night_requires_none():
     assert step_that_runs(NIGHTLY["cpu"], "make nightly")["env"] == {"FAMILY": "cpu"}
     assert "--require-baseline" not in dry_run("nightly", FAMILY="cpu")
-    assert "summarybench.commands.bench -m cpu  --benchmark-json=results/nightly-cpu.json" in dry_run(
-        "nightly", FAMILY="cpu"
-    )
+    assert "summarybench bench -m cpu  --benchmark-json=results/nightly-cpu.json" in dry_run("nightly", FAMILY="cpu")
 
 
 @pytest.mark.parametrize("job", ["gpu", "cpu"])
@@ -134,7 +134,7 @@ def test_summary_and_results_are_published_also_when_the_night_failed(job):
 
 
 def test_summary_goes_to_the_job_s_page_where_there_is_one():
-    assert '--output "/a/page.md"' in dry_run("summary", GITHUB_STEP_SUMMARY="/a/page.md")
+    assert "--output '/a/page.md'" in dry_run("summary", GITHUB_STEP_SUMMARY="/a/page.md")
     assert "--output" not in dry_run("summary")
 
 
@@ -174,6 +174,37 @@ def test_ci_runs_what_the_ci_script_runs():
     extra = {"make setup", "make actionlint", "make summary"}
     assert [command for command in commands_of(WORKFLOWS["ci"]["jobs"]["cpu"]) if command not in extra] == script
     assert WORKFLOWS["ci"][ON].keys() == {"pull_request", "push"}
+
+
+def test_make_help_has_every_target_below_one_of_four_headings():
+    lines = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    groups = [line for line in lines if not line.startswith(" ")]
+    assert groups == [group.value for group in Group]
+    named = [found for line in lines if line.startswith(" ") for found in re.findall(r"make ([a-z-]+)", line)]
+    assert sorted(named) == sorted(TARGETS - {"help"})
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_every_command_has_one_target_that_runs_it(command):
+    target = MAKE_TARGETS[command.name].name
+    assert f"python -m summarybench {command.name}" in dry_run(target)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("compare",), "summarybench compare 'results/latest'"),
+        (("compare", "AGAINST=0001"), "summarybench compare 'results/latest' '0001'"),
+        (("adopt", "RUN=results/a run", "NAME=main"), "summarybench adopt 'results/a run' 'main'"),
+        (("adopt",), "summarybench adopt 'results/latest'"),
+        (("report", "RUNS=a b", "OUTPUT=both.html"), "summarybench report a b --output 'both.html'"),
+        (("report",), "summarybench report 'results/latest'"),
+        (("spread", "RUNS=3", "ARGS=-k 4-bit"), "summarybench noise --runs 3 -k 4-bit"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_variables_of_a_target_are_the_command_s_arguments(arguments, said):
+    assert " ".join(dry_run(*arguments).split()).endswith(said)
 
 
 def test_check_follows_the_links_of_the_documentation():

@@ -7,11 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from summarybench.core.invocation import Invocation, StartedBy
 from summarybench.report.next_steps import Finished, next_steps
 from tests.run_files import A100, benchmark, outcome, run_of
 
 NAME = "llama2-7b-chat-4-bit"
-ADOPT = "make adopt RUN=/r/a-run NAME=main"
+ADOPT = "summarybench adopt /r/a-run main"
+PROGRAMS = {"python": "python", "scripts": frozenset({"summarybench", "pytest"})}
+BY_PYTEST, BY_BENCH, BY_MAKE = (
+    Invocation(started_by=StartedBy(each), **PROGRAMS) for each in ("pytest", "summarybench", "make")
+)
 
 
 def steps(*benchmarks, outcomes=(), folder="/r/a-run", run=None, **facts):
@@ -20,7 +25,8 @@ def steps(*benchmarks, outcomes=(), folder="/r/a-run", run=None, **facts):
         "is_new_gpu": False,
         "is_saved": False,
         "device": A100,
-        "arguments": ("benchmarks", "-m", "a b"),
+        "arguments": ("-m", "a b"),
+        "invocation": BY_BENCH,
     }
     made = {**run_of(*benchmarks, outcomes=outcomes), **(run or {})}
     return list(next_steps(Finished(run=made, folder=Path(folder), **{**known, **facts})))
@@ -41,17 +47,49 @@ def test_nothing_is_asked_for_where_nothing_changed():
 def test_regression_is_to_be_measured_once_more_with_the_same_options():
     regressed = benchmark(verdict="REGRESSED")
     (line,) = steps(regressed, exit_code=1)
-    assert line.startswith(f"next: REGRESSED {NAME}: `make bench` measures it once more")
-    assert line.endswith("pytest benchmarks -m 'a b' --confirm /r/a-run")
+    assert line.startswith(f"next: REGRESSED {NAME}: `summarybench bench` measures a regression again by itself")
+    assert line.endswith("by hand: summarybench bench -m 'a b' --confirm /r/a-run")
     (line,) = steps(regressed, exit_code=1, run={"confirms": {}})
     assert "both passes show it" in line
+    assert "`summarybench compare /r/a-run`" in line
 
 
 def test_what_was_invalid_or_cut_short_is_to_be_resumed():
     ended = (outcome("a", "invalid"), outcome("b", "passed"), outcome("c", "failed") | {"is_final": False})
     assert steps(outcomes=ended, exit_code=1) == [
-        "next: once the reason is gone, measure a, c alone: pytest benchmarks -m 'a b' --resume /r/a-run"
+        "next: once the reason is gone, measure a, c alone: summarybench bench -m 'a b' --resume /r/a-run"
     ]
+
+
+@pytest.mark.parametrize(
+    ("invocation", "arguments", "resume", "adopt"),
+    [
+        (
+            BY_PYTEST,
+            ("benchmarks", "-m", "a b"),
+            "pytest benchmarks -m 'a b' --resume '/r/a run'",
+            "summarybench adopt '/r/a run' main",
+        ),
+        (
+            BY_BENCH,
+            ("-m", "a b"),
+            "summarybench bench -m 'a b' --resume '/r/a run'",
+            "summarybench adopt '/r/a run' main",
+        ),
+        (
+            BY_MAKE,
+            ("-m", "a"),
+            """make bench ARGS='-m a --resume '"'"'/r/a run'"'"''""",
+            "make adopt RUN='/r/a run' NAME=main",
+        ),
+    ],
+    ids=["pytest", "bench", "make"],
+)
+def test_commands_are_those_that_were_typed_with_paths_quoted(invocation, arguments, resume, adopt):
+    given = {"invocation": invocation, "arguments": arguments, "folder": "/r/a run"}
+    unfinished = steps(outcomes=[outcome("a", "invalid")], exit_code=1, **given)
+    assert unfinished == [f"next: once the reason is gone, measure a alone: {resume}"]
+    assert steps(benchmark(), **given) == [f"next: let this run be the baseline of {NAME}: {adopt}"]
 
 
 def test_undecided_says_how_to_decide():
@@ -61,7 +99,9 @@ def test_undecided_says_how_to_decide():
 
 def test_gpu_that_is_new_to_the_suite_is_asked_for_its_baseline():
     said = "next: no run of 'nvidia-a100-sxm4-40gb' is stored yet, and yours can be the first: "
-    request = "make readme, and a pull request with baselines/nvidia-a100-sxm4-40gb/ and the pages that it rewrites"
+    request = (
+        "summarybench docs, and a pull request with baselines/nvidia-a100-sxm4-40gb/ and the pages that it rewrites"
+    )
     new = {"is_new_gpu": True}
     assert steps(benchmark(), **new) == [f"{said}{ADOPT}, then {request}"]
     assert steps(benchmark(), is_saved=True, **new) == [f"{said}{request}"]

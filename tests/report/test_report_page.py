@@ -17,7 +17,9 @@ from summarybench.report import html as report_html
 from summarybench.report.charts import tradeoff_chart
 from summarybench.report.page import Segment, Source, page_of, word_changes
 from summarybench.runs.baselines import Baselines, StoredRun
+from tests.command import command
 from tests.conftest import FAKE_MODELS
+from tests.forked import forked_python
 from tests.run_files import A100, benchmark, outcome, run_of
 
 ROOT = Path(__file__).parents[2]
@@ -218,7 +220,7 @@ def test_text_of_models_and_documents_is_escaped_wherever_it_stands():
 @pytest.mark.parametrize("path", sorted((ROOT / "baselines").glob("*/[0-9]*.json")), ids=lambda path: path.name)
 def test_every_stored_run_has_a_page(path, tmp_path):
     output = tmp_path / "page.html"
-    assert report_html.main([str(path), "--baselines", str(ROOT / "baselines"), "--output", str(output)]) == 0
+    assert command("report")([str(path), "--baselines", str(ROOT / "baselines"), "--output", str(output)]) == 0
     experiments = [each["extra_info"]["experiment"] for each in json.loads(path.read_text())["benchmarks"]]
     page = output.read_text(encoding="utf-8")
     assert [each for each in experiments if each not in page] == []
@@ -278,7 +280,7 @@ def test_a_hundred_documents_of_eight_experiments_take_at_most_five_megabytes(tm
 def test_several_runs_become_one_page_and_its_place_is_said(tmp_path, capsys):
     folders = [folder_of(tmp_path, benchmark(name), name=name) for name in (FP16, FOUR)]
     output = tmp_path / "deep" / "page.html"
-    assert report_html.main([*map(str, folders), "--output", str(output)]) == 0
+    assert command("report")([*map(str, folders), "--output", str(output)]) == 0
     assert capsys.readouterr().out == f"report: {output}\n"
     page = output.read_text(encoding="utf-8")
     assert FP16 in page
@@ -295,7 +297,7 @@ def test_what_cannot_be_shown_is_one_line(tmp_path, capsys, spoil):
         (folder / "run.json").unlink()
     if spoil == "not parquet":
         (folder / "documents.parquet").write_text("no table")
-    assert report_html.main([str(folder)]) == 4
+    assert command("report")([str(folder)]) == 4
     error = capsys.readouterr().err
     assert error.startswith("ERROR: ")
     assert error.count("\n") == 1
@@ -326,7 +328,8 @@ def test_a_report_that_fails_is_one_line_and_loses_nothing(project):
     project.use(FAKE_MODELS + BROKEN_REPORT)
     session = project.bench("--documents", "8", "--benchmark-save=main")
     assert session.exit_code == 0
-    assert session.output.count("no report.html: RuntimeError: no room for a picture; `make report RUN=results/") == 1
+    again = f"`{forked_python()} -m summarybench report results/"
+    assert session.output.count(f"no report.html: RuntimeError: no room for a picture; {again}") == 1
     assert "Traceback" not in session.output
     assert len(session.stored) == 1
 

@@ -376,6 +376,6 @@ def test_run_stored_before_quality_was_compared_is_shown_without():
 def test_device_that_is_not_itself_is_said_last():
     limited = replace(A100, memory_bytes=int(14.5 * GIB), is_limited=True)
     assert notes_of(report(run_of(), limited)) == ["held to 14.5 GiB: never a baseline"]
-    assert notes_of(report(run_of(), A100.standing_in_for("t4"))) == [
+    assert notes_of(report(run_of(), replace(A100, family="t4", stands_in=True))) == [
         "NVIDIA A100-SXM4-40GB stands in for t4: its capacity can be compared, its speed cannot"
     ]

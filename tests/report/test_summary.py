@@ -8,9 +8,12 @@ from dataclasses import asdict
 import pytest
 
 from summarybench.core.outcomes import ExitCode
-from summarybench.report.markdown import IN_WORDS, escaped, main
+from summarybench.report.markdown import IN_WORDS, escaped
+from tests.command import command
 from tests.commands.test_adopt import A100
 from tests.run_files import benchmark, outcome, run_of
+
+main = command("summary")
 
 NAME = "llama2-7b-chat-4-bit"
 CHANGE = {"ratio": 0.9, "low": 0.875, "high": 0.925, "confidence": 0.95}
@@ -157,7 +160,7 @@ def test_file_that_is_no_run_is_named_in_one_line(tmp_path, capsys, content, sai
     file = tmp_path / "file.json"
     if content is not None:
         file.write_text(content)
-    assert main([str(file)]) == 2
+    assert main([str(file)]) == 4
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.startswith("ERROR: ")
@@ -167,7 +170,7 @@ def test_file_that_is_no_run_is_named_in_one_line(tmp_path, capsys, content, sai
 
 def test_page_that_cannot_be_written_is_named(summarize, tmp_path, capsys):
     summarize()
-    assert main([str(tmp_path / "a-run"), "--output", str(tmp_path)]) == 2
+    assert main([str(tmp_path / "a-run"), "--output", str(tmp_path)]) == 4
     assert capsys.readouterr().err == f"ERROR: cannot write {tmp_path}: Is a directory\n"
 
 

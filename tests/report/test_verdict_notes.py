@@ -7,12 +7,14 @@ from dataclasses import asdict
 
 import pytest
 
-from summarybench.machine.device import GIB, Device
-from summarybench.report.markdown import main
+from summarybench.machine.device import GIB, DeviceRecord
 from summarybench.report.terminal import final_report
+from tests.command import command
 from tests.run_files import benchmark, outcome, run_of
 
-A100 = Device(
+main = command("summary")
+
+A100 = DeviceRecord(
     kind="cuda",
     name="NVIDIA A100-SXM4-40GB",
     slug="nvidia-a100-sxm4-40gb",
@@ -87,7 +89,7 @@ def test_false_alarms_of_one_pass_over_several_experiments_are_stated(told):
     run = run_of(benchmark(**COMPARED), benchmark(OTHER, **COMPARED))
     assert (
         "false alarms: up to 1% a comparison, 2.0% of sessions with 2; "
-        "`make bench` confirms each and holds sessions at 1% (Holm)"
+        "`summarybench bench` (make bench) confirms each and holds sessions at 1% (Holm)"
     ) in [line.replace("\\", "") for line in lines(told(run))]
 
 

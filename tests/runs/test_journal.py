@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import pytest
 
 from summarybench.core.files import write_atomically, write_exclusively
-from summarybench.core.outcomes import InputError
+from summarybench.core.outcomes import InputError, outcome_not_run, outcome_of_record
 from summarybench.runs.journal import Journal, read_journal
 
 SESSION = {"started": "2026-01-01T00:00:00+00:00"}
@@ -40,6 +40,19 @@ def test_what_is_appended_is_read_back_by_kind_and_in_order(journal):
     assert contents.experiments == ({"name": "x"},)
     assert contents.outcomes == ({"outcome": "passed"},)
     assert contents.dropped_lines == 0
+
+
+def test_selected_test_without_an_outcome_was_not_run(tmp_path):
+    started = Journal(tmp_path / "journal.jsonl")
+    started.begin({**SESSION, "selected": {"a": "experiment a", "b": "experiment b", "c": "experiment c"}})
+    started.append("outcome", {"nodeid": "b", "outcome": "passed"})
+    ended, *others = read_journal(started.path).outcomes
+    assert ended == {"nodeid": "b", "outcome": "passed"}
+    assert [outcome_of_record(each) for each in others] == [
+        outcome_not_run("a", "experiment a"),
+        outcome_not_run("c", "experiment c"),
+    ]
+    assert not any(each["is_final"] for each in others)
 
 
 @pytest.mark.parametrize("text", ["two\nlines\r\n", "a\u2028b\u2029c\x85d\x0be", 'a "quote" \\', "Καλημέρα 🎉", ""])

@@ -293,9 +293,12 @@ def row(text, name="llama2-7b-chat-4-bit"):
 def test_a_row_has_the_design_and_what_it_detects():
     text = report(planned(KNOWN, noise=NoiseSource.STORED, stored_runs=1))
     assert row(text) == ["20", "3", "(1)", "6.0%", "assumed", "0.0%", "19.6%", "123", "runs", "a", "side"]
-    assert "the spread between runs is assumed; `make spread` measures it" in text
+    assert "the spread between runs is assumed; `summarybench noise` (make spread) measures it" in text
     assert "1 of 3 baseline runs are stored so far" in text
-    assert "how much one document varies is taken from its stored runs; `make spread` measures it" in text
+    assert (
+        "how much one document varies is taken from its stored runs; `summarybench noise` (make spread) measures it"
+        in text
+    )
     assert "no number of documents shows 3%: runs differ by too much" in text
 
 
@@ -445,7 +448,8 @@ def test_a_plan_expects_the_kernels_of_the_stored_runs_where_those_are_alike_and
 A_GPU = """
     from tests.fakes import FakeGpu
 
-    FakeGpu().install()
+    def pytest_benchmarked_device():
+        return FakeGpu()
 """
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from summarybench.commands import adopt, compare
 from summarybench.runs.baselines import StoredRun, find_anchor, find_baseline, why_unfit
 from summarybench.runs.facts import describe_broken_output
 from summarybench.runs.run_file import Entry, entries_of
+from tests.command import command
 from tests.conftest import FAKE_MODELS
 from tests.distillation.test_distillation import student_folder
 from tests.machine.test_peers import MODELS_BY_RANK
@@ -197,7 +197,7 @@ def test_run_with_broken_output_that_passed_once_is_not_adopted(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run.json").write_text(json.dumps({**broken(), "device": asdict(A100)}))
     (tmp_path / "exit_code").write_text("0\n")
-    assert adopt.main(["run.json", "nightly"]) == 2
+    assert command("adopt")(["run.json", "nightly"]) == 4
     assert f"(most summaries are empty or repeating: {NAME}); only a clean run does" in capsys.readouterr().err
     assert not (tmp_path / "baselines").exists()
 
@@ -216,7 +216,7 @@ def test_anchor_with_broken_output_is_none():
 def test_named_run_with_broken_output_is_incomparable_and_says_why(tmp_path, capsys):
     (tmp_path / "now.json").write_text(json.dumps(run_of(benchmark())))
     (tmp_path / "before.json").write_text(json.dumps(broken()))
-    assert compare.main([str(tmp_path / "now.json"), str(tmp_path / "before.json")]) == 0
+    assert command("compare")([str(tmp_path / "now.json"), str(tmp_path / "before.json")]) == 0
     assert capsys.readouterr().out.startswith(
         f"{NAME}: INCOMPARABLE: before.json is no baseline: 5 of 8 summaries are empty or repeating"
     )
@@ -225,5 +225,5 @@ def test_named_run_with_broken_output_is_incomparable_and_says_why(tmp_path, cap
 def test_compared_run_with_broken_output_fails(tmp_path, capsys):
     (tmp_path / "now.json").write_text(json.dumps(broken()))
     (tmp_path / "before.json").write_text(json.dumps(run_of(benchmark())))
-    assert compare.main([str(tmp_path / "now.json"), str(tmp_path / "before.json")]) == 1
+    assert command("compare")([str(tmp_path / "now.json"), str(tmp_path / "before.json")]) == 1
     assert "  5 of 8 summaries are empty or repeating" in capsys.readouterr().out

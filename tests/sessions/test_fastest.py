@@ -6,25 +6,26 @@ import json
 
 import pytest
 
-from summarybench.catalogue.models import BATCH_SIZES, FASTEST_EXPERIMENTS, GPUS_THAT_COMPILE
+from summarybench.catalogue.models import GPUS_THAT_COMPILE
 from summarybench.core import session_seconds
 from summarybench.core.session_seconds import SessionSeconds, session_line
 from summarybench.engines.compiled import inductor_options
 from summarybench.engines.memory_model import MemoryPrediction
-from summarybench.machine.device import GIB, GPU_FAMILIES, Device
-from summarybench.measure.batching import rows_of_even_batches
+from summarybench.kinds.fastest import FastestKind
+from summarybench.machine.device import GIB
+from summarybench.machine.families import GPU_FAMILIES
+from summarybench.measure.batching import BATCH_SIZES, rows_of_even_batches
 from summarybench.report.page import Row
 from summarybench.report.terminal import _side_by_side, final_report, way_of
 from summarybench.runs.run_file import Entry
 from tests.conftest import FAKE_MODELS
+from tests.fakes import FakeGpu
 from tests.run_files import A100, benchmark, run_of
 from tests.sessions.test_gpu_sessions import fake_gpu
 
-H100 = Device(kind="cuda", name="H100", slug="h100", family="h100", memory_bytes=80 * GIB, compute_dtype="bfloat16")
-CPU = Device(kind="cpu", name="a CPU", slug="cpu", family="cpu", memory_bytes=16 * GIB, compute_dtype="float32")
 ON_AN_H100 = """
     from dataclasses import replace
-    GPU.device = replace(GPU.device, family="h100", slug="h100", memory_bytes=80 * 1024**3)
+    GPU = replace(GPU, family="h100", slug="h100", memory_bytes=80 * 1024**3)
 """
 SIDE_BY_SIDE = (
     "-m",
@@ -39,7 +40,7 @@ SIDE_BY_SIDE = (
 
 @pytest.mark.parametrize("family", [*GPU_FAMILIES, "cpu"])
 def test_each_precision_has_one_fastest_way_on_a_device_and_it_is_compiled_where_that_can_be(family):
-    ways = [each for each in FASTEST_EXPERIMENTS if family in each.families | each.on_request]
+    ways = [each for each in FastestKind().experiments() if family in each.families | each.on_request]
     precisions = [(way.model, way.loader.removesuffix("-compiled")) for way in ways]
     assert len(set(precisions)) == len(precisions)
     compiled = {way.loader for way in ways if way.loader.endswith("-compiled")}
@@ -58,19 +59,18 @@ class Fitting:
 
 
 @pytest.mark.parametrize(
-    ("documents", "free_gib", "device", "rows"),
+    ("documents", "free_gib", "kind", "rows"),
     [
-        (100, 80, H100, 25),
-        (100, 24, H100, 20),
-        (33, 80, H100, 17),
-        (3, 80, H100, 3),
-        (10, 0, H100, 1),
-        (100, 80, CPU, 8),
+        (100, 80, "cuda", 25),
+        (100, 24, "cuda", 20),
+        (33, 80, "cuda", 17),
+        (3, 80, "cuda", 3),
+        (10, 0, "cuda", 1),
+        (100, 80, "cpu", 8),
     ],
 )
-def test_batches_are_as_few_and_as_even_as_memory_allows(monkeypatch, documents, free_gib, device, rows):
-    monkeypatch.setattr("summarybench.measure.batching.free_memory_bytes", lambda device: free_gib * GIB)
-    monkeypatch.setattr("summarybench.measure.batching.release_memory", lambda device: None)
+def test_batches_are_as_few_and_as_even_as_memory_allows(documents, free_gib, kind, rows):
+    device = FakeGpu(kind=kind, memory_bytes=free_gib * GIB)
     assert rows_of_even_batches(Fitting(), 100, documents, device) == rows
 
 

@@ -12,21 +12,21 @@ LLAMA = ("llama2-7b-chat-default", "llama2-7b-chat-8-bit", "llama2-7b-chat-4-bit
 FAKE_GPU = (
     FAKE_MODELS
     + """
-    from summarybench.catalogue.models import Experiment
-    from tests.fakes import FakeGpu
+    from tests.fakes import FakeGpu, FakeMemory
 
     MIB = 1024**2
-    GPU = FakeGpu(allocated_bytes=7 * MIB)
-    GPU.install()
-    Experiment.fits = lambda self, device: True
+    GPU = FakeGpu(memory=FakeMemory(7 * MIB), memory_bytes=80_000 * MIB)
     KEPT = []
+
+    def pytest_benchmarked_device():
+        return GPU
 
     class OnGpu(FakeModel):
         predicted_memory_bytes = PREDICTED * MIB
 
         def __init__(self, experiment, time, **options):
             super().__init__(experiment, time, **options)
-            GPU.take(self, 93 * MIB)
+            GPU.memory.take(self, 93 * MIB)
 
     def behave(model):
         return model
@@ -39,7 +39,7 @@ FAKE_GPU = (
 LEAK_OF_THE_FIRST = """
     def behave(model):
         if model.experiment.loader == "default":
-            GPU.take(behave, LEAK)
+            GPU.memory.take(behave, LEAK)
         return model
 """
 
@@ -165,7 +165,7 @@ RAISED_BY_THE_FIRST = """
 
     class Tensor:
         def __init__(self, size):
-            GPU.take(self, size)
+            GPU.memory.take(self, size)
 
     def load_half(experiment, *_, **__):
         if experiment.loader != "default":
@@ -176,17 +176,20 @@ RAISED_BY_THE_FIRST = """
         return Raising(experiment, TIME)
 
     loading._load = load_half
-    loading.release_memory = RELEASE
+
+    class OnLoading(FakeGpu):
+        def release_memory(self):
+            RELEASE
 
     @pytest.fixture(scope="session")
     def load_model():
         return lambda experiment: loading.load(
-            experiment, lambda: None, GPU.device, TIME.clock, longest_sequence=len, predict=False
+            experiment, lambda: None, OnLoading(memory=GPU.memory), TIME.clock, longest_sequence=len, predict=False
         )
 """
 
 
-def raised_by_the_first(call: int, error: str, release: str = "lambda device: None") -> str:
+def raised_by_the_first(call: int, error: str, release: str = "super().release_memory()") -> str:
     """Models of which the first raises while it is loaded (call 0), in the warm-up (1) or in a round (2 and on)."""
     more = RAISED_BY_THE_FIRST.replace("CALL", str(call)).replace("ERROR", error).replace("RELEASE", release)
     return fake_gpu(more=more)
@@ -205,7 +208,7 @@ def test_out_of_memory_is_told_with_its_figures_and_freed_wherever_it_is_raised(
 
 @pytest.mark.parametrize("call", [0, 1, 3])
 def test_lost_gpu_is_recorded_and_the_rest_skipped_without_touching_it(project, call):
-    touched = "lambda device: print('a lost GPU was touched')"
+    touched = "print('a lost GPU was touched')"
     project.use(raised_by_the_first(call, f'torch.AcceleratorError("{LOST}")', touched))
     session = project.bench(*LLAMA_ON_A_T4)
     assert session.exit_code == 11
@@ -221,7 +224,7 @@ def test_lost_gpu_is_recorded_and_the_rest_skipped_without_touching_it(project, 
 def test_report_says_which_of_two_gpus_was_measured(project):
     two = """
     from dataclasses import replace
-    GPU.device = replace(GPU.device, index=1, gpus_in_machine=2)
+    GPU = replace(GPU, index=1, gpus_in_machine=2)
     """
     project.use(fake_gpu(more=two))
     session = project.bench(*LLAMA_ON_A_T4, "-k", "4-bit")

@@ -28,12 +28,13 @@ FAILING_FIRST_MODEL = (
 )
 
 A_T4 = """
-    from fixtures import plugin
-    from summarybench.machine.device import GIB, Device
+    from summarybench.machine.cpu_device import CpuDevice
+    from summarybench.machine.device import GIB
 
-    plugin.detect_device = lambda: Device(
-        kind="cpu", name="Tesla T4", slug="tesla-t4", family="t4", memory_bytes=int(14.6 * GIB), compute_dtype="float16"
-    )
+    def pytest_benchmarked_device():
+        return CpuDevice(
+            kind="cpu", name="Tesla T4", slug="tesla-t4", family="t4", memory_bytes=int(14.6 * GIB), compute_dtype="float16"
+        )
 """
 
 
@@ -173,7 +174,8 @@ def test_expected_out_of_memory_passes_and_too_good_news_fails(project):
     project.use(A_T4 + FAKE_MODELS)
     session = project.bench("-m", "t4 and llama2", "-k", "default", "--document-source", "embedded")
     assert session.outcomes == {"llama2-7b-chat-default": "failed"}
-    assert "lower its minimum_memory_gib" in session.output
+    assert "it ran, and was predicted to run out of memory (2" in session.output
+    assert "correct the prediction in summarybench/engines/memory_model.py" in session.output
 
 
 UNAVAILABLE_MODELS = FAKE_MODELS.replace(
@@ -202,7 +204,7 @@ def test_invalid_device_fails_without_a_verdict(project):
 
 FLOOR_OF_NINETY_PERCENT = """
     from summarybench.documents.sources import DocumentSource
-    from summarybench.analysis.quality import FLOORS, Floor
+    from summarybench.catalogue.floors import FLOORS, Floor
 
     FLOORS[("smollm2-135m-instruct", "4-bit", DocumentSource.EMBEDDED, 48)] = Floor(rouge1=0.9, origin="a test")
 """

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.conftest import ROOT, make_project
+from tests.forked import forked_python
 
 EXPERIMENT = "smollm2-135m-instruct-4-bit"
 
@@ -30,7 +31,7 @@ def test_quiet_session_is_one_line_a_verdict(project):
 def test_session_ends_with_what_to_do_next_and_a_page_that_is_there(project):
     session = project.bench("-k", "4-bit")
     (folder,) = [path for path in (session.folder / "results").iterdir() if not path.is_symlink()]
-    adopt = f"make adopt RUN=results/{folder.name} NAME=main"
+    adopt = f"{forked_python()} -m summarybench adopt results/{folder.name} main"
     lines = session.output.splitlines()
     assert f"next: let this run be the baseline of {EXPERIMENT}: {adopt}" in lines
     assert f"report: results/{folder.name}/report.md" in lines

@@ -129,7 +129,8 @@ def test_regression_of_the_code_lists_the_versions_that_are_others(project):
 A_GPU = """
     from tests.fakes import FakeGpu
 
-    FakeGpu().install()
+    def pytest_benchmarked_device():
+        return FakeGpu()
 """
 
 

@@ -1,0 +1,48 @@
+"""The first published table, row by row: published.toml says where each figure is from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from summarybench.catalogue.entries import check_known, entries_in
+from summarybench.catalogue.models import LOADERS, MODELS
+from summarybench.core.tables import entry_of
+from summarybench.machine.families import GPU_FAMILIES
+
+PUBLISHED_FILE = Path(__file__).with_name("published.toml")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedRow:
+    """One experiment of the table. `rouge1` is of the row's own sample; None where it was not published."""
+
+    family: str
+    model: str
+    loader: str
+    documents: int
+    max_new_tokens: int
+    document_tokens_per_document: float
+    seconds_per_document: float
+    rouge1_common_documents: float
+    rouge1_common_documents_stemmed: float
+    rouge1: float | None = None
+    rouge1_stemmed: float | None = None
+
+    @property
+    def document_tokens_per_second(self) -> float:
+        return self.document_tokens_per_document / self.seconds_per_document
+
+
+@cache
+def published_rows(path: Path = PUBLISHED_FILE) -> tuple[PublishedRow, ...]:
+    """The rows, in the table's order. Raises InputError that names the file and the row at fault."""
+    rows = []
+    for where, values in entries_in(path, "rows"):
+        row = entry_of(PublishedRow, values, where)
+        check_known(row.family, GPU_FAMILIES, f"{where}: family")
+        check_known(row.model, MODELS, f"{where}: model")
+        check_known(row.loader, LOADERS, f"{where}: loader")
+        rows.append(row)
+    return tuple(rows)

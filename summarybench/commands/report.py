@@ -1,0 +1,47 @@
+"""`summarybench report RUN ...`: one run, or several side by side, as an HTML page."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from summarybench.commands.command import add_baselines_argument
+from summarybench.core.files import write_where_asked
+from summarybench.core.outcomes import ExitCode
+from summarybench.report.html import page_text, source_of
+from summarybench.report.page import Source
+from summarybench.runs.baselines import open_run, read_baselines
+from summarybench.runs.run_file import device_of
+from summarybench.runs.run_folder import shown
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a results folder or a run file")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="the page (default: report.html in the folder of a single run, else results/report.html)",
+    )
+    add_baselines_argument(parser, "stored runs, for the history")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the page and say where. Raises InputError where a run cannot be used or the page cannot be written."""
+    sources = [_with_baselines(path, options.baselines) for path in options.runs]
+    path = options.output or _default_output(sources)
+    write_where_asked(path, page_text(sources))
+    print(f"report: {shown(path.resolve())}")
+    return ExitCode.CLEAN
+
+
+def _with_baselines(path: Path, folder: Path) -> Source:
+    device = device_of(open_run(path).run)
+    return source_of(path, read_baselines(folder / device.slug))
+
+
+def _default_output(sources: Sequence[Source]) -> Path:
+    run_file = sources[0].stored.path
+    is_one_folder = len(sources) == 1 and run_file.name == "run.json"
+    return run_file.with_name("report.html") if is_one_folder else Path("results") / "report.html"

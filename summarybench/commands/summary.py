@@ -1,0 +1,36 @@
+"""`summarybench summary RUN`: a run as markdown, on standard output or at the end of a file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from summarybench.core.outcomes import ExitCode, InputError
+from summarybench.report.markdown import headline, summary_text
+from summarybench.runs.baselines import open_run
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="a results folder or a run file")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="append to this file, such as CI's job summary")
+    parser.add_argument("--details", metavar="URL", help="where the whole run is published; the page links to it")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print or append the summary. Raises InputError where the run or the file cannot be used."""
+    found = open_run(options.run)
+    text = summary_text(found, f"[details](<{options.details}>)" if options.details else "")
+    if options.output is None:
+        print(text, end="")
+    else:
+        _append(options.output, text)
+        print(headline(found))
+    return ExitCode.CLEAN
+
+
+def _append(path: Path, text: str) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error

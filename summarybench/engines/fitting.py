@@ -1,0 +1,46 @@
+"""Whether an experiment fits a device's memory, predicted from its model's shape before anything is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from summarybench.catalogue.models import LOADERS, Experiment, ModelShape
+from summarybench.engines.compiled import cache_tokens_for
+from summarybench.engines.memory_model import predict_memory
+from summarybench.machine.device import GIB, DeviceRecord
+
+CUDA_CONTEXT_BYTES = int(0.4 * GIB)
+"""What CUDA itself keeps of a GPU's memory. A limit set with --memory-limit is torch's alone and does not include it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """The memory that an experiment needs at its peak, beside what the device has."""
+
+    needed_bytes: int
+    memory_bytes: int
+
+    @property
+    def fits(self) -> bool:
+        return self.needed_bytes <= self.memory_bytes
+
+    def __str__(self) -> str:
+        return f"{self.needed_bytes / GIB:.2f} GiB needed of {self.memory_bytes / GIB:.2f} GiB"
+
+
+def forecast(experiment: Experiment, shape: ModelShape, device: DeviceRecord, sequence_tokens: int) -> Forecast:
+    """For documents one at a time, the longest of `sequence_tokens` with its summary, with any loader of the experiment.
+
+    Needs neither the weights nor torch where the model's architecture is one that shapes.py computes.
+    """
+    loaders = (experiment.loader, *experiment.other_loaders)
+    needed = max(_needed_bytes(loader, shape, device, sequence_tokens) for loader in loaders)
+    return Forecast(needed_bytes=needed, memory_bytes=device.memory_bytes)
+
+
+def _needed_bytes(loader_name: str, shape: ModelShape, device: DeviceRecord, sequence_tokens: int) -> int:
+    loader = LOADERS[loader_name]
+    tokens = min(sequence_tokens, shape.max_position_embeddings or sequence_tokens)
+    tokens = cache_tokens_for(tokens) if loader.is_compiled else tokens
+    predicted = predict_memory(shape, loader.settings(device, threads=1), tokens, batch_size=1)  # for any threads
+    return predicted.total_bytes + (CUDA_CONTEXT_BYTES if device.is_gpu and not device.is_limited else 0)

@@ -1,0 +1,1 @@
+"""Layer 6: the kinds of benchmark, one file each, and their registry."""

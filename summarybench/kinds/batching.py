@@ -1,0 +1,47 @@
+"""Summaries of several documents at a time, at fixed batch sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from summarybench.catalogue.models import CPU, EXPERIMENTS, LOADERS, WEIGHT_ONLY, Experiment
+from summarybench.kinds.kind import Case, Kind, Marker
+from summarybench.measure.batching import BATCH_SIZES, LARGEST_BATCH_SIZE_ON_A_CPU
+from summarybench.runs.kind_facts import KindFacts, Unit
+
+MARKER = Marker(
+    name="batching",
+    description="several documents at a time, and the largest batch that is safe; runs when -m names it",
+)
+
+
+def batchable_experiments() -> list[Experiment]:
+    """The experiments that are measured in batches.
+
+    Where only weights are quantized by this project (w8a16, w4a16, fp8), they are unpacked to 16 bits at each step of a
+    batch, so batches gain nothing.
+    """
+    weight_only = {"int8 weights", *WEIGHT_ONLY}
+    return [each for each in EXPERIMENTS if LOADERS[each.loader].quantization not in weight_only]
+
+
+class BatchingKind(Kind):
+    """One batch is one timed round. All batch sizes of a loader share one load."""
+
+    facts = KindFacts(name="batching", unit=Unit.BATCH, title="batching", place=1)
+    marker = MARKER
+    is_planned = True
+
+    def cases(self) -> Sequence[Case]:
+        return [
+            Case(loaded=each, measured=in_batches_of(batch_size, each))
+            for each in batchable_experiments()
+            for batch_size in BATCH_SIZES
+        ]
+
+
+def in_batches_of(batch_size: int, experiment: Experiment) -> Experiment:
+    """The experiment at this batch size. On a CPU, only batches that take seconds are measured."""
+    families = experiment.families if batch_size <= LARGEST_BATCH_SIZE_ON_A_CPU else experiment.families - CPU
+    return replace(experiment, batch_size=batch_size, suffix=f"-batch{batch_size}", families=families)

@@ -1,0 +1,56 @@
+"""Continuous batching: all documents are submitted at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from summarybench.catalogue.models import EXPERIMENTS, MODELS, Experiment
+from summarybench.core.option import Option
+from summarybench.kinds.kind import Case, Kind, Marker, cases_of
+from summarybench.machine.device import Device
+from summarybench.runs.kind_facts import KindFacts, Unit
+from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
+
+
+class ContinuousKind(Kind):
+    """One pass over the whole sample is one timed round."""
+
+    facts = KindFacts(name="continuous", unit=Unit.ROUND, title="continuous", place=3)
+    marker = Marker(
+        name="continuous",
+        description="all documents at once through continuous batching; runs when -m names it",
+    )
+    options = (
+        Option(
+            "--rounds",
+            "how often continuous batching is given all documents; a verdict needs 8",
+            example="--rounds 8",
+            default_in_words="8 on a GPU, 1 on a CPU",
+            type=int,
+            minimum=1,
+            metavar="N",
+        ),
+    )
+
+    def cases(self) -> Sequence[Case]:
+        return cases_of([_all_at_once(each) for each in EXPERIMENTS if _is_worth_batching(each)])
+
+    def resolved_options(self, given: Mapping[str, Any], device: Device) -> dict[str, Any]:
+        """As many rounds as a verdict needs, where they take minutes."""
+        return {"rounds": given.get("rounds") or (MINIMUM_COMMON_DOCUMENTS if device.is_gpu else 1)}
+
+
+def _is_worth_batching(experiment: Experiment) -> bool:
+    """Float32 only for the embedded model."""
+    is_embedded = MODELS[experiment.model].is_embedded
+    return experiment.loader in ("fp16", "bf16", "4-bit") or (experiment.loader == "default" and is_embedded)
+
+
+def _all_at_once(experiment: Experiment) -> Experiment:
+    """In 16 bits the weights leave a T4 too little memory for many documents."""
+    is_16_bit = experiment.loader in ("fp16", "bf16")
+    return replace(
+        experiment, suffix="-continuous", families=experiment.families - ({"t4"} if is_16_bit else frozenset())
+    )

@@ -1,0 +1,53 @@
+"""The fastest way to run each precision on a device: large batches, compiled where the device compiles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from summarybench.catalogue.models import EXPERIMENTS, GPUS_THAT_COMPILE, LOADERS, Experiment
+from summarybench.core.option import Option
+from summarybench.kinds.kind import Case, Kind, Marker, cases_of
+from summarybench.runs.kind_facts import KindFacts, Unit
+
+
+class FastestKind(Kind):
+    """One batch is one timed round. The batch size is chosen when the model is loaded."""
+
+    facts = KindFacts(name="fastest", unit=Unit.BATCH, title="fastest", place=4)
+    marker = Marker(
+        name="fastest",
+        description=(
+            "each precision in batches, compiled where the device compiles; run when -m names it, or with --fastest"
+        ),
+    )
+    flag = "fastest"
+    options = (
+        Option(
+            "--fastest",
+            "measure each precision in large batches instead of single documents, compiled where the device supports it",
+            example="--fastest",
+            is_everyday=True,
+            action="store_true",
+        ),
+    )
+
+    def cases(self) -> Sequence[Case]:
+        precisions = (each for each in EXPERIMENTS if not LOADERS[each.loader].is_compiled)
+        return cases_of([way for each in precisions for way in _fastest_ways(each)])
+
+    def markers_of(self, experiment: Experiment) -> tuple[str, ...]:
+        """Compiled loaders need not be asked for: where a device compiles, they are the fastest."""
+        return tuple(name for name in experiment.markers if name != "compiled")
+
+
+def _fastest_ways(experiment: Experiment) -> Iterator[Experiment]:
+    """The compiled loader on GPUs that compile, where this precision has one; the loader as it is on all other devices."""
+    compiled = f"{experiment.loader}-compiled"
+    compiling = GPUS_THAT_COMPILE if compiled in LOADERS else frozenset[str]()
+    for loader, families, on_request in (
+        (compiled, experiment.families & compiling, experiment.on_request & compiling),
+        (experiment.loader, experiment.families - compiling, experiment.on_request - compiling),
+    ):
+        if families | on_request:
+            yield replace(experiment, loader=loader, families=families, on_request=on_request, suffix="-fastest")

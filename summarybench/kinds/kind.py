@@ -1,0 +1,104 @@
+"""What every kind of benchmark declares, and the defaults that most kinds keep."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from summarybench.catalogue.models import Experiment
+from summarybench.core.option import Option
+from summarybench.core.processes import ALONE, Process
+from summarybench.machine.device import Device
+from summarybench.runs.kind_facts import KindFacts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marker:
+    """The pytest marker that asks for a kind, and its description in `pytest --markers`."""
+
+    name: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One test of a kind: the experiment whose model is loaded, and the experiment that is measured with it.
+
+    Cases with the same `loaded` object share one load.
+    """
+
+    loaded: Experiment
+    measured: Experiment
+
+
+def cases_of(experiments: Sequence[Experiment]) -> list[Case]:
+    """One case for each experiment, measured with the model that it names."""
+    return [Case(loaded=each, measured=each) for each in experiments]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunContext:
+    """Where a session runs and what it was asked for, as far as it decides whether a kind can run.
+
+    `markers` is the expression that was given with -m.
+    """
+
+    device: Device
+    process: Process = ALONE
+    markers: str = ""
+    synthetic_weights: bool = False
+
+
+class Kind(ABC):
+    """One kind of benchmark. Each subclass has a file of its own, and its instance a line in the registry."""
+
+    facts: KindFacts
+    """What comparisons and reports must know; stored with every experiment that the kind measures."""
+    marker: Marker | None = None
+    """Asks for the kind with -m. None only for a kind that runs unasked."""
+    runs_unasked: bool = False
+    """Whether the kind runs when -m does not name its marker."""
+    flag: str = ""
+    """The key of one of `options`, which selects this kind and no other; empty for none."""
+    options: tuple[Option, ...] = ()
+    """The command-line options that only this kind needs."""
+    loads_its_models: bool = False
+    """Whether `measure` loads models itself. Otherwise each case's model is loaded before it."""
+    has_students: bool = False
+    """Whether the models of --student get cases like their teachers'."""
+    is_planned: bool = False
+    """Whether --plan can say which slowdowns the kind's comparisons detect."""
+    is_for_processes: bool = False
+    """Whether several processes measure together. Under a launcher, only such kinds run."""
+
+    @property
+    def name(self) -> str:
+        return self.facts.name
+
+    @abstractmethod
+    def cases(self) -> Sequence[Case]:
+        """The tests of this kind, in the order in which they run."""
+
+    def experiments(self) -> list[Experiment]:
+        """What the tests measure, one experiment each."""
+        return [case.measured for case in self.cases()]
+
+    def markers_of(self, experiment: Experiment) -> tuple[str, ...]:
+        """The markers of one case, apart from the kind's own."""
+        return experiment.markers
+
+    def skip_reason(self, context: RunContext) -> str:
+        """Why no case of this kind can run in such a session; empty if they can."""
+        del context
+        return ""
+
+    def resolved_options(self, given: Mapping[str, Any], device: Device) -> dict[str, Any]:
+        """The values of the kind's options on this device, where they change what is measured.
+
+        `given` has the values from the command line, None where an option was left out. A run can be resumed only with the
+        same values.
+        """
+        del given, device
+        return {}

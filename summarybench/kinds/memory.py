@@ -1,0 +1,29 @@
+"""The predicted memory against the measured peak."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from summarybench.catalogue.models import EXPERIMENTS
+from summarybench.kinds.kind import Case, Kind, Marker, RunContext, cases_of
+from summarybench.runs.kind_facts import KindFacts
+
+
+class MemoryKind(Kind):
+    """A few documents, among them the one with the longest prompt, which makes the peak."""
+
+    facts = KindFacts(name="memory", title="memory", is_own_speed=False)
+    marker = Marker(
+        name="memory",
+        description="predicted memory against the measured peak, on a GPU; runs when -m names it",
+    )
+
+    def cases(self) -> Sequence[Case]:
+        return cases_of(EXPERIMENTS)
+
+    def skip_reason(self, context: RunContext) -> str:
+        if context.device.is_gpu:
+            return ""
+        return (
+            "on a CPU the peak is the whole process's, Python and torch included: nothing to hold a prediction against"
+        )

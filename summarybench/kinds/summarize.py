@@ -1,0 +1,21 @@
+"""Summaries of single documents: the kind that runs unless another one is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from summarybench.catalogue.models import EXPERIMENTS
+from summarybench.kinds.kind import Case, Kind, cases_of
+from summarybench.runs.kind_facts import KindFacts
+
+
+class SummarizeKind(Kind):
+    """One document is one timed round."""
+
+    facts = KindFacts(name="summarize", place=0)
+    runs_unasked = True
+    has_students = True
+    is_planned = True
+
+    def cases(self) -> Sequence[Case]:
+        return cases_of(EXPERIMENTS)

@@ -1,0 +1,21 @@
+"""The one clock of a session."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+
+class Clock:
+    """Seconds since an arbitrary moment, read after the device has finished what it was given.
+
+    Tests and experiments replace `synchronize` and `read_seconds`.
+    """
+
+    def __init__(self, synchronize: Callable[[], None], read_seconds: Callable[[], float] = time.perf_counter) -> None:
+        self._synchronize = synchronize
+        self._read_seconds = read_seconds
+
+    def __call__(self) -> float:
+        self._synchronize()
+        return self._read_seconds()

@@ -1,0 +1,120 @@
+"""Which device a session measures on: NVML is asked, not torch, so that it takes no second."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from summarybench.core.outcomes import InputError
+from summarybench.machine.cpu import cpu_facts, has_avx512, has_bfloat16
+from summarybench.machine.cpu_device import CpuDevice
+from summarybench.machine.cuda_device import CudaDevice
+from summarybench.machine.device import Device, slugify
+from summarybench.machine.families import CPU_FAMILY, family_of
+from summarybench.machine.nvml import HIDES_EVERY_GPU, NoNvmlError, NvmlGpu, opened_nvml, visible_index
+
+
+def detect_device(environment: Mapping[str, str] = os.environ) -> Device:
+    """The first GPU that CUDA_VISIBLE_DEVICES leaves visible, or else the CPU. Asks NVML, not torch, so it is quick.
+
+    Raises InputError where there is a GPU that its driver does not answer for, and where CUDA_VISIBLE_DEVICES names none
+    of those that there are: only '' and -1 ask for the CPU.
+    """
+    return _detect_gpu(environment.get("CUDA_VISIBLE_DEVICES")) or _detect_cpu(environment)
+
+
+def leave_one_gpu_visible(place: int, environment: MutableMapping[str, str] = os.environ) -> None:
+    """Hide all visible GPUs but the one at this place from this process: the first that it sees is then its own.
+
+    To be called before torch is imported. Without visible GPUs nothing is done. Raises InputError where fewer are visible.
+    """
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    with suppress(NoNvmlError), opened_nvml() as nvml:  # `detect_device` reports a driver that does not answer
+        if visible_index(nvml, visible) is None:
+            return
+        names = [str(index) for index in range(nvml.nvmlDeviceGetCount())] if visible is None else visible.split(",")
+        if place >= len(names):
+            raise InputError(
+                f"process {place} of this machine has no GPU: {len(names)} are visible, so start as many processes here"
+            )
+        handle = nvml.nvmlDeviceGetHandleByIndex(visible_index(nvml, names[place]))
+        environment["CUDA_VISIBLE_DEVICES"] = str(nvml.nvmlDeviceGetUUID(handle))
+
+
+def _detect_gpu(visible: str | None) -> CudaDevice | None:
+    import pynvml
+
+    try:
+        with opened_nvml() as nvml:
+            index = visible_index(nvml, visible)
+            return None if index is None else _described(nvml, index)
+    except NoNvmlError as error:
+        if _has_nvidia_device_file() and (visible is None or visible.strip() not in HIDES_EVERY_GPU):
+            raise InputError(
+                f"there is an NVIDIA GPU and its driver cannot be reached ({error}): 'summarybench doctor' (make doctor) says more; "
+                "CUDA_VISIBLE_DEVICES= (empty) measures on the CPU"
+            ) from error
+        return None
+    except pynvml.NVMLError as error:
+        raise InputError(
+            f"NVML does not describe the GPU ({error}): 'summarybench doctor' (make doctor) says more; "
+            "CUDA_VISIBLE_DEVICES= (empty) measures on the CPU"
+        ) from error
+
+
+def _described(nvml: Any, index: int) -> CudaDevice:
+    handle = nvml.nvmlDeviceGetHandleByIndex(index)
+    gpu = NvmlGpu(nvml, handle)
+    name = str(nvml.nvmlDeviceGetName(handle))
+    major, _minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+    return CudaDevice(
+        kind="cuda",
+        name=name,
+        slug=slugify(name),
+        family=family_of(name),
+        memory_bytes=int(nvml.nvmlDeviceGetMemoryInfo(handle).total),
+        compute_dtype="bfloat16" if major >= 8 else "float16",
+        uuid=str(nvml.nvmlDeviceGetUUID(handle)),
+        index=index,
+        gpus_in_machine=int(nvml.nvmlDeviceGetCount()),
+        power_limit_watts=gpu.watts("nvmlDeviceGetEnforcedPowerLimit"),
+        pcie=_pcie(gpu),
+        compute_mode=_compute_mode(gpu),
+    )
+
+
+def _pcie(gpu: NvmlGpu) -> str | None:
+    """The link it can have in this slot: an idle GPU takes its own down."""
+    generation = gpu.ask("nvmlDeviceGetMaxPcieLinkGeneration")
+    lanes = gpu.ask("nvmlDeviceGetMaxPcieLinkWidth")
+    return None if generation is None or lanes is None else f"generation {generation}, {lanes} lanes"
+
+
+def _compute_mode(gpu: NvmlGpu) -> str | None:
+    """Raises InputError for a GPU on which nothing may compute."""
+    mode = gpu.ask("nvmlDeviceGetComputeMode")
+    if mode == 2:  # NVML_COMPUTEMODE_PROHIBITED
+        raise InputError("the GPU's compute mode is 'prohibited': allow it with 'nvidia-smi -c DEFAULT'")
+    return {0: "default", 1: "exclusive thread", 3: "exclusive process"}.get(mode)
+
+
+def _has_nvidia_device_file() -> bool:
+    return any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+def _detect_cpu(environment: Mapping[str, str]) -> CpuDevice:
+    cpu = cpu_facts()
+    name = cpu.get("model name") or platform.processor() or platform.machine()
+    return CpuDevice(
+        kind="cpu",
+        name=name,
+        slug=slugify(name),
+        family=CPU_FAMILY,
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        compute_dtype="bfloat16" if has_bfloat16(cpu, environment) else "float32",
+        has_avx512=has_avx512(cpu, environment),
+    )

@@ -1,0 +1,66 @@
+"""GPU families: markers that stand for products. To add one is to add an entry to families.toml."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from summarybench.core.outcomes import InputError
+from summarybench.core.tables import entry_of, read_table, shown
+
+FAMILIES_FILE = Path(__file__).with_name("families.toml")
+CPU_FAMILY = "cpu"
+UNKNOWN_GPU_FAMILY = "gpu"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuFamily:
+    """Products that share experiments. `product` is a regular expression for the names that NVML gives them."""
+
+    product: str
+    compute_capability: float
+    title: str
+
+
+def read_families(path: Path = FAMILIES_FILE) -> dict[str, GpuFamily]:
+    """The families by marker. Raises InputError that names the file and the entry at fault."""
+    found: dict[str, GpuFamily] = {}
+    for marker, values in read_table(path).items():
+        where = f"{shown(path)}: [{marker}]"
+        if marker in (CPU_FAMILY, UNKNOWN_GPU_FAMILY):
+            raise InputError(f"{where}: this name is taken; choose another")
+        found[marker] = entry_of(GpuFamily, values, where)
+        try:
+            re.compile(found[marker].product)
+        except re.error as error:
+            raise InputError(
+                f"{where}: product: {found[marker].product!r} is no regular expression ({error})"
+            ) from error
+    return found
+
+
+GPU_FAMILIES: Mapping[str, GpuFamily] = read_families()
+FAMILIES = frozenset({CPU_FAMILY, *GPU_FAMILIES})
+
+
+def gpus_from(compute_capability: float) -> frozenset[str]:
+    """The families with at least this compute capability."""
+    return frozenset(
+        marker for marker, family in GPU_FAMILIES.items() if family.compute_capability >= compute_capability
+    )
+
+
+def family_of(product: str) -> str:
+    """The family marker of an NVML product name; 'gpu' for one that the suite does not know."""
+    for marker, family in GPU_FAMILIES.items():
+        if re.search(family.product, product):
+            return marker
+    return UNKNOWN_GPU_FAMILY
+
+
+def family_markers() -> dict[str, str]:
+    """Each family's marker with its description, for `pytest --markers`."""
+    gpus = {marker: f"experiments for an {family.title}" for marker, family in GPU_FAMILIES.items()}
+    return {**gpus, CPU_FAMILY: "experiments for a machine without a GPU"}

@@ -1,0 +1,126 @@
+"""The catalogue's TOML files: a model or a loader is one entry, and a wrong entry is named."""
+
+from __future__ import annotations
+
+import pytest
+
+from summarybench.catalogue.floors import read_floors
+from summarybench.catalogue.models import EVERY_GPU, GPUS_WITH_BFLOAT16, read_loaders, read_models
+from summarybench.catalogue.published import published_rows
+from summarybench.core.outcomes import InputError
+
+TINY = """
+[tiny-chat]
+repository = "someone/tiny-chat"
+revision = "main"
+marker = "tiny"
+title = "a tiny model"
+architecture = "llama"
+licence_url = "https://example.org/licence"
+families = ["gpus"]
+on_request = ["cpu"]
+null_in_config = ["sliding_window"]
+
+[tiny-chat.config]
+vocab_size = 1_000
+hidden_size = 64
+intermediate_size = 128
+num_hidden_layers = 2
+num_attention_heads = 4
+"""
+LOADER = """
+[w4]
+quantization = "nf4"
+compute_capability = 8.0
+"""
+FLOOR = """
+[origins]
+measured = "measured on a CPU"
+
+[[floors]]
+model = "llama2-7b-chat"
+loader = "4-bit"
+documents = "wikilingua"
+max_new_tokens = 100
+rouge1 = 0.275
+origin = "measured"
+"""
+ROW = """
+[[rows]]
+family = "t4"
+model = "llama2-7b-chat"
+loader = "8-bit"
+documents = 100
+max_new_tokens = 100
+document_tokens_per_document = 543.33
+seconds_per_document = 18.061
+rouge1_common_documents = 0.275
+rouge1_common_documents_stemmed = 0.30245
+"""
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Writes a table, with `before` replaced by `after`, and returns its path."""
+
+    def write(text, before="", after=""):
+        assert before in text
+        path = tmp_path / "table.toml"
+        path.write_text(text.replace(before, after, 1) if before else text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_a_model_is_one_entry(written):
+    (spec,) = read_models(written(TINY)).values()
+    assert (spec.name, spec.marker, spec.families, spec.on_request) == ("tiny-chat", "tiny", EVERY_GPU, {"cpu"})
+    assert spec.shape.hidden_size == 64
+    assert spec.whole_config == {**spec.config, "sliding_window": None}
+
+
+def test_a_loader_is_one_entry(written):
+    (loader,) = read_loaders(written(LOADER)).values()
+    assert (loader.name, loader.families, loader.threshold) == ("w4", GPUS_WITH_BFLOAT16, 6.0)
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "before", "after", "said"),
+    [
+        (read_models, TINY, "marker", "mark", r"\[tiny-chat\]: unknown key 'mark'"),
+        (read_models, TINY, 'marker = "tiny"', "", r"\[tiny-chat\]: 'marker' is missing"),
+        (read_models, TINY, 'title = "a tiny model"', "", r"\[tiny-chat\]: 'title' is missing"),
+        (read_models, TINY, '["gpus"]', '["t5"]', r"\[tiny-chat\]: families: 't5' is not one of a100, .*, gpus, "),
+        (read_models, TINY, '["cpu"]', '["t5"]', r"\[tiny-chat\]: on_request: 't5' is not one of "),
+        (read_models, TINY, '["cpu"]', '"cpu"', r"\[tiny-chat\]: on_request: 'cpu' must be of type frozenset"),
+        (read_models, TINY, "hidden_size = 64", "", r"\[tiny-chat\]: config: 'hidden_size' is missing"),
+        (read_models, TINY, "= 64", "= 0", r"\[tiny-chat\]: config: hidden_size: 0 must be at least 1"),
+        (read_models, TINY, "= 64", "= '64'", r"\[tiny-chat\]: config: hidden_size: '64' must be of type int"),
+        (read_models, TINY, "[tiny-chat]", "tiny = 1\n[tiny-chat]", r"\[tiny\]: must be a table"),
+        (read_loaders, LOADER, "nf4", "nf5", r"\[w4\]: quantization: 'nf5' is not one of int8 weights, llm.int8, nf4"),
+        (read_loaders, LOADER, "[w4]", "[w4]\neager_twin = 'w5'", r"\[w4\]: eager_twin: 'w5' is not one of w4"),
+        (read_loaders, LOADER, "[w4]", "[w4]\nis_compiled = 'yes'", r"\[w4\]: is_compiled: 'yes' must be of type bool"),
+        (read_floors, FLOOR, "llama2-7b-chat", "llama3", r"\[\[floors\]\] number 1: model: 'llama3' is not one of "),
+        (read_floors, FLOOR, '"4-bit"', '"5-bit"', r"\[\[floors\]\] number 1: loader: '5-bit' is not one of "),
+        (
+            read_floors,
+            FLOOR,
+            "wikilingua",
+            "cnn",
+            r"number 1: documents: 'cnn' is not one of embedded, file, wikilingua",
+        ),
+        (read_floors, FLOOR, '"measured"', '"heard"', r"number 1: origin: 'heard' is not one of measured"),
+        (read_floors, FLOOR, "0.275", "27.5", r"number 1: rouge1: 27.5 must lie between 0 and 1"),
+        (read_floors, FLOOR, "[[floors]]", "[[floor]]", r"table.toml: has no \[\[floors\]\]"),
+        (published_rows, ROW, "t4", "t5", r"\[\[rows\]\] number 1: family: 't5' is not one of "),
+        (published_rows, ROW, "18.061", "'18 s'", r"number 1: seconds_per_document: '18 s' must be of type float"),
+    ],
+)
+def test_a_wrong_entry_is_named_with_its_file_and_value(written, read, text, before, after, said):
+    with pytest.raises(InputError, match=r"table\.toml: .*" + said.removeprefix("table.toml: ")):
+        read(written(text, before, after))
+
+
+def test_two_floors_for_one_experiment_are_refused(written):
+    with pytest.raises(InputError, match="number 2: there is a floor for this experiment already"):
+        read_floors(written(FLOOR + FLOOR[FLOOR.index("[[floors]]") :]))

@@ -1,0 +1,123 @@
+"""How a command ends: one exit code and at most one line for each way, whichever command it is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from summarybench.core import outcomes
+from summarybench.core.exit_codes import run_to_exit_code
+from summarybench.core.outcomes import ExitCode, InputError
+from tests.forked import ENVIRONMENT
+
+
+def ended_by(error):
+    def command():
+        raise error
+
+    return run_to_exit_code(command)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        ("InputError", 4),
+        ("UnavailableError", 11),
+        ("ContradictedLoaderError", 11),
+        ("DeviceInvalidError", 11),
+        ("DeviceLostError", 11),
+        ("MachineSlowerError", 11),
+        ("QualityError", 10),
+        ("RegressionError", 1),
+        ("JudgementError", 1),
+        ("CheckpointError", 1),
+        ("DeviceMemoryError", 1),
+        ("ProcessLostError", 1),
+    ],
+)
+def test_each_error_has_one_exit_code_and_one_line(error, code, capsys):
+    assert ended_by(getattr(outcomes, error)("what is wrong")) == code
+    assert capsys.readouterr() == ("", "ERROR: what is wrong\n")
+
+
+def test_command_that_ends_by_itself_has_its_own_code(capsys):
+    assert run_to_exit_code(lambda: ExitCode.QUALITY) == 10
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("given", "line"), [((), "interrupted"), (("go on with --resume",), "go on with --resume")])
+def test_ctrl_c_is_130_and_one_line(given, line, capsys):
+    assert ended_by(KeyboardInterrupt(*given)) == 130
+    assert capsys.readouterr().err == f"{line}\n"
+
+
+@pytest.mark.parametrize(("code", "expected"), [(None, 0), (0, 0), (143, 143)])
+def test_exit_that_was_asked_for_keeps_its_code(code, expected, capsys):
+    assert ended_by(SystemExit(code)) == expected
+    assert capsys.readouterr().err == ""
+
+
+def test_process_that_does_not_report_says_nothing(capsys):
+    def command():
+        raise InputError("what is wrong")
+
+    assert run_to_exit_code(command, reports=False) == 4
+    assert capsys.readouterr().err == ""
+
+
+def test_fault_of_the_program_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        run_to_exit_code(lambda: 1 // 0)
+
+
+CLOSED = """
+import sys
+from summarybench.core.exit_codes import run_to_exit_code
+from summarybench.core.outcomes import InputError
+
+def long():
+    for number in range(200_000):
+        print(number)
+    return 0
+
+def short():
+    print("one line")
+    return 0
+
+def wrong():
+    raise InputError("what is wrong")
+
+input()  # until the reader has gone
+sys.exit(run_to_exit_code({command}))
+"""
+
+
+@pytest.mark.parametrize("command", ["long", "short", "wrong"])
+def test_output_that_nobody_reads_any_more_ends_quietly(command):
+    with subprocess.Popen(
+        [sys.executable, "-c", CLOSED.format(command=command)],
+        env=ENVIRONMENT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        process.stdout.close()
+        if command == "wrong":
+            process.stderr.close()
+        process.stdin.write("\n")
+        process.stdin.flush()
+        said = "" if command == "wrong" else process.stderr.read()
+    assert (process.returncode, said) == (141, "")
+
+
+def test_without_standard_output_a_command_ends_as_ever():
+    script = (
+        "import sys; from summarybench.core.exit_codes import run_to_exit_code; sys.exit(run_to_exit_code(lambda: 10))"
+    )
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" -c "$1" >&- 2>&-', sys.executable, script], env=ENVIRONMENT, check=False
+    )
+    assert done.returncode == 10
