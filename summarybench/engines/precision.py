@@ -43,6 +43,8 @@ def stored_settings(config: Any) -> dict[str, Any] | None:
             "compute_dtype": _name_of(facts["bnb_4bit_compute_dtype"]),
             "double_quantization": bool(facts["bnb_4bit_use_double_quant"]),
         }
+    if skipped := [name for name in stored.get("llm_int8_skip_modules") or () if name != "lm_head"]:
+        found["unquantized_layers"] = ", ".join(map(str, skipped))
     dtype = getattr(config, "dtype", None)  # transformers does not convert what a quantized checkpoint stores beside
     return found if dtype is None else {**found, "dtype": _name_of(dtype)}
 
@@ -107,7 +109,7 @@ def _differences(stored: Mapping[str, Any], settings: Settings) -> list[str]:
         wanted |= {"quantization": "llm.int8", "threshold": stored["threshold"]}
     if wanted.get("quantization") != stored["quantization"]:
         return [str(wanted.get("quantization", "unquantized"))]
-    return [f"{key} {wanted.get(key)}" for key, value in stored.items() if wanted.get(key) != value]
+    return [f"{key} {wanted.get(key, 'none')}" for key, value in stored.items() if wanted.get(key) != value]
 
 
 def check_loaded_precision(model: Any, loader: str, settings: Settings) -> None:

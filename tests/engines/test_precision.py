@@ -96,6 +96,11 @@ def test_int8_weights_serve_the_loader_with_activations_of_16_bits_whatever_thei
     [
         ({"bnb_4bit_quant_type": "fp4"}, "(fp4, ", "the loader 4-bit would be nf4"),
         ({"bnb_4bit_use_double_quant": True}, "double_quantization True", "would be double_quantization False"),
+        (
+            {"llm_int8_skip_modules": ["lm_head", "q_proj"]},
+            "unquantized_layers q_proj",
+            "would be unquantized_layers none",
+        ),
         ({"bnb_4bit_compute_dtype": "float16"}, "compute_dtype float16", f"would be compute_dtype {CPU.compute_dtype}"),
     ],
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from summarybench.session.progress import duration
+from summarybench.core.outcomes import Outcome
+from summarybench.session.progress import Progress, duration
 from tests.conftest import FAKE_MODELS
 
 EXPERIMENT = "smollm2-135m-instruct-4-bit"
@@ -63,6 +64,61 @@ def test_batches_are_told_apart_by_their_size_and_counted_as_rounds(project):
 def test_experiment_that_is_carried_from_an_earlier_run_is_not_said_to_start(project):
     project.bench("-k", "4-bit")
     assert told_of(project.bench("-k", "4-bit", "--resume=results/latest")) == []
+
+
+def test_what_libraries_print_while_a_model_loads_stays_captured(project):
+    project.use(
+        FAKE_MODELS.replace(
+            "return lambda experiment: FakeModel(experiment, TIME)",
+            "return lambda experiment: print('0% of 272 tensors') or FakeModel(experiment, TIME)",
+        )
+    )
+    session = project.bench("-k", "4-bit")
+    assert "272 tensors" not in session.output
+    assert len(told_of(session)) == 3
+
+
+class FakeTerminal:
+    """Notes the lines that stay; what is drawn over again is not among them."""
+
+    verbosity = 0
+
+    def __init__(self, *, isatty: bool) -> None:
+        self.isatty = isatty
+        self.lines: list[str] = []
+
+    def ensure_newline(self) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def write_line(self, line: str, **markup: bool) -> None:
+        self.lines.append(line)
+
+
+@pytest.mark.parametrize(("isatty", "lines"), [(True, 0), (False, 3)], ids=["terminal", "no-terminal"])
+def test_lines_are_for_where_no_terminal_draws_the_live_one(isatty, lines):
+    terminal = FakeTerminal(isatty=isatty)
+    progress = Progress(terminal, None)
+    progress.started(EXPERIMENT)
+    progress.warmed_up(EXPERIMENT, 2.0, rounds=8, expected_seconds=None)
+    progress.ended(EXPERIMENT, Outcome.OUT_OF_MEMORY, {})
+    assert len(terminal.lines) == lines
+    if lines:
+        assert terminal.lines[1] == f"{EXPERIMENT}: warmed up in 2.0 s; 8 timed rounds"
+        assert terminal.lines[2].startswith(f"{EXPERIMENT}: out of memory after ")
+
+
+def test_end_is_said_once_and_only_of_what_has_started():
+    terminal = FakeTerminal(isatty=False)
+    progress = Progress(terminal, None)
+    progress.ended(EXPERIMENT, Outcome.SKIPPED, {})
+    progress.started(EXPERIMENT)
+    progress.ended(EXPERIMENT, Outcome.FAILED, {})
+    progress.ended(EXPERIMENT, Outcome.FAILED, {})
+    assert [line.partition(" after ")[0] for line in terminal.lines] == [
+        f"{EXPERIMENT}: started",
+        f"{EXPERIMENT}: failed",
+    ]
 
 
 @pytest.mark.parametrize(
