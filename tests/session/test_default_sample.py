@@ -6,6 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from summarybench.catalogue.floors import FLOORS
+from summarybench.catalogue.models import CPU, EXPERIMENTS
+from summarybench.documents.sources import DocumentSource
 from summarybench.machine.device import GIB, DeviceRecord
 from summarybench.session.settings import default_sample_on
 from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
@@ -53,6 +56,14 @@ def test_default_sample_depends_on_the_device_alone(settings, device, expected):
 @pytest.mark.parametrize("device", [A_GPU, WITH_AVX512, WITHOUT_AVX512], ids=["gpu", "avx512", "no-avx512"])
 def test_default_sample_is_large_enough_for_a_verdict(device):
     assert default_sample_on(device).documents >= MINIMUM_COMMON_DOCUMENTS
+
+
+@pytest.mark.parametrize("device", [WITH_AVX512, WITHOUT_AVX512], ids=["avx512", "no-avx512"])
+def test_default_sample_of_a_cpu_has_a_floor_for_every_loader(device):
+    unasked = [each for each in EXPERIMENTS if each.families & CPU]
+    new_tokens = default_sample_on(device).max_new_tokens
+    assert len(unasked) == 3
+    assert all((each.model, each.loader, DocumentSource.EMBEDDED, new_tokens) in FLOORS for each in unasked)
 
 
 def test_options_win_over_what_the_cpu_would_get(settings):
