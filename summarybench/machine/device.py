@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from summarybench.core.outcomes import InputError
 from summarybench.machine.clock import Clock
@@ -56,6 +56,9 @@ class DeviceRecord:
     def is_cpu_without_avx512(self) -> bool:
         """Whether bitsandbytes has no fast kernels here: it unpacks all 4-bit or 8-bit weights again for every token."""
         return not self.is_gpu and self.has_avx512 is False
+
+    def standing_in_for(self, family: str) -> Self:
+        return replace(self, family=family, stands_in=True)
 
     def __str__(self) -> str:
         as_family = f", standing in for {self.family}" if self.stands_in else ""
@@ -125,7 +128,7 @@ def stand_in(device: Device, family: str | None) -> Device:
         raise InputError(
             f"--gpu-family {family} is not a family the suite knows; choose one of {', '.join(sorted(FAMILIES))}"
         )
-    return replace(device, family=family, stands_in=True)
+    return device.standing_in_for(family)
 
 
 def limit_memory(device: Device, limit_gib: float | None) -> Device:

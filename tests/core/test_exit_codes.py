@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
 import pytest
 
 from summarybench.core import outcomes
-from summarybench.core.exit_codes import run_to_exit_code
-from summarybench.core.outcomes import ExitCode, InputError
-from tests.forked import ENVIRONMENT
+from summarybench.core.exit_codes import INTERRUPTED, OUTPUT_CLOSED, WRONG_INPUT, exit_code_of, run_to_exit_code
+from summarybench.core.outcomes import ExitCode, InputError, SuiteError
+from tests.forked import ENVIRONMENT, ROOT
 
 
 def ended_by(error):
@@ -121,3 +122,15 @@ def test_without_standard_output_a_command_ends_as_ever():
         ["sh", "-c", 'exec "$0" -c "$1" >&- 2>&-', sys.executable, script], env=ENVIRONMENT, check=False
     )
     assert done.returncode == 10
+
+
+def test_every_exit_code_is_on_the_reference_page():
+    page = (ROOT / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
+    codes = {0, WRONG_INPUT, INTERRUPTED, OUTPUT_CLOSED, *(exit_code_of(error()) for error in _every_error(SuiteError))}
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", page, flags=re.MULTILINE)} == codes
+
+
+def _every_error(error):
+    yield error
+    for kind in error.__subclasses__():
+        yield from _every_error(kind)

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from summarybench.catalogue.models import EXPERIMENTS, FIDELITY_EXPERIMENTS, MODELS
+from summarybench.catalogue.models import EXPERIMENTS, MODELS
 from summarybench.engines.fitting import CUDA_CONTEXT_BYTES, Forecast, forecast
+from summarybench.kinds.fidelity import FidelityKind
 from summarybench.machine.device import GIB, DeviceRecord
 
 BY_NAME = {each.name: each for each in EXPERIMENTS}
@@ -99,7 +100,7 @@ def test_cuda_takes_its_part_of_a_whole_gpu_and_not_of_a_limit_or_a_cpu():
 
 
 def test_fidelity_needs_memory_for_the_float32_model_too():
-    compiled = next(each for each in FIDELITY_EXPERIMENTS if each.name == "llama2-7b-chat-4-bit-compiled")
+    compiled = next(each for each in FidelityKind().experiments() if each.name == "llama2-7b-chat-4-bit-compiled")
     assert forecast_of(compiled, H100).needed_bytes == forecast_of(BY_NAME["llama2-7b-chat-default"], H100).needed_bytes
 
 
