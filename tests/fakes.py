@@ -17,6 +17,7 @@ from summarybench.catalogue.models import Experiment
 from summarybench.core.outcomes import Outcome
 from summarybench.engines.loading import NotLoaded, Weights
 from summarybench.engines.memory_model import MemoryPrediction
+from summarybench.machine import detection
 from summarybench.machine.clock import Clock
 from summarybench.machine.cpu import CPU_CAPABILITY
 from summarybench.machine.device import Device
@@ -47,8 +48,11 @@ def leave_out_pages() -> None:
 
 
 def pretend_avx512() -> None:
-    """Give the session the default sample of a CPU with AVX-512 on every machine, unless the test asks for another."""
-    os.environ.setdefault(CPU_CAPABILITY, "avx512")
+    """Give the session the default sample of a CPU with AVX-512 on every machine, unless the test asks for another.
+
+    The environment stays as it is: torch would believe it, and crash on a CPU that has none.
+    """
+    detection.has_avx512 = lambda _, environment: environment.get(CPU_CAPABILITY, "avx512") == "avx512"
 
 
 class FakeModel:

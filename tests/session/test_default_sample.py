@@ -104,6 +104,25 @@ def test_session_without_avx512_measures_less_and_says_so_once_at_its_start(proj
     assert report.splitlines().count(CHOSEN) == 1
 
 
+A_MACHINE_WITH_AVX2 = """
+    from summarybench.machine import detection
+
+    detection.cpu_facts = lambda: {"model name": "a CPU", "flags": "fpu sse4_2 fma avx avx2"}
+"""
+
+
+def test_what_the_machine_says_of_its_cpu_is_enough(project):
+    project.use(FAKE_MODELS.replace("    pretend_avx512()\n", "") + A_MACHINE_WITH_AVX2)
+    session = project.bench("-k", "4-bit")
+    assert session.infos["4-bit"]["max_new_tokens"] == 12
+    assert session.run["choices"] == CHOSEN
+
+
+def test_fakes_are_measured_alike_on_every_machine(project):
+    project.use(FAKE_MODELS + A_MACHINE_WITH_AVX2)
+    assert project.bench("-k", "4-bit").infos["4-bit"]["max_new_tokens"] == 48
+
+
 def test_quiet_session_says_what_was_chosen_too(project):
     assert CHOSEN in project.bench("-q", "-k", "4-bit", ATEN_CPU_CAPABILITY="avx2").output.splitlines()
 
