@@ -176,7 +176,7 @@ class Project:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=900,  # against a hang: a real session of six models takes minutes on a busy machine
             check=False,
         )
         return Session(exit_code=done.returncode, output=done.stdout + done.stderr, folder=self.folder)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from summarybench.catalogue.models import EXPERIMENTS, MODELS
+from summarybench.catalogue.models import EXPERIMENTS, LOADERS, MODELS, WEIGHT_ONLY
 from summarybench.engines.fitting import CUDA_CONTEXT_BYTES, Forecast, forecast
 from summarybench.kinds.fidelity import FidelityKind
 from summarybench.machine.device import GIB, DeviceRecord
@@ -64,8 +64,9 @@ def test_prediction_agrees_with_what_the_catalogue_stated(name, stated_gib):
     assert forecast_of(BY_NAME[name], H100).needed_bytes / GIB == pytest.approx(stated_gib, abs=0.05)
 
 
-def test_every_stated_figure_is_of_an_experiment_that_there_is():
-    assert {each.name for each in EXPERIMENTS} >= STATED_GIB.keys()
+def test_every_experiment_with_a_7b_model_had_a_stated_figure_unless_its_loader_is_younger():
+    older = [each for each in EXPERIMENTS if LOADERS[each.loader].quantization not in WEIGHT_ONLY]
+    assert {each.name for each in older if each.model in SEVEN_BILLION} == STATED_GIB.keys()
 
 
 @pytest.mark.parametrize("device", [H100, CPU], ids=lambda each: each.kind)

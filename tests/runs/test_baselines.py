@@ -208,7 +208,12 @@ def test_run_is_picked_by_its_number_or_name(number):
     assert pick_run(there, number) is there.runs[1]
 
 
-@pytest.mark.parametrize("number", ["3", "0", "main", "0002_other", "", "-2", "2.0", "²"])
+def test_a_name_alone_is_the_newest_run_of_that_name():
+    there = baselines("0001_main.json", "0002_main.json", "0003_other.json")
+    assert pick_run(there, "main") is there.runs[1]
+
+
+@pytest.mark.parametrize("number", ["3", "0", "other", "0002_other", "", "-2", "2.0", "²"])
 def test_run_that_is_not_there_is_refused_with_those_that_are(number):
     there = baselines("0001_main.json", "0002_main.json")
     said = f"--benchmark-compare={number}: no such run in there; stored there: 0001_main.json, 0002_main.json"
