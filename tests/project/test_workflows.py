@@ -177,7 +177,9 @@ def test_ci_runs_what_the_ci_script_runs():
 
 
 def test_make_help_has_every_target_below_one_of_four_headings():
-    lines = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    # `make test` starts this make: without the option, it would print the folder that it enters.
+    command = ["make", "--no-print-directory", "help"]
+    lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     groups = [line for line in lines if not line.startswith(" ")]
     assert groups == [group.value for group in Group]
     named = [found for line in lines if line.startswith(" ") for found in re.findall(r"make ([a-z-]+)", line)]
