@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from summarybench.core.outcomes import DeviceMemoryError, explain_out_of_memory
-from summarybench.engines.compiled import CompiledDecoders, attend_to_static_keys, cache_tokens_for
+from summarybench.engines.compiled import CompiledDecoders
+from summarybench.engines.static_attention import attend_to_static_cache
+from summarybench.engines.static_cache import cache_tokens_for
 from summarybench.machine.device import Device
 
 TokenIds = Sequence[int]
@@ -43,7 +45,7 @@ class Writer:
         self._ends = end_tokens(model)
         self._decoders: CompiledDecoders | None = None
         if tokens is not None and is_compiled_for(device):
-            attend_to_static_keys(model)
+            attend_to_static_cache(model)
             self._decoders = CompiledDecoders(
                 model,
                 tokens=cache_tokens_for(tokens),

@@ -8,8 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from summarybench.engines.engine import Limits
 from summarybench.engines.memory_model import MemoryPrediction
-from summarybench.engines.paged import Limits, finished
+from summarybench.engines.paged import finished
 from tests.fakes import FakeTime
 
 SECONDS_PER_STEP = 0.5

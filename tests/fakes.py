@@ -15,13 +15,14 @@ from typing import Any, ClassVar
 
 from summarybench.catalogue.models import Experiment
 from summarybench.core.outcomes import Outcome
-from summarybench.engines.loading import NotLoaded, Weights
 from summarybench.engines.memory_model import MemoryPrediction
+from summarybench.engines.not_loaded import NotLoaded
+from summarybench.engines.weights import Weights
 from summarybench.machine import detection
 from summarybench.machine.clock import Clock
 from summarybench.machine.cpu import CPU_CAPABILITY
 from summarybench.machine.device import Device
-from summarybench.machine.probes import COPY_BANDWIDTH, MATRIX_PRODUCT, PYTHON_LOOP, ControlReading
+from summarybench.machine.probes import COPY_BANDWIDTH, MATRIX_PRODUCT, PYTHON_LOOP, ControlReading, Probe
 from summarybench.machine.telemetry import NullMonitor
 from summarybench.session import session as suite
 
@@ -243,6 +244,8 @@ class FakeGpu(Device):
 
     def pytest_benchmarked_device():
         return FakeGpu()
+
+    `own_clock` gives the seconds of each repetition that the device times itself.
     """
 
     kind: str = "cuda"
@@ -252,7 +255,12 @@ class FakeGpu(Device):
     memory_bytes: int = 15_000_000_000
     compute_dtype: str = "float16"
     uuid: str = "GPU-1111"
+    capability: tuple[int, int] | None = (7, 5)
     memory: FakeMemory = field(default_factory=FakeMemory, compare=False)
+    make_probes: Callable[[], Mapping[str, Probe]] = field(default=dict, compare=False)
+    own_clock: Callable[[], float] = field(default=lambda: 1.0, compare=False)
+    collective_backend: ClassVar[str] = "gloo"
+    copy_bytes: ClassVar[int] = 1_000_000
 
     def clock(self) -> Clock:
         return Clock(lambda: None)
@@ -262,6 +270,9 @@ class FakeGpu(Device):
 
     def driver_version(self) -> str:
         return "580.65.06"
+
+    def compute_capability(self) -> tuple[int, int] | None:
+        return self.capability
 
     def reset_peak_memory(self) -> None:
         self.memory.peak = self.memory.allocated
@@ -281,3 +292,19 @@ class FakeGpu(Device):
     def release_memory(self) -> None:
         gc.collect()
         self.memory.releases += 1
+
+    def probes(self, dtype: str) -> Mapping[str, Probe]:
+        return self.make_probes()
+
+    def host_probe(self) -> Probe:
+        return Probe(work=1_000, run=lambda: None)
+
+    def own_seconds(self, run: Callable[[], object]) -> float:
+        run()
+        return self.own_clock()
+
+    def divide_among(self, processes: int) -> None:
+        """Each process has a GPU of its own."""
+
+    def sharing_warning(self, holder: str) -> str:
+        return f"warning: {holder} is using this fake GPU"

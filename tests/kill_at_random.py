@@ -27,7 +27,7 @@ from typing import Any
 from summarybench.catalogue.models import EXPERIMENTS, Experiment
 from summarybench.core.outcomes import Outcome, TestOutcome
 from summarybench.documents.sources import embedded_documents
-from summarybench.engines.loading import Weights
+from summarybench.engines.weights import Weights
 from summarybench.machine.cpu_device import CpuDevice
 from summarybench.machine.device import GIB
 from summarybench.runs.baselines import StoredRun, read_baselines

@@ -13,19 +13,16 @@ from summarybench.core.outcomes import DeviceInvalidError, MachineSlowerError, R
 from summarybench.runs.baselines import StoredRun, has_same_workload
 from summarybench.runs.run_file import Entry
 from summarybench.runs.workload import differences
-from summarybench.stats.changes import (
-    ALARM_CONFIDENCE,
+from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS, Change, pooled_change
+from summarybench.stats.decision import (
     IMPROVEMENT_RATIO,
-    MINIMUM_COMMON_DOCUMENTS,
     REGRESSION_RATIO,
-    Change,
     Remedy,
     contradicted_verdict,
     decide,
-    percent,
-    pooled_change,
     remedy,
 )
+from summarybench.stats.intervals import ALARM_CONFIDENCE, percent
 
 LARGEST_SAFE_BATCH = "largest_safe_batch"
 """The key of `extra_info` that an experiment has whose figure is that number of rows."""

@@ -10,7 +10,7 @@ from summarybench.analysis.comparison import FALSE_ALARM_LEVEL, Comparison
 from summarybench.core.outcomes import Cause, Verdict
 from summarybench.runs.resume import EarlierRun
 from summarybench.runs.run_file import Entry, build_run, entries_of
-from summarybench.stats.changes import holm, is_slow_in_each_pass
+from summarybench.stats.decision import holm, is_slow_in_each_pass
 
 FACTS = (
     "verdict",

@@ -8,24 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from summarybench.analysis.comparison import FALSE_ALARM_LEVEL
-from summarybench.analysis.simulation import (
+from summarybench.analysis.alarms import (
     CONFIRMED,
-    DISTURBED_RATIO,
     EXPERIMENTS_OF_A_SESSION,
     RULES,
     TWO_PASSES,
-    Conditions,
-    MeasuredDevice,
     Rate,
     SessionAlarms,
     alarms,
     check_against_the_suite,
-    draw,
     rate_of,
     session_alarms,
     slowdown_found,
 )
+from summarybench.analysis.comparison import FALSE_ALARM_LEVEL
+from summarybench.analysis.measured_devices import MeasuredDevice
+from summarybench.analysis.simulation import DISTURBED_RATIO, Conditions, draw
 
 RUN_DEVIATIONS = (0.002, 0.005, 0.008, 0.01, 0.02)
 SLOWDOWNS = (0.0, 0.02, 0.03, 0.05, 0.10)

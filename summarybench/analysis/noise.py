@@ -16,7 +16,8 @@ from summarybench.machine.environment import VERSIONS
 from summarybench.machine.probes import has_same_work, overall_rate
 from summarybench.runs.baselines import SPREAD_FILE
 from summarybench.runs.run_file import Entry, Run, entries_of
-from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS, Replicates, Spread, pooled_spread, replicates_of
+from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
+from summarybench.stats.spread import Replicates, Spread, pooled_spread, replicates_of
 
 SCHEMA = 1
 ASSUMED_GPU_SPREAD = Spread(standard_deviation=0.01)

@@ -13,7 +13,7 @@ from summarybench.catalogue.floors import Floor
 from summarybench.core.outcomes import QualityError
 from summarybench.documents.sources import Document
 from summarybench.runs.run_file import ROUGE_TYPES
-from summarybench.stats.changes import ALARM_CONFIDENCE, Interval, bootstrap_mean_interval, mean_upper_bound
+from summarybench.stats.intervals import ALARM_CONFIDENCE, Interval, bootstrap_mean_interval, mean_upper_bound
 
 
 class TimedSummary(Protocol):

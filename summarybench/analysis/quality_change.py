@@ -18,7 +18,9 @@ from typing import Any
 from summarybench.catalogue.models import LOADERS
 from summarybench.core.outcomes import QualityError, QualityVerdict
 from summarybench.runs.run_file import Entry
-from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS, MOST_DOCUMENTS, Interval, fewest, student_quantile
+from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
+from summarybench.stats.decision import MOST_DOCUMENTS, fewest
+from summarybench.stats.intervals import Interval, student_quantile
 
 ROUGE1_MARGIN = 0.015
 """A loss of less than this, in F1, counts as none."""

@@ -9,7 +9,8 @@ from typing import Any
 
 from summarybench.analysis.quality_change import QualityComparison, compare_quality
 from summarybench.runs.run_file import Entry
-from summarybench.stats.changes import WITHIN_ONE_PROCESS, paired_change
+from summarybench.stats.changes import paired_change
+from summarybench.stats.spread import WITHIN_ONE_PROCESS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

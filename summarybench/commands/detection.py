@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from summarybench.analysis.detection import Row, Simulation
-from summarybench.analysis.simulation import read_devices
+from summarybench.analysis.measured_devices import read_devices
 from summarybench.commands.command import add_baselines_argument
 from summarybench.commands.spot_check import add_device_argument, spot_checks, write_found
 from summarybench.core.outcomes import ExitCode, InputError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from summarybench.catalogue.models import LOADERS, Experiment, ModelShape
-from summarybench.engines.compiled import cache_tokens_for
 from summarybench.engines.memory_model import predict_memory
+from summarybench.engines.static_cache import cache_tokens_for
 from summarybench.machine.device import GIB, DeviceRecord
 
 CUDA_CONTEXT_BYTES = int(0.4 * GIB)

@@ -1,8 +1,8 @@
 """Paged continuous batching with the engine behind transformers' `generate_batch`.
 
-The engine fills each step with whatever is ready, prompt tokens and single tokens of many documents side by side, and
-keeps keys and values in pages. `generate_batch` swallows errors and allocates its cache within the call. This module
-drives the engine directly, so that failures are reported and the cache is allocated outside the timed rounds.
+Each step of the engine processes whatever is ready, prompt tokens and single tokens of many documents side by side. Keys
+and values are kept in pages. `generate_batch` hides errors and allocates its cache within the call. This module drives the
+engine directly, so that failures are reported and the cache is allocated outside the timed rounds.
 """
 
 from __future__ import annotations
@@ -10,72 +10,38 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from math import ceil
-from typing import Any, Protocol
+from typing import Any
 
 from summarybench.core.outcomes import DeviceMemoryError, RequestsFailedError, is_device_lost, is_out_of_memory
 from summarybench.documents.sources import Prompt
-from summarybench.engines.loading import JsonScalar, LoadedModel
+from summarybench.engines.engine import ConcurrentEngine, JsonScalar, Limits, RequestResult
+from summarybench.engines.loaded_model import LoadedModel
 from summarybench.engines.memory_model import MemoryPrediction, predict_paged_memory
 from summarybench.engines.varlen_attention import Attend, supports_varlen, torch_varlen_attn, use_varlen_attention
 from summarybench.machine.device import GIB, Device
 
 PAGE_TOKENS = 256
-"""Tokens whose keys and values share a page: transformers' default, and the fewest that flash-attention 2 reads."""
+"""Tokens per page of the KV cache: transformers' default, and the smallest page that flash-attention 2 reads."""
 UNUSED_PAGES = 2
-"""That the engine keeps for what is padding."""
+"""Pages that the engine reserves for padding."""
 STEP_TOKENS = 2048
-"""The most tokens of one step, of prompts and of summaries together: one prompt of the default length."""
+"""The most tokens of one step, prompts and summaries together: one prompt of the default length."""
 SHARE_OF_FREE_MEMORY = 0.9
-"""The rest is left to the allocator's gaps."""
+"""The rest is left for fragmentation in the allocator."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What the engine may use: a cache in which any `requests` of the documents fit whole, so that none is evicted."""
-
-    requests: int
-    pages: int
-    predicted: MemoryPrediction
-
-
-class Result(Protocol):
-    """One request's end, as transformers' `GenerationOutput` tells it. Seconds are `time.perf_counter`'s."""
-
-    request_id: str
-    generated_tokens: list[int]
-    error: str | None
-    timestamps: list[float]
-    lifespan: tuple[float, float]
-
-    def is_finished(self) -> bool: ...
-
-
-class Engine(Protocol):
-    """Continuous batching with a model's weights, ready to be given prompts."""
-
-    limits: Limits
-    settings: Mapping[str, JsonScalar]
-
-    @property
-    def steps(self) -> int: ...
-
-    def run(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[Result]: ...
-
-    def close(self) -> None: ...
-
-
-StartEngine = Callable[[LoadedModel, Sequence[Prompt], int], Engine]
+StartEngine = Callable[[LoadedModel, Sequence[Prompt], int], ConcurrentEngine]
+"""Starts an engine for a model's prompts with this token limit."""
 
 
 def limits_for(
     sequence_tokens: Sequence[int], predict: Callable[[int], MemoryPrediction], free_bytes: int, *, may_refuse: bool
 ) -> Limits:
-    """The most requests at a time that fit: `predict` tells the need with so many pages, weights included.
+    """The largest number of concurrent requests that fits, so that no request is ever evicted.
 
-    `free_bytes` are there for all but the weights. Raises DeviceMemoryError where not even the longest sequence fits,
-    unless `may_refuse` is False: then that one is tried.
+    `predict` returns the memory needed with a number of pages, weights included. `free_bytes` is the memory available for
+    everything but the weights. Raises DeviceMemoryError if not even the longest sequence fits; with `may_refuse` False it
+    returns the limits for that sequence instead.
     """
     pages = sorted((ceil(tokens / PAGE_TOKENS) for tokens in sequence_tokens), reverse=True)
     for requests in range(len(pages), 0, -1):
@@ -93,8 +59,8 @@ def limits_for(
 
 def start_engine(
     loaded: LoadedModel, prompts: Sequence[Prompt], max_new_tokens: int, device: Device, *, may_refuse: bool
-) -> Engine:
-    """The engine with a cache for these prompts, as far as memory allows. Raises DeviceMemoryError as `limits_for`."""
+) -> ConcurrentEngine:
+    """Start the engine with a cache for as many of these prompts as fit. Raises DeviceMemoryError as `limits_for`."""
     sequences = [len(prompt.token_ids) + max_new_tokens for prompt in prompts]
     attend = torch_varlen_attn() if supports_varlen(loaded.model, device) else None
     limits = limits_for(
@@ -113,16 +79,16 @@ def start_engine(
 
 
 class PagedEngine:
-    """transformers' engine. Its thread runs from the making until `close`, which is to be called whatever happens.
+    """transformers' continuous batching. Its thread runs until `close`, which must always be called.
 
-    It attends through `attend`, a variable-length attention like torch's, or else through transformers' own choice.
+    Attention is `attend`, a variable-length attention like torch's; for None, transformers chooses.
     """
 
     def __init__(self, model: Any, limits: Limits, *, longest_sequence: int, attend: Attend | None = None) -> None:
         self.limits = limits
         self._model = model
         self._own_attention = model.config._attn_implementation
-        # It prints what goes wrong, with tracebacks, on a handler of its own: here it is told in one line.
+        # The engine logs tracebacks on a handler of its own; this module reports failures in one line.
         logging.getLogger("ContinuousBatchingLogger").setLevel(logging.CRITICAL)
         if attend is not None:
             use_varlen_attention(model, attend)
@@ -134,7 +100,7 @@ class PagedEngine:
             used = self._manager.continuous_batching_config
             self.settings: Mapping[str, JsonScalar] = {
                 "batching": "continuous",
-                # Some versions of transformers say paged|sdpa: the same attention, and so the same workload.
+                # Some versions of transformers write paged|sdpa for the same attention: the workload must not differ.
                 "paged_attention": str(model.config._attn_implementation).removeprefix("paged|"),
                 "page_tokens": PAGE_TOKENS,
                 "step_tokens": STEP_TOKENS,
@@ -148,15 +114,15 @@ class PagedEngine:
 
     @property
     def steps(self) -> int:
-        """How often the model has been called since the start."""
+        """The number of forward passes since the start."""
         return int(self._manager.current_batch)
 
-    def run(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[Result]:
-        """Submit all prompts at once and wait for all: results in the prompts' order. Raises as `finished`."""
+    def run(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[RequestResult]:
+        """Submit all prompts at once and wait for all results, in the order of the prompts. Raises as `finished`."""
         return finished(self._manager, prompts, max_new_tokens)
 
     def close(self) -> None:
-        """Stop the thread after its present step, and give the cache back."""
+        """Stop the thread after its current step, and release the cache."""
         try:
             self._manager.stop(block=True, hard_stop=True)
         finally:
@@ -178,25 +144,25 @@ def _configuration(limits: Limits, longest_sequence: int) -> Any:
         max_batch_tokens=STEP_TOKENS,
         max_requests_per_batch=limits.requests,
         max_blocks_per_request=ceil(longest_sequence / PAGE_TOKENS) + 1,
-        max_memory_percent=1.0,  # the limits are the bound: they know of --memory-limit, and of more than the cache
-        safety_margin=0.0,  # all requests that are let in fit whole
-        # Later rounds would find the prompts of the first in the cache, and not read them.
+        max_memory_percent=1.0,  # `limits` already respects --memory-limit, and counts more than the cache
+        safety_margin=0.0,  # every admitted request fits whole
+        # With sharing, later rounds would find the first round's prompts in the cache and skip their prefill.
         allow_block_sharing=False,
     )
 
 
-def finished(manager: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[Result]:
-    """What became of each prompt, in order, once all are finished.
+def finished(manager: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[RequestResult]:
+    """Submit the prompts to transformers' manager and return all results, in the order of the prompts.
 
-    Raises RequestsFailedError where any request failed or is missing, saying how many and why; and what ended the
-    engine's thread, where that was a lack of memory or a lost device.
+    Raises RequestsFailedError if any request failed or is missing, with how many and why. Raises the error that ended the
+    engine's thread if memory ran out or the device was lost.
     """
     request_ids = manager.add_requests(
         inputs=[list(prompt) for prompt in prompts], max_new_tokens=max_new_tokens, record_timestamps=True
     )
-    results: dict[str, Result] = {}
+    results: dict[str, RequestResult] = {}
     while len(results) < len(request_ids):
-        was_running = manager.is_running()  # asked first: its last results may come just before its end
+        was_running = manager.is_running()  # before get_result, since the last results can arrive just before the end
         result = manager.get_result(timeout=1)
         if result is not None and result.is_finished():
             results[result.request_id] = result

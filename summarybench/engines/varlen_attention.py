@@ -28,12 +28,12 @@ def supports_varlen(model: Any, device: Device) -> bool:
 
     False where the flash-attn package is installed: transformers then uses that.
     """
-    import torch
     from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
 
+    capability = device.compute_capability()
     return (
-        device.is_gpu
-        and torch.cuda.get_device_capability(0) >= LEAST_COMPUTE_CAPABILITY
+        capability is not None
+        and capability >= LEAST_COMPUTE_CAPABILITY
         and str(model.dtype).removeprefix("torch.") in HALF_PRECISIONS
         and bool(getattr(model, "_supports_flash_attn", False))
         and not (is_flash_attn_2_available() or is_flash_attn_3_available())

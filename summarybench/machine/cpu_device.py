@@ -4,15 +4,35 @@ from __future__ import annotations
 
 import gc
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from summarybench.machine.clock import Clock
 from summarybench.machine.device import Device
+from summarybench.machine.environment import usable_cpus
+from summarybench.machine.probes import (
+    COPY_BANDWIDTH,
+    MATRIX_PRODUCT,
+    PYTHON_LOOP,
+    Probe,
+    copy_work,
+    matrix_product_work,
+    python_loop_work,
+    repeated,
+    seconds_of,
+)
 from summarybench.machine.telemetry import Monitor, NullMonitor
+
+BANDWIDTH_COPY_BYTES = 256 * 1024**2
+PROBE_COPY_BYTES = 64 * 1024**2
+MATRIX_ROWS = 256
+MATRIX_PRODUCTS = 200
+"""Many small products, as in decoding: the threads meet after each, and wait for the slowest."""
+LOOP_ITERATIONS = 100_000
 
 
 class CpuDevice(Device):
-    """All CPUs that this process may use. Memory is the whole process's, Python and libraries included."""
+    """All CPUs that this process may use. Memory is that of the whole process, Python and libraries included."""
 
     __slots__ = ()
 
@@ -25,10 +45,13 @@ class CpuDevice(Device):
     def driver_version(self) -> str | None:
         return None
 
+    def compute_capability(self) -> tuple[int, int] | None:
+        return None
+
     def reset_peak_memory(self) -> None:
         try:
             Path("/proc/self/clear_refs").write_text("5")
-        except OSError:  # a container may forbid it: the peak is then since the process's start, an upper bound
+        except OSError:  # some containers forbid it; the peak since the process's start is an upper bound
             return
 
     def peak_memory_bytes(self) -> int:
@@ -38,7 +61,7 @@ class CpuDevice(Device):
         return int(found.group(1)) * 1024 if found else 0
 
     def allocated_memory_bytes(self) -> int | None:
-        """None: there is no allocator that counts."""
+        """None, because no allocator counts."""
         return None
 
     def free_memory_bytes(self) -> int:
@@ -46,7 +69,38 @@ class CpuDevice(Device):
         return min(int(found.group(1)) * 1024 if found else self.memory_bytes, self.memory_bytes)
 
     def hold_to_memory_limit(self) -> None:
-        """Only predictions heed a limit on a CPU."""
+        """Do nothing: on a CPU only predictions respect the limit."""
 
     def release_memory(self) -> None:
         gc.collect()
+
+    @property
+    def copy_bytes(self) -> int:
+        return BANDWIDTH_COPY_BYTES
+
+    def probes(self, dtype: str) -> Mapping[str, Probe]:
+        product = matrix_product_work(MATRIX_ROWS, dtype, self.torch_name)
+        return {
+            COPY_BANDWIDTH: Probe(work=2 * PROBE_COPY_BYTES, run=copy_work(PROBE_COPY_BYTES, self.torch_name)),
+            MATRIX_PRODUCT: Probe(work=MATRIX_PRODUCTS * 2 * MATRIX_ROWS**3, run=repeated(product, MATRIX_PRODUCTS)),
+            PYTHON_LOOP: self.host_probe(),
+        }
+
+    def host_probe(self) -> Probe:
+        return Probe(work=LOOP_ITERATIONS, run=python_loop_work(LOOP_ITERATIONS))
+
+    def own_seconds(self, run: Callable[[], object]) -> float:
+        return seconds_of(run, self.clock())
+
+    @property
+    def collective_backend(self) -> str:
+        return "gloo"
+
+    def divide_among(self, processes: int) -> None:
+        """Use no more threads than this process's part of the CPUs. OMP_NUM_THREADS, which launchers set, may be lower."""
+        import torch
+
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), usable_cpus() // processes)))
+
+    def sharing_warning(self, holder: str) -> str:
+        return f"warning: {holder} is measuring on this CPU: each disturbs the figures of the other; wait for its end"

@@ -4,16 +4,36 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from summarybench.core.outcomes import UnavailableError
 from summarybench.machine.clock import Clock
 from summarybench.machine.device import GIB, Device, DeviceRecord
 from summarybench.machine.nvml import MIG_REMEDY, driver_version, what_the_driver_offers
+from summarybench.machine.probes import (
+    COPY_BANDWIDTH,
+    KERNEL_LAUNCHES,
+    MATRIX_PRODUCT,
+    Probe,
+    copy_work,
+    launch_work,
+    matrix_product_work,
+    repeated,
+)
 from summarybench.machine.telemetry import GpuMonitor, Monitor
 
 LEAST_SHARE_OF_A_WHOLE_GPU = 0.9
-"""The driver keeps some of what NVML counts for itself; a slice of half a GPU or less is surely below this."""
+"""The driver reserves some of the memory that NVML counts. A MIG slice has at most half, far below this share."""
+
+BANDWIDTH_COPY_BYTES = 2 * 1024**3
+PROBE_COPY_BYTES = 256 * 1024**2
+PROBE_COPIES = 16
+MATRIX_ROWS = 4096
+MATRIX_PRODUCTS, FLOAT32_PRODUCTS = 16, 2
+"""Queued together, so that a repetition takes milliseconds and the host can queue the timed one meanwhile. A float32
+product takes ten times as long as a 16-bit one."""
+LAUNCHES = 1000
 
 
 class CudaDevice(Device):
@@ -22,7 +42,7 @@ class CudaDevice(Device):
     __slots__ = ()
 
     def clock(self) -> Clock:
-        # CUDA counts the fastest GPU first unless told otherwise, and NVML, like nvidia-smi, by the bus.
+        # By default CUDA orders GPUs by speed, and NVML by their bus, as nvidia-smi does.
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
         import torch
 
@@ -36,6 +56,11 @@ class CudaDevice(Device):
 
     def driver_version(self) -> str | None:
         return driver_version()
+
+    def compute_capability(self) -> tuple[int, int] | None:
+        import torch
+
+        return torch.cuda.get_device_capability(0)
 
     def reset_peak_memory(self) -> None:
         import torch
@@ -67,12 +92,63 @@ class CudaDevice(Device):
             torch.cuda.set_per_process_memory_fraction(min(1.0, self.memory_bytes / total), 0)
 
     def release_memory(self) -> None:
-        """Collect garbage, empty torch's cache, and free the workspace that cuBLAS keeps from its first product on."""
+        """Collect garbage, empty torch's cache, and free the workspace that cuBLAS allocated with its first product."""
         gc.collect()
         import torch
 
         torch._C._cuda_clearCublasWorkspaces()  # torch has no public name for it
         torch.cuda.empty_cache()
+
+    @property
+    def copy_bytes(self) -> int:
+        return BANDWIDTH_COPY_BYTES
+
+    def probes(self, dtype: str) -> Mapping[str, Probe]:
+        products = FLOAT32_PRODUCTS if dtype == "float32" else MATRIX_PRODUCTS
+        return {
+            COPY_BANDWIDTH: Probe(
+                work=PROBE_COPIES * 2 * PROBE_COPY_BYTES,
+                run=repeated(copy_work(PROBE_COPY_BYTES, self.torch_name), PROBE_COPIES),
+                is_of_device=True,
+            ),
+            MATRIX_PRODUCT: Probe(
+                work=products * 2 * MATRIX_ROWS**3,
+                run=repeated(matrix_product_work(MATRIX_ROWS, dtype, self.torch_name), products),
+                is_of_device=True,
+            ),
+            KERNEL_LAUNCHES: self.host_probe(),
+        }
+
+    def host_probe(self) -> Probe:
+        return Probe(work=LAUNCHES, run=launch_work(LAUNCHES, self.torch_name))
+
+    def own_seconds(self, run: Callable[[], object]) -> float:
+        """Time the second of two queued repetitions with CUDA events.
+
+        The host queues it while the first one runs, so that neither a busy host nor its waiting is in the figure.
+        """
+        import torch
+
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        run()
+        start.record()
+        run()
+        end.record()
+        end.synchronize()
+        return float(start.elapsed_time(end)) / 1000
+
+    @property
+    def collective_backend(self) -> str:
+        return "nccl"
+
+    def divide_among(self, processes: int) -> None:
+        """Do nothing: each process has a GPU of its own."""
+
+    def sharing_warning(self, holder: str) -> str:
+        return (
+            f"warning: {holder} is using this GPU: figures of both will be invalid; "
+            "wait for its end, or choose another GPU with CUDA_VISIBLE_DEVICES"
+        )
 
 
 def _why_torch_has_no_gpu(device: DeviceRecord, torch_version: str, torch_cuda: str | None) -> str:
@@ -84,13 +160,13 @@ def _why_torch_has_no_gpu(device: DeviceRecord, torch_version: str, torch_cuda: 
 
 
 def check_same_gpu(device: DeviceRecord, properties: Any) -> None:
-    """Raises UnavailableError where torch's first GPU, given by its properties, is not the device that NVML described."""
+    """Raise UnavailableError if torch's first GPU, described by `properties`, is not the GPU that NVML described."""
     if device.gpus_in_machine > 1 and str(properties.uuid).removeprefix("GPU-") != device.uuid.removeprefix("GPU-"):
         raise UnavailableError(
             f"torch's first GPU is the {properties.name} ({properties.uuid}), and NVML's is the {device.name} ({device.uuid}): "
             "set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name the GPU by its UUID in CUDA_VISIBLE_DEVICES"
         )
-    # --memory-limit lowers the device's figure, never torch's: only a slice can have less.
+    # --memory-limit lowers the device's figure, not torch's, so that only a slice can have less.
     if properties.total_memory < LEAST_SHARE_OF_A_WHOLE_GPU * device.memory_bytes:
         raise UnavailableError(
             f"torch sees {properties.total_memory / GIB:.1f} of the {device.memory_bytes / GIB:.1f} GiB of the {device.name}: "

@@ -1,15 +1,17 @@
-"""The device that a session measures on: what is recorded of it, and what can be asked of it."""
+"""The device that a session measures on: the facts that are recorded, and the protocol that each kind implements."""
 
 from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from summarybench.core.outcomes import InputError
 from summarybench.machine.clock import Clock
 from summarybench.machine.families import FAMILIES
+from summarybench.machine.probes import Probe
 
 if TYPE_CHECKING:
     from summarybench.machine.telemetry import Monitor
@@ -19,13 +21,16 @@ GIB = 1024**3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceRecord:
-    """What a run file says of the device that its session measured on.
+    """What a run file says about the device of its session.
 
-    `name` is the product as NVML (or the CPU) gives it; `slug` names its baseline folder; `compute_dtype` is the 16-bit
-    type it multiplies natively, or float32 where it has none. `stands_in` marks a device that --gpu-family lets stand in
-    for another family, `is_limited` one that --memory-limit holds to `memory_bytes`: neither makes a baseline. `index` is
-    a GPU's among those of the machine, as nvidia-smi counts them. `has_avx512` says whether torch and bitsandbytes use a
-    CPU's AVX-512; None for a GPU, and for the CPU of a run that did not record it.
+    - `kind`: torch's device type.
+    - `name`: the product, as NVML or /proc/cpuinfo names it. `slug` names its baseline folder.
+    - `compute_dtype`: the 16-bit type that it multiplies natively, or float32 if it has none.
+    - `stands_in`: --gpu-family makes it emulate another family. `is_limited`: --memory-limit holds it to `memory_bytes`.
+      Neither kind of run becomes a baseline.
+    - `index`: a GPU's number in this machine, as nvidia-smi counts.
+    - `has_avx512`: whether torch and bitsandbytes use a CPU's AVX-512; None for a GPU, and for a CPU whose run did not
+      record it.
     """
 
     kind: str  # "cuda" or "cpu"
@@ -45,16 +50,22 @@ class DeviceRecord:
     has_avx512: bool | None = None
 
     @property
-    def torch_name(self) -> str:
-        return "cuda:0" if self.kind == "cuda" else "cpu"
+    def is_gpu(self) -> bool:
+        return self.kind != "cpu"
 
     @property
-    def is_gpu(self) -> bool:
-        return self.kind == "cuda"
+    def torch_name(self) -> str:
+        """The device as torch names it."""
+        return f"{self.kind}:0" if self.is_gpu else self.kind
+
+    @property
+    def placement(self) -> str | int:
+        """The device as transformers' `device_map` names it."""
+        return 0 if self.is_gpu else self.kind
 
     @property
     def is_cpu_without_avx512(self) -> bool:
-        """Whether bitsandbytes has no fast kernels here: it unpacks all 4-bit or 8-bit weights again for every token."""
+        """Whether bitsandbytes lacks fast kernels here: it then unpacks all quantized weights again for every token."""
         return not self.is_gpu and self.has_avx512 is False
 
     def standing_in_for(self, family: str) -> Self:
@@ -65,29 +76,37 @@ class DeviceRecord:
         return f"{self.family if not self.stands_in else self.kind} ({self.name}{as_family})"
 
     def as_record(self) -> dict[str, Any]:
-        """These facts alone, as plain JSON types."""
+        """The recorded facts alone, in plain JSON types."""
         return {each.name: getattr(self, each.name) for each in fields(DeviceRecord)}
 
 
 class Device(DeviceRecord, ABC):
-    """The one device that a session measures on: its facts, and what is asked of it.
+    """The one device that a session measures on.
 
-    Each kind of accelerator implements it in a module of its own; detection.py chooses one.
+    Each kind of accelerator implements this class in one module; detection.py chooses between them.
     """
 
     __slots__ = ()
 
+    # Clock and telemetry
+
     @abstractmethod
     def clock(self) -> Clock:
-        """A clock that waits for the device. Raises UnavailableError where torch cannot use the device that was detected."""
+        """A clock that waits for the device. Raises UnavailableError if torch cannot use the detected device."""
 
     @abstractmethod
     def monitor(self) -> Monitor:
-        """What watches the device around timed rounds. Raises DeviceInvalidError where the device cannot be watched."""
+        """The telemetry of this device. Raises DeviceInvalidError if it cannot be read."""
 
     @abstractmethod
     def driver_version(self) -> str | None:
         """None for a device without a driver of its own."""
+
+    @abstractmethod
+    def compute_capability(self) -> tuple[int, int] | None:
+        """NVIDIA's compute capability; None for a device that has none."""
+
+    # Memory
 
     @abstractmethod
     def reset_peak_memory(self) -> None:
@@ -99,7 +118,7 @@ class Device(DeviceRecord, ABC):
 
     @abstractmethod
     def allocated_memory_bytes(self) -> int | None:
-        """Bytes of tensors now; None where nothing counts them."""
+        """Bytes of tensors now; None if the device does not count them."""
 
     @abstractmethod
     def free_memory_bytes(self) -> int:
@@ -107,21 +126,55 @@ class Device(DeviceRecord, ABC):
 
     @abstractmethod
     def hold_to_memory_limit(self) -> None:
-        """Let allocations beyond `memory_bytes` fail where the session has a limit and the device can enforce it."""
+        """Make allocations beyond `memory_bytes` fail, if the session has a limit and the device can enforce it."""
 
     @abstractmethod
     def release_memory(self) -> None:
-        """Give memory back that nothing refers to any more."""
+        """Release memory that nothing refers to any more."""
+
+    # Probes
+
+    @property
+    @abstractmethod
+    def copy_bytes(self) -> int:
+        """The size of the copy that measures memory bandwidth: several times any cache."""
+
+    @abstractmethod
+    def probes(self, dtype: str) -> Mapping[str, Probe]:
+        """The machine probes by name, in the order in which they run. The matrix product is in `dtype`."""
+
+    @abstractmethod
+    def host_probe(self) -> Probe:
+        """The probe of the host, which is sampled before each round."""
+
+    @abstractmethod
+    def own_seconds(self, run: Callable[[], object]) -> float:
+        """The seconds of `run` on the device's own clock, for probes with `is_of_device`."""
+
+    # Several processes and sessions
+
+    @property
+    @abstractmethod
+    def collective_backend(self) -> str:
+        """torch.distributed's backend for collectives between devices of this kind."""
+
+    @abstractmethod
+    def divide_among(self, processes: int) -> None:
+        """Limit this process to its part of the device, if the processes of this machine share one."""
+
+    @abstractmethod
+    def sharing_warning(self, holder: str) -> str:
+        """One line for a user whose session shares the device with `holder`, another session."""
 
 
 def slugify(name: str) -> str:
-    """'NVIDIA A100-SXM4-40GB' → 'nvidia-a100-sxm4-40gb'; trademark signs and clock rates are dropped."""
+    """Turn 'NVIDIA A100-SXM4-40GB' into 'nvidia-a100-sxm4-40gb'. Trademark signs and clock rates are dropped."""
     plain = re.sub(r"\((R|TM|C)\)|\bCPU\b|@.*$", " ", name, flags=re.IGNORECASE)
     return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
 
 
 def stand_in(device: Device, family: str | None) -> Device:
-    """The device, or the device in the place of another family. Raises InputError for a family the suite does not know."""
+    """The device, emulating another family if one is given. Raises InputError for an unknown family."""
     if family is None or family == device.family:
         return device
     if family not in FAMILIES:
@@ -132,7 +185,7 @@ def stand_in(device: Device, family: str | None) -> Device:
 
 
 def limit_memory(device: Device, limit_gib: float | None) -> Device:
-    """The device held to fewer GiB than it has. Raises InputError for a limit that it does not have, or below 1 GiB."""
+    """The device with less memory than it has. Raises InputError for less than 1 GiB or more than it has."""
     if limit_gib is None:
         return device
     if not 1 <= limit_gib <= device.memory_bytes / GIB:

@@ -30,16 +30,7 @@ class DeviceLock:
     @property
     def warning(self) -> str:
         """One line for the user; empty where this session is alone."""
-        if not self.holder:
-            return ""
-        if self._device.is_gpu:
-            return (
-                f"warning: {self.holder} is using this GPU: figures of both will be invalid; "
-                "wait for its end, or choose another GPU with CUDA_VISIBLE_DEVICES"
-            )
-        return (
-            f"warning: {self.holder} is measuring on this CPU: each disturbs the figures of the other; wait for its end"
-        )
+        return self._device.sharing_warning(self.holder) if self.holder else ""
 
     def close(self) -> None:
         if self._descriptor is not None:

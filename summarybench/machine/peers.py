@@ -71,12 +71,9 @@ class Peers:
         self._is_attentive = False
         patience = timedelta(seconds=PATIENCE_SECONDS)
         try:
-            self._state = PartialState(
-                cpu=not device.is_gpu, backend="nccl" if device.is_gpu else "gloo", timeout=patience
-            )
+            self._state = PartialState(cpu=not device.is_gpu, backend=device.collective_backend, timeout=patience)
             self._waiting = torch.distributed.new_group(backend="gloo", timeout=patience)
-            if not device.is_gpu:
-                _divide_cpus(process.local_count)
+            device.divide_among(process.local_count)
             self._pids = [told.value for told in self._meet(_Told(place="start", value=_own_pid()), PATIENCE_SECONDS)]
         except (RuntimeError, ValueError, NotImplementedError) as error:  # torch.distributed's are RuntimeErrors
             raise ProcessLostError(f"{process} cannot meet the others: {first_line(error)}") from error
@@ -214,12 +211,3 @@ def _named_by(error: BaseException) -> str:
     """The process that a failed barrier names, as far as it does: '[Rank 0]: Rank 1 failed to pass monitoredBarrier'."""
     _, found, rest = first_line(error).partition("]: Rank ")
     return f"process {rest.split(' ')[0]}" if found else "another process"
-
-
-def _divide_cpus(processes: int) -> None:
-    """No more threads than this process's part of the CPUs; OMP_NUM_THREADS, which launchers set to 1, may ask for fewer."""
-    import torch
-
-    from summarybench.machine.environment import usable_cpus
-
-    torch.set_num_threads(max(1, min(torch.get_num_threads(), usable_cpus() // processes)))

@@ -10,7 +10,8 @@ from typing import Any
 
 from summarybench.core.outcomes import RequestsFailedError
 from summarybench.documents.sources import Prompt
-from summarybench.engines.paged import PAGE_TOKENS, STEP_TOKENS, Engine, Limits, Result
+from summarybench.engines.engine import ConcurrentEngine, Limits, RequestResult
+from summarybench.engines.paged import PAGE_TOKENS, STEP_TOKENS
 from summarybench.machine.probes import as_extra_info as controls_as_extra_info
 from summarybench.machine.telemetry import Telemetry
 from summarybench.measure.generation import (
@@ -50,12 +51,12 @@ def measure_at_once(
     model: ChatModel,
     prompts: Sequence[Prompt],
     *,
-    start: Callable[[], Engine],
+    start: Callable[[], ConcurrentEngine],
     rounds: int,
     max_new_tokens: int,
     instruments: Instruments,
     on_record: Callable[[GenerationRecord], None],
-) -> tuple[Measured, Engine, tuple[Round, ...]]:
+) -> tuple[Measured, ConcurrentEngine, tuple[Round, ...]]:
     """Summarize all prompts at once, `rounds` times; each is one timed round. `on_record` is told of the first round's
     documents, which are those that are scored. The engine that is handed back is closed.
 
@@ -94,7 +95,7 @@ class _Rounds:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: ConcurrentEngine,
         model: ChatModel,
         prompts: Sequence[Prompt],
         max_new_tokens: int,
@@ -113,7 +114,7 @@ class _Rounds:
         self._host_rate: float | None = None
         self._telemetry = telemetry
         self._on_record = on_record
-        self._last: tuple[list[Result], float, float, int] | None = None
+        self._last: tuple[list[RequestResult], float, float, int] | None = None
 
     def prepare(self) -> tuple[tuple[list[list[int]]], dict[str, Any]]:
         """Untimed: record the round before."""
@@ -152,7 +153,7 @@ class _Rounds:
             )
         )
 
-    def _check_not_cut_short(self, results: Sequence[Result]) -> None:
+    def _check_not_cut_short(self, results: Sequence[RequestResult]) -> None:
         short = [each for each in results if not (self._is_whole(each.generated_tokens))]
         if short:
             raise RequestsFailedError(
@@ -163,7 +164,7 @@ class _Rounds:
     def _is_whole(self, generated: Sequence[int]) -> bool:
         return len(generated) == self._max_new_tokens or self._model.ends_by_itself(generated)
 
-    def _record(self, prompt: Prompt, result: Result, start: float) -> GenerationRecord:
+    def _record(self, prompt: Prompt, result: RequestResult, start: float) -> GenerationRecord:
         generated = result.generated_tokens
         return GenerationRecord(
             document_id=prompt.document.id,

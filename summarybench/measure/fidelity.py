@@ -18,7 +18,7 @@ from summarybench.analysis.quality_change import QualityComparison, documents_ne
 from summarybench.catalogue.models import REFERENCE_LOADER, Experiment
 from summarybench.core.outcomes import JudgementError, first_line
 from summarybench.documents.sources import Document, Prompt
-from summarybench.engines.loading import LoadedModel
+from summarybench.engines.loaded_model import LoadedModel
 from summarybench.measure.generation import ChatModel
 from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
 

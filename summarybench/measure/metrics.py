@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import fsum
 
 from summarybench.measure.generation import GenerationRecord
-from summarybench.stats.changes import percentile
+from summarybench.stats.intervals import percentile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

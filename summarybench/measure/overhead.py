@@ -9,20 +9,15 @@ from typing import Any
 
 from summarybench.core.outcomes import JudgementError
 from summarybench.documents.sources import Prompt
-from summarybench.engines.loading import LoadedModel
+from summarybench.engines.loaded_model import LoadedModel
 from summarybench.machine.clock import Clock
 from summarybench.measure.generation import Benchmark, GenerationRecord, Instruments, Measured, measure
 from summarybench.runs.facts import LEAST_RATIO, _describe_ratios
-from summarybench.stats.changes import (
-    ALARM_CONFIDENCE,
-    WITHIN_ONE_PROCESS,
-    Change,
-    Timing,
-    TypicalChange,
-    added_up,
-    paired_change,
-    typical_change,
-)
+from summarybench.stats.changes import Change, paired_change
+from summarybench.stats.intervals import ALARM_CONFIDENCE
+from summarybench.stats.spread import WITHIN_ONE_PROCESS
+from summarybench.stats.timings import Timing, added_up
+from summarybench.stats.typical_change import TypicalChange, typical_change
 
 HARNESS, BARE = "harness", "bare"
 ORDER = (HARNESS, BARE, BARE, HARNESS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from summarybench.analysis.quality import Quality
-from summarybench.engines.loading import LoadedModel
+from summarybench.engines.loaded_model import LoadedModel
 from summarybench.machine.telemetry import as_extra_info
 from summarybench.measure.generation import Measured
 from summarybench.measure.metrics import Speed, speed_of, time_to_first_token_seconds

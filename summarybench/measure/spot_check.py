@@ -18,7 +18,9 @@ from summarybench.analysis.attribution import Attribution, attribute, moves_betw
 from summarybench.catalogue.models import EXPERIMENTS, MODELS
 from summarybench.core.outcomes import InputError, UnavailableError, Verdict
 from summarybench.documents.sources import Prompt, embedded_documents
-from summarybench.engines.loading import LoadedModel, NotLoaded, load, quiet_libraries
+from summarybench.engines.loaded_model import LoadedModel
+from summarybench.engines.loading import load, quiet_libraries
+from summarybench.engines.not_loaded import NotLoaded
 from summarybench.engines.weights import find_weights
 from summarybench.machine.detection import detect_device
 from summarybench.machine.device import Device
@@ -30,7 +32,10 @@ from summarybench.measure.generation import ChatModel, GenerationRecord, Instrum
 from summarybench.measure.metrics import time_to_first_token_seconds
 from summarybench.measure.overhead import pairs
 from summarybench.runs.run_file import Entry
-from summarybench.stats.changes import WITHIN_ONE_PROCESS, Change, Timing, decide, paired_change
+from summarybench.stats.changes import Change, paired_change
+from summarybench.stats.decision import decide
+from summarybench.stats.spread import WITHIN_ONE_PROCESS
+from summarybench.stats.timings import Timing
 
 MAX_PROMPT_TOKENS = 128
 TOLERANCE = 0.05

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from summarybench.analysis.alarms import EXPERIMENTS_OF_A_SESSION
 from summarybench.analysis.attribution import WORDS
 from summarybench.analysis.comparison import FALSE_ALARM_LEVEL
 from summarybench.analysis.detection import (
@@ -15,14 +16,8 @@ from summarybench.analysis.detection import (
     SLOWDOWNS,
     Row,
 )
-from summarybench.analysis.simulation import (
-    BASELINE_RUNS,
-    DISTURBED_RATIO,
-    DOCUMENTS,
-    EXPERIMENTS_OF_A_SESSION,
-    PASSES,
-)
-from summarybench.stats.changes import percent
+from summarybench.analysis.simulation import BASELINE_RUNS, DISTURBED_RATIO, DOCUMENTS, PASSES
+from summarybench.stats.intervals import percent
 
 
 def detection_lines(found: Row) -> Iterator[str]:

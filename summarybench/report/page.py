@@ -22,7 +22,7 @@ from summarybench.machine.probes import has_same_work, overall_rate
 from summarybench.report.terminal import notes
 from summarybench.runs.baselines import Baselines, StoredRun
 from summarybench.runs.run_file import Entry, device_of, entries_of, rounds_of, seconds_per_document
-from summarybench.stats.changes import percentile
+from summarybench.stats.intervals import percentile
 
 DocumentRecord = Mapping[str, Any]
 """A row of documents.parquet."""

@@ -15,7 +15,7 @@ from summarybench.core.session_seconds import session_line
 from summarybench.machine.device import GIB, DeviceRecord
 from summarybench.runs.facts import STUDENT_COLUMNS, describe_fidelity, describe_overhead, student_cells, teacher_notes
 from summarybench.runs.run_file import Run, entries_of, rounds_of, seconds_per_document
-from summarybench.stats.changes import percentile
+from summarybench.stats.intervals import percentile
 
 NARROWEST = 80
 WIDTH_WITHOUT_TERMINAL = 100

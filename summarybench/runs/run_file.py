@@ -13,7 +13,7 @@ from summarybench.core.outcomes import InputError
 from summarybench.machine.device import DeviceRecord
 from summarybench.runs.facts import describe_broken_output
 from summarybench.runs.journal import SELECTED, JournalContents, Record
-from summarybench.stats.changes import Timing
+from summarybench.stats.timings import Timing
 
 SCHEMA = 1
 ROUGE_TYPES = ("rouge1", "rouge2", "rougeLsum")

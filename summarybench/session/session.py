@@ -32,9 +32,12 @@ from summarybench.core.outcomes import (
 from summarybench.core.processes import ALONE, Process
 from summarybench.core.session_seconds import SessionSeconds
 from summarybench.documents.sources import Prompt, template_digest
+from summarybench.engines.engine import ConcurrentEngine, JsonScalar
 from summarybench.engines.fitting import Forecast
-from summarybench.engines.loading import JsonScalar, LoadedModel, NotLoaded, load
-from summarybench.engines.paged import Engine, StartEngine, start_engine
+from summarybench.engines.loaded_model import LoadedModel
+from summarybench.engines.loading import load
+from summarybench.engines.not_loaded import NotLoaded
+from summarybench.engines.paged import StartEngine, start_engine
 from summarybench.engines.weights import find_weights
 from summarybench.machine.clock import Clock
 from summarybench.machine.device import Device
@@ -360,7 +363,7 @@ class Suite:
             **facts,
         )
 
-    def start_engine(self, loaded: LoadedModel, prompts: Sequence[Prompt], max_new_tokens: int) -> Engine:
+    def start_engine(self, loaded: LoadedModel, prompts: Sequence[Prompt], max_new_tokens: int) -> ConcurrentEngine:
         """Continuous batching with this model, within the session's memory limit."""
         return start_engine(loaded, prompts, max_new_tokens, self.device, may_refuse=self.settings.predict_memory)
 

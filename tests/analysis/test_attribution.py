@@ -10,7 +10,8 @@ from summarybench.analysis.attribution import MeasuredPass, attribute, attribute
 from summarybench.core.outcomes import Cause
 from summarybench.machine.probes import COPY_BANDWIDTH, KERNEL_LAUNCHES, MATRIX_PRODUCT, PYTHON_LOOP
 from summarybench.runs.run_file import entries_of
-from summarybench.stats.changes import Change, Spread
+from summarybench.stats.changes import Change
+from summarybench.stats.spread import Spread
 from tests.run_files import benchmark, run_of
 
 GPU_CONTROLS = (COPY_BANDWIDTH, MATRIX_PRODUCT, KERNEL_LAUNCHES)

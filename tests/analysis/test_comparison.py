@@ -14,7 +14,7 @@ from summarybench.analysis.noise import ASSUMED_GPU_SPREAD, DeviceSpread
 from summarybench.core.outcomes import Cause, DeviceInvalidError, MachineSlowerError, RegressionError, Verdict
 from summarybench.runs.baselines import StoredRun
 from summarybench.runs.run_file import entries_of
-from summarybench.stats.changes import Spread
+from summarybench.stats.spread import Spread
 from tests.run_files import MACHINE, benchmark, run_of
 
 NAME = "llama2-7b-chat-4-bit"

@@ -14,7 +14,9 @@ from summarybench.runs.journal import JournalContents
 from summarybench.runs.resume import EarlierRun
 from summarybench.runs.run_file import Entry, entries_of
 from summarybench.session.session import Suite
-from summarybench.stats.changes import Change, Spread, student_quantile
+from summarybench.stats.changes import Change
+from summarybench.stats.intervals import student_quantile
+from summarybench.stats.spread import Spread
 from tests.run_files import MACHINE, benchmark, run_of
 
 NAME = "llama2-7b-chat-4-bit"

@@ -21,7 +21,8 @@ from summarybench.analysis.noise import (
 from summarybench.commands import noise as replicate
 from summarybench.core.outcomes import InputError
 from summarybench.machine.environment import VERSIONS
-from summarybench.stats.changes import Spread, Timing, pooled_spread, replicates_of
+from summarybench.stats.spread import Spread, pooled_spread, replicates_of
+from summarybench.stats.timings import Timing
 from tests.command import command
 from tests.run_files import A100, MACHINE, benchmark, run_of
 

@@ -11,38 +11,36 @@ import pytest
 from scipy.stats import beta
 
 from summarybench.analysis import simulation
-from summarybench.analysis.detection import RUN_DEVIATIONS, SLOWDOWNS, _goals
-from summarybench.analysis.simulation import (
+from summarybench.analysis.alarms import (
     CONFIRMED,
     PLAIN_5,
     PLAIN_10,
     PYTEST_BENCHMARK,
     RULES,
     TWO_PASSES,
-    Conditions,
-    Measured,
     alarms,
     check_against_the_suite,
     decide_one,
-    draw,
     rate_of,
-    read_devices,
     runs_of,
     session_alarms,
     slowdown_found,
 )
+from summarybench.analysis.detection import RUN_DEVIATIONS, SLOWDOWNS, _goals
+from summarybench.analysis.measured_devices import MeasuredExperiment, read_devices
+from summarybench.analysis.simulation import Conditions, draw
 from summarybench.commands import detection as detection_command
 from summarybench.commands import spot_check as spot_check_command
 from summarybench.core.outcomes import InputError, JudgementError
 from summarybench.measure import spot_check
-from summarybench.stats.changes import Timing
+from summarybench.stats.timings import Timing
 from tests.command import command
 from tests.measure.test_spot_check import A_GPU, THE_CPU, Stage
 from tests.run_files import benchmark, run_of
 
 main = command("detection")
 
-MEASURED = Measured(
+MEASURED = MeasuredExperiment(
     experiment="llama2-7b-chat-4-bit",
     timings=tuple(Timing(tokens=100, seconds=2 + number / 10) for number in range(16)),
     document_deviation=0.1,
@@ -109,7 +107,7 @@ def test_one_decision_that_differs_from_the_suites_stops_the_table(rule):
     trials = drawn(NOISY)
     found = alarms(trials, 0.05)
     found[rule][7] ^= True
-    with pytest.raises(JudgementError, match="decides trial 7 otherwise than the suite"):
+    with pytest.raises(JudgementError, match="decide trial 7 differently"):
         check_against_the_suite(trials, 0.05, found)
 
 

@@ -34,7 +34,7 @@ from distillation.trainer import (
     train,
 )
 from summarybench.core.outcomes import DeviceMemoryError, InputError, JudgementError
-from summarybench.engines.compiled import CompiledDecoder
+from summarybench.engines.graph_decoder import CompiledDecoder
 from summarybench.machine.cpu_device import CpuDevice
 
 CPU = CpuDevice(kind="cpu", name="cpu", slug="cpu", family="cpu", memory_bytes=2**34, compute_dtype="float32")
@@ -410,7 +410,7 @@ def test_checkpoint_that_was_cut_off_is_passed_over(tmp_path):
 @pytest.fixture(params=["transformers", "compiled"])
 def writer(request, tiny, monkeypatch):
     """Answers three prompts at a time, of 24 tokens with their answers."""
-    monkeypatch.setattr("summarybench.engines.compiled._inductor", lambda rows: lambda piece: piece)
+    monkeypatch.setattr("summarybench.engines.graph_decoder.compile_with_inductor", lambda rows: lambda piece: piece)
     monkeypatch.setattr("distillation.generate.is_compiled_for", lambda device: request.param == "compiled")
     yield Writer(tiny, CPU, 3, 24)
     tiny.set_attn_implementation("sdpa")

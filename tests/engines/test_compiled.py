@@ -9,16 +9,13 @@ from types import SimpleNamespace
 import pytest
 
 from summarybench.catalogue.models import LOADERS
-from summarybench.engines import compiled
-from summarybench.engines.compiled import (
-    ATTENTION,
-    CompiledDecoder,
-    CompiledDecoders,
-    attend,
-    cache_tokens_for,
-    digest_of_kernels,
-)
-from summarybench.engines.loading import LoadedModel
+from summarybench.engines import graph_decoder
+from summarybench.engines.compiled import CompiledDecoders
+from summarybench.engines.graph_decoder import CompiledDecoder
+from summarybench.engines.inductor import digest_of_kernels
+from summarybench.engines.loaded_model import LoadedModel
+from summarybench.engines.static_attention import ATTENTION, attend
+from summarybench.engines.static_cache import cache_tokens_for
 from summarybench.measure.batching import find_largest_batch
 from tests.engines.test_loading import CPU, load_tiny
 
@@ -279,7 +276,7 @@ def uncompiled(monkeypatch):
         seconds[0] += 10
         return lambda piece: piece
 
-    monkeypatch.setattr(compiled, "_inductor", compile_slowly)
+    monkeypatch.setattr(graph_decoder, "compile_with_inductor", compile_slowly)
     return lambda: seconds[0]
 
 
@@ -330,7 +327,9 @@ def test_kernels_are_those_of_the_current_decoder(llama, uncompiled, monkeypatch
         sys.modules, "torch._inductor.codecache", SimpleNamespace(PyCodeCache=SimpleNamespace(modules=loaded))
     )
     monkeypatch.setattr(
-        compiled, "_inductor", lambda rows: loaded.append({2: two, 3: three}[rows]) or (lambda piece: piece)
+        graph_decoder,
+        "compile_with_inductor",
+        lambda rows: loaded.append({2: two, 3: three}[rows]) or (lambda piece: piece),
     )
     decoders = CompiledDecoders(llama, tokens=CACHE_TOKENS, end_tokens=[END], pad_token=PAD, clock=uncompiled)
     assert decoders.tuned_kernels is None

@@ -13,8 +13,11 @@ import pytest
 from summarybench.catalogue.models import EXPERIMENTS, MODELS
 from summarybench.core.outcomes import OffloadedError, Outcome, UnavailableError
 from summarybench.documents.sources import embedded_documents
-from summarybench.engines import embedded, loading
-from summarybench.engines.loading import LoadedModel, NotLoaded, check_nothing_offloaded, load
+from summarybench.engines import embedded
+from summarybench.engines.loaded_model import LoadedModel, pad_token_of
+from summarybench.engines.loading import load
+from summarybench.engines.not_loaded import NotLoaded, explain
+from summarybench.engines.placement import check_nothing_offloaded
 from summarybench.engines.weights import find_weights, folder_digest
 from summarybench.machine.detection import detect_device
 from summarybench.machine.telemetry import NullMonitor
@@ -108,7 +111,7 @@ def test_model_without_any_end_token_is_padded_inside_its_vocabulary(loaded):
         generation_config=SimpleNamespace(eos_token_id=None),
         get_input_embeddings=loaded.model.get_input_embeddings,
     )
-    assert loading._pad_token(tokenizer, model) == 0
+    assert pad_token_of(tokenizer, model) == 0
 
 
 def test_rows_of_a_batch_are_answered_as_they_are_alone(loaded):
@@ -189,7 +192,7 @@ def test_model_is_gone_when_nobody_holds_it(tiny_llama):
 
 
 def test_weights_elsewhere_are_named_with_their_size(loaded):
-    gpu = SimpleNamespace(is_gpu=True)
+    gpu = SimpleNamespace(kind="cuda")
     with pytest.raises(OffloadedError, match=r"0\.\d\d GiB on cpu"):
         check_nothing_offloaded(loaded.model, gpu)
 
@@ -210,7 +213,7 @@ def test_gated_model_says_where_to_accept_the_licence():
 
     error = OSError("You are trying to access a gated repo.\nMake sure to have access")
     error.__cause__ = GatedRepoError()
-    found = loading._explain(error, BY_NAME["llama2-7b-chat-4-bit"])
+    found = explain(error, BY_NAME["llama2-7b-chat-4-bit"])
     assert found.outcome is Outcome.UNAVAILABLE
     for remedy in ("https://huggingface.co/meta-llama/Llama-2-7b-chat-hf", "hf auth login", "-m embedded"):
         assert remedy in found.detail

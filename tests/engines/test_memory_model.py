@@ -9,8 +9,10 @@ import transformers
 
 from summarybench.catalogue.models import EXPERIMENTS, LOADERS, MODELS
 from summarybench.core.outcomes import Outcome
-from summarybench.engines.loading import LoadedModel, NotLoaded, load
+from summarybench.engines.loaded_model import LoadedModel
+from summarybench.engines.loading import load
 from summarybench.engines.memory_model import MemoryPrediction, predict_memory, predict_weights
+from summarybench.engines.not_loaded import NotLoaded
 from summarybench.engines.weights import find_weights
 from summarybench.machine.detection import detect_device
 from summarybench.machine.device import GIB, DeviceRecord

@@ -8,7 +8,8 @@ from distillation.opening import load_weights
 from fixtures.benchmark_fixtures import ask_once
 from summarybench.catalogue.models import LOADERS
 from summarybench.core.outcomes import ContradictedLoaderError, Outcome, PrecisionError
-from summarybench.engines.loading import LoadedModel, NotLoaded
+from summarybench.engines.loaded_model import LoadedModel
+from summarybench.engines.not_loaded import NotLoaded
 from summarybench.engines.precision import check_loaded_precision
 from tests.checkpoints import changed_copy, quantized_copy
 from tests.engines.test_loading import BY_NAME, CPU, load_tiny

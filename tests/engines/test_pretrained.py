@@ -9,7 +9,8 @@ import pytest
 from distillation.opening import load_weights
 from summarybench.catalogue.models import MODELS
 from summarybench.core.outcomes import CheckpointError, Outcome
-from summarybench.engines.loading import LoadedModel, NotLoaded
+from summarybench.engines.loaded_model import LoadedModel
+from summarybench.engines.not_loaded import NotLoaded
 from summarybench.engines.weights import find_weights
 from tests.checkpoints import changed_copy
 from tests.engines.test_loading import load_tiny

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from summarybench.core.outcomes import UnavailableError
-from summarybench.engines import compiled, loading
-from summarybench.engines.loading import LoadedModel
-from tests.engines.test_loading import load_tiny
+from summarybench.engines import graph_decoder, quantization
+from summarybench.engines.loaded_model import LoadedModel
+from tests.engines.test_loading import CPU, load_tiny
+from tests.fakes import FakeGpu
 
 
 def drawn(*shape, seed=0):
@@ -87,7 +88,7 @@ def test_logits_stray_no_further_from_float32_than_so_many_bits_allow(tiny_llama
 
 @pytest.mark.parametrize("loader", ["w4a16", "fp8", "w8a16"])
 def test_compiled_decoder_computes_what_the_eager_layers_do(tiny_llama, loader, monkeypatch):
-    monkeypatch.setattr(compiled, "_inductor", lambda rows: lambda piece: piece)
+    monkeypatch.setattr(graph_decoder, "compile_with_inductor", lambda rows: lambda piece: piece)
     eager = load_tiny(tiny_llama, loader)
     prompt, summary = eager.chat.chat_ids("Say something."), [30, 31, 32, 33]
     expected = eager.forced_logits(prompt, summary)
@@ -96,18 +97,12 @@ def test_compiled_decoder_computes_what_the_eager_layers_do(tiny_llama, loader, 
 
 
 @pytest.mark.parametrize("capability", [(8, 0), (8, 6)])
-def test_fp8_is_refused_on_a_gpu_that_does_not_convert_it(monkeypatch, capability):
-    import torch
-
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+def test_fp8_is_refused_on_a_gpu_that_does_not_convert_it(capability):
     seen = f"this one has 8.{capability[1]}: measure w8a16-compiled"
     with pytest.raises(UnavailableError, match=f"fp8 needs a GPU of compute capability 8.9 or newer, and {seen}"):
-        loading._check_fp8()
+        quantization._check_fp8(FakeGpu(capability=capability))
 
 
-@pytest.mark.parametrize("capability", [(8, 9), (9, 0)])
-def test_fp8_is_loaded_on_a_gpu_that_converts_it(monkeypatch, capability):
-    import torch
-
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
-    loading._check_fp8()
+@pytest.mark.parametrize("device", [FakeGpu(capability=(8, 9)), FakeGpu(capability=(9, 0)), CPU], ids=str)
+def test_fp8_is_loaded_on_a_device_that_converts_it(device):
+    quantization._check_fp8(device)

@@ -6,19 +6,21 @@ from types import SimpleNamespace
 
 import pytest
 
-from summarybench.engines import compiled
-from summarybench.engines.compiled import CompiledDecoder
+from summarybench.engines import graph_decoder
+from summarybench.engines.graph_decoder import CompiledDecoder
+from summarybench.engines.inductor import digest_of_kernels
+from summarybench.engines.static_attention import attend_to_static_cache
 from tests.engines.test_compiled import CACHE_TOKENS, LONG, PAD, VOCABULARY, expected, generated, tiny
 from tests.engines.test_loading import load_tiny
 
 
 @pytest.fixture(autouse=True)
 def uncompiled(monkeypatch):
-    monkeypatch.setattr(compiled, "_inductor", lambda rows: lambda piece: piece)
+    monkeypatch.setattr(graph_decoder, "compile_with_inductor", lambda rows: lambda piece: piece)
 
 
 def decoder_for(model, **options):
-    compiled.attend_to_static_keys(model)
+    attend_to_static_cache(model)
     options = {"rows": 1, "tokens": CACHE_TOKENS, "end_tokens": [VOCABULARY], "pad_token": PAD, **options}
     return CompiledDecoder(model, **options)
 
@@ -143,6 +145,6 @@ def test_digest_of_kernels_includes_those_of_the_project_and_changes_with_their_
     monkeypatch.setattr(row_operators, "__file__", str(tmp_path / "row_operators.py"))
     assert not {*lines} & {*row_operators.described({"int4", "plain"})}
     empty = SimpleNamespace()
-    assert compiled.digest_of_kernels([empty], lines) == compiled.digest_of_kernels([], [*reversed(lines)])
-    assert compiled.digest_of_kernels([], lines) != compiled.digest_of_kernels([], lines[1:])
-    assert compiled.digest_of_kernels([]) is None
+    assert digest_of_kernels([empty], lines) == digest_of_kernels([], [*reversed(lines)])
+    assert digest_of_kernels([], lines) != digest_of_kernels([], lines[1:])
+    assert digest_of_kernels([]) is None

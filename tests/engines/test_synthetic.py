@@ -11,7 +11,8 @@ import pytest
 from summarybench.catalogue.models import EXPERIMENTS, MODELS
 from summarybench.core.outcomes import UnavailableError
 from summarybench.engines import synthetic
-from summarybench.engines.loading import LoadedModel, load
+from summarybench.engines.loaded_model import LoadedModel
+from summarybench.engines.loading import load
 from summarybench.engines.synthetic import CHAT_TEMPLATE, synthetic_model_folder
 from summarybench.engines.weights import find_weights
 from summarybench.machine.detection import detect_device

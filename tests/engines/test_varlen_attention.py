@@ -112,15 +112,13 @@ class WithoutFlash(HalfPrecision):
         (WithoutFlash(), (9, 0), False),
     ],
 )
-def test_flash_attention_is_used_only_where_torch_has_it(monkeypatch, model, capability, supported):
-    monkeypatch.setattr("torch.cuda.get_device_capability", lambda _: capability)
-    assert supports_varlen(model, FakeGpu()) is supported
+def test_flash_attention_is_used_only_where_torch_has_it(model, capability, supported):
+    assert supports_varlen(model, FakeGpu(capability=capability)) is supported
 
 
 def test_flash_attn_package_comes_first(monkeypatch):
-    monkeypatch.setattr("torch.cuda.get_device_capability", lambda _: (9, 0))
     monkeypatch.setattr("transformers.utils.is_flash_attn_2_available", lambda: True)
-    assert not supports_varlen(HalfPrecision(), FakeGpu())
+    assert not supports_varlen(HalfPrecision(), FakeGpu(capability=(9, 0)))
 
 
 def test_pinned_torch_has_it():

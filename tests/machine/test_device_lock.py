@@ -4,14 +4,16 @@ from pathlib import Path
 import pytest
 
 from summarybench.core.cache import cache_folder
-from summarybench.machine.device import GIB, DeviceRecord
+from summarybench.machine.cpu_device import CpuDevice
+from summarybench.machine.cuda_device import CudaDevice
+from summarybench.machine.device import GIB
 from summarybench.machine.device_lock import DeviceLock
 
-CPU = DeviceRecord(kind="cpu", name="a CPU", slug="a-cpu", family="cpu", memory_bytes=GIB, compute_dtype="float32")
-GPU = DeviceRecord(
+CPU = CpuDevice(kind="cpu", name="a CPU", slug="a-cpu", family="cpu", memory_bytes=GIB, compute_dtype="float32")
+GPU = CudaDevice(
     kind="cuda", name="T4", slug="tesla-t4", family="t4", memory_bytes=GIB, compute_dtype="float16", uuid="GPU-1"
 )
-OTHER_GPU = DeviceRecord(
+OTHER_GPU = CudaDevice(
     kind="cuda", name="T4", slug="tesla-t4", family="t4", memory_bytes=GIB, compute_dtype="float16", uuid="GPU-2"
 )
 HERE = Path("/results/here")

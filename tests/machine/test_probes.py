@@ -9,23 +9,25 @@ from statistics import stdev
 
 import pytest
 
-from summarybench.machine import probes as controls
+from summarybench.machine import cpu_device, cuda_device
 from summarybench.machine.clock import Clock
+from summarybench.machine.cuda_device import CudaDevice
 from summarybench.machine.detection import detect_device
 from summarybench.machine.device import GIB
 from summarybench.machine.probes import (
     ControlReading,
+    Probe,
     as_extra_info,
     averaged,
     copy_bandwidth,
     has_same_work,
     host_pulse,
+    matrix_product_work,
     measure_controls,
 )
 from tests.fakes import FakeGpu
 
 CPU = detect_device({"CUDA_VISIBLE_DEVICES": ""})
-GPU = FakeGpu()
 MEGABYTE = 1_000_000
 COPY, PRODUCT = "copy_bandwidth_bytes_per_second", "matrix_product_flop_per_second"
 LAUNCHES, LOOP = "kernel_launches_per_second", "python_loop_iterations_per_second"
@@ -67,68 +69,85 @@ def test_controls_of_a_cpu_have_positive_rates():
     assert all(0 < reading.rate < math.inf and reading.standard_deviation >= 0 for reading in found.values())
 
 
+GPU = CudaDevice(
+    kind="cuda", name="T4", slug="t4", family="t4", memory_bytes=GIB, compute_dtype="float16", uuid="GPU-1"
+)
+
+
+def fake_probes(*names, run=nothing, is_of_device=False):
+    """Probes that do 10 units of work each."""
+    return lambda: {name: Probe(work=10.0, run=run, is_of_device=is_of_device) for name in names}
+
+
 @pytest.mark.parametrize(("dtype", "products"), [("float16", 16), ("bfloat16", 16), ("float32", 2)])
-def test_a_gpu_s_repetition_queues_many_copies_and_products_and_is_timed_behind_another_one(
-    monkeypatch, dtype, products
-):
+def test_a_gpu_s_repetition_queues_many_copies_and_products(monkeypatch, dtype, products):
     ran = []
+    for name in ("copy_work", "matrix_product_work", "launch_work"):
+        monkeypatch.setattr(cuda_device, name, lambda *_, name=name: lambda: ran.append(name))
+    probes = GPU.probes(dtype)
+    assert list(probes) == [COPY, PRODUCT, LAUNCHES]
+    for probe in probes.values():
+        probe.run()
+    assert ran == [*["copy_work"] * 16, *["matrix_product_work"] * products, "launch_work"]
+    work = {COPY: 16 * 2 * 256 * 1024**2, PRODUCT: products * 2 * 4096**3, LAUNCHES: 1000}
+    assert {name: probe.work for name, probe in probes.items()} == work
+    assert {name for name, probe in probes.items() if probe.is_of_device} == {COPY, PRODUCT}
+
+
+def test_a_gpu_times_the_second_of_two_queued_repetitions_with_its_own_clock(monkeypatch):
+    happened = []
 
     class Event:
         def __init__(self, enable_timing):
             assert enable_timing
 
         def record(self):
-            ran.append("record")
+            happened.append("record")
 
         def synchronize(self):
-            ran.append("wait")
+            happened.append("wait")
 
         def elapsed_time(self, _):
             return 500.0
 
     monkeypatch.setattr("torch.cuda.Event", Event)
-    for name in ("_copy", "_matrix_product", "_launches"):
-        monkeypatch.setattr(controls, name, lambda *_, name=name: lambda: ran.append(name))
-    found = measure_controls(GPU, clock_with([0.5] * 11), dtype)
-    work = {COPY: 16 * 2 * 256 * 1024**2, PRODUCT: products * 2 * 4096**3, LAUNCHES: 1000}
-    assert {name: reading.work for name, reading in found.items()} == work
-    assert {name: reading.rate for name, reading in found.items()} == {name: each / 0.5 for name, each in work.items()}
-    copies, multiplications = ["_copy"] * 16, ["_matrix_product"] * products
-    timed = [[*each, "record", *each, "record", "wait"] for each in (copies, multiplications)]
-    assert ran == [*timed[0], *timed[1], "_launches"] * 11
+    assert GPU.own_seconds(lambda: happened.append("run")) == 0.5
+    assert happened == ["run", "record", "run", "record", "wait"]
 
 
-@pytest.mark.parametrize("allocations_that_fit", [0, 1])
-def test_controls_that_do_not_fit_are_none_and_what_they_took_is_given_back(monkeypatch, allocations_that_fit):
-    cpu = FakeGpu(kind="cpu")
-
-    def refuse(*_):
-        raise MemoryError
-
-    monkeypatch.setattr(controls, "_matrix_product", refuse)
-    if not allocations_that_fit:
-        monkeypatch.setattr(controls, "_copy", refuse)
-    assert measure_controls(cpu, cpu.clock(), "float32") == {}
-    assert cpu.memory.releases == 1
+def refuse():
+    raise MemoryError
 
 
-def test_any_other_fault_of_a_control_is_raised(monkeypatch):
-    def fail(*_):
+def test_controls_that_cannot_be_allocated_are_none_and_what_they_took_is_given_back():
+    device = FakeGpu(make_probes=refuse)
+    assert measure_controls(device, device.clock(), "float32") == {}
+    assert device.memory.releases == 1
+
+
+def test_controls_that_run_out_of_memory_are_none_and_what_they_took_is_given_back():
+    device = FakeGpu(make_probes=fake_probes("a", run=refuse))
+    assert measure_controls(device, device.clock(), "float32") == {}
+    assert device.memory.releases == 1
+
+
+def test_any_other_fault_of_a_control_is_raised():
+    def fail():
         raise RuntimeError("CUDA error: unspecified launch failure")
 
-    monkeypatch.setattr(controls, "_copy", fail)
+    device = FakeGpu(make_probes=fake_probes("a", run=fail))
     with pytest.raises(RuntimeError, match="unspecified launch failure"):
-        measure_controls(CPU, CPU.clock(), "float32")
+        measure_controls(device, device.clock(), "float32")
 
 
 def test_beat_of_the_host_is_a_rate_of_loop_iterations_on_a_cpu():
     assert host_pulse(CPU, clock_with([0.5]))() == 100_000 / 0.5
 
 
-def test_control_is_the_rate_over_nine_repetitions_and_their_relative_deviation_after_two_warm_ups(monkeypatch):
-    monkeypatch.setattr(controls, "_cpu_controls", lambda *_: {"x_per_second": (10.0, nothing)})
+def test_control_is_the_rate_over_nine_repetitions_and_their_relative_deviation_after_two_warm_ups():
+    device = FakeGpu(make_probes=fake_probes("x_per_second"))
     repetitions = [0.25, 8.0, 0.25, 0.5, 0.125, 8.0, 1.0, 0.25, 0.5]
-    found = measure_controls(CPU, clock_with([64.0, 64.0, *repetitions]), "float32")
+    found = measure_controls(device, clock_with([64.0, 64.0, *repetitions]), "float32")
     expected = stdev(math.log(seconds) for seconds in repetitions)
     assert found == {
         "x_per_second": ControlReading(
@@ -137,13 +156,14 @@ def test_control_is_the_rate_over_nine_repetitions_and_their_relative_deviation_
     }
 
 
-def test_slice_that_is_lost_shows_in_a_gpu_s_launches_and_not_in_what_the_gpu_does_by_itself(monkeypatch):
-    works = dict.fromkeys((COPY, PRODUCT, LAUNCHES), (10.0, nothing))
-    monkeypatch.setattr(controls, "_gpu_controls", lambda *_: works)
+def test_slice_that_is_lost_shows_in_a_gpu_s_launches_and_not_in_what_the_gpu_does_by_itself():
     repetitions = [0.25, 0.25, 0.25, 3.25, 0.25, 0.25, 0.25, 3.25, 0.25, 0.25, 0.25]
-    of_the_gpu = iter([each for each in repetitions for _ in (COPY, PRODUCT)])
-    monkeypatch.setattr(controls, "_seconds_of_the_gpu", lambda _: next(of_the_gpu))
-    found = measure_controls(GPU, clock_with(repetitions), "float16")
+    own_seconds = iter([each for each in repetitions for _ in (COPY, PRODUCT)])
+    device = FakeGpu(
+        make_probes=lambda: {**fake_probes(COPY, PRODUCT, is_of_device=True)(), **fake_probes(LAUNCHES)()},
+        own_clock=own_seconds.__next__,
+    )
+    found = measure_controls(device, clock_with(repetitions), "float16")
     assert {name: reading.rate for name, reading in found.items()} == {
         COPY: 10.0 / 0.25,
         PRODUCT: 10.0 / 0.25,
@@ -151,23 +171,21 @@ def test_slice_that_is_lost_shows_in_a_gpu_s_launches_and_not_in_what_the_gpu_do
     }
 
 
-def test_controls_are_interleaved(monkeypatch):
+def test_controls_are_interleaved():
     ran = []
-    works = {name: (1.0, lambda name=name: ran.append(name)) for name in ("a", "b", "c")}
-    monkeypatch.setattr(controls, "_cpu_controls", lambda *_: works)
-    measure_controls(CPU, clock_with([1.0] * 33), "float32")
+    probes = {name: Probe(work=1.0, run=lambda name=name: ran.append(name)) for name in ("a", "b", "c")}
+    measure_controls(FakeGpu(make_probes=lambda: probes), clock_with([1.0] * 33), "float32")
     assert ran == ["a", "b", "c"] * 11
 
 
-def test_what_the_controls_allocate_is_let_go_of_before_memory_is_given_back(monkeypatch):
+def test_what_the_controls_allocate_is_let_go_of_before_memory_is_given_back():
     class Tensor:
         def copy(self):
             pass
 
     tensor = Tensor()
-    alive, works = weakref.ref(tensor), {"a": (1.0, tensor.copy)}
+    alive, probes = weakref.ref(tensor), {"a": Probe(work=1.0, run=tensor.copy)}
     del tensor
-    monkeypatch.setattr(controls, "_cpu_controls", lambda *_: {"a": works.pop("a")})
     seen = []
 
     class Released(FakeGpu):
@@ -175,7 +193,8 @@ def test_what_the_controls_allocate_is_let_go_of_before_memory_is_given_back(mon
             super().release_memory()
             seen.append(alive() is None)
 
-    measure_controls(Released(kind="cpu"), clock_with([1.0] * 11), "float32")
+    device = Released(make_probes=lambda: {"a": probes.pop("a")})
+    measure_controls(device, clock_with([1.0] * 11), "float32")
     assert seen == [True]
 
 
@@ -183,16 +202,16 @@ def test_what_the_controls_allocate_is_let_go_of_before_memory_is_given_back(mon
 def test_matrix_product_is_in_the_dtype_that_was_asked_for(dtype):
     import torch
 
-    product = controls._matrix_product(16, dtype, CPU)()
+    product = matrix_product_work(16, dtype, "cpu")()
     assert (product.dtype, product.shape) == (getattr(torch, dtype), (16, 16))
 
 
 def test_cpu_s_matrix_control_is_many_small_products(monkeypatch):
     products = []
-    monkeypatch.setattr(controls, "_matrix_product", lambda *_: lambda: products.append(1))
-    amount, run = controls._cpu_controls(CPU, "float32")[PRODUCT]
-    run()
-    assert (len(products), amount) == (200, 200 * 2 * 256**3)
+    monkeypatch.setattr(cpu_device, "matrix_product_work", lambda *_: lambda: products.append(1))
+    probe = CPU.probes("float32")[PRODUCT]
+    probe.run()
+    assert (len(products), probe.work) == (200, 200 * 2 * 256**3)
 
 
 def reading(rate, standard_deviation=0.0, work=3.0):

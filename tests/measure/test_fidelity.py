@@ -11,7 +11,7 @@ import pytest
 from summarybench.catalogue.models import EXPERIMENTS, LOADERS
 from summarybench.core.outcomes import JudgementError
 from summarybench.documents.sources import Document, embedded_documents
-from summarybench.engines import compiled
+from summarybench.engines import graph_decoder
 from summarybench.kinds.fidelity import FidelityKind
 from summarybench.machine.device import DeviceRecord
 from summarybench.machine.families import GPU_FAMILIES
@@ -175,7 +175,7 @@ def test_few_documents_have_no_verdict_on_quality():
 
 @pytest.fixture
 def uncompiled(monkeypatch):
-    monkeypatch.setattr(compiled, "_inductor", lambda rows: lambda piece: piece)
+    monkeypatch.setattr(graph_decoder, "compile_with_inductor", lambda rows: lambda piece: piece)
 
 
 @pytest.fixture(scope="module")
@@ -354,7 +354,7 @@ def test_model_that_cannot_be_had_is_unavailable_whichever_loader_finds_out(proj
     more = """
     @pytest.fixture(scope="session")
     def load_model():
-        from summarybench.engines.loading import NotLoaded
+        from summarybench.engines.not_loaded import NotLoaded
         from summarybench.core.outcomes import Outcome
         return lambda experiment: NotLoaded(experiment=experiment, outcome=Outcome.UNAVAILABLE, detail="no licence")
 """

@@ -7,7 +7,10 @@ from summarybench.catalogue.models import EXPERIMENTS
 from summarybench.core.outcomes import JudgementError
 from summarybench.measure.overhead import Overhead, _Interleaved, assert_harness_costs_nothing
 from summarybench.runs.facts import describe_overhead
-from summarybench.stats.changes import WITHIN_ONE_PROCESS, Timing, paired_change, typical_change
+from summarybench.stats.changes import paired_change
+from summarybench.stats.spread import WITHIN_ONE_PROCESS
+from summarybench.stats.timings import Timing
+from summarybench.stats.typical_change import typical_change
 
 DOCUMENTS = 20
 HICCUP = 50.0

@@ -13,7 +13,8 @@ import pytest
 
 from summarybench.core.outcomes import Outcome, UnavailableError
 from summarybench.engines.chat import open_chat
-from summarybench.engines.loading import LoadedModel, NotLoaded
+from summarybench.engines.loaded_model import LoadedModel
+from summarybench.engines.not_loaded import NotLoaded
 from summarybench.engines.weights import Weights
 from tests.checkpoints import changed_copy
 from tests.engines.test_loading import load_tiny

@@ -25,7 +25,7 @@ from summarybench.runs.baselines import (
 )
 from summarybench.runs.journal import JournalContents
 from summarybench.runs.run_file import build_run, entries_of, read_run, run_text
-from summarybench.stats.changes import Timing
+from summarybench.stats.timings import Timing
 from tests.run_files import MACHINE, benchmark, run_of
 
 NAME = "llama2-7b-chat-4-bit"

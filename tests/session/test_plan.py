@@ -11,24 +11,16 @@ import pytest
 from scipy.integrate import quad
 from scipy.optimize import brentq
 from scipy.stats import nct, norm, t
+from summarybench.report.plan import plan_report
 
+from summarybench.analysis.planning import NoiseSource, Planned, are_kernels_kept, document_noise
 from summarybench.catalogue.models import EXPERIMENTS
 from summarybench.runs.run_file import entries_of
-from summarybench.session.plan import (
-    CONFIRMED,
-    POOLED,
-    Design,
-    Need,
-    NoiseSource,
-    Planned,
-    are_kernels_kept,
-    detection_probability,
-    document_noise,
-    need,
-    plan_report,
-    smallest_slowdown,
-)
-from summarybench.stats.changes import Spread, Timing, is_regressed, pooled_change
+from summarybench.stats.changes import pooled_change
+from summarybench.stats.decision import is_regressed
+from summarybench.stats.power import CONFIRMED, POOLED, Design, Need, detection_probability, need, smallest_slowdown
+from summarybench.stats.spread import Spread
+from summarybench.stats.timings import Timing
 from tests.run_files import benchmark, run_of
 
 NOISY = Design(

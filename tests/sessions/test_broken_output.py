@@ -88,7 +88,7 @@ def test_broken_output_fails_beside_a_baseline(project):
 
 def test_synthetic_weights_may_say_anything(project):
     synthetic = """
-    from summarybench.engines.loading import Weights
+    from summarybench.engines.weights import Weights
 
     class Synthetic(FakeModel):
         def __init__(self, experiment, time):

@@ -9,7 +9,7 @@ import pytest
 from summarybench.catalogue.models import GPUS_THAT_COMPILE
 from summarybench.core import session_seconds
 from summarybench.core.session_seconds import SessionSeconds, session_line
-from summarybench.engines.compiled import inductor_options
+from summarybench.engines.inductor import inductor_options
 from summarybench.engines.memory_model import MemoryPrediction
 from summarybench.kinds.fastest import FastestKind
 from summarybench.machine.device import GIB

@@ -7,31 +7,12 @@ from itertools import product
 import pytest
 
 from summarybench.core.outcomes import Verdict
-from summarybench.stats.changes import (
-    Change,
-    Interval,
-    Remedy,
-    Replicates,
-    Spread,
-    Timing,
-    added_up,
-    bootstrap_mean_interval,
-    bounding_rank,
-    contradicted_verdict,
-    decide,
-    holm,
-    is_regressed,
-    mean_upper_bound,
-    paired_change,
-    percent,
-    percentile,
-    pooled_change,
-    pooled_spread,
-    remedy,
-    replicates_of,
-    signed_rank_probability,
-    typical_change,
-)
+from summarybench.stats.changes import Change, paired_change, pooled_change
+from summarybench.stats.decision import Remedy, contradicted_verdict, decide, holm, is_regressed, remedy
+from summarybench.stats.intervals import Interval, bootstrap_mean_interval, mean_upper_bound, percent, percentile
+from summarybench.stats.spread import Replicates, Spread, pooled_spread, replicates_of
+from summarybench.stats.timings import Timing, added_up
+from summarybench.stats.typical_change import bounding_rank, signed_rank_probability, typical_change
 
 TOLERANCE = 0.05
 DOCUMENTS_OF_ANY_LENGTH = ((7, 0.9), (100, 10.0), (13, 40.0), (64, 2.5))

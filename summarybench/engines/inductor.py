@@ -1,0 +1,61 @@
+"""torch's inductor compiler: its options, and a digest of the kernels that it chose."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
+
+
+def inductor_options(rows: int) -> dict[str, Any]:
+    """Options for inductor to compile a decoder for this batch size.
+
+    At batch size 1 inductor tunes its kernels for the device. In Llama-type models these are norms and activations, since
+    matrix products use this project's own kernels; in other models the products are reductions, which are tuned too. At
+    larger batch sizes cuBLAS computes the products, and tuning would only cost minutes.
+
+    Later processes must reuse the tuned kernels. By torch's defaults they would tune again: a kernel that returns from a
+    worker process or from the static launcher has lost the mark that it was tuned, and `dynamic_scale_rblock` compares
+    a kernel with a variant of half the block size in each process. The options below avoid all three.
+    """
+    tuned = {"coordinate_descent_tuning": True, "compile_threads": 1, "dynamic_scale_rblock": False}
+    return {
+        **(tuned if rows == 1 else {}),
+        "use_static_cuda_launcher": False,
+        "triton.cudagraphs": False,  # the decoder captures graphs itself, its own bookkeeping included
+    }
+
+
+def compile_with_inductor(rows: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A function that compiles each piece of a decoder for this batch size at the piece's first call."""
+    import torch
+
+    torch.compiler.reset()  # otherwise earlier batch sizes would count towards torch's limit of recompilations
+    return partial(torch.compile, fullgraph=True, dynamic=False, options=inductor_options(rows))
+
+
+def generated_modules() -> list[Any]:
+    """The modules that inductor has generated in this process; empty if it was never imported."""
+    cache = getattr(sys.modules.get("torch._inductor.codecache"), "PyCodeCache", None)
+    return list(getattr(cache, "modules", ()))
+
+
+def digest_of_kernels(modules: Iterable[Any], own_kernels: Iterable[str] = ()) -> str | None:
+    """A digest of the tuned configuration of each Triton kernel in `modules`, and of the project's own kernels.
+
+    Two processes with equal digests run the same kernels. Tuning picks blocks, warps and stages by trying, and nearly
+    equal candidates can win in turn. Returns None without any kernel. torch has no public interface for this: if another
+    version stores the configurations differently, none are found and nothing else is affected.
+    """
+    chosen = sorted({*own_kernels, *(line for module in modules for line in _chosen(module))})
+    return hashlib.sha256("\n".join(chosen).encode()).hexdigest()[:12] if chosen else None
+
+
+def _chosen(module: Any) -> Iterator[str]:
+    for name, kernel in vars(module).items():
+        launchers = getattr(kernel, "launchers", None)
+        for launcher in launchers if isinstance(launchers, list) else ():
+            if (config := getattr(launcher, "config", None)) is not None:
+                yield f"{name} {sorted(config.kwargs.items())} {config.num_warps} {config.num_stages}"

@@ -1,0 +1,76 @@
+"""Why a model could not be loaded: from an exception to an outcome and one line for the user."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from summarybench.catalogue.models import MODELS, Experiment
+from summarybench.core.outcomes import (
+    ContradictedLoaderError,
+    DeviceMemoryError,
+    Outcome,
+    SuiteError,
+    UnavailableError,
+    first_line,
+    is_device_lost,
+    is_out_of_memory,
+    out_of_memory_figures,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotLoaded:
+    """Returned in place of a model that could not be loaded, so that fixtures never raise.
+
+    `is_of_loader` is True if another loader may be able to load the model.
+    """
+
+    experiment: Experiment
+    outcome: Outcome
+    detail: str
+    is_of_loader: bool = False
+
+
+def explain(error: BaseException, experiment: Experiment) -> NotLoaded:
+    """The outcome of an experiment whose loading raised `error`, with what to do about it."""
+    outcome, detail = _outcome_and_detail(error, experiment)
+    return NotLoaded(
+        experiment=experiment,
+        outcome=outcome,
+        detail=detail,
+        is_of_loader=isinstance(error, ContradictedLoaderError),
+    )
+
+
+def _outcome_and_detail(error: BaseException, experiment: Experiment) -> tuple[Outcome, str]:
+    if isinstance(error, DeviceMemoryError):
+        return Outcome.OUT_OF_MEMORY, str(error)
+    if is_out_of_memory(error):
+        return Outcome.OUT_OF_MEMORY, f"out of memory while loading: {out_of_memory_figures(error)}"
+    if is_device_lost(error):
+        return Outcome.INVALID, f"the GPU was lost: {first_line(error)}"
+    if isinstance(error, UnavailableError):
+        return Outcome.UNAVAILABLE, str(error)
+    if isinstance(error, SuiteError):
+        return Outcome.FAILED, str(error)
+    spec = MODELS[experiment.model]
+    if "GatedRepoError" in _names_of_causes(error):
+        return Outcome.UNAVAILABLE, (
+            f"{spec.repository} is gated: accept the licence at {spec.licence_url}, then run 'hf auth login'; "
+            "without an account, use -m embedded or --model-path"
+        )
+    if isinstance(error, OSError):
+        return Outcome.UNAVAILABLE, (
+            f"{spec.repository} could not be downloaded ({first_line(error)}): connect to the hub, log in with "
+            f"'hf auth login' and accept the licence at {spec.licence_url}; without an account, use -m embedded or "
+            f"--model-path {spec.name}=FOLDER"
+        )
+    return Outcome.FAILED, f"loading failed: {type(error).__name__}: {first_line(error)}"
+
+
+def _names_of_causes(error: BaseException | None) -> set[str]:
+    names: set[str] = set()
+    while error is not None:
+        names.add(type(error).__name__)
+        error = error.__cause__ or error.__context__
+    return names

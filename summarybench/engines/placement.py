@@ -1,0 +1,43 @@
+"""Where the weights of a loaded model are, and how many bytes they take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from summarybench.core.outcomes import OffloadedError
+from summarybench.machine.device import GIB, DeviceRecord
+
+
+def check_nothing_offloaded(model: Any, device: DeviceRecord) -> None:
+    """Raise OffloadedError, with the GiB and their places, if any weights are not on the device."""
+    elsewhere: dict[str, int] = {}
+    for place, size in tensor_bytes(model):
+        if place != device.kind:
+            elsewhere[place] = elsewhere.get(place, 0) + size
+    if elsewhere:
+        places = ", ".join(f"{size / GIB:.2f} GiB on {place}" for place, size in elsewhere.items())
+        raise OffloadedError(
+            f"weights are offloaded: {places}; the speed would not be this device's; free its memory or use a smaller model"
+        )
+
+
+def tensor_bytes(model: Any) -> Iterator[tuple[str, int]]:
+    """The device type and bytes of each weight and buffer, and of quantization scales that torch does not list."""
+    for tensor in [*model.parameters(), *model.buffers()]:
+        yield tensor.device.type, tensor.numel() * tensor.element_size()
+        state = getattr(tensor, "quant_state", None)  # bitsandbytes' 4-bit weights
+        scales = [
+            getattr(tensor, "SCB", None),
+            getattr(state, "absmax", None),
+            getattr(getattr(state, "state2", None), "absmax", None),
+        ]
+        for scale in scales:
+            if scale is not None:
+                yield tensor.device.type, scale.numel() * scale.element_size()
+
+
+def untied_embedding_bytes(model: Any) -> int:
+    """Bytes of an input embedding that the output head does not share; a decoding step reads one row of it."""
+    embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    return 0 if embedding is head else int(embedding.numel() * embedding.element_size())

@@ -1,0 +1,74 @@
+"""From a loader's settings to a quantized model on its device, through transformers and bitsandbytes or our own layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from summarybench.catalogue.models import FP8_WEIGHTS, WEIGHT_ONLY
+from summarybench.core.outcomes import UnavailableError
+from summarybench.engines.engine import JsonScalar
+from summarybench.engines.precision import stored_settings
+from summarybench.engines.pretrained import load_causal_lm
+from summarybench.engines.weights import Weights
+from summarybench.machine.device import Device
+
+FP8_COMPUTE_CAPABILITY = (8, 9)
+"""The first NVIDIA GPUs that convert fp8 in hardware (Ada and Hopper)."""
+
+
+def load_quantized(weights: Weights, settings: Mapping[str, JsonScalar], config: Any, device: Device) -> Any:
+    """Load the model onto one device, so that nothing can be offloaded, and quantize it as the settings say.
+
+    Raises UnavailableError if the device cannot compute with this quantization.
+    """
+    quantization = settings.get("quantization")
+    if quantization == FP8_WEIGHTS:
+        _check_fp8(device)
+    place = device.placement
+    model = load_causal_lm(
+        weights.location,
+        dtype=str(settings["dtype"]),
+        attn_implementation="sdpa",
+        device_map={"": "cpu" if quantization in WEIGHT_ONLY else place},
+        **quantization_options(settings, config),
+        **weights.from_pretrained_options,
+    )
+    if quantization == "int8 weights":
+        from summarybench.engines.weight_only import compute_in_16_bits
+
+        compute_in_16_bits(model)
+    elif quantization in WEIGHT_ONLY:
+        from summarybench.engines.quantize import quantize_on
+
+        quantize_on(place, model, str(quantization))
+    return model
+
+
+def _check_fp8(device: Device) -> None:
+    """Raise UnavailableError for a GPU that cannot convert fp8: the catalogue does not know every GPU family."""
+    found = device.compute_capability()
+    if found is not None and found < FP8_COMPUTE_CAPABILITY:
+        needed, seen = (".".join(map(str, each)) for each in (FP8_COMPUTE_CAPABILITY, found))
+        raise UnavailableError(
+            f"fp8 needs a GPU of compute capability {needed} or newer, and this one has {seen}: measure w8a16-compiled"
+        )
+
+
+def quantization_options(settings: Mapping[str, JsonScalar], config: Any) -> dict[str, Any]:
+    """The options that make transformers quantize with bitsandbytes; empty for a checkpoint that is already quantized."""
+    if settings.get("quantization") in (None, *WEIGHT_ONLY) or stored_settings(config) is not None:
+        return {}
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if settings["quantization"] in ("llm.int8", "int8 weights"):
+        chosen = BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=settings.get("threshold", 0.0))
+    else:
+        chosen = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type=settings["quantization"],
+            bnb_4bit_compute_dtype=getattr(torch, str(settings["compute_dtype"])),
+            bnb_4bit_use_double_quant=settings["double_quantization"],
+        )
+    return {"quantization_config": chosen}

@@ -1,0 +1,126 @@
+"""The decision: whether a change of speed is a regression, an improvement, or none, and what would settle it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from summarybench.core.outcomes import Verdict
+from summarybench.stats.changes import Change
+from summarybench.stats.intervals import ALARM_CONFIDENCE
+
+REGRESSION_RATIO = 0.985
+"""A slowdown of less than 1.5% is not worth an alarm, however certain it is."""
+IMPROVEMENT_RATIO = 1 / REGRESSION_RATIO
+"""The mirror image of REGRESSION_RATIO."""
+MOST_DOCUMENTS, MOST_RUNS = 1_000_000, 1_000
+"""More than anybody would measure: if these do not decide, no number does."""
+
+
+def is_regressed(change: Change) -> bool:
+    """Whether a change is a slowdown that is relevant, statistically certain, and slow in each pass alone."""
+    return _is_slower(change) and is_slow_in_each_pass(change.pass_ratios)
+
+
+def is_slow_in_each_pass(pass_ratios: Sequence[float]) -> bool:
+    """Whether no pass alone is above REGRESSION_RATIO; True for a single pass.
+
+    One disturbed pass can slow the pooled speed by any amount, and the spread between runs does not cover it. A slowdown
+    of the code shows in every pass.
+    """
+    return all(ratio <= REGRESSION_RATIO for ratio in pass_ratios)
+
+
+def contradicted_verdict(change: Change) -> Verdict | None:
+    """The verdict of the pooled passes that one pass alone contradicts; None without a contradiction."""
+    if _is_slower(change) and not is_slow_in_each_pass(change.pass_ratios):
+        return Verdict.REGRESSED
+    if _is_faster(change) and not _is_fast_in_each_pass(change.pass_ratios):
+        return Verdict.IMPROVED
+    return None
+
+
+def _is_slower(change: Change) -> bool:
+    return change.ratio <= REGRESSION_RATIO and change.upper_bound(ALARM_CONFIDENCE) < 1
+
+
+def _is_faster(change: Change) -> bool:
+    return change.ratio >= IMPROVEMENT_RATIO and change.lower_bound(ALARM_CONFIDENCE) > 1
+
+
+def _is_fast_in_each_pass(pass_ratios: Sequence[float]) -> bool:
+    return all(ratio >= IMPROVEMENT_RATIO for ratio in pass_ratios)
+
+
+def holm(p_values: Sequence[float], level: float) -> list[bool]:
+    """Which of several null hypotheses to reject, so that a true one is rejected in at most `level` of all sessions.
+
+    Holm, Scandinavian Journal of Statistics 6 (1979): the smallest p-value is compared with level ÷ their number, the
+    next with level ÷ one less, and so on until one is not rejected.
+    """
+    rejected = [False] * len(p_values)
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        if p_values[index] > level / (len(p_values) - rank):
+            break
+        rejected[index] = True
+    return rejected
+
+
+def decide(change: Change, tolerance: float) -> Verdict:
+    """The verdict on a change. `tolerance` is the relative change that counts as none (0.05 for 5%).
+
+    REGRESSED and IMPROVED must show in each pass alone; passes that contradict each other are INCONCLUSIVE.
+    """
+    if contradicted_verdict(change):
+        return Verdict.INCONCLUSIVE
+    if _is_slower(change):
+        return Verdict.REGRESSED
+    if _is_faster(change):
+        return Verdict.IMPROVED
+    interval = change.interval()
+    if 1 - tolerance <= interval.low and interval.high <= 1 + tolerance:
+        return Verdict.UNCHANGED
+    return Verdict.INCONCLUSIVE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remedy:
+    """What would turn an inconclusive change into a verdict, provided that it stays as large as it was seen.
+
+    `documents`: the number needed with the present runs. `runs`: the number needed on each side with the present
+    documents. Each is None if no number decides.
+    """
+
+    documents: int | None
+    runs: int | None
+
+
+def remedy(change: Change, tolerance: float) -> Remedy:
+    """The fewest documents, or runs on each side, that would decide."""
+
+    def is_decided(larger: Change) -> bool:
+        return decide(larger, tolerance) is not Verdict.INCONCLUSIVE
+
+    return Remedy(
+        documents=fewest(
+            change.documents, MOST_DOCUMENTS, lambda number: is_decided(replace(change, documents=number))
+        ),
+        runs=fewest(
+            min(change.baseline_runs, change.runs_now),
+            MOST_RUNS,
+            lambda number: is_decided(replace(change, baseline_runs=number, runs_now=number)),
+        ),
+    )
+
+
+def fewest(present: int, most: int, decides: Callable[[int], bool]) -> int | None:
+    """The smallest number above `present` that decides, by bisection; None if not even `most` does."""
+    if not decides(most):
+        return None
+    below, above = present, present + 1
+    while not decides(above):
+        below, above = above, min(2 * above, most)
+    while above - below > 1:
+        middle = (below + above) // 2
+        below, above = (below, middle) if decides(middle) else (middle, above)
+    return above
