@@ -238,14 +238,31 @@ class FakeMemory:
         self.allocated -= size
 
 
+@dataclass(frozen=True)
+class FakeProbes:
+    """What `make_all` gives; `own_clock` is how many seconds the device counts for each repetition that it times."""
+
+    make_all: Callable[[], Mapping[str, Probe]] = dict
+    own_clock: Callable[[], float] = lambda: 1.0
+    copy_bytes: ClassVar[int] = 1_000_000
+
+    def make(self, dtype: str) -> Mapping[str, Probe]:
+        return self.make_all()
+
+    def of_host(self) -> Probe:
+        return Probe(work=1_000, run=lambda: None)
+
+    def own_seconds(self, run: Callable[[], object]) -> float:
+        run()
+        return self.own_clock()
+
+
 @dataclass(frozen=True, kw_only=True)
 class FakeGpu(Device):
     """A Tesla T4 unless a test says otherwise, with a memory that only counts. A conftest hands it to a session:
 
     def pytest_benchmarked_device():
         return FakeGpu()
-
-    `own_clock` gives the seconds of each repetition that the device times itself.
     """
 
     kind: str = "cuda"
@@ -257,10 +274,8 @@ class FakeGpu(Device):
     uuid: str = "GPU-1111"
     capability: tuple[int, int] | None = (7, 5)
     memory: FakeMemory = field(default_factory=FakeMemory, compare=False)
-    make_probes: Callable[[], Mapping[str, Probe]] = field(default=dict, compare=False)
-    own_clock: Callable[[], float] = field(default=lambda: 1.0, compare=False)
+    own_probes: FakeProbes = field(default_factory=FakeProbes, compare=False)
     collective_backend: ClassVar[str] = "gloo"
-    copy_bytes: ClassVar[int] = 1_000_000
 
     def clock(self) -> Clock:
         return Clock(lambda: None)
@@ -293,15 +308,9 @@ class FakeGpu(Device):
         gc.collect()
         self.memory.releases += 1
 
-    def probes(self, dtype: str) -> Mapping[str, Probe]:
-        return self.make_probes()
-
-    def host_probe(self) -> Probe:
-        return Probe(work=1_000, run=lambda: None)
-
-    def own_seconds(self, run: Callable[[], object]) -> float:
-        run()
-        return self.own_clock()
+    @property
+    def probes(self) -> FakeProbes:
+        return self.own_probes
 
     def divide_among(self, processes: int) -> None:
         """Each process has a GPU of its own."""

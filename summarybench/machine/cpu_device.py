@@ -31,6 +31,26 @@ MATRIX_PRODUCTS = 200
 LOOP_ITERATIONS = 100_000
 
 
+class CpuProbes:
+    """Copies, matrix products and a Python loop on the CPUs."""
+
+    copy_bytes = BANDWIDTH_COPY_BYTES
+
+    def make(self, dtype: str) -> Mapping[str, Probe]:
+        copy, product = copy_work(PROBE_COPY_BYTES, "cpu"), matrix_product_work(MATRIX_ROWS, dtype, "cpu")
+        return {
+            COPY_BANDWIDTH: Probe(work=2 * PROBE_COPY_BYTES, run=copy),
+            MATRIX_PRODUCT: Probe(work=MATRIX_PRODUCTS * 2 * MATRIX_ROWS**3, run=repeated(product, MATRIX_PRODUCTS)),
+            PYTHON_LOOP: self.of_host(),
+        }
+
+    def of_host(self) -> Probe:
+        return Probe(work=LOOP_ITERATIONS, run=python_loop_work(LOOP_ITERATIONS))
+
+    def own_seconds(self, run: Callable[[], object]) -> float:
+        return seconds_of(run, Clock(lambda: None))
+
+
 class CpuDevice(Device):
     """All CPUs that this process may use. Memory is that of the whole process, Python and libraries included."""
 
@@ -75,22 +95,8 @@ class CpuDevice(Device):
         gc.collect()
 
     @property
-    def copy_bytes(self) -> int:
-        return BANDWIDTH_COPY_BYTES
-
-    def probes(self, dtype: str) -> Mapping[str, Probe]:
-        product = matrix_product_work(MATRIX_ROWS, dtype, self.torch_name)
-        return {
-            COPY_BANDWIDTH: Probe(work=2 * PROBE_COPY_BYTES, run=copy_work(PROBE_COPY_BYTES, self.torch_name)),
-            MATRIX_PRODUCT: Probe(work=MATRIX_PRODUCTS * 2 * MATRIX_ROWS**3, run=repeated(product, MATRIX_PRODUCTS)),
-            PYTHON_LOOP: self.host_probe(),
-        }
-
-    def host_probe(self) -> Probe:
-        return Probe(work=LOOP_ITERATIONS, run=python_loop_work(LOOP_ITERATIONS))
-
-    def own_seconds(self, run: Callable[[], object]) -> float:
-        return seconds_of(run, self.clock())
+    def probes(self) -> CpuProbes:
+        return CpuProbes()
 
     @property
     def collective_backend(self) -> str:

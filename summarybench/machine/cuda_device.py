@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from summarybench.core.outcomes import UnavailableError
 from summarybench.machine.clock import Clock
@@ -34,6 +35,48 @@ MATRIX_PRODUCTS, FLOAT32_PRODUCTS = 16, 2
 """Queued together, so that a repetition takes milliseconds and the host can queue the timed one meanwhile. A float32
 product takes ten times as long as a 16-bit one."""
 LAUNCHES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class CudaProbes:
+    """Copies, matrix products and kernel launches on the GPU that torch calls `device`."""
+
+    device: str
+    copy_bytes: ClassVar[int] = BANDWIDTH_COPY_BYTES
+
+    def make(self, dtype: str) -> Mapping[str, Probe]:
+        products = FLOAT32_PRODUCTS if dtype == "float32" else MATRIX_PRODUCTS
+        return {
+            COPY_BANDWIDTH: Probe(
+                work=PROBE_COPIES * 2 * PROBE_COPY_BYTES,
+                run=repeated(copy_work(PROBE_COPY_BYTES, self.device), PROBE_COPIES),
+                is_of_device=True,
+            ),
+            MATRIX_PRODUCT: Probe(
+                work=products * 2 * MATRIX_ROWS**3,
+                run=repeated(matrix_product_work(MATRIX_ROWS, dtype, self.device), products),
+                is_of_device=True,
+            ),
+            KERNEL_LAUNCHES: self.of_host(),
+        }
+
+    def of_host(self) -> Probe:
+        return Probe(work=LAUNCHES, run=launch_work(LAUNCHES, self.device))
+
+    def own_seconds(self, run: Callable[[], object]) -> float:
+        """Time the second of two queued repetitions with CUDA events.
+
+        The host queues it while the first one runs, so that neither a busy host nor its waiting is in the figure.
+        """
+        import torch
+
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        run()
+        start.record()
+        run()
+        end.record()
+        end.synchronize()
+        return float(start.elapsed_time(end)) / 1000
 
 
 class CudaDevice(Device):
@@ -100,42 +143,8 @@ class CudaDevice(Device):
         torch.cuda.empty_cache()
 
     @property
-    def copy_bytes(self) -> int:
-        return BANDWIDTH_COPY_BYTES
-
-    def probes(self, dtype: str) -> Mapping[str, Probe]:
-        products = FLOAT32_PRODUCTS if dtype == "float32" else MATRIX_PRODUCTS
-        return {
-            COPY_BANDWIDTH: Probe(
-                work=PROBE_COPIES * 2 * PROBE_COPY_BYTES,
-                run=repeated(copy_work(PROBE_COPY_BYTES, self.torch_name), PROBE_COPIES),
-                is_of_device=True,
-            ),
-            MATRIX_PRODUCT: Probe(
-                work=products * 2 * MATRIX_ROWS**3,
-                run=repeated(matrix_product_work(MATRIX_ROWS, dtype, self.torch_name), products),
-                is_of_device=True,
-            ),
-            KERNEL_LAUNCHES: self.host_probe(),
-        }
-
-    def host_probe(self) -> Probe:
-        return Probe(work=LAUNCHES, run=launch_work(LAUNCHES, self.torch_name))
-
-    def own_seconds(self, run: Callable[[], object]) -> float:
-        """Time the second of two queued repetitions with CUDA events.
-
-        The host queues it while the first one runs, so that neither a busy host nor its waiting is in the figure.
-        """
-        import torch
-
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-        run()
-        start.record()
-        run()
-        end.record()
-        end.synchronize()
-        return float(start.elapsed_time(end)) / 1000
+    def probes(self) -> CudaProbes:
+        return CudaProbes(self.torch_name)
 
     @property
     def collective_backend(self) -> str:

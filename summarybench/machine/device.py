@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from summarybench.core.outcomes import InputError
 from summarybench.machine.clock import Clock
 from summarybench.machine.families import FAMILIES
-from summarybench.machine.probes import Probe
+from summarybench.machine.probes import DeviceProbes
 
 if TYPE_CHECKING:
     from summarybench.machine.telemetry import Monitor
@@ -132,24 +131,10 @@ class Device(DeviceRecord, ABC):
     def release_memory(self) -> None:
         """Release memory that nothing refers to any more."""
 
-    # Probes
-
     @property
     @abstractmethod
-    def copy_bytes(self) -> int:
-        """The size of the copy that measures memory bandwidth: several times any cache."""
-
-    @abstractmethod
-    def probes(self, dtype: str) -> Mapping[str, Probe]:
-        """The machine probes by name, in the order in which they run. The matrix product is in `dtype`."""
-
-    @abstractmethod
-    def host_probe(self) -> Probe:
-        """The probe of the host, which is sampled before each round."""
-
-    @abstractmethod
-    def own_seconds(self, run: Callable[[], object]) -> float:
-        """The seconds of `run` on the device's own clock, for probes with `is_of_device`."""
+    def probes(self) -> DeviceProbes:
+        """The small benchmarks of this device and its host."""
 
     # Several processes and sessions
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log, sqrt
 from statistics import fmean, geometric_mean, median, stdev
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from summarybench.core.outcomes import is_out_of_memory
 from summarybench.machine.clock import Clock
@@ -44,6 +44,23 @@ class Probe:
     is_of_device: bool = False
 
 
+class DeviceProbes(Protocol):
+    """The probes of one kind of device."""
+
+    @property
+    def copy_bytes(self) -> int:
+        """The size of the copy that measures memory bandwidth: several times any cache."""
+
+    def make(self, dtype: str) -> Mapping[str, Probe]:
+        """Allocate all probes, by name and in the order in which they run. The matrix product is in `dtype`."""
+
+    def of_host(self) -> Probe:
+        """The probe of the host, which is also sampled before each round."""
+
+    def own_seconds(self, run: Callable[[], object]) -> float:
+        """The seconds of `run` on the device's own clock, for probes with `is_of_device`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlReading:
     """One probe, before or after an experiment: its rate, and the relative standard deviation of its repetitions.
@@ -70,7 +87,7 @@ def copy_bandwidth(device: Device, clock: Clock) -> float:
 
     The median of 7 copies after 2 warm-ups.
     """
-    size = min(device.copy_bytes, device.memory_bytes // 16)
+    size = min(device.probes.copy_bytes, device.memory_bytes // 16)
     copy = copy_work(size, device.torch_name)
     seconds = [seconds_of(copy, clock) for _ in range(WARM_UPS + REPETITIONS)][WARM_UPS:]
     return 2 * size / median(seconds)
@@ -91,11 +108,13 @@ def measure_controls(device: Device, clock: Clock, dtype: str) -> Controls:
 
 
 def _measure_controls(device: Device, clock: Clock, dtype: str) -> Controls:
-    probes = device.probes(dtype)
+    probes = device.probes.make(dtype)
     seconds: dict[str, list[float]] = {name: [] for name in probes}
     for _ in range(WARM_UPS + CONTROL_REPETITIONS):
         for name, probe in probes.items():
-            seconds[name].append(device.own_seconds(probe.run) if probe.is_of_device else seconds_of(probe.run, clock))
+            seconds[name].append(
+                device.probes.own_seconds(probe.run) if probe.is_of_device else seconds_of(probe.run, clock)
+            )
     readings = {
         name: _reading(probe.work, seconds[name][WARM_UPS:], median if probe.is_of_device else fmean)
         for name, probe in probes.items()
@@ -111,7 +130,7 @@ def host_pulse(device: Device, clock: Clock) -> Callable[[], float]:
     Call it just before each round. A shared host drifts within seconds, which the probes before and after an experiment
     miss. A sample lasts long enough to include the slices of milliseconds that a neighbour takes.
     """
-    probe = device.host_probe()
+    probe = device.probes.of_host()
     return lambda: probe.work / seconds_of(probe.run, clock)
 
 

@@ -25,7 +25,7 @@ from summarybench.machine.probes import (
     matrix_product_work,
     measure_controls,
 )
-from tests.fakes import FakeGpu
+from tests.fakes import FakeGpu, FakeProbes
 
 CPU = detect_device({"CUDA_VISIBLE_DEVICES": ""})
 MEGABYTE = 1_000_000
@@ -84,7 +84,7 @@ def test_a_gpu_s_repetition_queues_many_copies_and_products(monkeypatch, dtype, 
     ran = []
     for name in ("copy_work", "matrix_product_work", "launch_work"):
         monkeypatch.setattr(cuda_device, name, lambda *_, name=name: lambda: ran.append(name))
-    probes = GPU.probes(dtype)
+    probes = GPU.probes.make(dtype)
     assert list(probes) == [COPY, PRODUCT, LAUNCHES]
     for probe in probes.values():
         probe.run()
@@ -111,7 +111,7 @@ def test_a_gpu_times_the_second_of_two_queued_repetitions_with_its_own_clock(mon
             return 500.0
 
     monkeypatch.setattr("torch.cuda.Event", Event)
-    assert GPU.own_seconds(lambda: happened.append("run")) == 0.5
+    assert GPU.probes.own_seconds(lambda: happened.append("run")) == 0.5
     assert happened == ["run", "record", "run", "record", "wait"]
 
 
@@ -120,13 +120,13 @@ def refuse():
 
 
 def test_controls_that_cannot_be_allocated_are_none_and_what_they_took_is_given_back():
-    device = FakeGpu(make_probes=refuse)
+    device = FakeGpu(own_probes=FakeProbes(refuse))
     assert measure_controls(device, device.clock(), "float32") == {}
     assert device.memory.releases == 1
 
 
 def test_controls_that_run_out_of_memory_are_none_and_what_they_took_is_given_back():
-    device = FakeGpu(make_probes=fake_probes("a", run=refuse))
+    device = FakeGpu(own_probes=FakeProbes(fake_probes("a", run=refuse)))
     assert measure_controls(device, device.clock(), "float32") == {}
     assert device.memory.releases == 1
 
@@ -135,7 +135,7 @@ def test_any_other_fault_of_a_control_is_raised():
     def fail():
         raise RuntimeError("CUDA error: unspecified launch failure")
 
-    device = FakeGpu(make_probes=fake_probes("a", run=fail))
+    device = FakeGpu(own_probes=FakeProbes(fake_probes("a", run=fail)))
     with pytest.raises(RuntimeError, match="unspecified launch failure"):
         measure_controls(device, device.clock(), "float32")
 
@@ -145,7 +145,7 @@ def test_beat_of_the_host_is_a_rate_of_loop_iterations_on_a_cpu():
 
 
 def test_control_is_the_rate_over_nine_repetitions_and_their_relative_deviation_after_two_warm_ups():
-    device = FakeGpu(make_probes=fake_probes("x_per_second"))
+    device = FakeGpu(own_probes=FakeProbes(fake_probes("x_per_second")))
     repetitions = [0.25, 8.0, 0.25, 0.5, 0.125, 8.0, 1.0, 0.25, 0.5]
     found = measure_controls(device, clock_with([64.0, 64.0, *repetitions]), "float32")
     expected = stdev(math.log(seconds) for seconds in repetitions)
@@ -160,8 +160,10 @@ def test_slice_that_is_lost_shows_in_a_gpu_s_launches_and_not_in_what_the_gpu_do
     repetitions = [0.25, 0.25, 0.25, 3.25, 0.25, 0.25, 0.25, 3.25, 0.25, 0.25, 0.25]
     own_seconds = iter([each for each in repetitions for _ in (COPY, PRODUCT)])
     device = FakeGpu(
-        make_probes=lambda: {**fake_probes(COPY, PRODUCT, is_of_device=True)(), **fake_probes(LAUNCHES)()},
-        own_clock=own_seconds.__next__,
+        own_probes=FakeProbes(
+            lambda: {**fake_probes(COPY, PRODUCT, is_of_device=True)(), **fake_probes(LAUNCHES)()},
+            own_clock=own_seconds.__next__,
+        )
     )
     found = measure_controls(device, clock_with(repetitions), "float16")
     assert {name: reading.rate for name, reading in found.items()} == {
@@ -174,7 +176,7 @@ def test_slice_that_is_lost_shows_in_a_gpu_s_launches_and_not_in_what_the_gpu_do
 def test_controls_are_interleaved():
     ran = []
     probes = {name: Probe(work=1.0, run=lambda name=name: ran.append(name)) for name in ("a", "b", "c")}
-    measure_controls(FakeGpu(make_probes=lambda: probes), clock_with([1.0] * 33), "float32")
+    measure_controls(FakeGpu(own_probes=FakeProbes(lambda: probes)), clock_with([1.0] * 33), "float32")
     assert ran == ["a", "b", "c"] * 11
 
 
@@ -193,7 +195,7 @@ def test_what_the_controls_allocate_is_let_go_of_before_memory_is_given_back():
             super().release_memory()
             seen.append(alive() is None)
 
-    device = Released(make_probes=lambda: {"a": probes.pop("a")})
+    device = Released(own_probes=FakeProbes(lambda: {"a": probes.pop("a")}))
     measure_controls(device, clock_with([1.0] * 11), "float32")
     assert seen == [True]
 
@@ -209,7 +211,7 @@ def test_matrix_product_is_in_the_dtype_that_was_asked_for(dtype):
 def test_cpu_s_matrix_control_is_many_small_products(monkeypatch):
     products = []
     monkeypatch.setattr(cpu_device, "matrix_product_work", lambda *_: lambda: products.append(1))
-    probe = CPU.probes("float32")[PRODUCT]
+    probe = CPU.probes.make("float32")[PRODUCT]
     probe.run()
     assert (len(products), probe.work) == (200, 200 * 2 * 256**3)
 
