@@ -1,8 +1,8 @@
-"""What the catalogue's readers share: lists of entries, and references from one table to another."""
+"""Checks that the readers of the catalogue's tables share."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from summarybench.core.tables import read_table, shown
 
 
 def entries_in(path: Path, name: str) -> Iterator[tuple[str, Any]]:
-    """Each table of the array [[name]], with what an error message calls it. Raises InputError where there is none."""
+    """Each entry of the array [[name]], with its name for messages. Raises InputError if the file has no such array."""
     entries = read_table(path).get(name)
     if not isinstance(entries, list):
         raise InputError(f"{shown(path)}: has no [[{name}]]")
@@ -19,7 +19,12 @@ def entries_in(path: Path, name: str) -> Iterator[tuple[str, Any]]:
         yield f"{shown(path)}: [[{name}]] number {number}", values
 
 
+def named(values: object, name: str) -> object:
+    """The values of a table's entry with its name among them; anything else but a table unchanged."""
+    return {**values, "name": name} if isinstance(values, Mapping) else values
+
+
 def check_known(name: str, known: Collection[str], where: str) -> None:
-    """Raises InputError for a name that is not in another table."""
+    """Raise InputError for a name that is not one of `known`."""
     if name not in known:
         raise InputError(f"{where}: {name!r} is not one of {', '.join(sorted(known))}")

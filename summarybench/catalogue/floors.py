@@ -1,4 +1,4 @@
-"""ROUGE floors: floors.toml has each with the origin of its figure."""
+"""ROUGE floors, read from floors.toml with the origin of each figure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from summarybench.catalogue.entries import check_known, entries_in
 from summarybench.catalogue.models import LOADERS, MODELS
 from summarybench.core.outcomes import InputError
-from summarybench.core.tables import entry_of, read_table
+from summarybench.core.tables import entry_of, read_table, shown
 from summarybench.documents.sources import DocumentSource
 
 FLOORS_FILE = Path(__file__).with_name("floors.toml")
@@ -17,7 +17,7 @@ FLOORS_FILE = Path(__file__).with_name("floors.toml")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Floor:
-    """The lowest mean ROUGE-1 F1 (stemmed) that is still acceptable, and where the figure comes from."""
+    """The lowest acceptable mean ROUGE-1 F1 (stemmed, 0 to 1), and where the figure comes from."""
 
     rouge1: float
     origin: str
@@ -25,7 +25,7 @@ class Floor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _FloorEntry:
-    """A floor as the file has it; `origin` names an entry of [origins]."""
+    """A floor as written in the file; `origin` names an entry of [origins]."""
 
     model: str
     loader: str
@@ -36,12 +36,14 @@ class _FloorEntry:
 
 
 FloorKey = tuple[str, str, DocumentSource, int]
-"""Model, loader, document source, new tokens."""
+"""Model, loader, document source, token limit."""
 
 
 def read_floors(path: Path = FLOORS_FILE) -> dict[FloorKey, Floor]:
-    """The floors. Raises InputError that names the file and the entry at fault."""
+    """Read the floors. Raises InputError that names the file, the entry and the value."""
     origins = read_table(path).get("origins", {})
+    if not isinstance(origins, dict):
+        raise InputError(f"{shown(path)}: [origins]: must be a table of keys and values, not {origins!r}")
     found: dict[FloorKey, Floor] = {}
     for where, values in entries_in(path, "floors"):
         entry = entry_of(_FloorEntry, values, where)
@@ -53,10 +55,10 @@ def read_floors(path: Path = FLOORS_FILE) -> dict[FloorKey, Floor]:
             raise InputError(f"{where}: rouge1: {entry.rouge1} must lie between 0 and 1")
         key = (entry.model, entry.loader, DocumentSource(entry.documents), entry.max_new_tokens)
         if key in found:
-            raise InputError(f"{where}: there is a floor for this experiment already")
+            raise InputError(f"{where}: a floor for {', '.join(map(str, key))} exists already; remove one of the two")
         found[key] = Floor(rouge1=entry.rouge1, origin=str(origins[entry.origin]))
     return found
 
 
 FLOORS: Mapping[FloorKey, Floor] = read_floors()
-"""What is not here has no floor, and the table of quality says so."""
+"""An experiment without an entry has no floor; the quality table says so."""

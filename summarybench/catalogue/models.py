@@ -1,4 +1,4 @@
-"""Which models, loaders and experiments exist. Models and loaders are read from TOML tables beside this module."""
+"""Models, loaders and experiments. Models and loaders are read from the TOML tables beside this module."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from summarybench.catalogue.entries import check_known
+from summarybench.catalogue.entries import check_known, named
 from summarybench.core.outcomes import InputError
 from summarybench.core.tables import entry_of, read_table, shown
 from summarybench.machine.device import DeviceRecord
@@ -16,21 +16,23 @@ from summarybench.machine.families import CPU_FAMILY, FAMILIES, GPU_FAMILIES, gp
 MODELS_FILE = Path(__file__).with_name("models.toml")
 LOADERS_FILE = Path(__file__).with_name("loaders.toml")
 WEIGHT_ONLY = (INT4_GROUP_128, FP8_WEIGHTS) = ("int4 group 128", "fp8 e4m3 weights")
-"""Quantizations of weights alone, made from 16-bit weights at load by summarybench/engines/quantize.py."""
+"""Quantizations of the weights alone, made from 16-bit weights at load by summarybench/engines/quantize.py."""
 QUANTIZATIONS = ("llm.int8", "nf4", "int8 weights", *WEIGHT_ONLY)
+DTYPES = ("float32", "float16", "bfloat16")
 
 CPU = frozenset({CPU_FAMILY})
 EVERY_GPU = frozenset(GPU_FAMILIES)
 GPUS_WITH_BFLOAT16 = gpus_from(compute_capability=8.0)
 GPUS_THAT_COMPILE = GPUS_WITH_BFLOAT16
-"""The compiler's kernels are made for compute capability 8.0 and newer."""
+"""inductor's kernels need compute capability 8.0 or newer."""
+RESERVED_MARKERS = frozenset({"compiled", "student", "slow"})
 ALL_GPUS = "gpus"
-"""Stands for every GPU family in models.toml."""
+"""In models.toml, this name means every GPU family."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelShape:
-    """The numbers of a config.json that decide how large weights, KV cache and workspace are, under the names used there."""
+    """The numbers of a config.json that determine the size of weights, KV cache and workspace, under their names there."""
 
     architecture: str
     vocab_size: int
@@ -43,11 +45,11 @@ class ModelShape:
     max_position_embeddings: int | None = None
     tie_word_embeddings: bool = False
     config: Mapping[str, Any] = field(default_factory=dict, compare=False)
-    """The whole config.json, for architectures whose parameters need more than these numbers."""
+    """The whole config.json, for architectures whose parameters depend on more than these numbers."""
 
 
 def shape_of(architecture: str, config: Mapping[str, Any], where: str) -> ModelShape:
-    """The shape that a config.json states. Raises InputError, beginning with `where`, for a missing or impossible number."""
+    """The shape in a config.json. Raises InputError, beginning with `where`, for a missing or impossible number."""
     stated = {key: value for key, value in config.items() if value is not None}
     shape = entry_of(
         ModelShape, {**stated, "architecture": architecture, "config": dict(config)}, where, ignored=config
@@ -62,8 +64,8 @@ def shape_of(architecture: str, config: Mapping[str, Any], where: str) -> ModelS
 class ModelSpec:
     """A chat model. `marker` selects its tests; `architecture` is config.json's model_type.
 
-    It runs unasked on devices of `families`, and on those of `on_request` when -m or -k names it. `config` holds the
-    parts of its config.json that decide the sizes of weights and cache.
+    By default it runs on devices of `families`; on devices of `on_request` only if -m or -k names it. `config` holds the
+    parts of its config.json that determine the size of weights and KV cache.
     """
 
     name: str
@@ -78,7 +80,7 @@ class ModelSpec:
     on_request: frozenset[str] = frozenset()
     config: Mapping[str, Any] = field(default_factory=dict, hash=False)
     null_in_config: tuple[str, ...] = ()
-    teacher: str | None = None  # of a student: the model that it was distilled from
+    teacher: str | None = None  # for a student, the model that it was distilled from
 
     @property
     def shape(self) -> ModelShape:
@@ -86,17 +88,19 @@ class ModelSpec:
 
     @property
     def whole_config(self) -> dict[str, Any]:
-        """`config` with the keys that TOML cannot express because they are null."""
+        """`config` with the keys that are null, which TOML cannot express."""
         return {**self.config, **dict.fromkeys(self.null_in_config)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loader:
-    """How weights are loaded. `dtype` is None where the device's own 16-bit type is meant.
+    """How weights are loaded.
 
-    `threshold` is LLM.int8()'s: activations beyond it are multiplied separately in 16 bits; 0 separates none.
-    `eager_twin` names the loader with the same numerics that compiles nothing: fidelity compares the two.
-    `compute_capability` is the lowest of the GPUs that run it. One that `is_only_twin` has no experiments of its own.
+    - `dtype`: None means the device's own 16-bit type.
+    - `threshold`: LLM.int8() multiplies activations beyond it separately in 16 bits; with 0 it separates none.
+    - `eager_twin`: the loader with the same numerics that compiles nothing; fidelity compares the two.
+    - `compute_capability`: the lowest of the GPUs that run it.
+    - `is_only_twin`: it has no experiments of its own.
     """
 
     name: str
@@ -117,14 +121,14 @@ class Loader:
     def settings(
         self, device: DeviceRecord, threads: int, wait_policy: str = "default"
     ) -> dict[str, str | float | bool | int]:
-        """What is asked of transformers and bitsandbytes on this device: part of the workload.
+        """The settings for transformers and bitsandbytes on this device, which are part of the workload.
 
-        On a CPU the number of threads belongs to it: twice as many are another experiment. So does how they wait for each
-        other, where the suite chooses that: on a CPU without AVX-512.
+        On a CPU they include the number of threads, since twice as many are another experiment. On a CPU without AVX-512,
+        where the suite chooses how threads wait for each other, they include that too.
         """
         chosen: dict[str, str | float | bool | int] = {"dtype": self.dtype or device.compute_dtype}
         if self.quantization == "llm.int8":
-            # The int8 kernels compute in float16 on a GPU, and on a CPU are fastest from float32.
+            # The int8 kernels compute in float16 on a GPU. On a CPU they are fastest with float32 inputs.
             chosen |= {
                 "dtype": "float16" if device.is_gpu else "float32",
                 "quantization": "llm.int8",
@@ -137,8 +141,8 @@ class Loader:
         if self.is_compiled:
             chosen |= {"attention": "static keys", "compiled": "inductor, CUDA graph"}
         elif device.is_gpu:
-            # cuDNN's attention builds a plan for each new length, at each step of a new document: on an H100 that is
-            # 84 ms a token instead of 27, and what would be timed is the building.
+            # cuDNN's attention builds a plan for each new length, and so at each step of a new document. On an H100 that
+            # takes 84 ms per token instead of 27, nearly all of it for building plans.
             chosen["attention"] = "sdpa without cuDNN"
         if not device.is_gpu:
             chosen["threads"] = threads
@@ -149,10 +153,10 @@ class Loader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
-    """Model × loader × batch size, and where it belongs.
+    """Model × loader × batch size, and the devices that it runs on.
 
-    It runs unasked on devices of `families`, and on those of `on_request` when -m or -k names it. `suffix` ends the name
-    where the loader does not distinguish experiments. `other_loaders` are loaded in the same test, one after another.
+    By default it runs on devices of `families`; on devices of `on_request` only if -m or -k names it. `suffix` ends the
+    name of experiments that have the same loader. `other_loaders` are loaded in the same test, one after another.
     """
 
     model: str
@@ -162,7 +166,7 @@ class Experiment:
     batch_size: int = 1
     suffix: str = ""
     other_loaders: tuple[str, ...] = ()
-    is_beside_student: bool = False  # a student's, or a teacher's that has one in this session
+    is_beside_student: bool = False  # of a student, or of a teacher whose student is in this session
 
     @property
     def name(self) -> str:
@@ -170,7 +174,7 @@ class Experiment:
 
     @property
     def is_batched(self) -> bool:
-        """Whether what is measured of it are batches, be they of one document."""
+        """Whether its rounds are batches, even if a batch holds one document."""
         return self.suffix in (LARGEST_BATCH, FASTEST, f"-batch{self.batch_size}")
 
     def loaded_as(self, loader: str) -> Experiment:
@@ -185,30 +189,40 @@ class Experiment:
 
 
 def add_model(spec: ModelSpec) -> None:
-    """Make a model known to this process: a student, which no table can name."""
+    """Register a model in this process: a student, which no table can name."""
     MODELS[spec.name] = spec
 
 
 def model_markers() -> dict[str, str]:
-    """Each model's marker with its description, for `pytest --markers`."""
+    """The description of each model's marker, for `pytest --markers`."""
     return {spec.marker: f"experiments with {spec.title}" for spec in MODELS.values() if spec.title}
 
 
 def read_models(path: Path = MODELS_FILE) -> dict[str, ModelSpec]:
-    """The models by name. Raises InputError that names the file and the entry at fault."""
+    """Read the models, by name. Raises InputError that names the file, the entry and the value."""
     found: dict[str, ModelSpec] = {}
     for name, values in read_table(path).items():
         where = f"{shown(path)}: [{name}]"
-        spec = entry_of(ModelSpec, {**values, "name": name} if isinstance(values, dict) else values, where)
+        spec = entry_of(ModelSpec, named(values, name), where)
         shape_of(spec.architecture, spec.config, f"{where}: config")
         if not spec.title:
-            raise InputError(f"{where}: 'title' is missing")
+            raise InputError(f"{where}: the key 'title' is missing; set it to a string")
+        _check_marker(spec.marker, f"{where}: marker")
         found[name] = replace(
             spec,
             families=_families(spec.families, f"{where}: families"),
             on_request=_families(spec.on_request, f"{where}: on_request"),
         )
     return found
+
+
+def _check_marker(marker: str, where: str) -> None:
+    """Raise InputError for a marker that pytest cannot select, or that already means something else."""
+    taken = FAMILIES | RESERVED_MARKERS
+    if not marker.isidentifier() or marker in taken:
+        raise InputError(
+            f"{where}: {marker!r} must be a word of letters, digits and underscores, and none of {', '.join(sorted(taken))}"
+        )
 
 
 def _families(names: frozenset[str], where: str) -> frozenset[str]:
@@ -218,12 +232,14 @@ def _families(names: frozenset[str], where: str) -> frozenset[str]:
 
 
 def read_loaders(path: Path = LOADERS_FILE) -> dict[str, Loader]:
-    """The loaders by name. Raises InputError that names the file and the entry at fault."""
+    """Read the loaders, by name. Raises InputError that names the file, the entry and the value."""
     table = read_table(path)
     found: dict[str, Loader] = {}
     for name, values in table.items():
         where = f"{shown(path)}: [{name}]"
-        loader = entry_of(Loader, {**values, "name": name} if isinstance(values, dict) else values, where)
+        loader = entry_of(Loader, named(values, name), where)
+        if loader.dtype is not None:
+            check_known(loader.dtype, DTYPES, f"{where}: dtype")
         if loader.quantization is not None:
             check_known(loader.quantization, QUANTIZATIONS, f"{where}: quantization")
         if loader.eager_twin:
@@ -235,7 +251,7 @@ def read_loaders(path: Path = LOADERS_FILE) -> dict[str, Loader]:
 MODELS = read_models()
 LOADERS = read_loaders()
 REFERENCE_LOADER = "default"
-"""Float32: what the logits of all others are held against."""
+"""Float32, with which the logits of all other loaders are compared."""
 
 LARGEST_BATCH = "-largest-batch"
 ALL_AT_ONCE = "-continuous"
@@ -243,7 +259,7 @@ FASTEST = "-fastest"
 
 
 def _experiments() -> Iterator[Experiment]:
-    """Each model with each loader on the devices that both can run on; compiled loaders come last."""
+    """Combine each model with each loader, on the devices that both support. Compiled loaders come last."""
     for is_compiled in (False, True):
         for model in MODELS.values():
             for loader in LOADERS.values():

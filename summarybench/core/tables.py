@@ -1,4 +1,4 @@
-"""TOML tables that ship with the package, read into dataclasses and checked on the way."""
+"""TOML tables that ship with the package, read into dataclasses and checked."""
 
 from __future__ import annotations
 
@@ -18,9 +18,20 @@ Entry = TypeVar("Entry", bound="DataclassInstance")
 
 PACKAGE = Path(__file__).parents[1]
 
+TOML_NAMES: Mapping[Any, str] = {
+    str: "a string",
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    tuple: "a list",
+    frozenset: "a list",
+    Mapping: "a table",
+}
+"""How an author of a TOML file knows the types of Python."""
+
 
 def read_table(path: Path) -> dict[str, Any]:
-    """The file's content. Raises InputError where it cannot be read or is not TOML."""
+    """Read a TOML file. Raises InputError if it cannot be read or is not TOML."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -28,41 +39,52 @@ def read_table(path: Path) -> dict[str, Any]:
 
 
 def shown(path: Path) -> str:
-    """The path as a contributor knows it: summarybench/catalogue/models.toml."""
+    """The path for messages, relative to the package: summarybench/catalogue/models.toml."""
     return str(path.relative_to(PACKAGE.parent)) if path.is_relative_to(PACKAGE) else str(path)
 
 
 def entry_of(kind: type[Entry], values: object, where: str, *, ignored: Collection[str] = ()) -> Entry:
-    """A dataclass from a table whose keys are the names of its fields; lists become tuples or frozensets.
+    """Build a dataclass from a table whose keys are its field names. Lists become tuples or frozensets.
 
-    `where` names the file and the entry. Keys in `ignored` need not be fields. Raises InputError for an unknown key, a
-    missing one and a value of another type.
+    `where` names the file and the entry in messages. Keys in `ignored` need not be fields. Raises InputError for an
+    unknown key, a missing key, or a value of the wrong type.
     """
     if not isinstance(values, Mapping):
         raise InputError(f"{where}: must be a table of keys and values, not {values!r}")
     known = {each.name: each for each in fields(kind)}
     if unknown := sorted(values.keys() - known.keys() - set(ignored)):
-        raise InputError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(known)}")
+        raise InputError(
+            f"{where}: unknown key {unknown[0]!r} (with the value {values[unknown[0]]!r}); use one of {', '.join(known)}"
+        )
     needed = (name for name, each in known.items() if each.default is each.default_factory is MISSING)
-    if missing := [name for name in needed if name not in values]:
-        raise InputError(f"{where}: {missing[0]!r} is missing")
     hints = get_type_hints(kind)
+    if missing := [name for name in needed if name not in values]:
+        raise InputError(f"{where}: the key {missing[0]!r} is missing; set it to {_named(hints[missing[0]])}")
     return kind(
         **{name: _converted(value, hints[name], f"{where}: {name}") for name, value in values.items() if name in known}
     )
 
 
 def _converted(value: Any, hint: Any, where: str) -> Any:
-    """The value as the field's type has it. Raises InputError where it is of another type."""
-    allowed = [each for each in get_args(hint) if each is not type(None)] if isinstance(hint, UnionType) else [hint]
-    for each in allowed:
+    """Convert the value to the field's type. Raises InputError if it has another type."""
+    for each in _alternatives(hint):
         origin = get_origin(each) or each
         if origin in (tuple, frozenset) and isinstance(value, list):
             return origin(_converted(element, get_args(each)[0], where) for element in value)
         if _is_of(value, origin):
             return float(value) if each is float else value
-    names = " or ".join(getattr(each, "__name__", str(each)) for each in allowed)
-    raise InputError(f"{where}: {value!r} must be of type {names}")
+    raise InputError(f"{where}: {value!r} must be {_named(hint)}")
+
+
+def _alternatives(hint: Any) -> list[Any]:
+    """The types of a union without None, which TOML cannot express."""
+    return [each for each in get_args(hint) if each is not type(None)] if isinstance(hint, UnionType) else [hint]
+
+
+def _named(hint: Any) -> str:
+    """The type in the words of TOML: 'a number', 'a list'."""
+    origins = [get_origin(each) or each for each in _alternatives(hint)]
+    return " or ".join(TOML_NAMES.get(origin, getattr(origin, "__name__", str(origin))) for origin in origins)
 
 
 def _is_of(value: Any, kind: Any) -> bool:

@@ -1,4 +1,4 @@
-"""GPU families: markers that stand for products. To add one is to add an entry to families.toml."""
+"""GPU families: markers for groups of products, read from families.toml."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNKNOWN_GPU_FAMILY = "gpu"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuFamily:
-    """Products that share experiments. `product` is a regular expression for the names that NVML gives them."""
+    """Products that share experiments. `product` is a regular expression for their names in NVML."""
 
     product: str
     compute_capability: float
@@ -25,18 +25,21 @@ class GpuFamily:
 
 
 def read_families(path: Path = FAMILIES_FILE) -> dict[str, GpuFamily]:
-    """The families by marker. Raises InputError that names the file and the entry at fault."""
+    """Read the families, by marker. Raises InputError that names the file, the entry and the value."""
     found: dict[str, GpuFamily] = {}
     for marker, values in read_table(path).items():
         where = f"{shown(path)}: [{marker}]"
-        if marker in (CPU_FAMILY, UNKNOWN_GPU_FAMILY):
-            raise InputError(f"{where}: this name is taken; choose another")
+        if not marker.isidentifier() or marker in (CPU_FAMILY, UNKNOWN_GPU_FAMILY):
+            raise InputError(
+                f"{where}: {marker!r} must be a word of letters, digits and underscores, and neither {CPU_FAMILY!r} nor "
+                f"{UNKNOWN_GPU_FAMILY!r}"
+            )
         found[marker] = entry_of(GpuFamily, values, where)
         try:
             re.compile(found[marker].product)
         except re.error as error:
             raise InputError(
-                f"{where}: product: {found[marker].product!r} is no regular expression ({error})"
+                f"{where}: product: {found[marker].product!r} must be a regular expression ({error})"
             ) from error
     return found
 
@@ -53,7 +56,7 @@ def gpus_from(compute_capability: float) -> frozenset[str]:
 
 
 def family_of(product: str) -> str:
-    """The family marker of an NVML product name; 'gpu' for one that the suite does not know."""
+    """The family marker of a product name from NVML; 'gpu' for an unknown product."""
     for marker, family in GPU_FAMILIES.items():
         if re.search(family.product, product):
             return marker
@@ -61,6 +64,6 @@ def family_of(product: str) -> str:
 
 
 def family_markers() -> dict[str, str]:
-    """Each family's marker with its description, for `pytest --markers`."""
+    """The description of each family's marker, for `pytest --markers`."""
     gpus = {marker: f"experiments for an {family.title}" for marker, family in GPU_FAMILIES.items()}
     return {**gpus, CPU_FAMILY: "experiments for a machine without a GPU"}

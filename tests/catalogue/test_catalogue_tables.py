@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+
 import pytest
 
 from summarybench.catalogue.floors import read_floors
 from summarybench.catalogue.models import EVERY_GPU, GPUS_WITH_BFLOAT16, read_loaders, read_models
 from summarybench.catalogue.published import published_rows
 from summarybench.core.outcomes import InputError
+from tests.forked import ROOT
 
 TINY = """
 [tiny-chat]
@@ -87,15 +93,35 @@ def test_a_loader_is_one_entry(written):
 @pytest.mark.parametrize(
     ("read", "text", "before", "after", "said"),
     [
-        (read_models, TINY, "marker", "mark", r"\[tiny-chat\]: unknown key 'mark'"),
-        (read_models, TINY, 'marker = "tiny"', "", r"\[tiny-chat\]: 'marker' is missing"),
-        (read_models, TINY, 'title = "a tiny model"', "", r"\[tiny-chat\]: 'title' is missing"),
+        (
+            read_models,
+            TINY,
+            "marker",
+            "mark",
+            r"\[tiny-chat\]: unknown key 'mark' \(with the value 'tiny'\); use one of name, repository, ",
+        ),
+        (read_models, TINY, 'marker = "tiny"', "", r"\[tiny-chat\]: the key 'marker' is missing; set it to a string"),
+        (
+            read_models,
+            TINY,
+            'title = "a tiny model"',
+            "",
+            r"\[tiny-chat\]: the key 'title' is missing; set it to a string",
+        ),
+        (read_models, TINY, '= "tiny"', '= "t4"', r"\[tiny-chat\]: marker: 't4' must be a word .*, and none of a100, "),
+        (read_models, TINY, '= "tiny"', '= "llama-3"', r"\[tiny-chat\]: marker: 'llama-3' must be a word of letters, "),
         (read_models, TINY, '["gpus"]', '["t5"]', r"\[tiny-chat\]: families: 't5' is not one of a100, .*, gpus, "),
         (read_models, TINY, '["cpu"]', '["t5"]', r"\[tiny-chat\]: on_request: 't5' is not one of "),
-        (read_models, TINY, '["cpu"]', '"cpu"', r"\[tiny-chat\]: on_request: 'cpu' must be of type frozenset"),
-        (read_models, TINY, "hidden_size = 64", "", r"\[tiny-chat\]: config: 'hidden_size' is missing"),
+        (read_models, TINY, '["cpu"]', '"cpu"', r"\[tiny-chat\]: on_request: 'cpu' must be a list"),
+        (
+            read_models,
+            TINY,
+            "hidden_size = 64",
+            "",
+            r"\[tiny-chat\]: config: the key 'hidden_size' is missing; set it to an integer",
+        ),
         (read_models, TINY, "= 64", "= 0", r"\[tiny-chat\]: config: hidden_size: 0 must be at least 1"),
-        (read_models, TINY, "= 64", "= '64'", r"\[tiny-chat\]: config: hidden_size: '64' must be of type int"),
+        (read_models, TINY, "= 64", "= '64'", r"\[tiny-chat\]: config: hidden_size: '64' must be an integer"),
         (read_models, TINY, "[tiny-chat]", "tiny = 1\n[tiny-chat]", r"\[tiny\]: must be a table"),
         (
             read_loaders,
@@ -104,8 +130,21 @@ def test_a_loader_is_one_entry(written):
             "nf5",
             r"\[w4\]: quantization: 'nf5' is not one of fp8 e4m3 weights, int4 group 128, int8 weights, llm.int8, nf4",
         ),
+        (
+            read_loaders,
+            LOADER,
+            "[w4]",
+            "[w4]\ndtype = 'fp16'",
+            r"\[w4\]: dtype: 'fp16' is not one of bfloat16, float16, float32",
+        ),
         (read_loaders, LOADER, "[w4]", "[w4]\neager_twin = 'w5'", r"\[w4\]: eager_twin: 'w5' is not one of w4"),
-        (read_loaders, LOADER, "[w4]", "[w4]\nis_compiled = 'yes'", r"\[w4\]: is_compiled: 'yes' must be of type bool"),
+        (
+            read_loaders,
+            LOADER,
+            "[w4]",
+            "[w4]\nis_compiled = 'yes'",
+            r"\[w4\]: is_compiled: 'yes' must be true or false",
+        ),
         (read_floors, FLOOR, "llama2-7b-chat", "llama3", r"\[\[floors\]\] number 1: model: 'llama3' is not one of "),
         (read_floors, FLOOR, '"4-bit"', '"5-bit"', r"\[\[floors\]\] number 1: loader: '5-bit' is not one of "),
         (
@@ -117,9 +156,16 @@ def test_a_loader_is_one_entry(written):
         ),
         (read_floors, FLOOR, '"measured"', '"heard"', r"number 1: origin: 'heard' is not one of measured"),
         (read_floors, FLOOR, "0.275", "27.5", r"number 1: rouge1: 27.5 must lie between 0 and 1"),
+        (
+            read_floors,
+            "origins = 'a CPU'\n" + FLOOR,
+            "[origins]",
+            "",
+            r"\[origins\]: must be a table of keys and values, not 'a CPU'",
+        ),
         (read_floors, FLOOR, "[[floors]]", "[[floor]]", r"table.toml: has no \[\[floors\]\]"),
         (published_rows, ROW, "t4", "t5", r"\[\[rows\]\] number 1: family: 't5' is not one of "),
-        (published_rows, ROW, "18.061", "'18 s'", r"number 1: seconds_per_document: '18 s' must be of type float"),
+        (published_rows, ROW, "18.061", "'18 s'", r"number 1: seconds_per_document: '18 s' must be a number"),
     ],
 )
 def test_a_wrong_entry_is_named_with_its_file_and_value(written, read, text, before, after, said):
@@ -128,5 +174,69 @@ def test_a_wrong_entry_is_named_with_its_file_and_value(written, read, text, bef
 
 
 def test_two_floors_for_one_experiment_are_refused(written):
-    with pytest.raises(InputError, match="number 2: there is a floor for this experiment already"):
+    with pytest.raises(
+        InputError, match="number 2: a floor for llama2-7b-chat, 4-bit, wikilingua, 100 exists already; remove one"
+    ):
         read_floors(written(FLOOR + FLOOR[FLOOR.index("[[floors]]") :]))
+
+
+WRONG_TABLES = [
+    (
+        "catalogue/models.toml",
+        'families = ["gpus"]',
+        'families = ["gpu"]',
+        "[llama2-7b-chat]: families: 'gpu' is not one of a100, ",
+    ),
+    (
+        "catalogue/loaders.toml",
+        'quantization = "nf4"',
+        'quantisation = "nf4"',
+        "[4-bit]: unknown key 'quantisation' (with the value 'nf4')",
+    ),
+    (
+        "catalogue/floors.toml",
+        'loader = "8-bit"',
+        'loader = "9-bit"',
+        "[[floors]] number 2: loader: '9-bit' is not one of ",
+    ),
+    ("machine/families.toml", 'title = "NVIDIA T4"', "", "[t4]: the key 'title' is missing; set it to a string"),
+]
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory):
+    """A copy of the packages that a session and a command import, whose tables a test may edit."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("summarybench", "fixtures", "benchmarks"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("conftest.py", "pytest.ini"):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+@pytest.mark.parametrize(("table", "before", "after", "said"), WRONG_TABLES, ids=[each[0] for each in WRONG_TABLES])
+def test_a_wrong_table_ends_sessions_and_commands_with_one_line_and_no_traceback(copied, table, before, after, said):
+    path = copied / "summarybench" / table
+    right = path.read_text(encoding="utf-8")
+    assert before in right
+    path.write_text(right.replace(before, after, 1), encoding="utf-8")
+    try:
+        session = python_in(copied, "-m", "pytest", "benchmarks", "--collect-only")
+        command = python_in(copied, "-m", "summarybench", "docs", "--check")
+    finally:
+        path.write_text(right, encoding="utf-8")
+    for ended in (session, command):
+        assert ended.returncode == 4, ended.stderr
+        (line,) = [line for line in (ended.stdout + ended.stderr).splitlines() if line.strip()]
+        assert line.startswith(f"ERROR: summarybench/{table}: {said}")
+
+
+def python_in(folder, *arguments):
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )

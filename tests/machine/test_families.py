@@ -25,9 +25,14 @@ def test_a_family_is_one_entry(tmp_path):
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
-        ("[l40s]", "[cpu]", r"families.toml: \[cpu\]: this name is taken"),
-        ("'L40S'", "'L40S('", r"\[l40s\]: product: 'L40S\(' is no regular expression"),
-        ("8.9", "'8.9'", r"\[l40s\]: compute_capability: '8.9' must be of type float"),
+        (
+            "[l40s]",
+            "[cpu]",
+            r"families.toml: \[cpu\]: 'cpu' must be a word of letters, digits and underscores, and neither",
+        ),
+        ("[l40s]", '["l-40"]', r"\[l-40\]: 'l-40' must be a word of letters, digits and underscores"),
+        ("'L40S'", "'L40S('", r"\[l40s\]: product: 'L40S\(' must be a regular expression"),
+        ("8.9", "'8.9'", r"\[l40s\]: compute_capability: '8.9' must be a number"),
         ("title", "titel", r"\[l40s\]: unknown key 'titel'"),
     ],
 )
