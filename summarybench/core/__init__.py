@@ -1,1 +1,1 @@
-"""Layer 1: outcomes and errors, files, caches."""
+"""Layer 1: outcomes, errors and exit codes, files, the cache folder."""

@@ -1,4 +1,4 @@
-"""The user's cache folder, and how one of its folders is filled exactly once."""
+"""The user's cache folder, and folders in it that are filled once."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from summarybench.core.outcomes import UnavailableError
 
 
 def cache_folder() -> Path:
-    """Where converted and generated models are kept: XDG_CACHE_HOME, or ~/.cache."""
+    """The folder for converted and generated models, in XDG_CACHE_HOME or ~/.cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llm-summarization-benchmarks"
 
 
 def fill_folder_once(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Let `fill` write into an empty folder and rename it to `folder` when it is complete.
+    """Call `fill` with an empty folder, and rename that to `folder` when it is complete.
 
-    Safe when two processes do it at once: each fills a folder of its own, and the first rename wins. Raises
-    UnavailableError where the disk refuses; nothing half-made is left.
+    Two processes may do this at once: each fills a folder of its own, and the first rename wins. Raises UnavailableError if
+    the folder cannot be written; no incomplete folder is left.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""How a command ends: from what it raised to its exit code and to the one line that says why."""
+"""From the error that ended a command to its exit code and its one line on standard error."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from summarybench.core.outcomes import (
 )
 
 WRONG_INPUT = 4
-"""As pytest's: arguments, a file or a stored run cannot be used."""
+"""As in pytest: the arguments, a file or a stored run cannot be used."""
 INTERRUPTED = 128 + signal.SIGINT
-"""What a shell reports for a command that Ctrl-C ended."""
+"""The exit code that a shell reports for a command ended by Ctrl-C."""
 OUTPUT_CLOSED = 128 + signal.SIGPIPE
-"""What a shell reports for a command whose reader has gone, such as the first one of `... | head`."""
+"""The exit code that a shell reports for a command whose output nobody reads any more, as in `... | head`."""
 
 
 def exit_code_of(error: SuiteError) -> int:
-    """The exit code of a command that ended with this error; sessions give the same errors the same codes."""
+    """The exit code of a command that ended with this error. Sessions use the same codes."""
     match error:
         case InputError():
             return WRONG_INPUT
@@ -41,10 +41,10 @@ def exit_code_of(error: SuiteError) -> int:
 
 
 def run_to_exit_code(command: Callable[[], int], *, reports: bool = True) -> int:
-    """Run a command and return its exit code; one line on standard error says what ended it early.
+    """Run a command and return its exit code; write one line to standard error if it ends early.
 
-    A process that does not report, because another one of the same command does, ends without that line. Errors that
-    are not SuiteErrors are faults of the program and keep their traceback.
+    With `reports` False the line is omitted, because another process of the same command writes it. Errors other than
+    SuiteError are bugs and keep their traceback.
     """
     try:
         code = _run(command, reports=reports)
@@ -71,11 +71,11 @@ def _run(command: Callable[[], int], *, reports: bool) -> int:
 
 
 def _discard_unwritten_output() -> None:
-    """Let Python's own last flush succeed: it would complain about the closed pipe once more."""
+    """Redirect closed streams, so that Python's final flush does not report the closed pipe again."""
     with Path(os.devnull).open("w") as nowhere:
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
             except OSError:
-                with contextlib.suppress(OSError):  # a stream that is no file has nothing to be redirected
+                with contextlib.suppress(OSError):  # only a stream with a file descriptor can be redirected
                     os.dup2(nowhere.fileno(), stream.fileno())

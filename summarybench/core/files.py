@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Writing files atomically."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from summarybench.core.outcomes import InputError
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write `path` whole or not at all: temporary name, fsync, rename. Raises OSError."""
+    """Write `path` completely or not at all, through a temporary file, fsync and rename. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         _write_through(temporary, text)
@@ -19,7 +19,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def write_where_asked(path: Path, text: str) -> None:
-    """`write_atomically` for a path that somebody chose, its folder made. Raises InputError where the disk refuses."""
+    """Write a file that the user asked for, and its folder. Raises InputError if it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text)
@@ -28,7 +28,7 @@ def write_where_asked(path: Path, text: str) -> None:
 
 
 def write_exclusively(path: Path, text: str) -> None:
-    """Like `write_atomically`, but never over an existing file: raises FileExistsError then."""
+    """Like `write_atomically`, but raises FileExistsError instead of replacing a file."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         _write_through(temporary, text)
@@ -38,7 +38,9 @@ def write_exclusively(path: Path, text: str) -> None:
 
 
 def _write_through(path: Path, text: str) -> None:
-    path.unlink(missing_ok=True)  # a killed process of the same id may have left one, linked to the file it stored
+    path.unlink(
+        missing_ok=True
+    )  # a killed process with the same id may have left one, hard-linked to the file that it stored
     with path.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP in a session: they end it, and never the writing of what it leaves behind."""
+"""Ctrl-C, SIGTERM and SIGHUP: they end a session, but do not interrupt the writing of its results."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 QUICK_SUCCESSION_SECONDS = 1.0
-"""Signals that follow each other faster are one wish: a launcher repeats the terminal's Ctrl-C, and people press it twice."""
-PATIENCE_SECONDS = 10.0
-"""Writing the results takes a few seconds. If it hangs, Ctrl-C ends it after this time."""
+"""Faster repetitions count as one signal: a launcher repeats the terminal's Ctrl-C, and people press it twice."""
+LONGEST_CLOSING_SECONDS = 10.0
+"""Writing the results takes a few seconds. After this time, Ctrl-C ends the process even so."""
 
 
 class SessionTerminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP: pytest and libraries treat it as Ctrl-C."""
+    """SIGTERM or SIGHUP. pytest and libraries treat it like Ctrl-C."""
 
 
 class Interrupts:
-    """Turns signals into KeyboardInterrupt until the session closes; from then on they are only noted in `received`.
+    """Turns signals into KeyboardInterrupt until the session closes; after that it only records them in `received`.
 
-    A process that ignores a signal, as nohup has it, goes on ignoring it.
+    A signal that the process ignores, as under nohup, stays ignored.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Interrupts:
         self._earlier_handlers: dict[signal.Signals, Any] = {}
 
     def install(self) -> None:
-        """Handle the signals; only Python's main thread can."""
+        """Install the handlers, which is possible only in Python's main thread."""
         if threading.current_thread() is not threading.main_thread():
             return
         for number in SIGNALS:
@@ -50,7 +50,7 @@ class Interrupts:
             signal.signal(number, handler)
 
     def hold(self) -> None:
-        """The session is closing: raise no more."""
+        """Stop raising, because the session is closing."""
         if self._closing_since is None:
             self._closing_since = self._now()
 
@@ -58,7 +58,7 @@ class Interrupts:
         now = self._now()
         self.received = self.received or signal.Signals(number)
         if self._closing_since is not None:
-            if number == signal.SIGINT and now - self._closing_since > PATIENCE_SECONDS:
+            if number == signal.SIGINT and now - self._closing_since > LONGEST_CLOSING_SECONDS:
                 self._end_at_once(number)
             return
         if self._raised_at is not None and now - self._raised_at < QUICK_SUCCESSION_SECONDS:
@@ -68,6 +68,6 @@ class Interrupts:
 
 
 def _die_of(number: int) -> None:
-    """What the signal does to a process that does not handle it."""
+    """End the process as the signal does by default."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)

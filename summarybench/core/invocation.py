@@ -1,4 +1,4 @@
-"""How this process was started, so that every command it prints can be typed where it was started."""
+"""How this process was started, so that the commands it prints can be typed as they are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 STARTED_BY = "SUMMARYBENCH_STARTED_BY"
-"""The environment variable with a `StartedBy`; the Makefile and `summarybench bench` set it for what they start."""
+"""The environment variable that holds a `StartedBy`. The Makefile and `summarybench bench` set it for their processes."""
 
 
 class StartedBy(StrEnum):
@@ -23,7 +23,7 @@ class StartedBy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MakeTarget:
-    """An alias in the Makefile: positional arguments have variables of their own, options go through ARGS."""
+    """A target of the Makefile. Positional arguments are passed in `variables`, options in ARGS."""
 
     name: str
     variables: tuple[str, ...] = ()
@@ -53,38 +53,38 @@ MAKE_TARGETS: Mapping[str, MakeTarget] = {
     "detection": MakeTarget("detection"),
     "spot-check": MakeTarget("spot-check"),
 }
-"""The make target of each command that has one."""
+"""The make target of each command."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invocation:
-    """How to type commands here. `scripts` are the programs that the shell finds by name, beside this `python`."""
+    """How to type commands here. `scripts` are the programs of this environment that the shell finds by name."""
 
     started_by: StartedBy
     python: str
     scripts: frozenset[str]
 
     def command(self, name: str, *arguments: object) -> str:
-        """A command of this program, quoted for the shell; as a make target where make was typed."""
+        """A command of this program, quoted for the shell; a make target if make started this process."""
         words = tuple(map(str, arguments))
         if self.started_by is StartedBy.MAKE and name in MAKE_TARGETS:
             return MAKE_TARGETS[name].line(words)
         return self.program("summarybench", name, *words)
 
     def benchmarks(self, *arguments: object) -> str:
-        """The benchmarks with these arguments; where pytest was typed, they are all of pytest's."""
+        """The command that runs the benchmarks with these arguments; pytest if pytest started this process."""
         if self.started_by is StartedBy.PYTEST:
             return self.program("pytest", *arguments)
         return self.command("bench", *arguments)
 
     def program(self, name: str, *arguments: object) -> str:
-        """A program of this Python's environment: by its name where the shell finds it, else as a module."""
+        """A program of this environment: by its name if the shell finds it, otherwise as a module."""
         words = [name] if name in self.scripts else [self.python, "-m", name]
         return shlex.join([*words, *map(str, arguments)])
 
 
 def this_invocation(otherwise: StartedBy = StartedBy.COMMAND_LINE) -> Invocation:
-    """The invocation of this process, as its environment and PATH say it; `otherwise` where nothing says what started it."""
+    """The invocation of this process, from its environment and PATH. `otherwise` applies if nothing says what started it."""
     said = os.environ.get(STARTED_BY, "")
     return Invocation(
         started_by=StartedBy(said) if said in set(StartedBy) else otherwise,

@@ -1,4 +1,4 @@
-"""A command-line option as data: declared once, used for `--help` and for the documentation."""
+"""A command-line option as data, used for parsing, for `--help` and for the documentation."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option. `type`, `default`, `metavar`, `choices` and `action` are argparse's.
+    """One option. `type`, `default`, `metavar`, `choices` and `action` have argparse's meaning.
 
-    `default_in_words` describes a default that depends on the device or on other options. A number below `minimum` is
+    `default_in_words` describes a default that depends on the device or on other options. Numbers below `minimum` are
     refused.
     """
 
@@ -34,7 +34,7 @@ class Option:
 
     @property
     def placeholder(self) -> str:
-        """What stands for the value in a usage line; empty for a flag."""
+        """The value's placeholder in a usage line; empty for a flag."""
         if self.action == "store_true":
             return ""
         return "|".join(map(str, self.choices)) if self.choices else self.metavar or "VALUE"
@@ -47,7 +47,7 @@ class Option:
 
     @property
     def help(self) -> str:
-        """For argparse: the meaning, and the default where it is worth saying."""
+        """The help text for argparse: the meaning, and a default that depends on something."""
         default = f" (default: {self.default_in_words})" if self.default_in_words else ""
         return f"{self.meaning}{default}".replace("%", "%%")
 

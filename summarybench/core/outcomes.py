@@ -1,4 +1,4 @@
-"""What can become of a test and of a session, and the exceptions that say so."""
+"""Outcomes of tests and sessions, and the exceptions that lead to them."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ from typing import Any
 
 
 class Outcome(StrEnum):
-    """What became of one selected test. The run file keeps one for each of them."""
+    """The outcome of one selected test, as the run file stores it."""
 
     PASSED = "passed"
     FAILED = "failed"
     OUT_OF_MEMORY = "out_of_memory"
-    """Expected: the memory prediction says that the experiment, or a batch of this size, cannot fit this device.
-    Unexpected ones are FAILED."""
+    """The experiment ran out of memory, and its memory prediction says that it must. An unexpected one is FAILED."""
     UNAVAILABLE = "unavailable"
     INVALID = "invalid"
     SKIPPED = "skipped"
 
 
 class Verdict(StrEnum):
-    """What the comparison with the baseline decided about generated tokens per second."""
+    """The result of comparing generated tokens per second with the baseline."""
 
     REGRESSED = "REGRESSED"
     IMPROVED = "IMPROVED"
@@ -36,16 +35,16 @@ class Verdict(StrEnum):
 
 
 class Cause(StrEnum):
-    """Where a change of speed sits. It never changes the verdict, only the exit code of a regression."""
+    """What a change of speed is attributed to. It affects only the exit code of a regression, never the verdict."""
 
     GPU = "GPU"
-    """Its memory or its arithmetic slowed down along: clock, power, another tenant."""
+    """The GPU's memory or arithmetic slowed down too: clock, power, another tenant."""
     HOST = "HOST"
-    """Launching kernels (on a CPU: anything at all) slowed down along: CPU, driver, neighbours."""
+    """Kernel launches (on a CPU: any probe) slowed down too: CPU, driver, neighbours."""
     CODE = "CODE"
-    """The machine held: torch, transformers, bitsandbytes, own code."""
+    """The machine did not change: torch, transformers, bitsandbytes or this project's code did."""
     WORKLOAD = "WORKLOAD"
-    """The outputs changed length."""
+    """The summaries changed their length."""
     UNKNOWN = "UNKNOWN"
 
     @property
@@ -54,7 +53,7 @@ class Cause(StrEnum):
 
 
 class QualityVerdict(StrEnum):
-    """What a paired comparison of ROUGE-1 decided."""
+    """The result of a paired comparison of ROUGE-1."""
 
     NON_INFERIOR = "NON-INFERIOR"
     INFERIOR = "INFERIOR"
@@ -62,68 +61,68 @@ class QualityVerdict(StrEnum):
 
 
 class ExitCode(IntEnum):
-    """The suite's own exit codes; 2 to 5 are pytest's. The lowest that applies wins."""
+    """The suite's exit codes; 2 to 5 are pytest's. If several apply, the lowest is used."""
 
     CLEAN = 0
     FAILED = 1
     QUALITY = 10
     NO_VERDICT = 11
-    """A model could not be had, the device was not itself, or what regressed is the machine."""
+    """A model could not be downloaded, the device was throttled or shared, or the machine itself is slower."""
     NOTHING_MEASURED = 12
 
 
 class SuiteError(Exception):
-    """The root of what the suite raises on purpose; its message is one line for the user.
+    """The base of all errors that the suite raises on purpose. Its message is one line for the user.
 
     SuiteError
-    ├── InputError             an option, a file or a baseline cannot be used: the session ends before anything is measured
-    ├── UnavailableError       a model or its documents cannot be had here
-    │   └── ContradictedLoaderError  the checkpoint is quantized already, and not as the loader says
-    ├── CheckpointError        a checkpoint's tensors are not those that its configuration describes
-    ├── DeviceMemoryError      the device's memory did not suffice
-    │   └── BatchTooLargeError     as predicted: a smaller batch is what fits
-    ├── ProcessLostError       another process of this run died or fell silent: nothing more can be measured in it
-    ├── DeviceInvalidError     the device was throttled or shared: no verdict
-    │   └── DeviceLostError    the device is gone: nothing more can be measured in this session
-    └── JudgementError         measured, and found wanting
-        ├── OffloadedError     weights lie outside the device
-        ├── PrecisionError     layers of another type or dtype than the loader's name says
-        ├── NotFreedError      memory stays allocated after the model was let go of
-        ├── PredictionError    the memory prediction is off
-        ├── RequestsFailedError  documents of continuous batching were not summarized
-        ├── BrokenOutputError    most summaries are empty or repeating: neither speed nor quality means anything
-        ├── QualityError       ROUGE below its floor, or worse than the baseline's
-        └── RegressionError    slower than the baseline, or no baseline where one is required
-            └── MachineSlowerError    slower, and the machine has slowed down along
+    ├── InputError             an option, a file or a baseline cannot be used; the session ends before measuring
+    ├── UnavailableError       a model or its documents could not be downloaded or used here
+    │   └── ContradictedLoaderError  the checkpoint is already quantized, differently from the loader
+    ├── CheckpointError        a checkpoint's tensors do not match its configuration
+    ├── DeviceMemoryError      the device ran out of memory
+    │   └── BatchTooLargeError     it was predicted to, for a batch of this size
+    ├── ProcessLostError       another process of this run died or stopped responding; the run cannot continue
+    ├── DeviceInvalidError     the device was throttled or shared; there is no verdict
+    │   └── DeviceLostError    the device failed; the session cannot continue
+    └── JudgementError         a measurement did not meet its requirement
+        ├── OffloadedError     weights are not on the device
+        ├── PrecisionError     layers have another type or dtype than the loader's name says
+        ├── NotFreedError      memory stays allocated after the model was released
+        ├── PredictionError    the memory prediction is wrong
+        ├── RequestsFailedError  continuous batching did not summarize all documents
+        ├── BrokenOutputError    most summaries are empty or repetitive, so that the figures mean nothing
+        ├── QualityError       ROUGE is below its floor or worse than the baseline's, or more outputs are broken
+        └── RegressionError    slower than the baseline, or a required baseline is missing
+            └── MachineSlowerError    slower, and so is the machine
     """
 
 
 class InputError(SuiteError):
-    """What the user gave cannot be used."""
+    """An option, a file or a baseline cannot be used."""
 
 
 class UnavailableError(SuiteError):
-    """A model or its documents cannot be had here."""
+    """A model or its documents could not be downloaded or used here."""
 
 
 class ContradictedLoaderError(UnavailableError):
-    """The checkpoint is quantized already, and not as the loader says."""
+    """The checkpoint is already quantized, differently from the loader."""
 
 
 class CheckpointError(SuiteError):
-    """A checkpoint's tensors are not those that its configuration describes."""
+    """A checkpoint's tensors do not match its configuration."""
 
 
 class DeviceMemoryError(SuiteError):
-    """The device's memory did not suffice."""
+    """The device ran out of memory."""
 
 
 class BatchTooLargeError(DeviceMemoryError):
-    """The device's memory does not suffice for a batch of this size, as predicted."""
+    """The device ran out of memory for a batch of this size, as predicted."""
 
 
 class ProcessLostError(SuiteError):
-    """Another process of this run died or fell silent."""
+    """Another process of this run died or stopped responding."""
 
 
 class DeviceInvalidError(SuiteError):
@@ -131,15 +130,15 @@ class DeviceInvalidError(SuiteError):
 
 
 class DeviceLostError(DeviceInvalidError):
-    """The device is gone: nothing more can be measured in this session."""
+    """The device failed, and the session cannot continue."""
 
 
 class JudgementError(SuiteError):
-    """Measured, and found wanting."""
+    """A measurement did not meet its requirement."""
 
 
 class OffloadedError(JudgementError):
-    """Weights lie outside the device."""
+    """Weights are not on the device."""
 
 
 class PrecisionError(JudgementError):
@@ -147,45 +146,45 @@ class PrecisionError(JudgementError):
 
 
 class NotFreedError(JudgementError):
-    """Memory stays allocated after the model was let go of."""
+    """Memory stays allocated after the model was released."""
 
 
 class PredictionError(JudgementError):
-    """The memory prediction is off."""
+    """The memory prediction is wrong."""
 
 
 class RequestsFailedError(JudgementError):
-    """Documents of continuous batching were not summarized."""
+    """Continuous batching did not summarize all documents."""
 
 
 class BrokenOutputError(JudgementError):
-    """Most summaries are empty or repeating.
+    """Most summaries are empty or repetitive.
 
-    This is a failed experiment and not lost quality: the time that a model takes to say nothing is not its speed.
+    The experiment failed, rather than lost quality: the time taken to generate nothing useful is not the model's speed.
     """
 
 
 class QualityError(JudgementError):
-    """ROUGE below its floor, worse than the baseline's, or more outputs that are none."""
+    """ROUGE is below its floor or worse than the baseline's, or more outputs are empty or repetitive."""
 
 
 class RegressionError(JudgementError):
-    """Slower than the baseline, or no baseline where one is required."""
+    """Slower than the baseline, or a required baseline is missing."""
 
 
 class MachineSlowerError(RegressionError):
-    """Slower than the baseline, and the machine has slowed down along."""
+    """Slower than the baseline, and so is the machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestOutcome:
-    """One selected test's end. `detail` is one line for the user; `quality_only` tells exit code 10 from 1, and
-    `machine_only` 11: a regression that is the machine's.
+    """The end of one selected test. `detail` is one line for the user.
 
-    `is_final` is False where the test never came to its own end (cut short, a full disk): a resumed run repeats it.
+    `quality_only` means exit code 10 instead of 1, and `machine_only` means 11: the machine caused the regression.
+    `is_final` is False if the test was interrupted (Ctrl-C, a full disk); a resumed run repeats it.
     """
 
-    __test__ = False  # not a test class, whatever pytest makes of its name
+    __test__ = False  # its name makes pytest take it for a test class
 
     nodeid: str
     experiment: str
@@ -199,9 +198,9 @@ class TestOutcome:
 def outcome_of_test(
     nodeid: str, experiment: str, error: BaseException | None, *, fits: bool, forecast: str = ""
 ) -> TestOutcome:
-    """What a finished test amounts to.
+    """The outcome of a finished test that ended with `error`, or with None.
 
-    `fits` says whether the device's memory was predicted to suffice, and `forecast` in which figures.
+    `fits` is whether the device's memory was predicted to suffice; `forecast` holds the figures for the message.
     """
     outcome, detail = Outcome.FAILED, ""
     match error:
@@ -237,7 +236,7 @@ def outcome_of_test(
 
 
 def with_what_came_later(earlier: TestOutcome | None, later: TestOutcome) -> TestOutcome:
-    """One test's outcome where a fault is found after its end, in its teardown: what the test said is kept beside it."""
+    """The outcome of a test whose teardown found another fault; the test's own message is kept."""
     if earlier is None or not earlier.detail:
         return later
     return replace(later, detail=f"{earlier.detail}; {later.detail}")
@@ -247,23 +246,23 @@ NOT_RUN = "not run: the session was cut short"
 
 
 def outcome_not_run(nodeid: str, experiment: str) -> TestOutcome:
-    """The outcome of a selected test that never came to an end."""
+    """The outcome of a selected test that was never finished."""
     return TestOutcome(nodeid=nodeid, experiment=experiment, outcome=Outcome.FAILED, detail=NOT_RUN, is_final=False)
 
 
 def outcome_as_record(outcome: TestOutcome) -> dict[str, Any]:
-    """As the journal and the run file hold it."""
+    """The outcome as the journal and the run file store it."""
     return {**asdict(outcome), "outcome": outcome.outcome.value}
 
 
 def outcome_of_record(record: Mapping[str, Any]) -> TestOutcome:
-    """The outcome that a journal or a run file holds, of this version or an older one."""
+    """Read an outcome from a journal or a run file, of this version or an older one."""
     known = {field.name for field in fields(TestOutcome)} & record.keys()
     return TestOutcome(**{name: record[name] for name in known} | {"outcome": Outcome(record["outcome"])})
 
 
 def session_exit_code(outcomes: Iterable[TestOutcome]) -> ExitCode:
-    """The exit code that a session with these outcomes ends with, the lowest that applies."""
+    """The exit code of a session with these outcomes."""
     seen = list(outcomes)
     failed = [outcome for outcome in seen if outcome.outcome is Outcome.FAILED]
     if any(not outcome.quality_only and not outcome.machine_only for outcome in failed):
@@ -278,7 +277,7 @@ def session_exit_code(outcomes: Iterable[TestOutcome]) -> ExitCode:
 
 
 def with_confirmed_slowdown(outcome: TestOutcome, detail: str, *, is_of_machine: bool) -> TestOutcome:
-    """A test's outcome once its slowdown is beyond doubt: what it said before stands beside it, and what counts more wins."""
+    """A test's outcome after its slowdown is confirmed. Its earlier message is kept, and the more serious outcome wins."""
     is_passed = outcome.outcome is Outcome.PASSED
     return replace(
         outcome,
@@ -298,7 +297,7 @@ OUT_OF_MEMORY_SIGNS = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception, or one that caused it, says that memory ran out (torch has no common type for it)."""
+    """Whether an exception or one of its causes reports a lack of memory, for which torch has no common type."""
     return _memory_error_in(error) is not None
 
 
@@ -321,11 +320,11 @@ MEMORY_FIGURES = (
     ("{} in all", re.compile(r"total capac\w+ of ([\d.]+ \w+)")),
     ("{} allowed", re.compile(r"([\d.]+ \w+) allowed")),
 )
-"""How torch's allocators say what they were asked for and what there is (CUDACachingAllocator.cpp, alloc_cpu.cpp)."""
+"""The figures in the messages of torch's allocators (CUDACachingAllocator.cpp, alloc_cpu.cpp)."""
 
 
 def out_of_memory_figures(error: BaseException) -> str:
-    """What was asked for, in use and free, as far as the error says; its first line where it gives no figure."""
+    """The memory requested, in use and free, as far as the error reports it; otherwise the error's first line."""
     cause = _memory_error_in(error) or error
     found = [(words, pattern.search(str(cause))) for words, pattern in MEMORY_FIGURES]
     figures = [words.format(_in_gib(match.group(1))) for words, match in found if match]
@@ -333,9 +332,9 @@ def out_of_memory_figures(error: BaseException) -> str:
 
 
 def explain_out_of_memory(error: Exception) -> str:
-    """The figures of an out-of-memory error, and its frames let go of the tensors that filled the memory.
+    """The figures of an out-of-memory error. Clears its frames, which refer to the tensors that filled the memory.
 
-    What else is wrong is raised again: to be called while the error is handled.
+    Raises any other error again, so call it while the error is handled.
     """
     if not is_out_of_memory(error):
         raise error
@@ -344,7 +343,7 @@ def explain_out_of_memory(error: Exception) -> str:
 
 
 def _in_gib(size: str) -> str:
-    """Torch's own way of writing a size; a CPU's plain bytes, which can have any number of digits, in GiB."""
+    """A size as torch writes it, except that plain bytes (on a CPU) are converted to GiB."""
     number, unit = size.split()
     return f"{float(number) / 1024**3:.2f} GiB" if unit == "bytes" else size
 
@@ -353,7 +352,7 @@ DEVICE_LOST_SIGNS = ("CUDA error", "GPU is lost", "CUDNN_STATUS_EXECUTION_FAILED
 
 
 def is_device_lost(error: BaseException) -> bool:
-    """Whether an exception says that the GPU has failed: after one of these, every call of the process fails."""
+    """Whether an exception reports that the GPU failed, after which every call of the process fails."""
     return not is_out_of_memory(error) and any(sign in str(error) for sign in DEVICE_LOST_SIGNS)
 
 

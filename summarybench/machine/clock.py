@@ -1,4 +1,4 @@
-"""The one clock of a session."""
+"""The clock of a session."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 
 class Clock:
-    """Seconds since an arbitrary moment, read after the device has finished what it was given.
+    """Seconds since an arbitrary moment, read after the device has finished all queued work.
 
-    Tests and experiments replace `synchronize` and `read_seconds`.
+    Tests replace `synchronize` and `read_seconds`.
     """
 
     def __init__(self, synchronize: Callable[[], None], read_seconds: Callable[[], float] = time.perf_counter) -> None:

@@ -1,4 +1,4 @@
-"""Which device a session measures on: NVML is asked, not torch, so that it takes no second."""
+"""Choosing the device of a session. NVML is asked instead of torch, whose import takes seconds."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from summarybench.machine.nvml import HIDES_EVERY_GPU, NoNvmlError, NvmlGpu, ope
 
 
 def detect_device(environment: Mapping[str, str] = os.environ) -> Device:
-    """The first GPU that CUDA_VISIBLE_DEVICES leaves visible, or else the CPU. Asks NVML, not torch, so it is quick.
+    """The first GPU that CUDA_VISIBLE_DEVICES leaves visible, or the CPU if there is none.
 
-    Raises InputError where there is a GPU that its driver does not answer for, and where CUDA_VISIBLE_DEVICES names none
-    of those that there are: only '' and -1 ask for the CPU.
+    Raises InputError if there is a GPU but its driver does not respond, or if CUDA_VISIBLE_DEVICES does not name an existing
+    GPU. Only '' and -1 select the CPU.
     """
     return _detect_gpu(environment.get("CUDA_VISIBLE_DEVICES")) or _detect_cpu(environment)
 
 
 def leave_one_gpu_visible(place: int, environment: MutableMapping[str, str] = os.environ) -> None:
-    """Hide all visible GPUs but the one at this place from this process: the first that it sees is then its own.
+    """Hide all visible GPUs from this process except the one at this place, which becomes its first GPU.
 
-    To be called before torch is imported. Without visible GPUs nothing is done. Raises InputError where fewer are visible.
+    Call it before torch is imported. Does nothing without visible GPUs. Raises InputError if fewer GPUs are visible.
     """
     visible = environment.get("CUDA_VISIBLE_DEVICES")
-    with suppress(NoNvmlError), opened_nvml() as nvml:  # `detect_device` reports a driver that does not answer
+    with suppress(NoNvmlError), opened_nvml() as nvml:  # `detect_device` reports a driver that does not respond
         if visible_index(nvml, visible) is None:
             return
         names = [str(index) for index in range(nvml.nvmlDeviceGetCount())] if visible is None else visible.split(",")
         if place >= len(names):
             raise InputError(
-                f"process {place} of this machine has no GPU: {len(names)} are visible, so start as many processes here"
+                f"process {place} of this machine has no GPU: {len(names)} are visible; start at most as many processes here"
             )
         handle = nvml.nvmlDeviceGetHandleByIndex(visible_index(nvml, names[place]))
         environment["CUDA_VISIBLE_DEVICES"] = str(nvml.nvmlDeviceGetUUID(handle))
@@ -55,13 +55,13 @@ def _detect_gpu(visible: str | None) -> CudaDevice | None:
     except NoNvmlError as error:
         if _has_nvidia_device_file() and (visible is None or visible.strip() not in HIDES_EVERY_GPU):
             raise InputError(
-                f"there is an NVIDIA GPU and its driver cannot be reached ({error}): 'summarybench doctor' (make doctor) says more; "
+                f"there is an NVIDIA GPU but its driver cannot be reached ({error}): run 'summarybench doctor' (make doctor); "
                 "CUDA_VISIBLE_DEVICES= (empty) measures on the CPU"
             ) from error
         return None
     except pynvml.NVMLError as error:
         raise InputError(
-            f"NVML does not describe the GPU ({error}): 'summarybench doctor' (make doctor) says more; "
+            f"NVML does not describe the GPU ({error}): run 'summarybench doctor' (make doctor); "
             "CUDA_VISIBLE_DEVICES= (empty) measures on the CPU"
         ) from error
 
@@ -88,14 +88,14 @@ def _described(nvml: Any, index: int) -> CudaDevice:
 
 
 def _pcie(gpu: NvmlGpu) -> str | None:
-    """The link it can have in this slot: an idle GPU takes its own down."""
+    """The fastest link that the GPU and its slot support; an idle GPU reduces its current link."""
     generation = gpu.ask("nvmlDeviceGetMaxPcieLinkGeneration")
     lanes = gpu.ask("nvmlDeviceGetMaxPcieLinkWidth")
     return None if generation is None or lanes is None else f"generation {generation}, {lanes} lanes"
 
 
 def _compute_mode(gpu: NvmlGpu) -> str | None:
-    """Raises InputError for a GPU on which nothing may compute."""
+    """NVML's compute mode in words. Raises InputError if the mode prohibits computing."""
     mode = gpu.ask("nvmlDeviceGetComputeMode")
     if mode == 2:  # NVML_COMPUTEMODE_PROHIBITED
         raise InputError("the GPU's compute mode is 'prohibited': allow it with 'nvidia-smi -c DEFAULT'")

@@ -1,4 +1,4 @@
-"""One session at a time on one device: a second one is not stopped, but told what that does to its figures."""
+"""A lock per device: a second session may run, but is warned that both sessions' figures suffer."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from summarybench.machine.device import Device
 
 
 class DeviceLock:
-    """A file in the user's cache folder, locked while its session lives: the lock goes with the process, whatever ends it.
+    """A locked file in the user's cache folder. The lock ends with its process, however the process ends.
 
-    `holder` names the session that had the device before this one, and is empty where there is none, or where that
-    cannot be known because the cache folder cannot be written.
+    `holder` describes the session that already uses the device. It is empty if there is none, and if the cache folder
+    cannot be written.
     """
 
     def __init__(self, device: Device, results_folder: Path) -> None:
@@ -24,12 +24,12 @@ class DeviceLock:
         self._descriptor: int | None = None
         try:
             self._take(cache_folder() / "locks" / f"{device.uuid or device.slug}.lock", results_folder)
-        except OSError:  # measuring does not depend on it
+        except OSError:  # the warning is lost, but measuring does not depend on the lock
             self.close()
 
     @property
     def warning(self) -> str:
-        """One line for the user; empty where this session is alone."""
+        """One line for the user; empty if no other session uses the device."""
         return self._device.sharing_warning(self.holder) if self.holder else ""
 
     def close(self) -> None:
@@ -54,5 +54,5 @@ def _described(content: bytes) -> str:
     try:
         holder = json.loads(content)
         return f"another session (process {holder['pid']}, {holder['results']})"
-    except (ValueError, TypeError, KeyError):  # it has the lock and has not yet written who it is
+    except (ValueError, TypeError, KeyError):  # it has the lock but has not yet written its description
         return "another session"

@@ -1,4 +1,4 @@
-"""What may drift between two comparable runs: recorded with each, and every difference shown."""
+"""The environment of a run: what may differ between comparable runs. Every difference is shown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VERSIONS = ("driver", "cuda", "python", "torch", "transformers", "bitsandbytes",
 
 
 def describe_environment(device: Device) -> dict[str, str | int | None]:
-    """What may drift between two comparable runs: driver, CUDA, CPU, host and package versions. Plain JSON types."""
+    """Describe the driver, CUDA, CPU, host and package versions, in plain JSON types."""
     packages = ("torch", "transformers", "bitsandbytes", "accelerate")
     return {
         "device": device.name,
@@ -33,12 +33,12 @@ def describe_environment(device: Device) -> dict[str, str | int | None]:
 
 
 def host_of(device: Device) -> str:
-    """Tells this machine with this device from others, and names neither."""
+    """Anonymous ID of this host and device."""
     return hashlib.sha256(f"{platform.node()} {device.uuid}".encode()).hexdigest()[:12]
 
 
 def usable_cpus() -> int:
-    """How many CPUs this process may run on."""
+    """The number of CPUs that this process may run on."""
     return len(os.sched_getaffinity(0))
 
 
@@ -50,7 +50,7 @@ def _version(package: str) -> str | None:
 
 
 def torch_cuda_version() -> str | None:
-    """The CUDA version torch was built with, read from its version file: importing torch takes seconds."""
+    """The CUDA version that torch was built for, read from its version file, since importing torch takes seconds."""
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
         return None

@@ -1,4 +1,4 @@
-"""NVML, NVIDIA's management library: opened here, and asked so that what it does not answer is None."""
+"""NVML, NVIDIA's management library. Values that a product or driver does not offer are None."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 from summarybench.core.outcomes import DeviceInvalidError, DeviceLostError, InputError
 
 HIDES_EVERY_GPU = ("", "-1")
-"""Values of CUDA_VISIBLE_DEVICES that ask for the CPU."""
+"""Values of CUDA_VISIBLE_DEVICES that select the CPU."""
 MIG_REMEDY = (
-    "a MIG slice shares its GPU's clocks, power and throttling, so that no figure would be its own: "
+    "a MIG slice shares clocks, power and throttling with the rest of its GPU, which distorts its figures: "
     "measure a whole GPU, with MIG switched off (sudo nvidia-smi -mig 0)"
 )
 
 
 class NoNvmlError(Exception):
-    """There is no NVIDIA driver, or it does not answer."""
+    """There is no NVIDIA driver, or it does not respond."""
 
 
 @contextmanager
 def opened_nvml() -> Iterator[Any]:
-    """The pynvml module while NVML is initialized. Raises NoNvmlError where it cannot be."""
+    """Initialize NVML and return the pynvml module. Raises NoNvmlError if that fails."""
     import pynvml
 
     try:
@@ -36,7 +36,7 @@ def opened_nvml() -> Iterator[Any]:
 
 
 class NvmlGpu:
-    """NVML's answers about one GPU. `nvml` is pynvml, or what replaces it in a test."""
+    """Queries NVML about one GPU. `nvml` is pynvml, or its replacement in a test."""
 
     def __init__(self, nvml: Any, handle: Any) -> None:
         self._nvml = nvml
@@ -44,7 +44,7 @@ class NvmlGpu:
         self._lost = False
 
     def ask(self, query: str, *arguments: Any) -> Any:
-        """One answer; None where this product or driver does not offer it. Raises DeviceLostError once the GPU is lost."""
+        """The answer to one query; None if the product or driver does not offer it. Raises DeviceLostError for a lost GPU."""
         try:
             return getattr(self._nvml, query)(self._handle, *arguments)
         except self._nvml.NVMLError as error:
@@ -60,7 +60,7 @@ class NvmlGpu:
 
 
 def open_gpu(nvml: Any, name: str, uuid: str) -> NvmlGpu:
-    """The GPU with this UUID; NVML stays initialized for it. Raises DeviceInvalidError where NVML cannot open it."""
+    """Open the GPU with this UUID and keep NVML initialized. Raises DeviceInvalidError if NVML cannot open it."""
     try:
         nvml.nvmlInit()
         try:
@@ -70,12 +70,12 @@ def open_gpu(nvml: Any, name: str, uuid: str) -> NvmlGpu:
             raise
     except nvml.NVMLError as error:
         raise DeviceInvalidError(
-            f"NVML cannot open the {name} ({uuid}): {error}; see whether nvidia-smi still lists it"
+            f"NVML cannot open the {name} ({uuid}): {error}; check whether nvidia-smi still lists it"
         ) from error
 
 
 def driver_version() -> str:
-    """The driver's version; 'unknown' where NVML does not say."""
+    """The driver's version; 'unknown' if NVML does not report it."""
     import pynvml
 
     try:
@@ -86,19 +86,22 @@ def driver_version() -> str:
 
 
 def what_the_driver_offers() -> str:
-    """'driver 570.1 offers CUDA 12.8'."""
+    """The driver and its CUDA version, as 'driver 570.1 offers CUDA 12.8'."""
     import pynvml
 
     try:
         with opened_nvml() as nvml:
             driver, cuda = nvml.nvmlSystemGetDriverVersion(), nvml.nvmlSystemGetCudaDriverVersion_v2()
     except (NoNvmlError, pynvml.NVMLError) as error:
-        return f"the driver does not say what it offers ({error})"
+        return f"the driver does not report its CUDA version ({error})"
     return f"driver {driver} offers CUDA {cuda // 1000}.{cuda % 1000 // 10}"
 
 
 def visible_index(nvml: Any, visible: str | None) -> int | None:
-    """NVML's index of the first visible GPU; None where the machine has none, or all are hidden on purpose."""
+    """NVML's index of the first visible GPU; None if there is no GPU or all are hidden deliberately.
+
+    Raises InputError if `visible`, the value of CUDA_VISIBLE_DEVICES, does not begin with a GPU of this machine.
+    """
     uuids = [
         str(nvml.nvmlDeviceGetUUID(nvml.nvmlDeviceGetHandleByIndex(index)))
         for index in range(nvml.nvmlDeviceGetCount())
@@ -115,7 +118,7 @@ def visible_index(nvml: Any, visible: str | None) -> int | None:
     named = [index for index, uuid in enumerate(uuids) if first and uuid.startswith(first)]
     if not named:
         raise InputError(
-            f"CUDA_VISIBLE_DEVICES={visible!r} begins with none of this machine's GPUs (0 to {len(uuids) - 1}, or a UUID that "
-            "nvidia-smi -L lists): name one, or unset it; empty, it measures on the CPU"
+            f"CUDA_VISIBLE_DEVICES={visible!r} does not begin with a GPU of this machine (0 to {len(uuids) - 1}, or a UUID that "
+            "nvidia-smi -L lists): name one or unset it; empty, it selects the CPU"
         )
     return named[0]

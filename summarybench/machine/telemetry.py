@@ -1,6 +1,6 @@
-"""What NVML knows of the GPU around the timed rounds: energy, throttling, clocks, heat, and who else uses it.
+"""Telemetry of the GPU around the timed rounds: energy, throttling, clocks, temperature, and other processes.
 
-Nothing here runs inside a round. A read between rounds sees an idle GPU, so what happened in a round is the difference of
+Nothing here runs inside a round. A reading between rounds sees an idle GPU, so the figures of a round are differences of
 cumulative counters read before and after it.
 """
 
@@ -24,37 +24,37 @@ REASONS = {
     "board_limit": "NVML_PERF_POLICY_BOARD_LIMIT",
     "reliability": "NVML_PERF_POLICY_RELIABILITY",
 }
-"""Why a GPU may clock lower than asked to → NVML's name of the counter."""
+"""Reasons for throttling, and NVML's names of their counters."""
 
 REMEDIES = {
-    "thermal": "cool the GPU or free it of other work",
+    "thermal": "cool the GPU, or end its other work",
     "sync_boost": "take the GPU out of its sync boost group",
-    "board_limit": "see to the board's power supply",
-    "reliability": "set its clocks and voltage back to the product's own",
+    "board_limit": "check the board's power supply",
+    "reliability": "reset its clocks and voltage to the product's defaults",
 }
-"""What to do about throttling that makes figures no verdict. Power is not here: a product at its own default limit is itself."""
+"""Remedies for throttling that invalidates figures. Power is not among them: its default limit is part of a product."""
 
 TOLERATED_SHARE = 0.1
-"""The share of the measured time that a GPU may have been throttled for and still be judged."""
+"""The largest share of the measured time with throttling at which a GPU is still judged."""
 
-NO_GPU = "not a GPU: NVML knows nothing of it"
+NO_GPU = "not a GPU: NVML does not report on it"
 PROCESSES_UNKNOWN = (
-    "whether other processes used the GPU cannot be known: NVML lists none, not even this one (as in some containers)"
+    "whether other processes used the GPU is unknown: NVML lists none, not even this one (as in some containers)"
 )
-ENERGY_UNKNOWN = "the energy of a round is not known, and so no sum: its counter was reset or did not answer"
+ENERGY_UNKNOWN = "the energy of a round, and so the total, is unknown: the counter was reset or did not respond"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What NVML said at one moment. None, or a reason left out, is what this product does not offer.
+    """NVML's values at one moment. Values that the product does not offer are None; reasons are left out.
 
-    `seconds` are the host's monotonic clock's. `energy_millijoules` counts from the driver's start
-    (nvmlDeviceGetTotalEnergyConsumption: Volta and newer). `violation_nanoseconds` says, per reason, for how long the GPU
-    has been held below its application clocks so far: nanoseconds as NVIDIA documents them ("violationTime in
-    Nanoseconds", NVML API Reference, nvmlViolationTime_t, and nvml.h; only its referenceTime is in microseconds; pynvml
-    passes the number on as it is). nvmlDeviceGetViolationStatus is documented for Kepler and newer, and deprecated since
-    CUDA 13.0: a driver of CUDA 14 may refuse it, and then no reason is known. `power_limit_watts` is the one enforced now,
-    `default_power_limit_watts` the product's own.
+    - `seconds`: the host's monotonic clock.
+    - `energy_millijoules`: since the driver was loaded (nvmlDeviceGetTotalEnergyConsumption, Volta and newer).
+    - `violation_nanoseconds`: per reason, how long the GPU has run below its application clocks so far. The unit is
+      documented in the NVML API Reference (nvmlViolationTime_t: "violationTime in Nanoseconds") and nvml.h; only
+      referenceTime is in microseconds. nvmlDeviceGetViolationStatus is documented for Kepler and newer and deprecated since
+      CUDA 13.0: a driver of CUDA 14 may refuse it, and then no reason is known.
+    - `power_limit_watts`: the limit that is enforced now. `default_power_limit_watts`: the product's default.
     """
 
     seconds: float
@@ -70,7 +70,7 @@ class Reading:
 
 
 class Monitor(Protocol):
-    """What telemetry needs of a device. `note` says why its foreign processes are unknown, where they are."""
+    """Reads the telemetry of a device. `note` explains why other processes are unknown, in case they are."""
 
     note: str
 
@@ -82,7 +82,7 @@ class Monitor(Protocol):
 
 
 class NullMonitor:
-    """Stands for the monitor of a device that NVML does not know: its readings hold the time and nothing else."""
+    """The monitor of a device without NVML: its readings contain only the time."""
 
     note = NO_GPU
 
@@ -100,9 +100,9 @@ class NullMonitor:
 
 
 class GpuMonitor:
-    """NVML's view of one GPU, found by its UUID, since CUDA_VISIBLE_DEVICES renumbers. One a session.
+    """The telemetry of one GPU, found by its UUID because CUDA_VISIBLE_DEVICES renumbers GPUs. One per session.
 
-    `pynvml_module` and `read_seconds` are for tests. Raises DeviceInvalidError where NVML cannot open the GPU.
+    `pynvml_module` and `read_seconds` are for tests. Raises DeviceInvalidError if NVML cannot open the GPU.
     """
 
     note = PROCESSES_UNKNOWN
@@ -121,17 +121,18 @@ class GpuMonitor:
         self._default_power_limit_watts = self._gpu.watts("nvmlDeviceGetPowerManagementDefaultLimit")
 
     def note_before_context(self) -> None:
-        """Remember who uses the GPU before this process does: they are foreign. Only the first call counts, since a later
-        one may see this process's own CUDA context.
+        """Remember the processes that use the GPU before this one does, which are therefore other processes.
+
+        Only the first call counts: a later one may see this process's own CUDA context.
         """
         if self._before is None:
             self._before = self._process_ids()
 
     def read(self) -> Reading:
-        """The GPU's state now. Raises DeviceLostError once the GPU is lost."""
+        """Read the GPU's state. Raises DeviceLostError for a lost GPU."""
         nvml, gpu = self._nvml, self._gpu
         return Reading(
-            seconds=self._read_seconds(),  # the clock and the counters first, together: they are differenced
+            seconds=self._read_seconds(),  # the clock and the counters first and together, since their differences are used
             energy_millijoules=gpu.ask("nvmlDeviceGetTotalEnergyConsumption"),
             violation_nanoseconds=self._violation_nanoseconds(),
             sm_clock_mhz=gpu.ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM),
@@ -154,16 +155,16 @@ class GpuMonitor:
         return {reason: int(status.violationTime) for reason, status in found.items() if status is not None}
 
     def _process_ids(self) -> tuple[int, ...]:
-        """NVML's ids of the processes with a CUDA context on the GPU; empty also where it does not tell."""
+        """NVML's ids of the processes with a CUDA context on the GPU; also empty if NVML does not report them."""
         return tuple(process.pid for process in self._gpu.ask("nvmlDeviceGetComputeRunningProcesses") or ())
 
 
 def foreign_processes(before: tuple[int, ...], now: tuple[int, ...], own_pid: int) -> int | None:
-    """How many of the processes on the GPU now are not this one; None where that cannot be known.
+    """The number of other processes on the GPU; None if it is unknown.
 
-    `before` are NVML's ids before this process made its CUDA context, `now` those after. In a container NVML may give the
-    host's ids, among which `own_pid` is missing: then one entry that was not there before is taken to be this process. An
-    empty list after the context exists lacks this process too, so it tells nothing.
+    `before` holds NVML's process ids before this process created its CUDA context, and `now` those after. In a container
+    NVML may report the host's ids, which do not include `own_pid`; then one new entry is taken to be this process. An empty
+    list after the context exists lacks this process too, and so proves nothing.
     """
     present = set(now)
     if not present:
@@ -200,18 +201,20 @@ class Round:
 
 
 def _increase(before: int | None, after: int | None) -> int | None:
-    """How far a cumulative counter went on; None where it is not offered, or wrapped around or was reset meanwhile."""
+    """The increase of a cumulative counter; None if it is not offered, or was reset or wrapped around meanwhile."""
     return None if before is None or after is None or after < before else after - before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TelemetrySummary:
-    """What the GPU did over the timed rounds; the time between rounds is in no sum. None is unknown.
+    """The telemetry of all timed rounds; the time between rounds is excluded. None means unknown.
 
-    `joules` is a sum over all rounds, unknown if a round's is. `power_watts_mean` and `throttled_share` (0 to 1, per reason,
-    those not offered left out) are over the rounds whose counters are known. Clocks, temperature and foreign processes are
-    the extremes seen at the rounds' edges. `power_limit_watts` is the lowest limit enforced. `note` says in words what could
-    not be known.
+    - `joules`: the sum over all rounds; unknown if it is unknown for any round.
+    - `power_watts_mean`, `throttled_share` (0 to 1 per reason): over the rounds whose counters are known. Reasons that the
+      product does not offer are left out.
+    - Clocks, temperature, other processes: the extremes seen at the edges of rounds.
+    - `power_limit_watts`: the lowest limit that was enforced.
+    - `note`: what is unknown, and why.
     """
 
     measured_seconds: float
@@ -230,8 +233,8 @@ class TelemetrySummary:
 class Telemetry:
     """Collects a reading before and after each timed round of one experiment.
 
-    Both calls belong between rounds, after the device has finished; both raise DeviceLostError once the GPU is lost, and
-    the rounds before it stay in the summary. A round that was begun and never ended does not count.
+    Make both calls between rounds, after the device has finished. Both raise DeviceLostError for a lost GPU; the summary
+    keeps the rounds before it. A round without an end does not count.
     """
 
     def __init__(self, monitor: Monitor) -> None:
@@ -253,7 +256,7 @@ class Telemetry:
 
 
 def summarize(rounds: Sequence[Round], note: str) -> TelemetrySummary:
-    """What these rounds amount to. `note` is used where their foreign processes are unknown."""
+    """Summarize the telemetry of these rounds. `note` is included if other processes are unknown."""
     readings = [reading for a_round in rounds for reading in (a_round.before, a_round.after)]
     sm_clocks = _known(reading.sm_clock_mhz for reading in readings)
     foreign = max(_known(reading.foreign_processes for reading in readings), default=None)
@@ -290,7 +293,7 @@ def _throttled_share(rounds: Sequence[Round]) -> dict[str, float]:
 
 
 def _per_second(rounds: Sequence[Round], amounts: Sequence[float | None]) -> float | None:
-    """The rounds' amounts ÷ their seconds, over the rounds whose amount is known; None where that is none."""
+    """Amounts ÷ seconds, over the rounds whose amount is known; None if no amount is known."""
     known = [(amount, a_round.seconds) for amount, a_round in zip(amounts, rounds, strict=True) if amount is not None]
     seconds = sum(of_round for _, of_round in known)
     return sum(amount for amount, _ in known) / seconds if seconds > 0 else None
@@ -301,7 +304,7 @@ def _known(values: Iterable[Number | None]) -> list[Number]:
 
 
 def problem(summary: TelemetrySummary) -> str | None:
-    """One line why these figures are no verdict, with what to do; None where the GPU was itself and had no company."""
+    """One line on why the figures are invalid and what to do; None if the GPU was neither throttled nor shared."""
     return next(_problems(summary), None)
 
 
@@ -318,7 +321,7 @@ def _problems(summary: TelemetrySummary) -> Iterator[str]:
         )
     if summary.foreign_processes:
         others = "1 other process" if summary.foreign_processes == 1 else f"{summary.foreign_processes} other processes"
-        yield f"shared with {others}: free the GPU of other work (nvidia-smi lists it), then measure again"
+        yield f"shared with {others}: end the GPU's other work (nvidia-smi lists it), then measure again"
 
 
 def _throttled(reason: str, share: float) -> str:
@@ -326,7 +329,7 @@ def _throttled(reason: str, share: float) -> str:
 
 
 def as_extra_info(summary: TelemetrySummary, generated_tokens: int) -> dict[str, Any]:
-    """The summary as it stands in a run file: plain JSON types, None where unknown. `generated_tokens` are all rounds'."""
+    """The summary for the run file, in plain JSON types. `generated_tokens` is the total of all rounds."""
     joules = summary.joules
     return {
         "joules_per_token": joules / generated_tokens if joules is not None and generated_tokens else None,

@@ -140,7 +140,7 @@ def test_the_cpu_is_measured_where_all_gpus_are_hidden_on_purpose(monkeypatch, v
 
 @pytest.mark.parametrize("visible", ["7", "GPU-3333", "7,0", ",0", "-1,0", "all"])
 def test_naming_a_gpu_that_is_not_there_is_refused_and_not_the_cpu_measured(monkeypatch, visible):
-    line = f"CUDA_VISIBLE_DEVICES={visible!r} begins with none of this machine's GPUs (0 to 1, "
+    line = f"CUDA_VISIBLE_DEVICES={visible!r} does not begin with a GPU of this machine (0 to 1, "
     with pytest.raises(InputError, match=re.escape(line) + ".* unset it; empty, it measures on the CPU"):
         detected(monkeypatch, [T4, H100], visible)
 
@@ -165,7 +165,7 @@ def test_gpu_that_nvml_does_not_describe_is_named_and_nvml_closed(monkeypatch):
     nvml.nvmlDeviceGetMemoryInfo = memory
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
     with pytest.raises(
-        InputError, match=r"NVML does not describe the GPU \(Not Supported\): 'summarybench doctor' \(make doctor\)"
+        InputError, match=r"NVML does not describe the GPU \(Not Supported\): run 'summarybench doctor' \(make doctor\)"
     ):
         detect_device({})
     assert calls == ["init", "shutdown"]

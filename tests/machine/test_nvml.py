@@ -66,4 +66,4 @@ def test_a_driver_that_does_not_say_its_version_has_an_unknown_one(monkeypatch, 
     module.nvmlSystemGetDriverVersion = refuse
     monkeypatch.setitem(sys.modules, "pynvml", module)
     assert nvml.driver_version() == "unknown"
-    assert nvml.what_the_driver_offers().startswith("the driver does not say what it offers (")
+    assert nvml.what_the_driver_offers().startswith("the driver does not report its CUDA version (")

@@ -451,7 +451,7 @@ def test_unknown_foreign_processes_are_said_so_in_words():
     found = summarize([a_round()], PROCESSES_UNKNOWN)
     assert found.foreign_processes is None
     assert found.note == (
-        "whether other processes used the GPU cannot be known: NVML lists none, not even this one (as in some containers)"
+        "whether other processes used the GPU is unknown: NVML lists none, not even this one (as in some containers)"
     )
 
 
@@ -540,7 +540,7 @@ def test_a_round_that_ends_before_it_starts_is_refused():
             "thermal",
             0.31,
             "throttled (thermal) for 31% of the measured time at 84 °C: "
-            "cool the GPU or free it of other work, then measure again",
+            "cool the GPU, or end its other work, then measure again",
         ),
         (
             "sync_boost",
@@ -552,13 +552,13 @@ def test_a_round_that_ends_before_it_starts_is_refused():
             "board_limit",
             0.2,
             "throttled (board limit) for 20% of the measured time at 84 °C: "
-            "see to the board's power supply, then measure again",
+            "check the board's power supply, then measure again",
         ),
         (
             "reliability",
             1.0,
             "throttled (reliability) for 100% of the measured time at 84 °C: "
-            "set its clocks and voltage back to the product's own, then measure again",
+            "reset its clocks and voltage to the product's defaults, then measure again",
         ),
     ],
 )
@@ -601,7 +601,7 @@ def test_a_limit_that_was_never_reached_is_no_problem():
 @pytest.mark.parametrize(("count", "others"), [(1, "1 other process"), (3, "3 other processes")])
 def test_a_shared_gpu_is_no_verdict(count, others):
     assert problem(summary(foreign_processes=count)) == (
-        f"shared with {others}: free the GPU of other work (nvidia-smi lists it), then measure again"
+        f"shared with {others}: end the GPU's other work (nvidia-smi lists it), then measure again"
     )
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from summarybench.core.interrupts import (
-    PATIENCE_SECONDS,
+    LONGEST_CLOSING_SECONDS,
     QUICK_SUCCESSION_SECONDS,
     SIGNALS,
     Interrupts,
@@ -92,7 +92,7 @@ def test_no_signal_interrupts_the_closing(interrupts, number):
 
 def test_ctrl_c_ends_a_closing_that_hangs(interrupts):
     interrupts.hold()
-    interrupts.seconds += PATIENCE_SECONDS
+    interrupts.seconds += LONGEST_CLOSING_SECONDS
     signal.raise_signal(signal.SIGINT)
     assert interrupts.ended == []
     interrupts.seconds += 1
