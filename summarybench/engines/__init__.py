@@ -1,1 +1,1 @@
-"""Layer 4: how text is generated."""
+"""Layer 4: engines, which generate the summaries."""

@@ -1,4 +1,4 @@
-"""A model's tokenizer and configuration, at hand before any of its weights is loaded."""
+"""A model's tokenizer and configuration, which are available before its weights are loaded."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from summarybench.engines.weights import Weights
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chat:
-    """A model's tokenizer and configuration: all that prompts need, and at hand before any weight is loaded."""
+    """A model's tokenizer and configuration: everything that prompts need."""
 
     tokenizer: Any
     config: Any
 
     @property
     def context_tokens(self) -> int:
-        """The longest sequence, prompt and generated together, that the model was made for."""
+        """The longest sequence, in tokens, that the model was trained for, prompt and summary together."""
         return int(self.config.max_position_embeddings)
 
     @property
@@ -34,11 +34,11 @@ class Chat:
     def chat_ids(self, message: str) -> Sequence[int]:
         messages = [{"role": "user", "content": message}]
         templated = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return list(self.tokenizer(templated, add_special_tokens=False)["input_ids"])  # the template has put them in
+        return list(self.tokenizer(templated, add_special_tokens=False)["input_ids"])  # the template adds them itself
 
 
 def open_chat(weights: Weights) -> Chat:
-    """The tokenizer and configuration of some weights. Raises UnavailableError where the tokenizer cannot chat."""
+    """Load the tokenizer and configuration. Raises UnavailableError if the tokenizer has no chat template."""
     tokenizer = load_tokenizer(weights.location, **weights.from_pretrained_options)
     if not tokenizer.chat_template:
         raise UnavailableError(

@@ -1,4 +1,4 @@
-"""The sha256 of files; of large ones it is remembered between sessions, so that 14 GB of weights are read once."""
+"""The sha256 of files. Digests of large files are kept between sessions, so that 14 GB of weights are read once."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from summarybench.core.cache import cache_folder
 from summarybench.core.files import write_atomically
 
 LEAST_REMEMBERED_BYTES = 16 * 1024**2
-"""Smaller files are read each time: that takes milliseconds."""
+"""Smaller files are read every time, which takes milliseconds."""
 
 SETTLING_SECONDS = 2.0
-"""A file written so shortly ago could be written again within one tick of its time stamps, and look the same."""
+"""A file written this recently could be written again within one tick of its time stamps, and look unchanged."""
 
 HASHED_AT_ONCE = 4
 
 State = dict[str, str | int]
-"""What tells one content of a file from another without reading it."""
+"""Identifies the content of a file without reading it."""
 
-_known: dict[str, tuple[State, str]] = {}  # by resolved path; for when the cache folder cannot be written
+_known: dict[str, tuple[State, str]] = {}  # by resolved path; used if the cache folder cannot be written
 
 
 def file_digests(paths: Iterable[Path]) -> list[str]:
-    """The sha256 of each file's content, symbolic links followed. Raises OSError where one cannot be read."""
-    with ThreadPoolExecutor(HASHED_AT_ONCE) as pool:  # hashing leaves the interpreter to others
+    """The sha256 of each file's content, following symbolic links. Raises OSError if a file cannot be read."""
+    with ThreadPoolExecutor(HASHED_AT_ONCE) as pool:  # hashing releases the interpreter lock
         return list(pool.map(file_digest, paths))
 
 
 def file_digest(path: Path) -> str:
-    """The sha256 of a file's content. Raises OSError where it cannot be read."""
+    """The sha256 of a file's content. Raises OSError if it cannot be read."""
     path = path.resolve()
     before = _state(path)
     if remembered := _remembered(path, before):
@@ -47,7 +47,7 @@ def file_digest(path: Path) -> str:
 
 
 def _state(path: Path) -> State:
-    """The change time besides what the user sees: copying with `cp -p` or `rsync -t` sets the modification time."""
+    """Include the change time, because `cp -p` and `rsync -t` set the modification time."""
     found = path.stat()
     return {
         "path": str(path),
@@ -72,7 +72,7 @@ def _remembered(path: Path, state: State) -> str | None:
 
 
 def _read(path: Path) -> tuple[State, str] | None:
-    """What an earlier session remembered; None where there is nothing, or nothing that can be read."""
+    """The record of an earlier session; None if there is none or it cannot be read."""
     try:
         record = json.loads(_record_path(path).read_text(encoding="utf-8"))
         return record["state"], str(record["sha256"])
@@ -83,7 +83,7 @@ def _read(path: Path) -> tuple[State, str] | None:
 def _remember(path: Path, state: State, digest: str) -> None:
     _known[str(path)] = (state, digest)
     record = _record_path(path)
-    with suppress(OSError):  # reading the file again is all that it costs
+    with suppress(OSError):  # without a record, the next session reads the file again
         record.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(record, json.dumps({"state": state, "sha256": digest}))
 

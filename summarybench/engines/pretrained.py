@@ -1,6 +1,6 @@
-"""Reading checkpoints with transformers: every `from_pretrained` call of the project is here.
+"""Reading checkpoints with transformers. Every `from_pretrained` call of the project is in this module.
 
-A checkpoint's own Python code is never run, nothing is asked on standard input, and no weight keeps random values.
+A checkpoint's own Python code is never run, no question is asked on standard input, and no weight keeps random values.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 from summarybench.core.outcomes import CheckpointError, UnavailableError
 
 NAMED_TENSORS = 3
-"""How many tensors an error names; it counts the others."""
+"""The number of tensors that an error names; the others are only counted."""
 
 WRAPPERS = {
     "_orig_mod.": "saved from a model that torch.compile had wrapped",
     "_fsdp_wrapped_module.": "saved from a model that FSDP had wrapped",
     "module.": "saved from a model that DistributedDataParallel had wrapped",
 }
-"""What wrappers add to the names of tensors."""
+"""Prefixes that wrappers add to the names of tensors."""
 
 QUANTIZATION_TENSORS = (
     ".SCB",
@@ -34,11 +34,11 @@ QUANTIZATION_TENSORS = (
     ".weight_scale",
     ".weight_scale_inv",
 )
-"""Ends of the names of tensors that only quantized checkpoints have."""
+"""Suffixes of tensors that only quantized checkpoints have."""
 
 
 def load_config(location: str | Path, **options: Any) -> Any:
-    """The configuration of a checkpoint. Raises UnavailableError where it needs Python code of its own."""
+    """Load a checkpoint's configuration. Raises UnavailableError if it needs the checkpoint's own Python code."""
     from transformers import AutoConfig
 
     with _refusing_own_code(location):
@@ -46,7 +46,7 @@ def load_config(location: str | Path, **options: Any) -> Any:
 
 
 def load_tokenizer(location: str | Path, **options: Any) -> Any:
-    """The tokenizer of a checkpoint. Raises UnavailableError where it needs Python code of its own."""
+    """Load a checkpoint's tokenizer. Raises UnavailableError if it needs the checkpoint's own Python code."""
     from transformers import AutoTokenizer
 
     with _refusing_own_code(location):
@@ -54,9 +54,9 @@ def load_tokenizer(location: str | Path, **options: Any) -> Any:
 
 
 def load_causal_lm(location: str | Path, *, dtype: str, **options: Any) -> Any:
-    """A language model whose weights all come from the checkpoint, and which uses all weights of the checkpoint.
+    """Load a language model and check that its weights and those of the checkpoint are the same set.
 
-    Raises CheckpointError naming the tensors for which that is not so, and UnavailableError as `load_config`.
+    Raises CheckpointError with the names of missing, unexpected or reshaped tensors, and UnavailableError as `load_config`.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -68,7 +68,7 @@ def load_causal_lm(location: str | Path, *, dtype: str, **options: Any) -> Any:
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # transformers' own error would not name them
+            ignore_mismatched_sizes=True,  # transformers' own error would not name the tensors
             **options,
         )
     _check_tensors(location, model, report)
@@ -83,8 +83,8 @@ def _refusing_own_code(location: str | Path) -> Iterator[None]:
         if "trust_remote_code" not in str(error):
             raise
         raise UnavailableError(
-            f"{location}: its {_files_naming_code(Path(location))} names Python code of its own (auto_map), which is never "
-            "run here; give a checkpoint that transformers loads without it"
+            f"{location}: its {_files_naming_code(Path(location))} requires the checkpoint's own Python code (auto_map), which is "
+            "never run; give a checkpoint that transformers loads without it"
         ) from error
 
 
@@ -113,20 +113,20 @@ def _naming_damage(location: str | Path) -> Iterator[None]:
 
 
 def _check_tensors(location: str | Path, model: Any, report: Mapping[str, Collection[Any]]) -> None:
-    """`report` is what transformers returns for `output_loading_info`: tied and ignorable tensors are not in it."""
+    """Check the `output_loading_info` of transformers, which leaves out tied and ignorable tensors."""
     missing, unexpected = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
     reshaped = sorted({*report["mismatched_keys"], *_reshaped_layers(model)})
     changes = [f"{name} {list(stored)} instead of {list(wanted)}" for name, stored, wanted in reshaped]
     kinds = ((missing, "missing"), (unexpected, "unexpected"), (changes, "of another shape"))
     if found := [_counted(names, what) for names, what in kinds if names]:
         raise CheckpointError(
-            f"{location}: the weights are not those that its config.json describes: {' and '.join(found)}; "
+            f"{location}: the weights do not match its config.json: {' and '.join(found)}; "
             f"{_remedy(missing, unexpected)}"
         )
 
 
 def _reshaped_layers(model: Any) -> Iterator[tuple[str, tuple[int, ...], tuple[int, ...]]]:
-    """Linear layers with weights of another shape: transformers compares none that bitsandbytes quantizes."""
+    """Linear layers with weights of another shape, since transformers does not compare layers of bitsandbytes."""
     import torch
 
     for name, layer in model.named_modules():
@@ -163,6 +163,6 @@ def _remedy(missing: list[str], unexpected: list[str]) -> str:
 
 
 def _added_prefix(missing: Iterable[str], unexpected: Iterable[str]) -> str:
-    """What stands before the name of a missing tensor in the name of an unexpected one."""
+    """The prefix that turns the name of a missing tensor into that of an unexpected one; empty if there is none."""
     found = (name.removesuffix(wanted) for name in unexpected for wanted in missing if name.endswith(wanted))
     return next((prefix for prefix in found if prefix.endswith(".")), "")

@@ -1,9 +1,9 @@
-"""Weights in 4 or 8 bits, made from 16-bit weights at load without calibration data; activations keep 16 bits.
+"""Weight-only quantization to 4 or 8 bits at load, without calibration data. Activations keep 16 bits.
 
-- int4 group 128: each group of 128 weights of a row has a scale and a zero point, from its smallest and largest weight.
+- int4 group 128: each group of 128 weights in a row has a scale and a zero point, from its smallest and largest weight.
 - fp8 e4m3: each row has a scale, from its largest absolute weight.
 
-Imports torch at once: import it when a model is loaded.
+This module imports torch, so import it only when a model is loaded.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ GROUP = 128
 LARGEST_CODE = 15
 LARGEST_E4M3 = 448.0
 SMALLEST_SCALE = 2.0**-24
-"""float16's smallest number: the scale of weights that are all zero."""
+"""float16's smallest positive number: the scale of weights that are all zero."""
 
 
 class Int4GroupLinear(torch.nn.Module):
-    """A linear layer of `weight` [out, words] in int32 and `scale` and `zero` [out, groups] in float16.
+    """A linear layer: `weight` [out, words] in int32, `scale` and `zero` [out, groups] in float16.
 
     A weight is (code - zero) · scale; nibble j of word i of a group is the group's weight j·16 + i.
     """
@@ -35,7 +35,7 @@ class Int4GroupLinear(torch.nn.Module):
         self.bias = bias
 
     def dense(self, dtype: torch.dtype) -> torch.Tensor:
-        """The matrix [out, in] that the codes stand for."""
+        """The dequantized matrix [out, in]."""
         if _has_kernels(self.weight):
             from summarybench.engines.kernels.unpack import int4_unpacked
 
@@ -47,7 +47,7 @@ class Int4GroupLinear(torch.nn.Module):
 
 
 class Fp8WeightOnlyLinear(torch.nn.Module):
-    """A linear layer of `weight` [out, in] in float8 e4m3 and `scale` [out] in float32."""
+    """A linear layer: `weight` [out, in] in float8 e4m3, `scale` [out] in float32."""
 
     def __init__(self, weight: Any, scale: Any, bias: Any) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Fp8WeightOnlyLinear(torch.nn.Module):
         self.bias = bias
 
     def dense(self, dtype: torch.dtype) -> torch.Tensor:
-        """The matrix [out, in] that the codes stand for."""
+        """The dequantized matrix [out, in]."""
         if _has_kernels(self.weight):
             from summarybench.engines.kernels.unpack import fp8_unpacked
 
@@ -72,15 +72,15 @@ def _parameter(tensor: Any) -> torch.nn.Parameter:
 
 
 def _has_kernels(weight: Any) -> bool:
-    """Whether a Triton kernel unpacks: on a GPU, unless inductor is to make a kernel of its own."""
+    """Whether a Triton kernel unpacks the weights: on a GPU, unless inductor generates its own kernel."""
     return bool(weight.is_cuda) and not torch.compiler.is_compiling()
 
 
 def int4_layer(weight: torch.Tensor, bias: Any) -> Int4GroupLinear:
-    """From weights [out, in]; the last group of a row may be shorter than the others."""
+    """Quantize weights [out, in]; the last group of a row may be shorter than the others."""
     rows, length = weight.shape
     grouped = pad(weight.float(), (0, -length % GROUP)).view(rows, -1, GROUP)
-    low, high = grouped.amin(2).clamp(max=0), grouped.amax(2).clamp(min=0)  # zero is among the values
+    low, high = grouped.amin(2).clamp(max=0), grouped.amax(2).clamp(min=0)  # the range must contain zero
     scale = ((high - low) / LARGEST_CODE).clamp(min=SMALLEST_SCALE).half()
     zero = (-low / scale.float()).round().half()
     codes = (grouped / scale.float()[:, :, None] + zero.float()[:, :, None]).round().clamp(0, LARGEST_CODE)
@@ -88,7 +88,7 @@ def int4_layer(weight: torch.Tensor, bias: Any) -> Int4GroupLinear:
 
 
 def _packed_nibbles(codes: torch.Tensor) -> torch.Tensor:
-    """int32 [out, words] from int32 codes [out, groups, 128]."""
+    """Pack int32 codes [out, groups, 128] into int32 words [out, words]."""
     planes = codes.view(codes.shape[0], -1, 8, GROUP // 8)
     words = planes[:, :, 0].clone()
     for j in range(1, 8):
@@ -97,7 +97,7 @@ def _packed_nibbles(codes: torch.Tensor) -> torch.Tensor:
 
 
 def int4_values(weight: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor) -> torch.Tensor:
-    """float32 [out, in], `in` filled up to whole groups."""
+    """Dequantize to float32 [out, in], with `in` padded to whole groups."""
     rows, groups = scale.shape
     shifts = 4 * torch.arange(8, device=weight.device, dtype=torch.int32)
     codes = (weight.view(rows, groups, 1, GROUP // 8) >> shifts[:, None]) & 15
@@ -106,13 +106,13 @@ def int4_values(weight: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor) -
 
 
 def fp8_layer(weight: torch.Tensor, bias: Any) -> Fp8WeightOnlyLinear:
-    """From weights [out, in]."""
+    """Quantize weights [out, in]."""
     scale = (weight.float().abs().amax(1) / LARGEST_E4M3).clamp(min=SMALLEST_SCALE)
     return Fp8WeightOnlyLinear((weight.float() / scale[:, None]).to(torch.float8_e4m3fn), scale, bias)
 
 
 def packed_for_rows(codes: torch.Tensor) -> torch.Tensor:
-    """8-bit weights [out, in] rearranged within rows: byte j of int32 word i becomes weight j·in/4 + i."""
+    """Rearrange 8-bit weights [out, in] within rows: byte j of int32 word i becomes weight j·in/4 + i."""
     rows, length = codes.shape
     return codes.view(rows, 4, length // 4).transpose(1, 2).reshape(rows, length)
 
@@ -127,9 +127,9 @@ LAYERS = {INT4_GROUP_128: int4_layer, FP8_WEIGHTS: fp8_layer}
 
 
 def quantize_on(device: Any, model: Any, quantization: str) -> None:
-    """Quantize a model's linear layers, the head excepted, one at a time on the device; then move the rest there.
+    """Quantize a model's linear layers on the device, one at a time, then move the rest of the model there.
 
-    The model comes on the CPU, so the device never holds its 16-bit weights.
+    The output head is not quantized. The model must be on the CPU, so that the device never holds its 16-bit weights.
     """
     head = model.get_output_embeddings()
     layers = [

@@ -1,7 +1,7 @@
-"""Operators that torch.compile leaves whole: a matrix times one row, and attention of one token.
+"""Custom operators for batch size 1, which torch.compile does not look into: a matrix-vector product, and attention.
 
-On a GPU they are the Triton kernels of `summarybench.engines.kernels`; on a CPU plain torch, so that the compiled step
-can be tested where there is neither a GPU nor Triton. Imports torch at once: import it when a model is compiled.
+On a GPU they run the Triton kernels of `summarybench.engines.kernels`. On a CPU they run plain torch, so that the compiled
+step can be tested without GPU and Triton. This module imports torch, so import it only when a model is compiled.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from summarybench.engines.quantize import int4_values, unpacked_rows
 PLAIN, INT8, FP8, INT4, NF4 = "plain", "int8", "fp8", "int4", "nf4"
 
 KERNELS = {PLAIN: "plain_rows", INT8: "int8_rows", FP8: "fp8_rows", INT4: "int4_rows", NF4: "nf4_rows"}
-"""The module of each kind of weight."""
+"""The kernel module of each kind of weight."""
 ATTENTION = "attention_row"
 
 
 @torch.library.custom_op("summarybench::row_product", mutates_args=(), device_types="cpu")
 def row_product(x: Tensor, weight: Tensor, scale: Tensor | None, table: Tensor | None, kind: str) -> Tensor:
-    """Weight [N, …] times x [K]: [N] in x's type, summed in float32.
+    """Multiply a weight matrix [N, …] with x [K]: [N] in the dtype of x, accumulated in float32.
 
-    `table` is the zero points for int4, and the 16 values for NF4, whose x comes in the order of `nf4_ordered`. int8
-    is packed as `quantize.packed_for_rows` does.
+    `table` holds the zero points for int4, and the 16 values for NF4. For NF4, x must be in the order of `nf4_ordered`.
+    int8 weights are packed by `quantize.packed_for_rows`.
     """
     return (_dense(x.numel(), weight, scale, table, kind) @ x.float()).to(x.dtype)
 
@@ -49,12 +49,12 @@ def _(x: Tensor, weight: Tensor, scale: Tensor | None, table: Tensor | None, kin
 
 
 def nf4_ordered(x: Tensor) -> Tensor:
-    """Activations [K] for NF4: what belongs to the first weight of each int32 word, then to the second, up to the eighth."""
+    """Order activations [K] for NF4: those of the first weight in each int32 word, then of the second, up to the eighth."""
     return x.view(-1, 8).t().reshape(-1)
 
 
 def _dense(length: int, weight: Tensor, scale: Tensor | None, table: Tensor | None, kind: str) -> Tensor:
-    """float32 [N, K], its columns in the order in which x comes."""
+    """Dequantize to float32 [N, K], with the columns in the order of x."""
     if kind == INT4 and scale is not None and table is not None:
         return int4_values(weight, scale, table)[:, :length]
     if kind == NF4 and scale is not None and table is not None:
@@ -73,10 +73,10 @@ def _dense(length: int, weight: Tensor, scale: Tensor | None, table: Tensor | No
 def attend_one_token(
     qkv: Tensor, keys: Tensor, values: Tensor, rotation: Tensor, slot: Tensor, scratch: Tensor
 ) -> Tensor:
-    """Rotate query and key, write key and value at `slot` of the cache, attend to it and all before it: [heads · width].
+    """Apply the rotary embedding, write key and value to `slot` of the cache, and attend to all tokens: [heads · width].
 
-    `qkv` [(heads + 2 key heads) · width]; keys and values [1, key heads, tokens, width]; `rotation` [2, width]: cosine
-    and sine; `scratch` of `scratch_elements`, zero before the first call.
+    `qkv` is [(heads + 2 key heads) · width]. Keys and values are [1, key heads, tokens, width]. `rotation` is [2, width]:
+    cosine and sine. `scratch` has `scratch_elements` elements, which must be zero before the first call.
     """
     _, key_heads, _, width = keys.shape
     vectors = qkv.view(-1, width)
@@ -113,12 +113,16 @@ def _rotated(vectors: Tensor, rotation: Tensor) -> Tensor:
 
 
 def scratch_elements(heads: int, tokens: int, width: int) -> int:
-    """How many float32 elements attention needs between its programs."""
+    """The number of float32 elements that the attention kernel's programs exchange."""
     return heads * (-(-tokens // TOKENS_A_PROGRAM) * (width + 2) + 1)
 
 
 def described(kinds: Iterable[str]) -> list[str]:
-    """A line for each kernel module that these kinds run, with a digest of its source: tiles are constants there."""
+    """A line for each kernel module of these kinds, with a digest of its source, which contains the tiles.
+
+    The lines are part of a run's `tuned_kernels`. Any edit of these files, even in a comment, changes the digest: stored runs
+    then count as tuned apart from new ones.
+    """
     folder = Path(__file__).parent / "kernels"
     names = sorted({*(KERNELS[kind] for kind in kinds), ATTENTION, "tiles", "mantissa"})
     return [f"{name} {hashlib.sha256((folder / f'{name}.py').read_bytes()).hexdigest()}" for name in names]

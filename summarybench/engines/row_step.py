@@ -1,10 +1,10 @@
-"""One decoding step of one sequence through a Llama's layers, by the operators of `row_operators`.
+"""One decoding step at batch size 1 through the layers of a Llama, with the operators of `row_operators`.
 
-A layer is four products, attention, and what torch.compile makes of the rest: norms, activation, residuals. Query, key
-and value projections are one matrix, and so are gate and up projections. Their layers keep views of it: the pass over
-a prompt still runs transformers' modules, and no weight is held twice.
+A layer consists of four products, attention, and what torch.compile fuses: norms, activation and residuals. Query, key and
+value projections are merged into one matrix, and so are gate and up projections. The original layers keep views of it:
+prefill still runs transformers' modules, and no weight is stored twice.
 
-Imports torch and bitsandbytes at once: import it when a model is compiled.
+This module imports torch and bitsandbytes, so import it only when a model is compiled.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from summarybench.engines.quantize import Fp8WeightOnlyLinear, Int4GroupLinear
 from summarybench.engines.weight_only import Int8WeightOnlyLinear
 
 LAYERS = ("LlamaDecoderLayer", "MistralDecoderLayer")
-"""The types of layers that a step is written for: everything between their parts is repeated here."""
+"""The supported types of layers. A step repeats what their `forward` does between their parts."""
 NF4_BLOCK = 64
 MOST_ELEMENTS = 2**31
-"""The kernels count elements in 32 bits."""
+"""The kernels index elements with 32 bits."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowProduct:
-    """A matrix, or several with one input, and the operator that multiplies it."""
+    """A weight matrix, or several merged ones, multiplied by one of the operators."""
 
     kind: str
     weight: Any
@@ -38,14 +38,14 @@ class RowProduct:
     table: Any = None
 
     def __call__(self, x: Any) -> Any:
-        """[..., K] to [..., N], for one row of activations."""
+        """Multiply one row of activations: [..., K] to [..., N]."""
         row = rows.nf4_ordered(x) if self.kind == rows.NF4 else x.reshape(-1)
         return rows.row_product(row, self.weight, self.scale, self.table, self.kind).view(*x.shape[:-1], -1)
 
 
 @dataclass(frozen=True, slots=True)
 class ModuleProduct:
-    """Layers that no operator here multiplies, such as LLM.int8()'s: each runs as it is."""
+    """Layers without an operator, such as those of LLM.int8(), which run unchanged."""
 
     modules: tuple[Any, ...]
     kind: str = ""
@@ -59,7 +59,7 @@ Product = RowProduct | ModuleProduct
 
 @dataclass(frozen=True, slots=True)
 class RowLayer:
-    """A layer's module for its norms and activation, its products, and its part of the cache."""
+    """One layer: its module (for norms and activation), its products, and its part of the KV cache."""
 
     module: Any
     qkv: Product
@@ -76,7 +76,7 @@ class RowLayer:
 
 @dataclass(frozen=True, slots=True)
 class RowStep:
-    """All layers and the head; `scratch` is what attention needs between its programs, `kernels` a line for each."""
+    """All layers and the output head. `scratch` is for the attention kernel; `kernels` describes each kernel in use."""
 
     layers: tuple[RowLayer, ...]
     head: Product
@@ -85,7 +85,7 @@ class RowStep:
     kernels: tuple[str, ...]
 
     def through_layer(self, layer: RowLayer, hidden: Any, rotation: Any) -> Any:
-        """The hidden state [1, 1, width] after one layer, for the token at `slot` of the cache."""
+        """Run one layer for the token at `slot` of the cache: hidden state [1, 1, width] to the same shape."""
         qkv = layer.qkv(layer.module.input_layernorm(hidden))
         mixed = rows.attend_one_token(qkv.view(-1), layer.keys, layer.values, rotation, self.slot, self.scratch)
         hidden = hidden + layer.out(mixed.view(1, 1, -1))
@@ -94,12 +94,12 @@ class RowStep:
 
     @staticmethod
     def stacked(rotation: tuple[Any, Any]) -> Any:
-        """Cosine and sine [1, 1, width] each as one tensor [2, width]."""
+        """Stack cosine and sine, [1, 1, width] each, into one tensor [2, width]."""
         return torch.stack([each.view(-1) for each in rotation])
 
 
 def row_step(model: Any, cache: Any) -> RowStep | None:
-    """Merges the weights of a model whose layers are supported; None for another model, which is left as it is."""
+    """Merge the weights of a supported model; None for an unsupported model, which is not changed."""
     modules = list(model.model.layers)
     if not all(_is_supported(module) for module in modules):
         return None
@@ -141,7 +141,7 @@ def _is_supported(layer: Any) -> bool:
 
 
 def _merged_product(modules: Sequence[Any]) -> Product:
-    """One product of layers that have the same input: their weights become views of one matrix."""
+    """Merge layers with the same input into one product; their weights become views of one matrix."""
     merge = _MERGES.get(type(modules[0]))
     if merge is None or not all(_has_kernel(module, type(modules[0])) for module in modules):
         return ModuleProduct(tuple(modules))
@@ -149,12 +149,12 @@ def _merged_product(modules: Sequence[Any]) -> Product:
 
 
 def _head_product(head: Any) -> Product:
-    """The head's product. Its weight may be the embedding's too, and is only read."""
+    """The output head's product. The embedding may share its weight, which is therefore not changed."""
     return RowProduct(rows.PLAIN, head.weight.data) if _has_kernel(head, torch.nn.Linear) else ModuleProduct((head,))
 
 
 def _has_kernel(module: Any, kind: Any) -> bool:
-    """Whether a kernel reads this layer: without bias, of a shape that tiles cover."""
+    """Whether a kernel supports this layer: it has no bias, and a shape that the tiles cover."""
     if type(module) is not kind or module.bias is not None:
         return False
     shape = module.out_features, module.in_features
@@ -163,7 +163,7 @@ def _has_kernel(module: Any, kind: Any) -> bool:
 
 
 def _is_plain_nf4(module: Any) -> bool:
-    """As a GPU reads it: bitsandbytes rearranges weights on a CPU, at their first product."""
+    """Whether the weights are in the GPU's NF4 layout. On a CPU bitsandbytes rearranges them in their first product."""
     state = getattr(module.weight, "quant_state", None)
     return (
         state is not None
@@ -206,7 +206,7 @@ def _merge_nf4(modules: Sequence[Any]) -> RowProduct:
 
 
 def _merged(modules: Sequence[Any], name: str) -> Any:
-    """The layers' parameters of this name as one tensor, rows after rows; each layer is left with its part of it."""
+    """Concatenate the layers' parameters of this name by rows; each layer keeps a view of its part."""
     parts = [getattr(module, name) for module in modules]
     if len(parts) == 1:
         return parts[0].data
@@ -217,7 +217,7 @@ def _merged(modules: Sequence[Any], name: str) -> Any:
 
 
 def _storable(dtype: Any) -> Any:
-    """torch.cat takes no float8."""
+    """A dtype that torch.cat supports in place of float8."""
     return torch.int8 if dtype is torch.float8_e4m3fn else dtype
 
 

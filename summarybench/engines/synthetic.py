@@ -1,7 +1,8 @@
-"""Random weights of a model's true shape, for speed and memory where no hub is: saved once, then loaded as any other.
+"""Random weights in a model's true shape, to measure speed and memory without a hub. They are saved once.
 
-Decoding reads every weight once a token whatever its value, so speed and memory are the model's own; what it says is
-noise, so quality is left out. The tokenizer is trained on the embedded articles: its ids lie inside the vocabulary.
+Decoding reads every weight once per token, whatever its value, so that speed and memory are those of the real model. The
+output is noise, so quality is not measured. The tokenizer is trained on the embedded articles; its ids lie inside the
+model's vocabulary.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from summarybench.documents.sources import EMBEDDED_ARTICLES
 from summarybench.engines.shapes import empty_model
 from summarybench.machine.device import GIB
 
-GENERATION = "1"  # to be raised when what is generated changes: the folder's name and the workload carry it
+GENERATION = "1"  # increase it when the weights change: it is part of the folder's name and of the workload
 STANDARD_DEVIATION = 0.02  # transformers' own initializer_range
 SHARD_BYTES = 2 * GIB
 END = "<end>"
@@ -28,14 +29,14 @@ CHAT_TEMPLATE = "{% for message in messages %}[{{ message['role'] }}] {{ message
 
 
 def synthetic_revision(spec: ModelSpec) -> str:
-    """Names shape and generation: part of the workload."""
+    """Identifies the shape and the generator's version; part of the workload."""
     return f"{spec.name}-shape-{GENERATION}"
 
 
 def synthetic_model_folder(spec: ModelSpec) -> Path:
-    """A folder with random float16 safetensors, made on the first call; a 7B model takes 13.5 GB of disk.
+    """The folder with random float16 safetensors. The first call makes it; a 7B model takes 13.5 GB of disk.
 
-    Raises UnavailableError where the disk has no room for it.
+    Raises UnavailableError if the disk has too little space.
     """
     folder = cache_folder() / f"synthetic-{synthetic_revision(spec)}"
     if not folder.is_dir():
@@ -46,7 +47,7 @@ def synthetic_model_folder(spec: ModelSpec) -> Path:
 
 
 def model_config(spec: ModelSpec) -> Any:
-    """The configuration of a model's true shape, without a hub."""
+    """The configuration of the model's true shape, made without the hub."""
     from transformers import AutoConfig
 
     special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
@@ -58,13 +59,13 @@ def _check_room(folder: Path, config: Any) -> None:
     free = shutil.disk_usage(next(parent for parent in folder.parents if parent.exists())).free
     if needed > free:
         raise UnavailableError(
-            f"synthetic weights need {needed / GIB:.1f} GiB in {folder.parent}, and {free / GIB:.1f} GiB are free; "
+            f"synthetic weights need {needed / GIB:.1f} GiB in {folder.parent}, but {free / GIB:.1f} GiB are free; "
             "free some space or set XDG_CACHE_HOME to a larger disk"
         )
 
 
 def _make(config: Any, folder: Path) -> None:
-    """Write config, tokenizer and shards of random weights, drawn on the GPU where there is one."""
+    """Write the configuration, the tokenizer and shards of random weights, drawn on a GPU if there is one."""
     import torch
     from safetensors.torch import save_file
 
@@ -87,7 +88,7 @@ def _make(config: Any, folder: Path) -> None:
 
 
 def _shards(shapes: dict[str, tuple[int, ...]]) -> Iterator[list[str]]:
-    """Names of parameters, in groups of about SHARD_BYTES."""
+    """Group the names of parameters into shards of about SHARD_BYTES."""
     names: list[str] = []
     size = 0
     for name, shape in shapes.items():
@@ -101,7 +102,7 @@ def _shards(shapes: dict[str, tuple[int, ...]]) -> Iterator[list[str]]:
 
 
 def _draw(shape: tuple[int, ...], generator: Any) -> Any:
-    """Normal weights, and ones for the norms, whose weights are the only vectors."""
+    """Draw normally distributed weights; ones for norms, whose weights are the only vectors."""
     import torch
 
     if len(shape) == 1:
@@ -110,7 +111,7 @@ def _draw(shape: tuple[int, ...], generator: Any) -> Any:
 
 
 def _train_tokenizer() -> Any:
-    """A byte-level BPE of 8,192 tokens over the embedded articles."""
+    """Train a byte-level BPE of 8,192 tokens on the embedded articles."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

