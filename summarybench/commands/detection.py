@@ -1,4 +1,4 @@
-"""`summarybench detection`: simulate which slowdowns the verdicts detect, and try some on the embedded model."""
+"""`summarybench detection`: simulate which slowdowns the verdicts detect, and try some on a real model."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from summarybench.measure.spot_check import devices_to_try
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--trials", type=int, default=10_000, metavar="N", help="for each figure (default: 10,000)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the draws (default: 0)")
+    parser.add_argument("--trials", type=int, default=10_000, metavar="N", help="trials per figure (default: 10,000)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the random draws (default: 0)")
     add_baselines_argument(parser, "stored runs to draw from")
     parser.add_argument(
         "--output",
         type=Path,
         default=Path("results/detection.md"),
         metavar="FILE",
-        help="the table; JSON goes beside it (default: results/detection.md)",
+        help="file for the table; a JSON file goes beside it (default: results/detection.md)",
     )
     chosen = parser.add_mutually_exclusive_group()
-    chosen.add_argument(
-        "--simulation-only", action="store_true", help="leave out the spot checks on the embedded model"
-    )
+    chosen.add_argument("--simulation-only", action="store_true", help="skip the spot checks on the embedded model")
     chosen.add_argument(
         "--spot-checks-only",
         "--spot-check",
         action="store_true",
-        help="only the spot checks, as the command spot-check makes them: no baselines are read",
+        help="only the spot checks, like the command spot-check, without reading baselines",
     )
     add_device_argument(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write and print the tables, whatever they say.
+    """Write and print the tables, whatever they show.
 
-    Raises InputError where there is nothing to draw from or to write to, JudgementError where the simulation does not
-    decide as the suite does, UnavailableError where the embedded model cannot be loaded.
+    Raises InputError if there are no stored runs to draw from or the file cannot be written, JudgementError if the simulation
+    and the suite decide differently, and UnavailableError if the embedded model cannot be loaded.
     """
     if options.trials < 1 or options.seed < 0:
-        raise InputError(f"--trials {options.trials} --seed {options.seed}: at least 1 trial, and a seed from 0 on")
+        raise InputError(
+            f"--trials {options.trials} --seed {options.seed}: give at least 1 trial and a seed of 0 or more"
+        )
     to_try = () if options.simulation_only else devices_to_try(options.device)
     devices: list[Row] = []
     if not options.spot_checks_only:

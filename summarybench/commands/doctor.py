@@ -1,6 +1,7 @@
-"""`summarybench doctor`: check whether this machine can run the benchmarks, and say how to fix what is wrong.
+"""`summarybench doctor`: check whether this machine can run the benchmarks, and how to fix what is wrong.
 
-A check gets what it looks at passed in and returns a `Finding`; the functions named examine know the real machine.
+A function named `check_...` receives the values that it judges and returns a `Finding`. A function named `examine...` reads
+those values from the machine.
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ COLOUR_OFF = "\x1b[0m"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """It takes none: it examines this machine."""
+    """Add none: the command always examines this machine."""
 
 
 def run(options: argparse.Namespace) -> int:  # noqa: ARG001
-    """1 where a check failed."""
+    """Print all findings; returns 1 if a check failed."""
     return report(examine(), sys.stdout)
 
 
 def examine() -> Iterator[Finding]:
-    """Every check of this machine, each made when it is asked for."""
+    """Make every check of this machine, one at a time."""
     yield attempt("Python", lambda: check_python(sys.version_info[:3]))
     yield attempt("locale", lambda: check_locale(sys.stdout.encoding, locale.getpreferredencoding()))
     gpu_findings: list[Finding] = []
@@ -46,10 +47,10 @@ def examine() -> Iterator[Finding]:
         gpu_findings.append(finding)
         yield finding
     has_gpu = sees_gpu(gpu_findings)
-    # Only now: a process that loads bitsandbytes may be one of those on the GPU.
+    # After the GPU checks, because a process that loads bitsandbytes may appear among the GPU's processes.
     yield attempt("bitsandbytes", lambda: examine_bitsandbytes(needs_cuda=has_gpu))
     yield attempt("results", lambda: check_results_disk(RESULTS_FOLDER, free_bytes))
-    # Without a GPU only the embedded model runs. One that is there and cannot be used is a fault, and no reason to go without.
+    # Without a GPU only the embedded model runs, and needs no hub. A broken GPU is to be repaired, and will need it.
     has_broken_gpu = any(finding.state is State.FAIL for finding in gpu_findings)
     yield from examine_hub(is_needed=has_gpu or has_broken_gpu)
     yield attempt("embedded model", lambda: check_embedded(converted_folder(), embedded_gguf_file))
@@ -59,11 +60,11 @@ def check_python(version: Sequence[int]) -> Finding:
     seen = ".".join(map(str, version[:3]))
     if tuple(version[:2]) >= OLDEST_PYTHON:
         return ok("Python", seen)
-    return fail("Python", f"{seen}, and 3.11 or newer is needed", "make clean, then make setup PYTHON=python3.11")
+    return fail("Python", f"{seen}, but 3.11 or newer is needed", "make clean, then make setup PYTHON=python3.11")
 
 
 def check_locale(stdout_encoding: str | None, preferred_encoding: str) -> Finding:
-    """Both standard output and files opened without an encoding have to be UTF-8: summaries hold any character."""
+    """Check that output and files without a stated encoding use UTF-8, since summaries contain any character."""
     seen = f"output {stdout_encoding}, files {preferred_encoding}"
     if _is_utf8(stdout_encoding or preferred_encoding) and _is_utf8(preferred_encoding):
         return ok("locale", seen)
@@ -79,9 +80,9 @@ def _is_utf8(encoding: str) -> bool:
 
 
 def report(findings: Iterable[Finding], out: TextIO) -> ExitCode:
-    """Write each finding as it comes, and their sum; FAILED where one failed, CLEAN otherwise."""
+    """Write each finding as it is made, and their number; FAILED if one failed, otherwise CLEAN."""
     if isinstance(out, io.TextIOWrapper):
-        out.reconfigure(errors="replace")  # to say that the locale is not UTF-8 must not fail over that
+        out.reconfigure(errors="replace")  # the report about a wrong locale must not fail because of it
     colours = out.isatty() and "NO_COLOR" not in os.environ
     failed = 0
     for finding in findings:

@@ -1,4 +1,4 @@
-"""Whether bitsandbytes loads its native library. A child process tries it: loading it may hang or crash with the driver."""
+"""Whether bitsandbytes loads its native library, tried in a child process because loading can hang or crash."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from summarybench.commands.doctor_finding import Finding, State, attempt, fail, ok, within
 
-LOADING_SECONDS = 120.0  # torch is loaded with it, which a cold disk makes slow
+LOADING_SECONDS = 120.0  # includes loading torch, which is slow from a cold disk
 DETAILS = "python -m bitsandbytes says more"
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,26 +24,30 @@ def examine_bitsandbytes(*, needs_cuda: bool) -> Finding:
 
 
 def ask_child(code: str, seconds: float = LOADING_SECONDS) -> Finding:
-    """The finding that `code` writes; a failed one where its process ends badly or takes longer than `seconds`."""
+    """The finding that `code` writes; a failed one if its process crashes or takes longer than `seconds`."""
 
     def run() -> subprocess.CompletedProcess[bytes]:
         command = [sys.executable, "-c", code]
         return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=seconds, check=False)  # noqa: S603 - ours
 
     try:
-        # run() waits for what it killed, and a process that hangs in the driver can outlive that: then it is left behind.
+        # run() waits for a killed process. One that hangs in the driver may not end, and is then abandoned.
         done = within(seconds + 1, run)
     except (TimeoutError, subprocess.TimeoutExpired):
-        return fail("bitsandbytes", f"not loaded within {seconds:g} s", f"see whether nvidia-smi hangs too; {DETAILS}")
+        return fail(
+            "bitsandbytes", f"not loaded within {seconds:g} s", f"check whether nvidia-smi hangs too; {DETAILS}"
+        )
     if done.returncode:
         end = f"exit status {done.returncode}" if done.returncode > 0 else signal.Signals(-done.returncode).name
-        return fail("bitsandbytes", f"loading it ended its process ({end})", f"see whether nvidia-smi works; {DETAILS}")
+        return fail(
+            "bitsandbytes", f"loading it ended its process ({end})", f"check whether nvidia-smi works; {DETAILS}"
+        )
     found = json.loads(done.stdout.splitlines()[-1])
     return Finding(**{**found, "state": State(found["state"])})
 
 
 def answer(*, needs_cuda: bool) -> None:
-    """The child's part: write the finding as the last line of standard output."""
+    """In the child: write the finding as the last line of standard output."""
 
     def look() -> Finding:
         from bitsandbytes import __version__, cextension
@@ -55,8 +59,9 @@ def answer(*, needs_cuda: bool) -> None:
 
 
 def check_bitsandbytes(version: str, library: Any, *, needs_cuda: bool) -> Finding:
-    """`library` is bitsandbytes.cextension.lib: where loading failed, a stand-in that has any attribute one asks for, so
-    only vars() tells.
+    """Judge bitsandbytes.cextension.lib.
+
+    If loading failed, it is a stand-in with every attribute that one asks for; only vars() shows the difference.
     """
     facts = vars(library)
     if "formatted_error" in facts:
@@ -65,14 +70,14 @@ def check_bitsandbytes(version: str, library: Any, *, needs_cuda: bool) -> Findi
     seen = f"{version}, {Path(library._lib._name).name}"
     if needs_cuda and not library.compiled_with_cuda:
         remedy = f"it follows torch: install a torch that can use this GPU ({DETAILS})"
-        return fail("bitsandbytes", f"{seen}: the CPU's library, and there is a GPU", remedy)
+        return fail("bitsandbytes", f"{seen}: the library for CPUs, although there is a GPU", remedy)
     return ok("bitsandbytes", seen)
 
 
 def _advice(facts: Mapping[str, Any]) -> str:
-    """The steps of its own message, which number themselves after 'To fix this'.
+    """The numbered steps after 'To fix this' in bitsandbytes' own message, or better advice.
 
-    For a build that is not shipped, version 0.50.2 advises to compile for the CPU; the versions that it ships help more.
+    For a CUDA version without a build, version 0.50.2 advises to compile for the CPU; the list of its builds helps more.
     """
     steps = re.findall(r"^\d\. (.+)$", facts["formatted_error"].partition("To fix this")[2].partition("\n\n")[0], re.M)
     if steps:

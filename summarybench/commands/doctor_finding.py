@@ -1,4 +1,4 @@
-"""What a check of `summarybench doctor` finds, and how a check that raises or takes too long becomes a finding too."""
+"""Findings of `summarybench doctor`, also for checks that raise or take too long."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What one check found: `seen` is the value, `remedy` what to do about it, empty unless it failed."""
+    """The result of one check: the value seen, and a remedy, which is empty unless the check failed."""
 
     name: str
     state: State
@@ -43,16 +43,16 @@ def skip(name: str, seen: str) -> Finding:
 
 
 def attempt(name: str, check: Callable[[], Finding]) -> Finding:
-    """The check's finding; a failed one that names the fault where the check itself raises."""
+    """The check's finding; if the check raises, a failed finding with the error."""
     try:
         return check()
     except Exception as error:
         seen = f"could not be checked: {type(error).__name__}: {first_line(error)}"
-        return fail(name, seen, "run 'make setup'; if it stays, it is a fault of summarybench/commands/doctor.py")
+        return fail(name, seen, "run 'make setup'; if that does not help, report it as a bug of 'summarybench doctor'")
 
 
 def within(seconds: float, work: Callable[[], T]) -> T:
-    """What `work` returns or raises; TimeoutError if it takes longer, and it is left to itself."""
+    """What `work` returns or raises. Raises TimeoutError if it takes longer; it then goes on in the background."""
     future: Future[T] = Future()
 
     def run() -> None:

@@ -1,6 +1,6 @@
-"""The GPU's part of `summarybench doctor`: its driver, CUDA, and whether it is idle, cool and as fast as it is by default.
+"""The GPU checks of `summarybench doctor`: driver, CUDA, and whether each GPU is idle, cool and at its default speed.
 
-`nvml` is pynvml, or what stands for it in a test.
+`nvml` is pynvml, or its replacement in a test.
 """
 
 from __future__ import annotations
@@ -27,25 +27,26 @@ from summarybench.session.settings import ON_A_GPU
 IDLE_PERCENT = 5
 HOT_CELSIUS = 80
 LONGEST_SEQUENCE = ON_A_GPU.max_prompt_tokens + ON_A_GPU.max_new_tokens
-"""Tokens of the longest prompt and summary that the options allow by default on a GPU."""
+"""The longest prompt with its summary, in tokens, under the default options on a GPU."""
 NO_GPU = "no NVIDIA GPU; the embedded experiments run on the CPU"
 DRIVER_REMEDIES: Mapping[str, str] = {
     "NVMLError_LibRmVersionMismatch": (
-        "library and kernel module are of two driver versions: reboot, or unload nvidia's kernel modules and load them again"
+        "library and kernel module belong to different driver versions: reboot, or reload nvidia's kernel modules"
     ),
     "NVMLError_LibraryNotFound": (
-        "there is a GPU and no libnvidia-ml.so.1: install the driver's libraries (libcuda is one too) and run ldconfig; "
+        "there is a GPU but no libnvidia-ml.so.1: install the driver's libraries (including libcuda) and run ldconfig; "
         "in a container, use nvidia's container toolkit"
     ),
-    "NVMLError": (
-        "run nvidia-smi: it has to work first; load the kernel module (modprobe nvidia) or install the driver anew"
-    ),
+    "NVMLError": ("make nvidia-smi work first: load the kernel module (modprobe nvidia) or reinstall the driver"),
 }
-"""NVML's exception → what to do; the first that fits, so the root of them all is last."""
+"""Remedies by NVML's exception. The first match counts, so the base class is last."""
 
 
 def examine_gpus(visible: str | None) -> Iterator[Finding]:
-    """From the driver to each GPU's memory; `visible` is CUDA_VISIBLE_DEVICES. What needs something missing is skipped."""
+    """Check everything from the driver to the GPU's memory. A check is skipped if it needs something that is missing.
+
+    `visible` is the value of CUDA_VISIBLE_DEVICES.
+    """
     try:
         import pynvml
     except ImportError as error:
@@ -57,7 +58,7 @@ def examine_gpus(visible: str | None) -> Iterator[Finding]:
         yield from (skip(name, "no GPU") for name in ("GPUs", "CUDA", "libcuda", "GPU memory"))
     elif driver.state is State.FAIL:
         yield attempt("libcuda", lambda: check_libcuda(ctypes.CDLL))
-        yield from (skip(name, "the driver comes first") for name in ("GPUs", "CUDA", "GPU memory"))
+        yield from (skip(name, "fix the driver first") for name in ("GPUs", "CUDA", "GPU memory"))
     else:
         yield from _examine_visible(pynvml, visible)
         with contextlib.suppress(pynvml.NVMLError):
@@ -72,7 +73,7 @@ def _examine_visible(nvml: Any, visible: str | None) -> Iterator[Finding]:
         return check_visible(gpus, visible)
 
     def weigh() -> Finding:
-        memory = nvml.nvmlDeviceGetMemoryInfo(gpus[0].handle)  # the first is the one that is measured
+        memory = nvml.nvmlDeviceGetMemoryInfo(gpus[0].handle)  # the suite measures the first one
         return check_memory(gpus[0].name, memory.free, memory.total)
 
     yield attempt("GPUs", look)
@@ -87,12 +88,12 @@ def _examine_visible(nvml: Any, visible: str | None) -> Iterator[Finding]:
 
 
 def sees_gpu(findings: Iterable[Finding]) -> bool:
-    """Whether CUDA sees a GPU, going by these findings."""
+    """Whether CUDA sees a GPU, according to these findings."""
     return any(finding.name == "GPUs" and finding.state is State.OK for finding in findings)
 
 
 def check_driver(nvml: Any, device_files: Sequence[str]) -> Finding:
-    """Initializes NVML: who calls this also shuts it down, where the finding is ok."""
+    """Initialize NVML and report the driver. If the finding is ok, the caller must shut NVML down."""
     try:
         nvml.nvmlInit()
         return ok("driver", str(nvml.nvmlSystemGetDriverVersion()))
@@ -105,7 +106,7 @@ def check_driver(nvml: Any, device_files: Sequence[str]) -> Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """A GPU that CUDA is allowed to see; `index` is NVML's."""
+    """A GPU that CUDA may see. `index` is NVML's."""
 
     index: int
     name: str
@@ -113,7 +114,7 @@ class Gpu:
 
 
 def visible_gpus(nvml: Any, visible: str | None) -> list[Gpu]:
-    """The GPUs that CUDA_VISIBLE_DEVICES names, read as CUDA reads it: up to the first entry that names none."""
+    """The GPUs that CUDA_VISIBLE_DEVICES selects. As in CUDA, the first invalid entry ends the list."""
     handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
     gpus = [Gpu(index=index, name=str(nvml.nvmlDeviceGetName(each)), handle=each) for index, each in enumerate(handles)]
     if visible is None:
@@ -124,14 +125,14 @@ def visible_gpus(nvml: Any, visible: str | None) -> list[Gpu]:
 
 
 def _index_of(entry: str, uuids: Sequence[str]) -> int:
-    """The index that an entry is, or that of the GPU whose UUID it begins; -1 where there is none."""
+    """The GPU's index for an entry that is an index or the beginning of a UUID; -1 if there is none."""
     if entry.isdigit():
         return int(entry)
     return next((index for index, uuid in enumerate(uuids) if entry and uuid.startswith(entry)), -1)
 
 
 def check_visible(gpus: Sequence[Gpu], visible: str | None) -> Finding:
-    """Hiding every GPU can be meant ('' and -1 say so); naming one that is not there cannot."""
+    """Accept a deliberate choice of no GPU ('' or -1), but not the name of a GPU that does not exist."""
     if gpus:
         return ok("GPUs", f"{len(gpus)} visible: {', '.join(gpu.name for gpu in gpus)}")
     if visible is None:
@@ -145,10 +146,10 @@ def check_visible(gpus: Sequence[Gpu], visible: str | None) -> Finding:
 
 
 def check_cuda(driver_cuda: int, torch_cuda: str | None) -> Finding:
-    """`driver_cuda` as NVML gives it, 13000 for 13.0. Within a major version any minor one runs (CUDA minor version compatibility)."""
+    """Compare the driver's CUDA version, 13000 for 13.0, with torch's. Minor versions may differ (CUDA minor compatibility)."""
     major, minor = driver_cuda // 1000, driver_cuda % 1000 // 10
     if torch_cuda is None:
-        seen = f"the driver has CUDA {major}.{minor}, and torch is built without CUDA"
+        seen = f"the driver has CUDA {major}.{minor}, but torch is built without CUDA"
         remedy = f"install a torch built for CUDA {major} or older: https://pytorch.org/get-started/locally"
         return fail("CUDA", seen, remedy)
     seen = f"driver {major}.{minor}, torch's build {torch_cuda}"
@@ -159,7 +160,7 @@ def check_cuda(driver_cuda: int, torch_cuda: str | None) -> Finding:
 
 
 def check_libcuda(load: Callable[[str], object]) -> Finding:
-    """`load` is ctypes.CDLL: raises OSError where the library cannot be loaded."""
+    """Load libcuda. `load` is ctypes.CDLL, which raises OSError if it cannot."""
     try:
         load("libcuda.so.1")
     except OSError as error:
@@ -169,7 +170,7 @@ def check_libcuda(load: Callable[[str], object]) -> Finding:
 
 
 Aspect = tuple[str, str]
-"""What NVML says of a GPU in one respect, and the remedy, empty where it is as it should be."""
+"""One aspect of a GPU as NVML reports it, and a remedy, which is empty if all is well."""
 
 
 def _utilisation(nvml: Any, gpu: Gpu) -> Aspect:
@@ -187,13 +188,13 @@ def _processes(nvml: Any, gpu: Gpu) -> Aspect:
 
 def _temperature(nvml: Any, gpu: Gpu) -> Aspect:
     celsius = nvml.nvmlDeviceGetTemperature(gpu.handle, nvml.NVML_TEMPERATURE_GPU)
-    return f"{celsius} °C", "" if celsius < HOT_CELSIUS else "let it cool down, and look at its cooling"
+    return f"{celsius} °C", "" if celsius < HOT_CELSIUS else "let it cool down, and check its cooling"
 
 
 def _throttling(nvml: Any, gpu: Gpu) -> Aspect:
     try:
         reasons = nvml.nvmlDeviceGetCurrentClocksEventReasons(gpu.handle)
-    except nvml.NVMLError_FunctionNotFound:  # a driver older than 535 knows it by its former name
+    except nvml.NVMLError_FunctionNotFound:  # the former name, in drivers older than 535
         reasons = nvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu.handle)
     slowdowns = {
         "hardware slowdown": nvml.nvmlClocksThrottleReasonHwSlowdown,
@@ -202,7 +203,7 @@ def _throttling(nvml: Any, gpu: Gpu) -> Aspect:
         "power brake": nvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown,
     }
     found = ", ".join(name for name, bit in slowdowns.items() if reasons & bit)
-    return (f"throttled: {found}", "look at its cooling and power supply") if found else ("not throttled", "")
+    return (f"throttled: {found}", "check its cooling and power supply") if found else ("not throttled", "")
 
 
 def _power_limit(nvml: Any, gpu: Gpu) -> Aspect:
@@ -229,7 +230,7 @@ ASPECTS: Mapping[str, Callable[[Any, Gpu], Aspect]] = {
 
 
 def check_gpu(nvml: Any, gpu: Gpu) -> Finding:
-    """Whether the GPU is idle, cool, and as fast as it is by default. What it does not tell is said, and does not fail."""
+    """Check that the GPU is idle, cool and at its default speed. Aspects that it does not report do not fail."""
     aspects: list[Aspect] = []
     for what, read in ASPECTS.items():
         try:
@@ -237,14 +238,14 @@ def check_gpu(nvml: Any, gpu: Gpu) -> Finding:
         except (nvml.NVMLError_NotSupported, nvml.NVMLError_FunctionNotFound):
             aspects.append((f"{what} not offered by this product", ""))
         except nvml.NVMLError as error:
-            aspects.append((f"{what} cannot be read ({error})", f"see what nvidia-smi -q -i {gpu.index} says"))
+            aspects.append((f"{what} cannot be read ({error})", f"check the output of nvidia-smi -q -i {gpu.index}"))
     name, seen = f"GPU {gpu.index}", f"{gpu.name}: {', '.join(seen for seen, _ in aspects)}"
     remedy = "; ".join(remedy for _, remedy in aspects if remedy)
     return fail(name, seen, remedy) if remedy else ok(name, seen)
 
 
 def check_memory(product: str, free_bytes: int, total_bytes: int) -> Finding:
-    """Which of the experiments meant for this product fit into what is free now; failed only where none does."""
+    """List the product's experiments that fit into the free memory; failed only if none fits."""
     family = family_of(product)
     gpu = DeviceRecord(
         kind="cuda",
@@ -258,7 +259,9 @@ def check_memory(product: str, free_bytes: int, total_bytes: int) -> Finding:
     fitting = [each for each in meant if forecast(each, MODELS[each.model].shape, gpu, LONGEST_SEQUENCE).fits]
     seen = f"{free_bytes / GIB:.1f} of {total_bytes / GIB:.1f} GiB free"
     if not fitting:
-        remedy = "end what occupies it (nvidia-smi shows it), or choose another GPU with CUDA_VISIBLE_DEVICES"
+        remedy = (
+            "end the processes that use it (nvidia-smi lists them), or choose another GPU with CUDA_VISIBLE_DEVICES"
+        )
         return fail("GPU memory", f"{seen}: none of {len(meant)} experiments fits", remedy)
     if fitting == meant:
         return ok("GPU memory", f"{seen}: all {len(meant)} experiments fit")
@@ -267,7 +270,7 @@ def check_memory(product: str, free_bytes: int, total_bytes: int) -> Finding:
 
 
 def _by_model(experiments: Sequence[Experiment]) -> str:
-    """'llama2-7b-chat (8-bit, 4-bit), mistral-7b-instruct (4-bit)'."""
+    """Group experiments by model, as 'llama2-7b-chat (8-bit, 4-bit), mistral-7b-instruct (4-bit)'."""
     loaders: dict[str, list[str]] = {}
     for each in experiments:
         loaders.setdefault(each.model, []).append(each.loader)

@@ -1,4 +1,4 @@
-"""What `summarybench doctor` says of the models and their places: disks, the hub, its token and licences, the embedded model."""
+"""The model checks of `summarybench doctor`: disks, the hub, its token and licences, the embedded model."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from summarybench.core.outcomes import UnavailableError, first_line
 from summarybench.engines.embedded import REMEDY
 from summarybench.machine.device import GIB
 
-HUB_MODEL_GIB = 14.5  # the 16-bit safetensors of a 7B model (12.6 and 13.5 GiB), with some to spare
+HUB_MODEL_GIB = 14.5  # the 16-bit safetensors of a 7B model (12.6 and 13.5 GiB), with a margin
 RESULTS_GIB = 1.0
-HUB_SECONDS = 5.0  # for each question; looking up a host's name obeys no timeout of its own
-WITHOUT_HUB = "or do without the hub: --model-path NAME=FOLDER, --weights synthetic, or -m embedded"
+HUB_SECONDS = 5.0  # per request; the lookup of a host name has no timeout of its own
+WITHOUT_HUB = "or use no hub: --model-path NAME=FOLDER, --weights synthetic, or -m embedded"
 
 
 def examine_hub(*, is_needed: bool = True) -> Iterator[Finding]:
-    """From the room for its models to their licences. Where only the embedded model can run, no hub is no fault."""
+    """Check everything from disk space for the hub's models to their licences.
+
+    With `is_needed` False, when only the embedded model can run, failures are reported as skipped.
+    """
     try:
         import huggingface_hub as hub
         from huggingface_hub.utils import logging as hub_logging
@@ -60,10 +63,10 @@ def _examine_access(hub: Any, models: Sequence[ModelSpec], missing: Sequence[Mod
 
 
 def is_cached(spec: ModelSpec, find_file: Callable[[ModelSpec, str], Any]) -> bool:
-    """Whether the hub's cache holds the configuration and every shard that the weights' index names.
+    """Whether the hub's cache contains the configuration and every shard in the index of the weights.
 
-    `find_file` returns a path, or what is not a string where the file is not cached. A cache that cannot be read counts
-    as empty.
+    `find_file` returns a path, or something that is not a string if the file is not cached. An unreadable cache counts as
+    empty.
     """
     try:
         index = json.loads(Path(find_file(spec, "model.safetensors.index.json")).read_text(encoding="utf-8"))
@@ -74,7 +77,7 @@ def is_cached(spec: ModelSpec, find_file: Callable[[ModelSpec, str], Any]) -> bo
 
 
 def check_cache_disk(folder: Path, missing: Sequence[ModelSpec], free_bytes: Callable[[Path], int]) -> Finding:
-    """Room for the weights of the models that are still to be downloaded."""
+    """Check the disk space for models that are not yet downloaded."""
     if not missing:
         return ok("hub cache", f"the hub's models are in {folder}")
     what = f"the weights of {' and '.join(spec.name for spec in missing)}"
@@ -83,7 +86,7 @@ def check_cache_disk(folder: Path, missing: Sequence[ModelSpec], free_bytes: Cal
 
 
 def check_results_disk(folder: Path, free_bytes: Callable[[Path], int]) -> Finding:
-    remedy = "free space there, or give --results-dir a folder on a larger disk"
+    remedy = "free space there, or set --results-dir to a folder on a larger disk"
     return _check_disk("results", folder, RESULTS_GIB, "runs", free_bytes, remedy)
 
 
@@ -101,9 +104,9 @@ def free_bytes(folder: Path) -> int:
 
 
 def check_hub(endpoint: str, *, offline: bool, missing: Sequence[ModelSpec], ask: Callable[[str], int]) -> Finding:
-    """One request. `ask` returns the status of the endpoint's answer, and raises where there is none."""
+    """Make one request. `ask` returns the HTTP status, and raises if there is no response."""
     if offline and missing:
-        seen = f"HF_HUB_OFFLINE is set, and {' and '.join(spec.name for spec in missing)} not in the cache"
+        seen = f"HF_HUB_OFFLINE is set, but {' and '.join(spec.name for spec in missing)} not in the cache"
         return fail("hub", seen, f"unset HF_HUB_OFFLINE, {WITHOUT_HUB}")
     if offline:
         return skip("hub", "HF_HUB_OFFLINE is set, and the hub's models are in the cache")
@@ -114,50 +117,53 @@ def check_hub(endpoint: str, *, offline: bool, missing: Sequence[ModelSpec], ask
         seen = f"{endpoint} answers with HTTP status {status}"
     except Exception as error:
         seen = f"{endpoint} cannot be reached: {first_line(error)}"
-    return fail("hub", seen, f"look at the network and at HTTPS_PROXY, {WITHOUT_HUB}")
+    return fail("hub", seen, f"check the network and HTTPS_PROXY, {WITHOUT_HUB}")
 
 
-# While the token is in use no exception's message is shown: some quote the request's headers.
+# From here on requests use the token. Messages of exceptions are not shown, because some quote the request's headers.
 
 
 def check_token(get_token: Callable[[], str | None]) -> Finding:
     remedy = "run 'hf auth login', or set HF_TOKEN"
     try:
-        found = within(HUB_SECONDS, get_token) is not None  # one of a browser's log-in may have to be renewed first
+        found = within(HUB_SECONDS, get_token) is not None  # a token from a browser login may have to be renewed first
     except Exception as error:
         return fail("token", f"cannot be read ({type(error).__name__})", remedy)
     return ok("token", "set") if found else fail("token", "none", remedy)
 
 
 def check_licence(spec: ModelSpec, *, obstacle: str, auth_check: Callable[[str], None], errors: Any) -> Finding:
-    """Whether the token may download the model. `obstacle` says why the hub cannot be asked, empty where it can."""
+    """Check whether the token may download the model. `obstacle`, if any, says why the hub cannot be asked."""
     name = f"licence, {spec.marker}"
     if obstacle:
         return skip(name, obstacle)
     try:
         within(HUB_SECONDS, lambda: auth_check(spec.repository))
         return ok(name, f"{spec.repository} may be downloaded")
-    except errors.GatedRepoError:  # a kind of RepositoryNotFoundError
+    except errors.GatedRepoError:  # a subclass of RepositoryNotFoundError
         seen, remedy = "not accepted", f"accept it at {spec.licence_url}, with the token's account"
     except errors.RepositoryNotFoundError:
         seen = "not found with this token"
-        remedy = f"log in anew with 'hf auth login', and see whether {spec.licence_url} is there"
+        remedy = f"log in again with 'hf auth login', and check that {spec.licence_url} exists"
     except TimeoutError:
         seen, remedy = f"no answer within {HUB_SECONDS:g} s", f"try again, {WITHOUT_HUB}"
     except Exception as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
         seen = type(error).__name__ + (f" (HTTP status {status})" if status else "")
-        remedy = "see whether the token is still valid: hf auth whoami"
+        remedy = "check whether the token is still valid: hf auth whoami"
     return fail(name, f"{spec.repository}: {seen}", remedy)
 
 
 def check_embedded(converted: Path, find_wheel: Callable[[], Path]) -> Finding:
-    """`find_wheel` returns the model's file in the wheel, and raises UnavailableError where it is missing or damaged."""
+    """Check the converted model, or else the wheel.
+
+    `find_wheel` returns the model's file in the wheel, and raises UnavailableError if it is missing or damaged.
+    """
     name = "embedded model"
     if converted.is_dir():
         if any(converted.glob("*.safetensors")) and (converted / "config.json").is_file():
             return ok(name, f"converted: {converted}")
-        return fail(name, f"{converted} is incomplete", f"rm -r {converted}: the next run converts it anew")
+        return fail(name, f"{converted} is incomplete", f"rm -r {converted}: the next run converts it again")
     try:
         return ok(name, f"{find_wheel().name} is undamaged; the first run converts it")
     except UnavailableError as error:

@@ -1,4 +1,4 @@
-"""`summarybench spot-check`: slow the embedded model down on purpose, and see what the verdict says."""
+"""`summarybench spot-check`: slow the embedded model down on purpose, and print the verdicts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("results/spot-check.md"),
         metavar="FILE",
-        help="the table; JSON goes beside it (default: results/spot-check.md)",
+        help="file for the table; a JSON file goes beside it (default: results/spot-check.md)",
     )
     add_device_argument(parser)
 
@@ -34,12 +34,12 @@ def add_device_argument(parser: argparse.ArgumentParser) -> None:
         "--device",
         choices=("gpu", "cpu", "all"),
         default="all",
-        help="where to make the spot checks (default: all devices that are there, the GPU first)",
+        help="device for the spot checks (default: all devices of this machine, the GPU first)",
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write and print the table. Raises InputError or UnavailableError where a device or the model cannot be used."""
+    """Write and print the table. Raises InputError or UnavailableError if a device or the model cannot be used."""
     write_found(options.output, [], spot_checks(devices_to_try(options.device)))
     return ExitCode.CLEAN
 
@@ -49,7 +49,7 @@ def spot_checks(devices: Sequence[Device]) -> list[Row]:
 
 
 def write_found(path: Path, devices: Sequence[Row], checks: Sequence[Row], *, seed: int = 0, trials: int = 0) -> None:
-    """Print simulated figures and spot checks as markdown; leave them in a file, and as JSON beside it."""
+    """Print simulated figures and spot checks as markdown, and write them to a file with a JSON file beside it."""
     found = {"schema": SCHEMA, "seed": seed, "trials": trials, "devices": [*devices], "spot_checks": [*checks]}
     text = "\n".join(detection_lines(found)) + "\n"
     write_where_asked(path, text)

@@ -1,1 +1,1 @@
-"""Layer 2: where documents come from, sampling and prompts."""
+"""Layer 2: sources of documents, sampling and prompts."""

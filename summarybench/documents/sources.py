@@ -1,4 +1,4 @@
-"""Where documents come from, which of them are sampled, and how a prompt is built and truncated."""
+"""Sources of documents, sampling, and building prompts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class DocumentSource(StrEnum):
 
 
 class Half(StrEnum):
-    """Benchmarks draw from one half of a source, distillation from the other, whatever the seed."""
+    """A half of a source: benchmarks use one and distillation the other, for every seed."""
 
     BENCH = "bench"
     TRAIN = "train"
@@ -37,7 +37,7 @@ class Half(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """One section of an article with its own reference summary, as WikiLingua stores them."""
+    """One section of an article with its reference summary, as in WikiLingua."""
 
     url: str
     section: str
@@ -46,37 +46,37 @@ class Document:
 
     @property
     def id(self) -> str:
-        """A hash of url and section name: the same on every machine."""
+        """A hash of url and section name, the same on every machine."""
         return hashlib.sha256(f"{self.url}\n{self.section}".encode()).hexdigest()[:16]
 
     @property
     def half(self) -> Half:
-        """Chosen by the article's url alone, so that no article has sections in both."""
+        """The document's half, which depends on the article's url alone, so that no article is in both."""
         return Half.BENCH if hashlib.sha256(f"half:{self.url}".encode()).digest()[0] % 2 == 0 else Half.TRAIN
 
     def rank(self, seed: int) -> bytes:
-        """Where a seed puts this document among all others; independent of the order of the source's rows."""
+        """The sort key of this document for a seed, independent of the order of the source's rows."""
         return hashlib.blake2b(f"{self.url}\n{self.section}".encode(), key=str(seed).encode()).digest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collection:
-    """All documents of a source; `revision` changes when the content does."""
+    """All documents of a source. `revision` changes with the content."""
 
     source: DocumentSource
     revision: str
     documents: tuple[Document, ...]
 
     def eligible(self) -> tuple[Document, ...]:
-        """What a benchmark may draw from: the `bench` half, or the whole of a --documents-file."""
+        """The documents that a benchmark may sample: the `bench` half, or all of a --documents-file."""
         if self.source is DocumentSource.FILE:
             return self.documents
         return tuple(document for document in self.documents if document.half is Half.BENCH)
 
     def sample(self, count: int | None, seed: int) -> tuple[Document, ...]:
-        """The first `count` eligible documents in the seed's order (all for None); a prefix of any larger sample.
+        """The first `count` eligible documents in the seed's order, or all for None.
 
-        Raises InputError where there are fewer.
+        A sample is a prefix of every larger sample with the same seed. Raises InputError if there are too few documents.
         """
         ranked = sorted(self.eligible(), key=lambda document: document.rank(seed))
         if count is not None and count > len(ranked):
@@ -87,14 +87,14 @@ class Collection:
 
 
 def embedded_documents() -> Collection:
-    """The project's own articles."""
+    """The articles that ship with this project."""
     return _collection(DocumentSource.EMBEDDED, EMBEDDED_ARTICLES)
 
 
 def documents_of_file(path: Path) -> Collection:
-    """The documents of a JSONL or parquet file in WikiLingua's schema.
+    """Read the documents of a JSONL or parquet file in WikiLingua's schema.
 
-    Raises InputError where the file is missing, is not the schema (naming the line) or holds no document.
+    Raises InputError if the file is missing, does not follow the schema (with the line), or contains no document.
     """
     if not path.is_file():
         raise InputError(f"--documents-file {path}: no such file")
@@ -104,7 +104,7 @@ def documents_of_file(path: Path) -> Collection:
 def wikilingua_documents() -> Collection:
     """WikiLingua's English articles at the pinned revision, from the hub or its cache.
 
-    Raises UnavailableError where they cannot be fetched.
+    Raises UnavailableError if they could not be downloaded.
     """
     import datasets
 
@@ -115,7 +115,7 @@ def wikilingua_documents() -> Collection:
         )
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise UnavailableError(
-            f"the documents of {WIKILINGUA_REPOSITORY} cannot be fetched ({type(error).__name__}: {first_line(error)}); "
+            f"the documents of {WIKILINGUA_REPOSITORY} could not be downloaded ({type(error).__name__}: {first_line(error)}); "
             "connect to the hub once, or use --document-source embedded or --documents-file PATH"
         ) from error
     located = ((f"{WIKILINGUA_REPOSITORY}, row {number}", row) for number, row in enumerate(rows, start=1))
@@ -125,12 +125,12 @@ def wikilingua_documents() -> Collection:
 def _collection(source: DocumentSource, path: Path) -> Collection:
     documents = _documents(_rows_of_parquet(path) if path.suffix == ".parquet" else _rows_of_jsonl(path))
     if not documents:
-        raise InputError(f"{path} holds no document: every section is empty or lacks a summary")
+        raise InputError(f"{path} holds no document: every section is empty or has no summary")
     return Collection(source=source, revision=hashlib.sha256(path.read_bytes()).hexdigest()[:16], documents=documents)
 
 
 Located = tuple[str, Any]
-"""Where a row stands, for messages, and the row."""
+"""A row and its location for messages."""
 
 
 def _rows_of_jsonl(path: Path) -> Iterator[Located]:
@@ -156,7 +156,7 @@ def _rows_of_parquet(path: Path) -> Iterator[Located]:
 
 
 def _documents(rows: Iterable[Located]) -> tuple[Document, ...]:
-    """Every section that has a text and a summary; the first of two sections with one name in one article."""
+    """Every section with a text and a summary. Of two sections with the same name in an article, the first counts."""
     by_id: dict[str, Document] = {}
     for document in chain.from_iterable(_sections(where, row) for where, row in rows):
         by_id.setdefault(document.id, document)
@@ -189,7 +189,7 @@ def _listed(column: Any) -> list[Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """A document as the model gets it: `token_ids` [prompt tokens], of which `document_tokens` are the document's."""
+    """The token ids of a document's prompt, [prompt tokens], of which `document_tokens` belong to the document."""
 
     document: Document
     token_ids: tuple[int, ...]
@@ -198,26 +198,26 @@ class Prompt:
 
 
 def template_digest(chat_template: str) -> str:
-    """Names the instruction and the chat template around it: part of the workload."""
+    """Identifies the instruction and the chat template; part of the workload."""
     return hashlib.sha256(f"{INSTRUCTION}\n{chat_template}".encode()).hexdigest()[:16]
 
 
 class ChatTokenizer(Protocol):
-    """What prompts need of a tokenizer."""
+    """A tokenizer with a chat template, as prompts need it."""
 
     def document_offsets(self, text: str) -> Sequence[tuple[int, int]]:
-        """Where each token of a text begins and ends in it, in characters."""
+        """The start and end of each token in the text, in characters."""
 
     def chat_ids(self, message: str) -> Sequence[int]:
-        """The token ids of one user message in the model's chat template, ready for the answer."""
+        """The token ids of one user message in the model's chat template, up to where the answer begins."""
 
 
 def build_prompt(
     document: Document, tokenizer: ChatTokenizer, max_prompt_tokens: int, instruction: str = INSTRUCTION
 ) -> Prompt:
-    """The prompt for a document; one that would be longer than `max_prompt_tokens` loses its document's end, never the instruction.
+    """Build the prompt for a document. If it is longer than `max_prompt_tokens`, the end of the document is cut off.
 
-    Raises InputError where not even one token of the document fits.
+    The instruction is never cut. Raises InputError if not even one token of the document fits.
     """
     offsets = tokenizer.document_offsets(document.text)
     kept = len(offsets)
@@ -229,5 +229,5 @@ def build_prompt(
             return Prompt(document=document, token_ids=token_ids, document_tokens=kept, truncated=kept < len(offsets))
         kept -= excess
     raise InputError(
-        f"--max-prompt-tokens {max_prompt_tokens} leaves no room for a document beside the chat template and the instruction"
+        f"--max-prompt-tokens {max_prompt_tokens}: chat template and instruction leave no room for a document; allow more"
     )

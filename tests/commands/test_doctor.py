@@ -188,7 +188,7 @@ def test_python_3_11_and_newer_will_do(version):
 
 def test_an_older_python_fails():
     finding = doctor.check_python((3, 10, 13))
-    assert (finding.state, finding.seen) == (State.FAIL, "3.10.13, and 3.11 or newer is needed")
+    assert (finding.state, finding.seen) == (State.FAIL, "3.10.13, but 3.11 or newer is needed")
     assert "PYTHON=" in finding.remedy
 
 
@@ -325,7 +325,7 @@ def test_a_driver_of_an_older_major_version_fails():
 
 def test_a_cpu_build_of_torch_beside_a_gpu_fails():
     finding = doctor_gpu.check_cuda(13000, None)
-    assert (finding.state, finding.seen) == (State.FAIL, "the driver has CUDA 13.0, and torch is built without CUDA")
+    assert (finding.state, finding.seen) == (State.FAIL, "the driver has CUDA 13.0, but torch is built without CUDA")
     assert "torch built for CUDA 13" in finding.remedy
 
 
@@ -664,7 +664,7 @@ def test_a_hub_that_is_not_needed_is_not_asked_offline():
 
 def test_offline_without_the_models_fails():
     finding = doctor_hub.check_hub(HUB, offline=True, missing=[LLAMA], ask=raising(AssertionError()))
-    assert (finding.state, finding.seen) == (State.FAIL, "HF_HUB_OFFLINE is set, and llama2-7b-chat not in the cache")
+    assert (finding.state, finding.seen) == (State.FAIL, "HF_HUB_OFFLINE is set, but llama2-7b-chat not in the cache")
     assert "unset HF_HUB_OFFLINE" in finding.remedy
 
 

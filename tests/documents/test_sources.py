@@ -280,7 +280,7 @@ def test_every_embedded_prompt_stays_within_the_limit():
 
 @pytest.mark.parametrize("limit", [OVERHEAD, 1, 0, -5])
 def test_a_limit_without_room_for_the_document_is_refused(limit):
-    with pytest.raises(InputError, match=f"--max-prompt-tokens {limit} leaves no room"):
+    with pytest.raises(InputError, match=f"--max-prompt-tokens {limit}: chat template and instruction leave no room"):
         build_prompt(TEN_WORDS, WordTokenizer(), limit)
 
 

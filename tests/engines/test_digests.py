@@ -118,7 +118,9 @@ def test_symbolic_links_count_by_what_they_point_to(tiny_llama, tmp_path):
 def test_a_missing_shard_is_named(tiny_llama, tmp_path):
     folder = sharded_copy(tiny_llama, tmp_path / "sharded")
     (folder / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(InputError, match=r"model-00002-of-00002\.safetensors: is missing, although .*; download it again"):
+    with pytest.raises(
+        InputError, match=r"model-00002-of-00002\.safetensors: is missing, although .*; download it again"
+    ):
         folder_digest(folder)
 
 

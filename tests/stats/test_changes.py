@@ -491,7 +491,7 @@ def test_many_values_are_approximated_within_3_percent(monkeypatch):
     for most in (7_940, 8_146, 8_446):  # 0.5%, 1% and 2.5%
         exactly = signed_rank_probability(most, 200)
         with monkeypatch.context() as patched:
-            patched.setattr("summarybench.stats.changes.MOST_VALUES_EXACTLY", 199)
+            patched.setattr("summarybench.stats.typical_change.MOST_VALUES_EXACTLY", 199)
             assert signed_rank_probability(most, 200) == pytest.approx(exactly, rel=0.03)
             assert signed_rank_probability(most, 200) != exactly
 
