@@ -121,7 +121,7 @@ def test_every_id_of_the_tokenizer_lies_inside_the_smallest_vocabulary():
 
 def test_full_disk_is_said_before_anything_is_written(cache, monkeypatch):
     monkeypatch.setattr(synthetic.shutil, "disk_usage", lambda _: SimpleNamespace(free=5 * GIB))
-    with pytest.raises(UnavailableError, match=r"need 12\.6 GiB in .*, and 5\.0 GiB are free; .* set XDG_CACHE_HOME"):
+    with pytest.raises(UnavailableError, match=r"need 12\.6 GiB in .*, but 5\.0 GiB are free; .* set XDG_CACHE_HOME"):
         synthetic_model_folder(MODELS["llama2-7b-chat"])
     assert list(cache.iterdir()) == []
 

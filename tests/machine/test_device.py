@@ -141,7 +141,7 @@ def test_the_cpu_is_measured_where_all_gpus_are_hidden_on_purpose(monkeypatch, v
 @pytest.mark.parametrize("visible", ["7", "GPU-3333", "7,0", ",0", "-1,0", "all"])
 def test_naming_a_gpu_that_is_not_there_is_refused_and_not_the_cpu_measured(monkeypatch, visible):
     line = f"CUDA_VISIBLE_DEVICES={visible!r} does not begin with a GPU of this machine (0 to 1, "
-    with pytest.raises(InputError, match=re.escape(line) + ".* unset it; empty, it measures on the CPU"):
+    with pytest.raises(InputError, match=re.escape(line) + ".* unset it; empty, it selects the CPU"):
         detected(monkeypatch, [T4, H100], visible)
 
 

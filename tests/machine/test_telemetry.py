@@ -263,7 +263,7 @@ def test_a_gpu_that_nvml_no_longer_knows_is_no_device_to_judge():
     nvml = FakeNvml()
     nvml.uuids = {}
     with pytest.raises(
-        DeviceInvalidError, match=r"cannot open the Tesla T4 \(GPU-1111\): Not Found; see whether nvidia"
+        DeviceInvalidError, match=r"cannot open the Tesla T4 \(GPU-1111\): Not Found; check whether nvidia"
     ):
         monitor(nvml)
     assert nvml.calls == ["init", "shutdown"]
