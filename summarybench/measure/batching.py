@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle, islice
 from math import ceil
-from typing import Any, Protocol
+from typing import Any
 
 from summarybench.catalogue.models import Experiment
 from summarybench.core.outcomes import (
@@ -19,21 +19,13 @@ from summarybench.core.outcomes import (
     is_device_lost,
 )
 from summarybench.documents.sources import Prompt
+from summarybench.engines.engine import BatchEngine
 from summarybench.engines.memory_model import MemoryPrediction
 from summarybench.machine.device import GIB, Device
-from summarybench.measure.generation import ChatModel
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 LARGEST_BATCH_SIZE, LARGEST_BATCH_SIZE_ON_A_CPU = 256, 8
 """The largest batches that are ever tried."""
-
-
-class BatchModel(ChatModel, Protocol):
-    """What finding the largest batch needs of a loaded model."""
-
-    def memory_for(self, sequence_tokens: int, batch_size: int) -> MemoryPrediction: ...
-
-    def fit_rows(self, rows: int) -> None: ...
 
 
 @contextmanager
@@ -81,7 +73,7 @@ class LargestBatch:
         }
 
 
-def rows_of_even_batches(model: BatchModel, sequence_tokens: int, documents: int, device: Device) -> int:
+def rows_of_even_batches(model: BatchEngine, sequence_tokens: int, documents: int, device: Device) -> int:
     """Rows a batch, where as few and as even batches are made of the documents as are predicted to fit in memory.
 
     A last batch of a few rows would take as long as a full one. On a GPU there are no more than the largest of
@@ -93,7 +85,7 @@ def rows_of_even_batches(model: BatchModel, sequence_tokens: int, documents: int
 
 
 def find_largest_batch(
-    model: BatchModel, prompts: Sequence[Prompt], max_new_tokens: int, device: Device
+    model: BatchEngine, prompts: Sequence[Prompt], max_new_tokens: int, device: Device
 ) -> LargestBatch:
     """Try the largest batch that is predicted to fit, and halve the interval for as long as memory runs out.
 
@@ -131,13 +123,13 @@ def largest(first: int, runs: Callable[[int], bool]) -> int:
     return below
 
 
-def _begin_clean(model: BatchModel, device: Device) -> None:
+def _begin_clean(model: BatchEngine, device: Device) -> None:
     """Nothing of an earlier batch is in the memory, what was compiled for it included."""
     model.fit_rows(0)
     device.release_memory()
 
 
-def _largest_predicted(model: BatchModel, sequence_tokens: int, device: Device, most_rows: int) -> int:
+def _largest_predicted(model: BatchEngine, sequence_tokens: int, device: Device, most_rows: int) -> int:
     """At least 1: that one document fits was found when the model was loaded."""
     free_bytes = device.free_memory_bytes()
     most = most_rows if device.is_gpu else LARGEST_BATCH_SIZE_ON_A_CPU

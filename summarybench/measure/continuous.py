@@ -10,13 +10,12 @@ from typing import Any
 
 from summarybench.core.outcomes import RequestsFailedError
 from summarybench.documents.sources import Prompt
-from summarybench.engines.engine import ConcurrentEngine, Limits, RequestResult
+from summarybench.engines.engine import ConcurrentEngine, Limits, RequestResult, TextGenerator
 from summarybench.engines.paged import PAGE_TOKENS, STEP_TOKENS
 from summarybench.machine.probes import as_extra_info as controls_as_extra_info
 from summarybench.machine.telemetry import Telemetry
 from summarybench.measure.generation import (
     Benchmark,
-    ChatModel,
     GenerationRecord,
     Instruments,
     Measured,
@@ -48,7 +47,7 @@ class Round:
 
 def measure_at_once(
     benchmark: Benchmark,
-    model: ChatModel,
+    model: TextGenerator,
     prompts: Sequence[Prompt],
     *,
     start: Callable[[], ConcurrentEngine],
@@ -96,7 +95,7 @@ class _Rounds:
     def __init__(
         self,
         engine: ConcurrentEngine,
-        model: ChatModel,
+        model: TextGenerator,
         prompts: Sequence[Prompt],
         max_new_tokens: int,
         instruments: Instruments,

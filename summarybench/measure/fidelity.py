@@ -18,8 +18,8 @@ from summarybench.analysis.quality_change import QualityComparison, documents_ne
 from summarybench.catalogue.models import REFERENCE_LOADER, Experiment
 from summarybench.core.outcomes import JudgementError, first_line
 from summarybench.documents.sources import Document, Prompt
+from summarybench.engines.engine import LogitsEngine, TextGenerator
 from summarybench.engines.loaded_model import LoadedModel
-from summarybench.measure.generation import ChatModel
 from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
 
 MOST_TIMES_THE_TWINS_ERROR = 1.1
@@ -32,14 +32,6 @@ class Lend(Protocol):
     """Loads an experiment's model for the time of one call: the device holds no other, and has its memory back after it."""
 
     def __call__(self, experiment: Experiment, use: Callable[[LoadedModel], Result]) -> Result: ...
-
-
-class ForcedModel(ChatModel, Protocol):
-    """A model that tells its logits, for its own summary or for one that is given."""
-
-    def summary_with_logits(self, prompt: Tokens, max_new_tokens: int) -> tuple[list[int], Any]: ...
-
-    def forced_logits(self, prompt: Tokens, summary: Tokens) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +53,7 @@ class Reference:
         return torch.from_numpy(numpy.load(self.folder / f"{index}.npy", allow_pickle=False))
 
 
-def make_reference(model: ForcedModel, prompts: Sequence[Prompt], max_new_tokens: int, folder: Path) -> Reference:
+def make_reference(model: LogitsEngine, prompts: Sequence[Prompt], max_new_tokens: int, folder: Path) -> Reference:
     """Raises JudgementError where the disk has no room for the logits."""
     import numpy
 
@@ -79,7 +71,7 @@ def make_reference(model: ForcedModel, prompts: Sequence[Prompt], max_new_tokens
     return Reference(summaries=tuple(summaries), folder=folder)
 
 
-def summaries_of(model: ChatModel, prompts: Sequence[Prompt], max_new_tokens: int) -> list[list[int]]:
+def summaries_of(model: TextGenerator, prompts: Sequence[Prompt], max_new_tokens: int) -> list[list[int]]:
     """The tokens of each prompt's greedy summary, end token included; a prompt at a time."""
     found: list[list[int]] = []
     for prompt in prompts:
@@ -88,7 +80,7 @@ def summaries_of(model: ChatModel, prompts: Sequence[Prompt], max_new_tokens: in
     return found
 
 
-def logit_error(model: ForcedModel, prompts: Sequence[Prompt], reference: Reference) -> float:
+def logit_error(model: LogitsEngine, prompts: Sequence[Prompt], reference: Reference) -> float:
     """‖logits − reference‖ ÷ ‖reference‖ (L2) over all tokens and the vocabulary.
 
     Raises JudgementError where a logit is not a finite number.
@@ -145,7 +137,7 @@ class EagerSide:
 
 
 def eager_side(
-    model: ForcedModel, loader: str, prompts: Sequence[Prompt], max_new_tokens: int, reference: Reference
+    model: LogitsEngine, loader: str, prompts: Sequence[Prompt], max_new_tokens: int, reference: Reference
 ) -> EagerSide:
     """Raises as `logit_error`."""
     first, second = (summaries_of(model, prompts, max_new_tokens) for _ in range(2))
@@ -191,7 +183,7 @@ class Fidelity:
 class Noted:
     """A model whose generated tokens are kept: what is timed of a compiled loader is what is held against its twin."""
 
-    def __init__(self, model: ChatModel) -> None:
+    def __init__(self, model: TextGenerator) -> None:
         self.summaries: list[list[int]] = []
         self._model = model
         self.prepare = model.prepare

@@ -16,33 +16,13 @@ from summarybench.core.outcomes import (
     first_line,
     is_device_lost,
 )
-from summarybench.documents.sources import ChatTokenizer, Document, Prompt, build_prompt
+from summarybench.documents.sources import Document, Prompt, build_prompt
+from summarybench.engines.engine import ChatFormat, TextGenerator
 from summarybench.machine.clock import Clock
 from summarybench.machine.device import Device
 from summarybench.machine.probes import Controls
 from summarybench.machine.probes import as_extra_info as controls_as_extra_info
 from summarybench.machine.telemetry import Monitor, Telemetry, TelemetrySummary
-
-
-class Chat(ChatTokenizer, Protocol):
-    """What prompts need of a model."""
-
-    @property
-    def context_tokens(self) -> int: ...
-
-
-class ChatModel(Protocol):
-    """What generation needs of a loaded model."""
-
-    def prepare(self, rows: Sequence[Sequence[int]]) -> Any: ...
-
-    def generate(self, prepared: Any, max_new_tokens: int, on_first_token: Callable[[], None]) -> Any: ...
-
-    def generated_ids(self, output: Any, prepared: Any) -> list[list[int]]: ...
-
-    def decode(self, token_ids: Sequence[int]) -> str: ...
-
-    def ends_by_itself(self, token_ids: Sequence[int]) -> bool: ...
 
 
 class Benchmark(Protocol):
@@ -161,7 +141,7 @@ class Measured:
 
 
 def build_prompts(
-    chat: Chat, documents: Sequence[Document], max_prompt_tokens: int, max_new_tokens: int
+    chat: ChatFormat, documents: Sequence[Document], max_prompt_tokens: int, max_new_tokens: int
 ) -> tuple[Prompt, ...]:
     """Prompts that, with the new tokens, never exceed the model's context."""
     limit = min(max_prompt_tokens, chat.context_tokens - max_new_tokens)
@@ -181,7 +161,7 @@ def batches_of(prompts: Sequence[Prompt], batch_size: int) -> list[list[int]]:
 
 def measure(
     benchmark: Benchmark,
-    model: ChatModel,
+    model: TextGenerator,
     prompts: Sequence[Prompt],
     *,
     max_new_tokens: int,
@@ -234,7 +214,9 @@ def telling_faults(device: Device) -> Iterator[None]:
     raise DeviceMemoryError(f"out of memory while generating: {detail}")
 
 
-def _warm_up(model: ChatModel, prompts: Sequence[Prompt], batches: Sequence[Sequence[int]], max_new_tokens: int) -> int:
+def _warm_up(
+    model: TextGenerator, prompts: Sequence[Prompt], batches: Sequence[Sequence[int]], max_new_tokens: int
+) -> int:
     """Untimed, the batch with the longest prompt first: what will not fit fails at once, and kernels are loaded.
 
     Kernels depend on the number of rows: a last batch with fewer is warmed up too. Returns how many batches were.
@@ -252,7 +234,7 @@ class _Rounds:
 
     def __init__(
         self,
-        model: ChatModel,
+        model: TextGenerator,
         prompts: Sequence[Prompt],
         batches: Sequence[Sequence[int]],
         max_new_tokens: int,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from summarybench.analysis.quality import Quality
-from summarybench.engines.loaded_model import LoadedModel
+from summarybench.engines.engine import Engine
 from summarybench.machine.telemetry import as_extra_info
 from summarybench.measure.generation import Measured
 from summarybench.measure.metrics import Speed, speed_of, time_to_first_token_seconds
@@ -13,7 +13,7 @@ from summarybench.runs.workload import Workload
 
 
 def extra_info_of(
-    loaded: LoadedModel,
+    loaded: Engine,
     workload: Workload,
     measured: Measured,
     quality: Quality | None,
@@ -88,8 +88,9 @@ def _quality_fields(quality: Quality | None) -> Record:
     }
 
 
-def _utilization(loaded: LoadedModel, speed: Speed, copy_bandwidth: float | None) -> float | None:
+def _utilization(loaded: Engine, speed: Speed, copy_bandwidth: float | None) -> float | None:
     """Bytes of weights read per second of decoding ÷ what the device can copy: 1 is the limit at batch size 1."""
-    if copy_bandwidth is None or speed.decode_steps_per_second is None:
+    weights_bytes, steps = loaded.weights_read_bytes, speed.decode_steps_per_second
+    if copy_bandwidth is None or weights_bytes is None or steps is None:
         return None
-    return loaded.weights_read_bytes * speed.decode_steps_per_second / copy_bandwidth
+    return weights_bytes * steps / copy_bandwidth

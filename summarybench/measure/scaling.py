@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 
 from summarybench.core.outcomes import InputError, JudgementError
 from summarybench.documents.sources import Prompt
+from summarybench.engines.engine import TextGenerator
 from summarybench.machine.clock import Clock
 from summarybench.machine.device import Device
 from summarybench.machine.peers import PATIENCE_SECONDS, Peers
 from summarybench.machine.telemetry import TelemetrySummary
-from summarybench.measure.generation import Benchmark, ChatModel, GenerationRecord, Instruments, Measured, measure
+from summarybench.measure.generation import Benchmark, GenerationRecord, Instruments, Measured, measure
 
 LEAST_EFFICIENCY = 0.95
 """On GPUs, which share nothing but the host. Processes on one CPU share its cores and its memory: there, it is a figure."""
@@ -101,7 +102,7 @@ def dealt(prompts: Sequence[Prompt], processes: int) -> list[Prompt]:
 
 def measure_scaling(
     benchmark: Benchmark,
-    model: ChatModel,
+    model: TextGenerator,
     prompts: Sequence[Prompt],
     *,
     nodeid: str,
@@ -135,7 +136,7 @@ class _Steps:
     def __init__(
         self,
         nodeid: str,
-        model: ChatModel,
+        model: TextGenerator,
         share: Sequence[Prompt],
         peers: Peers,
         max_new_tokens: int,

@@ -18,6 +18,7 @@ from summarybench.analysis.attribution import Attribution, attribute, moves_betw
 from summarybench.catalogue.models import EXPERIMENTS, MODELS
 from summarybench.core.outcomes import InputError, UnavailableError, Verdict
 from summarybench.documents.sources import Prompt, embedded_documents
+from summarybench.engines.engine import TextGenerator
 from summarybench.engines.loaded_model import LoadedModel
 from summarybench.engines.loading import load, quiet_libraries
 from summarybench.engines.not_loaded import NotLoaded
@@ -28,7 +29,7 @@ from summarybench.machine.environment import usable_cpus
 from summarybench.machine.probes import Controls, as_extra_info, averaged, host_pulse, measure_controls, overall_rate
 from summarybench.machine.telemetry import NullMonitor
 from summarybench.measure.disturbances import Switch, busy_neighbour, delay, other_tenant
-from summarybench.measure.generation import ChatModel, GenerationRecord, Instruments, build_prompts, measure
+from summarybench.measure.generation import GenerationRecord, Instruments, build_prompts, measure
 from summarybench.measure.metrics import time_to_first_token_seconds
 from summarybench.measure.overhead import pairs
 from summarybench.runs.run_file import Entry
@@ -209,7 +210,7 @@ def _disturbances(
 class _Alternating:
     """A model that sets the switch before each round, in turn; the warm-up is not disturbed."""
 
-    def __init__(self, model: ChatModel, switch: Switch) -> None:
+    def __init__(self, model: TextGenerator, switch: Switch) -> None:
         self._prepare = model.prepare
         self._switch = switch
         self._turns = chain([False], cycle(ORDER))
@@ -235,7 +236,7 @@ class _Rounds:
 
 def disturbed(
     name: str,
-    model: ChatModel,
+    model: TextGenerator,
     prompts: Sequence[Prompt],
     switch: Switch,
     instruments: Instruments,

@@ -16,8 +16,9 @@ from summarybench.documents.sources import (
     embedded_documents,
     wikilingua_documents,
 )
+from summarybench.engines.engine import ChatFormat
 from summarybench.machine.device import Device
-from summarybench.measure.generation import Chat, build_prompts
+from summarybench.measure.generation import build_prompts
 from summarybench.session.progress import Progress
 from summarybench.session.settings import Settings
 
@@ -66,7 +67,7 @@ class Sampler:
         if source is not DocumentSource.WIKILINGUA:
             self._draw_for(model, self._collection(source))
 
-    def sample_for(self, model: str, chat: Chat) -> Sample:
+    def sample_for(self, model: str, chat: ChatFormat) -> Sample:
         """The model's sample. Raises UnavailableError, each time, where its documents cannot be fetched."""
         if model not in self._samples:
             collection = self._collection(self._settings.document_source_of(model))

@@ -32,7 +32,7 @@ from summarybench.core.outcomes import (
 from summarybench.core.processes import ALONE, Process
 from summarybench.core.session_seconds import SessionSeconds
 from summarybench.documents.sources import Prompt, template_digest
-from summarybench.engines.engine import ConcurrentEngine, JsonScalar
+from summarybench.engines.engine import ConcurrentEngine, JsonScalar, TextGenerator
 from summarybench.engines.fitting import Forecast
 from summarybench.engines.loaded_model import LoadedModel
 from summarybench.engines.loading import load
@@ -61,7 +61,6 @@ from summarybench.measure.fidelity import (
 )
 from summarybench.measure.generation import (
     Benchmark,
-    ChatModel,
     GenerationRecord,
     Instruments,
     Measured,
@@ -312,7 +311,7 @@ class Suite:
     def _measure(
         self,
         benchmark: Benchmark,
-        model: ChatModel,
+        model: TextGenerator,
         loaded: LoadedModel,
         sample: Sample,
         nodeid: str,
