@@ -73,7 +73,7 @@ class Writer:
             except Exception as error:
                 detail = explain_out_of_memory(error)
             if self._decoders:
-                self._decoders.drop_unless_for(0)
+                self._decoders.keep_only(0)
             self._device.release_memory()
             if len(some) == 1:
                 raise DeviceMemoryError(f"out of memory while generating from one prompt: {detail}")
@@ -97,7 +97,7 @@ class Writer:
         if self._decoders is None:
             output = self._decode(ids, mask, max_new_tokens, temperature)
         else:
-            decoder = self._decoders.for_rows(self._rows)
+            decoder = self._decoders.for_batch_size(self._rows)
             output = decoder.generate(ids, mask, max_new_tokens, lambda: None, temperature=temperature)
         return [_until_end(row, self._ends) for row in output[:, width:].tolist()]
 

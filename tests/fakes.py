@@ -22,7 +22,7 @@ from summarybench.machine import detection
 from summarybench.machine.clock import Clock
 from summarybench.machine.cpu import CPU_CAPABILITY
 from summarybench.machine.device import Device
-from summarybench.machine.probes import COPY_BANDWIDTH, MATRIX_PRODUCT, PYTHON_LOOP, ControlReading, Probe
+from summarybench.machine.probes import COPY_BANDWIDTH, MATRIX_PRODUCT, PYTHON_LOOP, Probe, ProbeReading
 from summarybench.machine.telemetry import NullMonitor
 from summarybench.session import session as suite
 
@@ -116,7 +116,7 @@ class FakeModel:
             weights_bytes=self.weights_bytes, cache_bytes=batch_size * self.bytes_per_row, workspace_bytes=0
         )
 
-    def fit_rows(self, rows: int) -> None:
+    def resize(self, rows: int) -> None:
         """Nothing is compiled."""
 
     def as_experiment(self, experiment: Experiment, prediction: MemoryPrediction) -> FakeModel:
@@ -170,10 +170,10 @@ class Scripted:
     asleep: str | None = None
 
     @property
-    def readings(self) -> dict[str, ControlReading]:
+    def readings(self) -> dict[str, ProbeReading]:
         names = () if self.controls is None else (COPY_BANDWIDTH, MATRIX_PRODUCT, PYTHON_LOOP)
         return {
-            name: ControlReading(rate=100 / (self.controls or 1), standard_deviation=0.001, work=10.0) for name in names
+            name: ProbeReading(rate=100 / (self.controls or 1), standard_deviation=0.001, work=10.0) for name in names
         }
 
     def model(self, experiment: Experiment, time: FakeTime) -> FakeModel | NotLoaded:

@@ -14,7 +14,7 @@ from summarybench.machine.probes import (
     MATRIX_PRODUCT,
     OF_THE_GPU,
     PYTHON_LOOP,
-    has_same_beats,
+    has_same_samples,
     has_same_work,
     overall_rate,
 )
@@ -180,7 +180,7 @@ def moves_between(now: Entry, before: Entry, deviations: Mapping[str, float]) ->
     here, there = _controls(now), _controls(before)
     beats, earlier_beats = _seconds_of_beats(now), _seconds_of_beats(before)
     for name in (each for each in here if each in there and has_same_work(here[each], there[each])):
-        if has_same_beats(here[name], there[name]) and min(len(beats), len(earlier_beats)) >= LEAST_BEATS:
+        if has_same_samples(here[name], there[name]) and min(len(beats), len(earlier_beats)) >= LEAST_BEATS:
             yield Move(
                 name=name,
                 log_ratio=math.log(fmean(earlier_beats) / fmean(beats)),

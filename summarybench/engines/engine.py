@@ -34,7 +34,7 @@ class ChatFormat(ChatTokenizer, Protocol):
 class TextGenerator(Protocol):
     """Turns prompts into summaries, one batch per call."""
 
-    def prepare(self, rows: Sequence[Sequence[int]]) -> Any:
+    def prepare(self, prompts: Sequence[Sequence[int]], /) -> Any:
         """Put the token ids of one or more prompts on the device. Not timed."""
 
     def generate(self, prepared: Any, max_new_tokens: int, on_first_token: Callable[[], None]) -> Any:
@@ -102,7 +102,7 @@ class BatchEngine(Engine, Protocol):
     def memory_for(self, sequence_tokens: int, batch_size: int) -> MemoryPrediction:
         """The memory predicted for a batch of sequences of this length, prompt and summary together."""
 
-    def fit_rows(self, rows: int) -> None:
+    def resize(self, batch_size: int) -> None:
         """Release what was compiled for another batch size; 0 releases all of it."""
 
 

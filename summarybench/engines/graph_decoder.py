@@ -31,7 +31,7 @@ def prompt_lengths_of(cache_tokens: int) -> list[int]:
 class CompiledDecoder:
     """Generates with a model whose attention is `attend`: one prefill, then one graph replay per token.
 
-    It holds up to `rows` sequences of at most `tokens` tokens each, prompt and summary together. A sequence ends with one
+    It holds up to `batch_size` sequences of at most `tokens` tokens each, prompt and summary together. A sequence ends with one
     of `end_tokens` and is then filled with `pad_token`. Construction compiles and captures, which can take a minute the
     first time; on a CPU nothing is captured. With `top_k` the decoder can also draw tokens at random from so many of the
     most likely ones; without it decoding is greedy. `compiled` replaces torch.compile in tests.
@@ -43,7 +43,7 @@ class CompiledDecoder:
         self,
         model: Any,
         *,
-        rows: int,
+        batch_size: int,
         tokens: int,
         end_tokens: Sequence[int],
         pad_token: int,
@@ -54,29 +54,29 @@ class CompiledDecoder:
 
         device = model.device
         on_gpu = device.type == "cuda"
-        self.rows = rows
+        self.batch_size = batch_size
         self._model = model
         self._pad_token = pad_token
-        self._cache = StaticKVCache(model.config, rows, tokens, dtype=model.dtype, device=device)
+        self._cache = StaticKVCache(model.config, batch_size, tokens, dtype=model.dtype, device=device)
         self._ends = torch.tensor(end_tokens, device=device)
-        self._token = torch.zeros((rows, 1), dtype=torch.long, device=device)
-        self._position = torch.zeros((rows, 1), dtype=torch.long, device=device)
-        self._mask = torch.zeros((rows, 1, 1, tokens), dtype=torch.bool, device=device)
-        self._summaries = torch.zeros((rows, tokens), dtype=torch.long, device=device)
+        self._token = torch.zeros((batch_size, 1), dtype=torch.long, device=device)
+        self._position = torch.zeros((batch_size, 1), dtype=torch.long, device=device)
+        self._mask = torch.zeros((batch_size, 1, 1, tokens), dtype=torch.bool, device=device)
+        self._summaries = torch.zeros((batch_size, tokens), dtype=torch.long, device=device)
         self._count = torch.zeros(1, dtype=torch.long, device=device)
-        self._has_ended = torch.zeros((rows, 1), dtype=torch.bool, device=device)
+        self._has_ended = torch.zeros((batch_size, 1), dtype=torch.bool, device=device)
         self._all_ended = torch.zeros(1, dtype=torch.bool, device=device)
         self._seen = [torch.zeros(1, dtype=torch.bool, pin_memory=on_gpu) for _ in range(2)]
         self._copied = [torch.cuda.Event() if on_gpu else None for _ in range(2)]  # type: ignore[no-untyped-call]
-        self._noise = torch.ones((rows, top_k), device=device) if top_k else None
+        self._noise = torch.ones((batch_size, top_k), device=device) if top_k else None
         self._temperature = torch.ones(1, device=device)
         self._is_random = torch.zeros(1, device=device)
         self._prompt = torch.zeros((1, tokens), dtype=torch.long, device=device)
         self._positions = torch.arange(tokens, device=device)[None]
         self._last = torch.zeros(1, dtype=torch.long, device=device)
-        compiled = compiled or compile_with_inductor(rows)
+        compiled = compiled or compile_with_inductor(batch_size)
         # A model that is sampled from may be in training, and its weights must not be rearranged.
-        self._row_step = _row_step(model, self._cache) if rows == 1 and top_k is None else None
+        self._row_step = _row_step(model, self._cache) if batch_size == 1 and top_k is None else None
         self.own_kernels = self._row_step.kernels if self._row_step else []
         self._enter = compiled(self._before_layers)
         self._through = compiled(self._row_step.through_layer if self._row_step else _through_layer)
@@ -88,7 +88,7 @@ class CompiledDecoder:
             )  # bitsandbytes rearranges its weights in the first pass, which must not be compiled
             self._next = captured(self._step) if on_gpu else self._step
             pool = torch.cuda.graph_pool_handle() if on_gpu else None  # shared, since they never run at once
-            longest_first = sorted(prompt_passes.items(), reverse=True) if rows == 1 else []
+            longest_first = sorted(prompt_passes.items(), reverse=True) if batch_size == 1 else []
             self._prompt_passes = {length: captured(each, pool) if on_gpu else each for length, each in longest_first}
 
     def generate(
@@ -115,7 +115,7 @@ class CompiledDecoder:
         with torch.no_grad():
             self._temperature.fill_(1.0 if temperature is None else temperature)
             self._is_random.fill_(float(temperature is not None))
-            self._prefill(*(_filled_up(each, self.rows) for each in (input_ids, attention_mask)))
+            self._prefill(*(_filled_up(each, self.batch_size) for each in (input_ids, attention_mask)))
             on_first_token()
             generated = 1
             self._ask_whether_all_ended(0)
@@ -137,7 +137,7 @@ class CompiledDecoder:
         import torch
 
         given = len(input_ids)
-        ids, mask, forced = (_filled_up(each, self.rows) for each in (input_ids, attention_mask, summary))
+        ids, mask, forced = (_filled_up(each, self.batch_size) for each in (input_ids, attention_mask, summary))
         with torch.no_grad():
             steps = [self._prefill(ids, mask).clone()]
             for number in range(forced.shape[1] - 1):
@@ -243,10 +243,10 @@ def _through_layer(layer: Any, hidden: Any, mask: Any, rotation: Any, keys: Laye
     return layer(hidden, attention_mask=mask, position_embeddings=rotation, past_key_values=keys)
 
 
-def _filled_up(tensor: Any, rows: int) -> Any:
+def _filled_up(tensor: Any, batch_size: int) -> Any:
     import torch
 
-    missing = rows - len(tensor)
+    missing = batch_size - len(tensor)
     return torch.cat([tensor, tensor[:1].expand(missing, -1)]) if missing else tensor
 
 

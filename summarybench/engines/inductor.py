@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 
-def inductor_options(rows: int) -> dict[str, Any]:
+def inductor_options(batch_size: int) -> dict[str, Any]:
     """Options for inductor to compile a decoder for this batch size.
 
     At batch size 1 inductor tunes its kernels for the device. In Llama-type models these are norms and activations, since
@@ -22,18 +22,18 @@ def inductor_options(rows: int) -> dict[str, Any]:
     """
     tuned = {"coordinate_descent_tuning": True, "compile_threads": 1, "dynamic_scale_rblock": False}
     return {
-        **(tuned if rows == 1 else {}),
+        **(tuned if batch_size == 1 else {}),
         "use_static_cuda_launcher": False,
         "triton.cudagraphs": False,  # the decoder captures graphs itself, its own bookkeeping included
     }
 
 
-def compile_with_inductor(rows: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def compile_with_inductor(batch_size: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """A function that compiles each piece of a decoder for this batch size at the piece's first call."""
     import torch
 
     torch.compiler.reset()  # otherwise earlier batch sizes would count towards torch's limit of recompilations
-    return partial(torch.compile, fullgraph=True, dynamic=False, options=inductor_options(rows))
+    return partial(torch.compile, fullgraph=True, dynamic=False, options=inductor_options(batch_size))
 
 
 def generated_modules() -> list[Any]:

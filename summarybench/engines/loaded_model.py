@@ -56,24 +56,24 @@ class LoadedModel:
         tokens = sequence_tokens if self.decoders is None else cache_tokens_for(sequence_tokens)
         return predict_memory(self.chat.config, self.settings, tokens, batch_size, self.weights_bytes)
 
-    def fit_rows(self, rows: int) -> None:
+    def resize(self, batch_size: int) -> None:
         """Release a compiled decoder of another batch size: it would compute, and hold a cache, for its whole batch."""
         if self.decoders is not None:
-            self.decoders.drop_unless_for(rows)
+            self.decoders.keep_only(batch_size)
 
     def as_experiment(self, experiment: Experiment, prediction: MemoryPrediction) -> LoadedModel:
         """The same model, to be measured as another experiment."""
         return replace(self, experiment=experiment, predicted_memory_bytes=prediction.total_bytes)
 
-    def prepare(self, rows: Sequence[Sequence[int]]) -> PreparedBatch:
+    def prepare(self, prompts: Sequence[Sequence[int]]) -> PreparedBatch:
         """Put the token ids of one or more prompts on the device as one batch."""
         import torch
         from torch.nn.utils.rnn import pad_sequence
 
         pad = self.model.generation_config.pad_token_id
-        prompts = [torch.tensor(row) for row in rows]
-        ids = pad_sequence(prompts, batch_first=True, padding_value=pad, padding_side="left")
-        mask = pad_sequence([torch.ones_like(row) for row in prompts], batch_first=True, padding_side="left")
+        ids_of = [torch.tensor(prompt) for prompt in prompts]
+        ids = pad_sequence(ids_of, batch_first=True, padding_value=pad, padding_side="left")
+        mask = pad_sequence([torch.ones_like(each) for each in ids_of], batch_first=True, padding_side="left")
         device = self.model.device
         return PreparedBatch(input_ids=ids.to(device), attention_mask=mask.to(device))
 
@@ -83,7 +83,7 @@ class LoadedModel:
         Calls `on_first_token` once, when the first token of every sequence is chosen.
         """
         if self.decoders is not None:
-            decoder = self.decoders.for_rows(len(prepared.input_ids))
+            decoder = self.decoders.for_batch_size(len(prepared.input_ids))
             return decoder.generate(prepared.input_ids, prepared.attention_mask, max_new_tokens, on_first_token)
         return self.generate_bare(prepared, max_new_tokens, stopping_criteria=[_FirstToken(on_first_token)])
 
@@ -115,7 +115,7 @@ class LoadedModel:
         prepared = self.prepare([prompt])
         forced = torch.tensor([summary], device=self.model.device)
         if self.decoders is not None:
-            found = self.decoders.for_rows(1).logits(prepared.input_ids, prepared.attention_mask, forced)[0]
+            found = self.decoders.for_batch_size(1).logits(prepared.input_ids, prepared.attention_mask, forced)[0]
         else:
             found = self._eager_logits(prepared, forced)
         return found.float().cpu()
@@ -137,8 +137,8 @@ class LoadedModel:
     def generated_ids(self, output: Any, prepared: PreparedBatch) -> list[list[int]]:
         """The generated token ids of each sequence up to and including its end token; what follows is padding."""
         ends = end_tokens_of(self.model)
-        rows: list[list[int]] = output[:, prepared.input_ids.shape[1] :].tolist()
-        return [_up_to_the_first(ends, row) for row in rows]
+        generated: list[list[int]] = output[:, prepared.input_ids.shape[1] :].tolist()
+        return [_up_to_the_first(ends, row) for row in generated]
 
     def decode(self, token_ids: Sequence[int]) -> str:
         return str(self.chat.tokenizer.decode(token_ids, skip_special_tokens=True)).strip()

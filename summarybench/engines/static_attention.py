@@ -18,7 +18,7 @@ def attend(
     """
     import torch
 
-    rows, heads, tokens, width = query.shape
+    batch, heads, tokens, width = query.shape
     groups = heads // keys.shape[1]
     if tokens > 1:
         if groups > 1:
@@ -29,13 +29,13 @@ def attend(
         return mixed.transpose(1, 2).contiguous(), None
     # For one query the fused kernels start one block per head, which leaves most of a large GPU idle. Here the heads
     # that share keys become rows of one product.
-    grouped = query.view(rows, keys.shape[1], groups, width)
+    grouped = query.view(batch, keys.shape[1], groups, width)
     # Scores are float32 as in the fused kernels. The compiler fuses this into one reduction without storing products.
     scores = (grouped[:, :, :, None].float() * keys[:, :, None].float()).sum(
         -1
     ) * scaling  # [batch, key heads, groups, keys]
     shares = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1).to(values.dtype)
-    return (shares @ values).view(rows, 1, heads, width), None
+    return (shares @ values).view(batch, 1, heads, width), None
 
 
 def attend_to_static_cache(model: Any) -> None:

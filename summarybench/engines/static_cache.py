@@ -44,19 +44,19 @@ class LayerKVCache:
 
 
 class StaticKVCache:
-    """The KV cache of all layers, for `rows` sequences of at most `tokens` tokens.
+    """The KV cache of all layers, for `batch_size` sequences of at most `tokens` tokens.
 
     `slot` [1] is the place of the next token. transformers accepts this object as a cache too.
     """
 
-    def __init__(self, config: Any, rows: int, tokens: int, *, dtype: Any, device: Any) -> None:
+    def __init__(self, config: Any, batch_size: int, tokens: int, *, dtype: Any, device: Any) -> None:
         import torch
 
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.slot = torch.zeros(1, dtype=torch.long, device=device)
         self.layers = [
-            LayerKVCache((rows, heads, tokens, width), self.slot, dtype) for _ in range(config.num_hidden_layers)
+            LayerKVCache((batch_size, heads, tokens, width), self.slot, dtype) for _ in range(config.num_hidden_layers)
         ]
 
     def update(self, keys: Any, values: Any, layer: int, *_: Any, **__: Any) -> tuple[Any, Any]:

@@ -67,7 +67,7 @@ class DeviceRecord:
         """Whether bitsandbytes lacks fast kernels here: it then unpacks all quantized weights again for every token."""
         return not self.is_gpu and self.has_avx512 is False
 
-    def standing_in_for(self, family: str) -> Self:
+    def emulating(self, family: str) -> Self:
         return replace(self, family=family, stands_in=True)
 
     def __str__(self) -> str:
@@ -158,7 +158,7 @@ def slugify(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
 
 
-def stand_in(device: Device, family: str | None) -> Device:
+def emulate_family(device: Device, family: str | None) -> Device:
     """The device, emulating another family if one is given. Raises InputError for an unknown family."""
     if family is None or family == device.family:
         return device
@@ -166,7 +166,7 @@ def stand_in(device: Device, family: str | None) -> Device:
         raise InputError(
             f"--gpu-family {family} is not a family the suite knows; choose one of {', '.join(sorted(FAMILIES))}"
         )
-    return device.standing_in_for(family)
+    return device.emulating(family)
 
 
 def limit_memory(device: Device, limit_gib: float | None) -> Device:

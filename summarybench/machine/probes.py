@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 REPETITIONS = 7
 WARM_UPS = 2
-CONTROL_REPETITIONS = 9
+PROBE_REPETITIONS = 9
 
 COPY_BANDWIDTH = "copy_bandwidth_bytes_per_second"
 MATRIX_PRODUCT = "matrix_product_flop_per_second"
@@ -29,7 +29,7 @@ PYTHON_LOOP = "python_loop_iterations_per_second"
 OF_THE_GPU = (COPY_BANDWIDTH, MATRIX_PRODUCT)
 """Probes of what a GPU does by itself, once the host has queued it."""
 OF_THE_HOST = (KERNEL_LAUNCHES, PYTHON_LOOP)
-"""Probes of the host. `host_pulse` takes a sample of one of them before each round."""
+"""Probes of the host. `host_probe` takes a sample of one of them before each round."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ class DeviceProbes(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ControlReading:
+class ProbeReading:
     """One probe, before or after an experiment: its rate, and the relative standard deviation of its repetitions.
 
     The rate comes from the mean time of a repetition: a neighbour takes CPU time in slices, and a model loses each of
@@ -78,7 +78,7 @@ class ControlReading:
     work: float
 
 
-Controls = Mapping[str, ControlReading]
+ProbeReadings = Mapping[str, ProbeReading]
 """Readings by name of the probe. Each is a rate whose name contains its unit; lower is slower."""
 
 
@@ -93,13 +93,13 @@ def copy_bandwidth(device: Device, clock: Clock) -> float:
     return 2 * size / median(seconds)
 
 
-def measure_controls(device: Device, clock: Clock, dtype: str) -> Controls:
+def measure_probes(device: Device, clock: Clock, dtype: str) -> ProbeReadings:
     """Measure the device's probes: copy bandwidth, a matrix product in `dtype`, and the host.
 
     They are interleaved: 9 repetitions of each after 2 warm-ups. Releases the memory they take. Empty if memory runs out.
     """
     try:
-        return _measure_controls(device, clock, dtype)
+        return _measure_probes(device, clock, dtype)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -107,10 +107,10 @@ def measure_controls(device: Device, clock: Clock, dtype: str) -> Controls:
     return {}
 
 
-def _measure_controls(device: Device, clock: Clock, dtype: str) -> Controls:
+def _measure_probes(device: Device, clock: Clock, dtype: str) -> ProbeReadings:
     probes = device.probes.make(dtype)
     seconds: dict[str, list[float]] = {name: [] for name in probes}
-    for _ in range(WARM_UPS + CONTROL_REPETITIONS):
+    for _ in range(WARM_UPS + PROBE_REPETITIONS):
         for name, probe in probes.items():
             seconds[name].append(
                 device.probes.own_seconds(probe.run) if probe.is_of_device else seconds_of(probe.run, clock)
@@ -124,7 +124,7 @@ def _measure_controls(device: Device, clock: Clock, dtype: str) -> Controls:
     return readings
 
 
-def host_pulse(device: Device, clock: Clock) -> Callable[[], float]:
+def host_probe(device: Device, clock: Clock) -> Callable[[], float]:
     """A function that samples the host's probe once: launches, or loop iterations, per second.
 
     Call it just before each round. A shared host drifts within seconds, which the probes before and after an experiment
@@ -134,8 +134,8 @@ def host_pulse(device: Device, clock: Clock) -> Callable[[], float]:
     return lambda: probe.work / seconds_of(probe.run, clock)
 
 
-def _reading(amount: float, seconds: list[float], average: Callable[[list[float]], float]) -> ControlReading:
-    return ControlReading(
+def _reading(amount: float, seconds: list[float], average: Callable[[list[float]], float]) -> ProbeReading:
+    return ProbeReading(
         rate=amount / average(seconds),
         standard_deviation=stdev(log(one_repetition) for one_repetition in seconds),
         work=amount,
@@ -145,14 +145,14 @@ def _reading(amount: float, seconds: list[float], average: Callable[[list[float]
 # The run file ----------------------------------------------------------------------------------------------------
 
 
-def averaged(readings: Sequence[Controls]) -> Controls:
+def averaged(readings: Sequence[ProbeReadings]) -> ProbeReadings:
     """Combine readings of equal work: the geometric mean of the rates, and the largest deviation.
 
     A probe that is missing from one of the readings is left out.
     """
     first, *others = readings
     return {
-        name: ControlReading(
+        name: ProbeReading(
             rate=geometric_mean(each[name].rate for each in readings),
             standard_deviation=max(each[name].standard_deviation for each in readings),
             work=first[name].work,
@@ -162,7 +162,7 @@ def averaged(readings: Sequence[Controls]) -> Controls:
     }
 
 
-def as_extra_info(before: Controls, after: Controls) -> dict[str, dict[str, float]]:
+def as_extra_info(before: ProbeReadings, after: ProbeReadings) -> dict[str, dict[str, float]]:
     """`controls` of the run file, in plain JSON types.
 
     Per probe: the rates before and after the experiment, the larger of the two relative deviations, and the work. For a
@@ -186,7 +186,7 @@ def overall_rate(control: Mapping[str, float]) -> float:
     return sqrt(control["before"] * control["after"])
 
 
-def has_same_beats(control: Mapping[str, float], other: Mapping[str, float]) -> bool:
+def has_same_samples(control: Mapping[str, float], other: Mapping[str, float]) -> bool:
     """Whether the host samples of two run files are comparable. Runs that do not record their work never match."""
     return "beat_work" in control and control["beat_work"] == other.get("beat_work")
 

@@ -101,7 +101,7 @@ def find_largest_batch(
         batch = list(islice(cycle(longest_first), rows))
         ran = _runs(lambda: model.generate(model.prepare(batch), max_new_tokens, lambda: None))
         if not ran:
-            model.fit_rows(0)  # what was compiled for them takes as much memory as it did
+            model.resize(0)  # what was compiled for them takes as much memory as it did
         device.release_memory()
         tries.append((rows, ran))
         return ran
@@ -125,7 +125,7 @@ def largest(first: int, runs: Callable[[int], bool]) -> int:
 
 def _begin_clean(model: BatchEngine, device: Device) -> None:
     """Nothing of an earlier batch is in the memory, what was compiled for it included."""
-    model.fit_rows(0)
+    model.resize(0)
     device.release_memory()
 
 

@@ -20,7 +20,7 @@ from summarybench.documents.sources import Document, Prompt, build_prompt
 from summarybench.engines.engine import ChatFormat, TextGenerator
 from summarybench.machine.clock import Clock
 from summarybench.machine.device import Device
-from summarybench.machine.probes import Controls
+from summarybench.machine.probes import ProbeReadings
 from summarybench.machine.probes import as_extra_info as controls_as_extra_info
 from summarybench.machine.telemetry import Monitor, Telemetry, TelemetrySummary
 
@@ -114,7 +114,7 @@ class Instruments:
     device: Device
     clock: Clock
     monitor: Monitor
-    controls: Callable[[], Controls] = dict
+    controls: Callable[[], ProbeReadings] = dict
     pulse: Callable[[], float | None] = lambda: None
     on_warm_up: Callable[[WarmUp], None] = ignore_warm_up
 

@@ -26,7 +26,7 @@ from summarybench.engines.weights import find_weights
 from summarybench.machine.detection import detect_device
 from summarybench.machine.device import Device
 from summarybench.machine.environment import usable_cpus
-from summarybench.machine.probes import Controls, as_extra_info, averaged, host_pulse, measure_controls, overall_rate
+from summarybench.machine.probes import ProbeReadings, as_extra_info, averaged, host_probe, measure_probes, overall_rate
 from summarybench.machine.telemetry import NullMonitor
 from summarybench.measure.disturbances import Switch, busy_neighbour, delay, other_tenant
 from summarybench.measure.generation import GenerationRecord, Instruments, build_prompts, measure
@@ -156,13 +156,13 @@ def _one_thread() -> Iterator[None]:
 def _check_spots(device: Device, say: Callable[[str], None]) -> SpotChecks:
     sample = ON_GPU if device.is_gpu else ON_CPU
     clock = device.clock()
-    instruments = Instruments(device=device, clock=clock, monitor=NullMonitor(), pulse=host_pulse(device, clock))
+    instruments = Instruments(device=device, clock=clock, monitor=NullMonitor(), pulse=host_probe(device, clock))
     loaded = _load(sample, device, instruments)
     prompts = _prompts(sample, loaded)
     for prompt in prompts:  # a GPU loads kernels for each new length: the first of four rounds would pay for it
         loaded.generate_bare(loaded.prepare([prompt.token_ids]), sample.max_new_tokens)
     dtype = str(loaded.settings.get("compute_dtype", loaded.settings["dtype"]))
-    instruments = replace(instruments, controls=lambda: measure_controls(device, clock, dtype))
+    instruments = replace(instruments, controls=lambda: measure_probes(device, clock, dtype))
     sides = []
     for name, disturbance in _disturbances(loaded, instruments):
         say(f"spot check on the {device.name}: {name}")
@@ -244,9 +244,9 @@ def disturbed(
     max_new_tokens: int,
 ) -> Sides:
     """Summarize each prompt four times, twice with the disturbance; the controls are measured with and without it too."""
-    readings: dict[bool, list[Controls]] = {False: [], True: []}
+    readings: dict[bool, list[ProbeReadings]] = {False: [], True: []}
 
-    def read_controls() -> Controls:
+    def read_controls() -> ProbeReadings:
         for is_disturbed in ORDER:
             switch(is_disturbed)
             readings[is_disturbed].append(instruments.controls())
@@ -298,7 +298,7 @@ def _timings(records: Sequence[GenerationRecord]) -> list[Timing]:
     return pairs([Timing(tokens=record.generated_tokens, seconds=record.seconds) for record in records])
 
 
-def _entry(name: str, records: Sequence[GenerationRecord], controls: Sequence[Controls]) -> Entry:
+def _entry(name: str, records: Sequence[GenerationRecord], controls: Sequence[ProbeReadings]) -> Entry:
     """One side as a run's entry: the first of each document's two rounds, and two readings before and two after averaged."""
     first_of_each = records[::2]
     return Entry(

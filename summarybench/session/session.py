@@ -43,7 +43,7 @@ from summarybench.machine.clock import Clock
 from summarybench.machine.device import Device
 from summarybench.machine.device_lock import DeviceLock
 from summarybench.machine.peers import LOADING_PATIENCE_SECONDS, Peers
-from summarybench.machine.probes import Controls
+from summarybench.machine.probes import ProbeReadings
 from summarybench.machine.telemetry import Monitor, problem
 from summarybench.measure.batching import find_largest_batch, hold_in_memory, rows_of_even_batches
 from summarybench.measure.continuous import as_extra_info, measure_at_once
@@ -149,7 +149,7 @@ class Suite:
         self.monitor: Monitor = device.monitor()
         self.monitor.note_before_context()
         self.copy_bandwidth: float | None = None
-        self.measure_controls: Callable[[str], Controls] = lambda _: {}
+        self.measure_controls: Callable[[str], ProbeReadings] = lambda _: {}
         self.pulse: Callable[[], float | None] = lambda: None
         self.lost = ""
         self.results: Results
@@ -253,7 +253,7 @@ class Suite:
         """
         sample = self.sampler.sample_for(experiment.model, loaded.chat)
         rows = min(experiment.batch_size, len(sample.prompts))
-        loaded.fit_rows(rows)
+        loaded.resize(rows)
         prediction = loaded.memory_for(sample.longest_sequence, rows)
         with hold_in_memory(experiment, prediction, self.device, predict=self.settings.predict_memory):
             return self._summarize_sample(
@@ -319,7 +319,7 @@ class Suite:
         batch_size: int = 1,
     ) -> Measured:
         """`model` is `loaded`, or stands before it."""
-        loaded.fit_rows(min(batch_size, len(sample.prompts)))
+        loaded.resize(min(batch_size, len(sample.prompts)))
         return measure(
             benchmark,
             model,

@@ -95,11 +95,11 @@ def expected(model, *rows, tokens=20, ends=()):
     return [row + [PAD] * (longest - len(row)) for row in found]
 
 
-def decoder_of(model, rows=1, ends=(), tokens=CACHE_TOKENS, **options):
+def decoder_of(model, batch_size=1, ends=(), tokens=CACHE_TOKENS, **options):
     model.set_attn_implementation(ATTENTION)
     return CompiledDecoder(
         model,
-        rows=rows,
+        batch_size=batch_size,
         tokens=tokens,
         end_tokens=ends or [VOCABULARY],
         pad_token=PAD,
@@ -124,7 +124,7 @@ def test_one_row_is_answered_as_transformers_answers_it(model):
 def test_rows_padded_on_the_left_are_answered_as_they_are_alone(model):
     reference = expected(model, SHORT, LONG, [5])
     assert len({tuple(row) for row in reference}) == 3
-    assert generated(decoder_of(model, rows=3), SHORT, LONG, [5]) == reference
+    assert generated(decoder_of(model, batch_size=3), SHORT, LONG, [5]) == reference
 
 
 def ends_in_the_middle(model, row, *, at):
@@ -139,14 +139,14 @@ def test_row_that_ends_before_the_others_is_padded(llama):
     reference = expected(llama, SHORT, LONG, ends=[end])
     assert reference[0][5:] == [end] + [PAD] * (len(reference[1]) - 6)
     assert len(reference[1]) > 8, "the other row goes on"
-    assert generated(decoder_of(llama, rows=2, ends=[end]), SHORT, LONG) == reference
+    assert generated(decoder_of(llama, batch_size=2, ends=[end]), SHORT, LONG) == reference
 
 
 def test_each_of_several_end_tokens_ends_a_row_and_the_last_ends_the_batch(llama):
     ends = [ends_in_the_middle(llama, SHORT, at=5), ends_in_the_middle(llama, LONG, at=8)]
     reference = expected(llama, SHORT, LONG, ends=ends)
     assert 1 < len(reference[1]) <= 9
-    assert generated(decoder_of(llama, rows=2, ends=ends), SHORT, LONG) == reference
+    assert generated(decoder_of(llama, batch_size=2, ends=ends), SHORT, LONG) == reference
 
 
 def test_first_token_may_be_the_end(llama):
@@ -172,20 +172,20 @@ def test_sequence_may_fill_the_cache_to_its_last_token(llama):
 
 
 def test_fewer_rows_than_compiled_for_are_answered_and_no_more_handed_back(llama):
-    decoder = decoder_of(llama, rows=4)
+    decoder = decoder_of(llama, batch_size=4)
     assert generated(decoder, SHORT, LONG) == expected(llama, SHORT, LONG)
 
 
 def test_rows_that_fill_up_do_not_keep_an_ended_batch_going(llama):
     end = ends_in_the_middle(llama, SHORT, at=5)
-    assert generated(decoder_of(llama, rows=4, ends=[end]), SHORT) == expected(llama, SHORT, ends=[end])
+    assert generated(decoder_of(llama, batch_size=4, ends=[end]), SHORT) == expected(llama, SHORT, ends=[end])
 
 
 def test_nothing_is_left_of_a_longer_document_before(llama):
-    decoder = decoder_of(llama, rows=2, ends=[ends_in_the_middle(llama, SHORT, at=5)])
+    decoder = decoder_of(llama, batch_size=2, ends=[ends_in_the_middle(llama, SHORT, at=5)])
     generated(decoder, [*LONG, *LONG, *LONG], LONG, tokens=30)
     again = generated(decoder, SHORT, [5], tokens=12)
-    assert again == generated(decoder_of(llama, rows=2, ends=decoder._ends.tolist()), SHORT, [5], tokens=12)
+    assert again == generated(decoder_of(llama, batch_size=2, ends=decoder._ends.tolist()), SHORT, [5], tokens=12)
     assert again == expected(llama, SHORT, [5], tokens=12, ends=decoder._ends.tolist())
 
 
@@ -194,7 +194,7 @@ def test_logits_are_the_models_own_for_the_same_tokens(model):
 
     summary = torch.tensor([[30, 31, 32, 33, 34], [60, 61, 62, 63, 64]])
     ids, mask = padded(SHORT, LONG)
-    decoder = decoder_of(model, rows=2)
+    decoder = decoder_of(model, batch_size=2)
     step, same_tensor = decoder._next, torch.empty(2, VOCABULARY)
     decoder._next = lambda: same_tensor.copy_(step())  # as a graph that is replayed hands them back
     found = decoder.logits(ids, mask, summary)
@@ -229,7 +229,7 @@ def test_tokens_are_drawn_as_often_as_their_probability_says(llama):
     from scipy.stats import chisquare
 
     count, top_k, temperature = 4000, 8, 25.0
-    decoder = decoder_of(llama, rows=count, top_k=top_k)
+    decoder = decoder_of(llama, batch_size=count, top_k=top_k)
     torch.manual_seed(3)
     output = torch.tensor(generated(decoder, *[LONG] * count, tokens=2, temperature=temperature))
     llama.set_attn_implementation("sdpa")
@@ -248,7 +248,7 @@ def test_tokens_are_drawn_as_often_as_their_probability_says(llama):
 def test_seed_decides_what_is_drawn_and_greedy_stays_greedy(llama):
     import torch
 
-    decoder = decoder_of(llama, rows=2, top_k=20)
+    decoder = decoder_of(llama, batch_size=2, top_k=20)
 
     def drawn(seed):
         torch.manual_seed(seed)
@@ -272,7 +272,7 @@ def uncompiled(monkeypatch):
     """Each building takes 10 s on the clock that is handed back, and compiles nothing."""
     seconds = [0.0]
 
-    def compile_slowly(rows):
+    def compile_slowly(batch_size):
         seconds[0] += 10
         return lambda piece: piece
 
@@ -284,12 +284,12 @@ def test_only_more_rows_are_compiled_anew_and_the_seconds_add_up(llama, uncompil
     llama.set_attn_implementation(ATTENTION)
     decoders = CompiledDecoders(llama, tokens=CACHE_TOKENS, end_tokens=[END], pad_token=PAD, clock=uncompiled)
     assert decoders.compile_seconds == 0
-    two = decoders.for_rows(2)
-    assert (two.rows, decoders.compile_seconds) == (2, 10)
-    assert decoders.for_rows(1) is two
-    assert decoders.for_rows(2) is two
+    two = decoders.for_batch_size(2)
+    assert (two.batch_size, decoders.compile_seconds) == (2, 10)
+    assert decoders.for_batch_size(1) is two
+    assert decoders.for_batch_size(2) is two
     assert decoders.compile_seconds == 10
-    assert (decoders.for_rows(3).rows, decoders.compile_seconds) == (3, 20)
+    assert (decoders.for_batch_size(3).batch_size, decoders.compile_seconds) == (3, 20)
 
 
 def kernels(**chosen):
@@ -329,24 +329,24 @@ def test_kernels_are_those_of_the_current_decoder(llama, uncompiled, monkeypatch
     monkeypatch.setattr(
         graph_decoder,
         "compile_with_inductor",
-        lambda rows: loaded.append({2: two, 3: three}[rows]) or (lambda piece: piece),
+        lambda batch_size: loaded.append({2: two, 3: three}[batch_size]) or (lambda piece: piece),
     )
     decoders = CompiledDecoders(llama, tokens=CACHE_TOKENS, end_tokens=[END], pad_token=PAD, clock=uncompiled)
     assert decoders.tuned_kernels is None
     for rows, module in ((2, two), (3, three)):
-        decoders.for_rows(rows)
+        decoders.for_batch_size(rows)
         assert decoders.tuned_kernels == digest_of_kernels([module])
 
 
 def test_decoder_for_another_number_of_rows_is_dropped_before_single_documents_are_measured(llama, uncompiled):
     llama.set_attn_implementation(ATTENTION)
     decoders = CompiledDecoders(llama, tokens=CACHE_TOKENS, end_tokens=[END], pad_token=PAD, clock=uncompiled)
-    decoders.drop_unless_for(1)
-    many = decoders.for_rows(4)
-    decoders.drop_unless_for(4)
-    assert decoders.for_rows(4) is many
-    decoders.drop_unless_for(1)
-    assert decoders.for_rows(1).rows == 1
+    decoders.keep_only(1)
+    many = decoders.for_batch_size(4)
+    decoders.keep_only(4)
+    assert decoders.for_batch_size(4) is many
+    decoders.keep_only(1)
+    assert decoders.for_batch_size(1).batch_size == 1
 
 
 def test_search_for_the_largest_batch_recovers_from_the_decoder_that_ran_out(tiny_llama, uncompiled, monkeypatch):
@@ -354,7 +354,7 @@ def test_search_for_the_largest_batch_recovers_from_the_decoder_that_ran_out(tin
     generate = CompiledDecoder.generate
 
     def of_three_rows_at_most(decoder, *arguments):
-        if decoder.rows > 3:
+        if decoder.batch_size > 3:
             raise MemoryError("no more than three rows")
         return generate(decoder, *arguments)
 
@@ -381,7 +381,7 @@ def test_compiled_loader_generates_what_its_eager_twin_does(tiny_llama, uncompil
             prepared = each.prepare(batch)
             answers.append(each.generated_ids(each.generate(prepared, 12, lambda: None), prepared))
         assert answers[0] == answers[1]
-    assert found.decoders.for_rows(1).rows == 2
+    assert found.decoders.for_batch_size(1).batch_size == 2
     assert found.compile_seconds is not None
 
 
@@ -391,7 +391,7 @@ def test_step_compiled_by_inductor_generates_the_same(llama, top_k):
     import torch
 
     llama.set_attn_implementation(ATTENTION)
-    decoder = CompiledDecoder(llama, rows=2, tokens=CACHE_TOKENS, end_tokens=[END], pad_token=PAD, top_k=top_k)
+    decoder = CompiledDecoder(llama, batch_size=2, tokens=CACHE_TOKENS, end_tokens=[END], pad_token=PAD, top_k=top_k)
     assert generated(decoder, SHORT, LONG) == expected(llama, SHORT, LONG, ends=[END])
     if top_k:
         torch.manual_seed(1)
@@ -407,7 +407,7 @@ def test_every_compiled_loader_is_compiled_in_three_pieces_one_of_which_is_all_l
     found = load_tiny(tiny_llama, loader)
     prompt, summary = found.chat.chat_ids("Say something."), [30, 31, 32, 33]
     counters.clear()
-    decoder = found.decoders.for_rows(1)
+    decoder = found.decoders.for_batch_size(1)
     with torch.no_grad():
         for _ in range(3):
             decoder._next()  # as it is captured, before any prompt is read

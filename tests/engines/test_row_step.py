@@ -21,7 +21,7 @@ def uncompiled(monkeypatch):
 
 def decoder_for(model, **options):
     attend_to_static_cache(model)
-    options = {"rows": 1, "tokens": CACHE_TOKENS, "end_tokens": [VOCABULARY], "pad_token": PAD, **options}
+    options = {"batch_size": 1, "tokens": CACHE_TOKENS, "end_tokens": [VOCABULARY], "pad_token": PAD, **options}
     return CompiledDecoder(model, **options)
 
 
@@ -46,14 +46,14 @@ def kinds(step):
     ],
 )
 def test_every_compiled_loader_runs_the_step_of_one_row_with_its_own_products(tiny_llama, loader, kind):
-    decoder = load_tiny(tiny_llama, loader).decoders.for_rows(1)
+    decoder = load_tiny(tiny_llama, loader).decoders.for_batch_size(1)
     assert kinds(decoder._row_step) == {kind}
 
 
 @pytest.mark.parametrize("loader", ["fp16-compiled", "w8a16-compiled", "w4a16-compiled", "fp8-compiled"])
 def test_merged_weights_are_held_once_and_the_modules_see_them(tiny_llama, loader):
     found = load_tiny(tiny_llama, loader)
-    decoder = found.decoders.for_rows(1)
+    decoder = found.decoders.for_batch_size(1)
     for layer, merged in zip(projections(found.model), decoder._row_step.layers, strict=True):
         whole = merged.qkv.weight.untyped_storage().data_ptr()
         parts = [layer.q_proj.weight, layer.k_proj.weight, layer.v_proj.weight]
@@ -69,10 +69,10 @@ def test_a_batch_after_a_single_sequence_reads_the_merged_weights_too(tiny_llama
     prompt, summary = found.chat.chat_ids("Say something."), [30, 31, 32, 33]
     alone = found.forced_logits(prompt, summary)
     prepared, forced = found.prepare([prompt] * 2), torch.tensor([summary] * 2)
-    batch = found.decoders.for_rows(2).logits(prepared.input_ids, prepared.attention_mask, forced)
-    assert found.decoders.for_rows(2)._row_step is None
+    batch = found.decoders.for_batch_size(2).logits(prepared.input_ids, prepared.attention_mask, forced)
+    assert found.decoders.for_batch_size(2)._row_step is None
     assert (batch[0].float() - alone).norm() / alone.norm() < 0.01
-    found.decoders.drop_unless_for(1)
+    found.decoders.keep_only(1)
     again = found.forced_logits(prompt, summary)
     assert (again - alone).norm() / alone.norm() < 0.01
 

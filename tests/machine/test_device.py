@@ -11,7 +11,7 @@ from summarybench.machine import detection
 from summarybench.machine.clock import Clock
 from summarybench.machine.cuda_device import CudaDevice, check_same_gpu
 from summarybench.machine.detection import detect_device
-from summarybench.machine.device import GIB, DeviceRecord, limit_memory, slugify, stand_in
+from summarybench.machine.device import GIB, DeviceRecord, emulate_family, limit_memory, slugify
 from summarybench.machine.families import family_of
 from tests.fakes import FakeGpu
 
@@ -205,19 +205,19 @@ def test_a_gpu_is_described_as_nvml_has_it(monkeypatch):
 
 def test_a_device_stands_in_for_a_known_family(monkeypatch):
     device = detected(monkeypatch, [H100])
-    standing = stand_in(device, "t4")
+    standing = emulate_family(device, "t4")
     assert (standing.family, standing.stands_in, standing.slug) == ("t4", True, device.slug)
 
 
 @pytest.mark.parametrize("family", [None, "h100"])
 def test_a_device_does_not_stand_in_for_itself(monkeypatch, family):
     device = detected(monkeypatch, [H100])
-    assert stand_in(device, family) is device
+    assert emulate_family(device, family) is device
 
 
 def test_an_unknown_family_is_refused_with_those_there_are(monkeypatch):
     with pytest.raises(InputError, match=r"--gpu-family t5 is not a family .* choose one of a100, .* t4, v100"):
-        stand_in(detected(monkeypatch, [H100]), "t5")
+        emulate_family(detected(monkeypatch, [H100]), "t5")
 
 
 def test_a_record_holds_the_facts_that_every_run_file_has(monkeypatch):

@@ -15,15 +15,15 @@ from summarybench.machine.cuda_device import CudaDevice
 from summarybench.machine.detection import detect_device
 from summarybench.machine.device import GIB
 from summarybench.machine.probes import (
-    ControlReading,
     Probe,
+    ProbeReading,
     as_extra_info,
     averaged,
     copy_bandwidth,
     has_same_work,
-    host_pulse,
+    host_probe,
     matrix_product_work,
-    measure_controls,
+    measure_probes,
 )
 from tests.fakes import FakeGpu, FakeProbes
 
@@ -64,7 +64,7 @@ def nothing():
 
 
 def test_controls_of_a_cpu_have_positive_rates():
-    found = measure_controls(CPU, CPU.clock(), "float32")
+    found = measure_probes(CPU, CPU.clock(), "float32")
     assert list(found) == [COPY, PRODUCT, LOOP]
     assert all(0 < reading.rate < math.inf and reading.standard_deviation >= 0 for reading in found.values())
 
@@ -121,13 +121,13 @@ def refuse():
 
 def test_controls_that_cannot_be_allocated_are_none_and_what_they_took_is_given_back():
     device = FakeGpu(own_probes=FakeProbes(refuse))
-    assert measure_controls(device, device.clock(), "float32") == {}
+    assert measure_probes(device, device.clock(), "float32") == {}
     assert device.memory.releases == 1
 
 
 def test_controls_that_run_out_of_memory_are_none_and_what_they_took_is_given_back():
     device = FakeGpu(own_probes=FakeProbes(fake_probes("a", run=refuse)))
-    assert measure_controls(device, device.clock(), "float32") == {}
+    assert measure_probes(device, device.clock(), "float32") == {}
     assert device.memory.releases == 1
 
 
@@ -137,20 +137,20 @@ def test_any_other_fault_of_a_control_is_raised():
 
     device = FakeGpu(own_probes=FakeProbes(fake_probes("a", run=fail)))
     with pytest.raises(RuntimeError, match="unspecified launch failure"):
-        measure_controls(device, device.clock(), "float32")
+        measure_probes(device, device.clock(), "float32")
 
 
 def test_beat_of_the_host_is_a_rate_of_loop_iterations_on_a_cpu():
-    assert host_pulse(CPU, clock_with([0.5]))() == 100_000 / 0.5
+    assert host_probe(CPU, clock_with([0.5]))() == 100_000 / 0.5
 
 
 def test_control_is_the_rate_over_nine_repetitions_and_their_relative_deviation_after_two_warm_ups():
     device = FakeGpu(own_probes=FakeProbes(fake_probes("x_per_second")))
     repetitions = [0.25, 8.0, 0.25, 0.5, 0.125, 8.0, 1.0, 0.25, 0.5]
-    found = measure_controls(device, clock_with([64.0, 64.0, *repetitions]), "float32")
+    found = measure_probes(device, clock_with([64.0, 64.0, *repetitions]), "float32")
     expected = stdev(math.log(seconds) for seconds in repetitions)
     assert found == {
-        "x_per_second": ControlReading(
+        "x_per_second": ProbeReading(
             rate=pytest.approx(10.0 * 9 / sum(repetitions)), standard_deviation=pytest.approx(expected), work=10.0
         )
     }
@@ -165,7 +165,7 @@ def test_slice_that_is_lost_shows_in_a_gpu_s_launches_and_not_in_what_the_gpu_do
             own_clock=own_seconds.__next__,
         )
     )
-    found = measure_controls(device, clock_with(repetitions), "float16")
+    found = measure_probes(device, clock_with(repetitions), "float16")
     assert {name: reading.rate for name, reading in found.items()} == {
         COPY: 10.0 / 0.25,
         PRODUCT: 10.0 / 0.25,
@@ -176,7 +176,7 @@ def test_slice_that_is_lost_shows_in_a_gpu_s_launches_and_not_in_what_the_gpu_do
 def test_controls_are_interleaved():
     ran = []
     probes = {name: Probe(work=1.0, run=lambda name=name: ran.append(name)) for name in ("a", "b", "c")}
-    measure_controls(FakeGpu(own_probes=FakeProbes(lambda: probes)), clock_with([1.0] * 33), "float32")
+    measure_probes(FakeGpu(own_probes=FakeProbes(lambda: probes)), clock_with([1.0] * 33), "float32")
     assert ran == ["a", "b", "c"] * 11
 
 
@@ -196,7 +196,7 @@ def test_what_the_controls_allocate_is_let_go_of_before_memory_is_given_back():
             seen.append(alive() is None)
 
     device = Released(own_probes=FakeProbes(lambda: {"a": probes.pop("a")}))
-    measure_controls(device, clock_with([1.0] * 11), "float32")
+    measure_probes(device, clock_with([1.0] * 11), "float32")
     assert seen == [True]
 
 
@@ -217,7 +217,7 @@ def test_cpu_s_matrix_control_is_many_small_products(monkeypatch):
 
 
 def reading(rate, standard_deviation=0.0, work=3.0):
-    return ControlReading(rate=rate, standard_deviation=standard_deviation, work=work)
+    return ProbeReading(rate=rate, standard_deviation=standard_deviation, work=work)
 
 
 def test_control_that_fitted_before_and_not_after_is_left_out():

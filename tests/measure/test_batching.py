@@ -294,7 +294,7 @@ class Limited:
     def __init__(self, fits, error=None):
         self.fits, self.error, self.batches = fits, error, []
 
-    def fit_rows(self, rows):
+    def resize(self, rows):
         pass
 
     def memory_for(self, sequence_tokens, batch_size):

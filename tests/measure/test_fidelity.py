@@ -222,7 +222,7 @@ def test_compiled_loader_tells_its_decoders_logits_whatever_rows_it_is_compiled_
 
     found, twin = (load_tiny(tiny_llama, loader) for loader in ("fp16-compiled", "fp16"))
     asked = []
-    decoder = found.decoders.for_rows(3)
+    decoder = found.decoders.for_batch_size(3)
     logits = decoder.logits
     decoder.logits = lambda *arguments: asked.append(True) or logits(*arguments)
     prompt, summary = found.chat.chat_ids("Say something."), [30, 31, 32, 33]

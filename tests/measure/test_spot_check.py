@@ -11,7 +11,7 @@ import pytest
 from summarybench.catalogue.models import EXPERIMENTS
 from summarybench.core.outcomes import Cause, InputError, Verdict
 from summarybench.documents.sources import embedded_documents
-from summarybench.machine.probes import PYTHON_LOOP, ControlReading
+from summarybench.machine.probes import PYTHON_LOOP, ProbeReading
 from summarybench.machine.telemetry import NullMonitor
 from summarybench.measure import spot_check
 from summarybench.measure.generation import Instruments, build_prompts
@@ -42,7 +42,7 @@ class Stage:
     def controls(self):
         rate = self._loop[self.switched[-1]] * self._drift**self._readings
         self._readings += 1
-        return {PYTHON_LOOP: ControlReading(rate=rate, standard_deviation=0.001, work=10.0)}
+        return {PYTHON_LOOP: ProbeReading(rate=rate, standard_deviation=0.001, work=10.0)}
 
     def run(self, deviation=0.001):
         cpu = replace(A_GPU, kind="cpu")

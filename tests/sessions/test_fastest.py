@@ -51,7 +51,7 @@ def test_each_precision_has_one_fastest_way_on_a_device_and_it_is_compiled_where
 class Fitting:
     """Each row takes a GiB."""
 
-    def fit_rows(self, rows):
+    def resize(self, rows):
         pass
 
     def memory_for(self, sequence_tokens, batch_size):
