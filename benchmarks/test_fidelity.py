@@ -9,8 +9,8 @@ from summarybench.measure.fidelity import assert_faithful
 
 
 @pytest.mark.kind("fidelity")
-def test_fidelity(experiment, measure_fidelity):
+def test_fidelity(measure):
     """Float32, the eager twin and the compiled loader, one after the other: the device holds one of them at a time."""
-    fidelity = measure_fidelity(experiment)
-    assert_faithful(fidelity)
-    assert_quality_held(fidelity.quality)
+    measurement, _ = measure()
+    assert_faithful(measurement.finding)
+    assert_quality_held(measurement.finding.quality)

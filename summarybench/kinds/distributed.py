@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from summarybench.catalogue.models import EXPERIMENTS
+from summarybench.core.outcomes import JudgementError
 from summarybench.kinds.kind import Case, Kind, Marker, RunContext, cases_of
+from summarybench.kinds.toolbox import Measurement, Toolbox
+from summarybench.machine.peers import LOADING_PATIENCE_SECONDS
+from summarybench.measure.scaling import measure_scaling
 from summarybench.runs.kind_facts import KindFacts
+from summarybench.runs.workload import differences
 
 
 class DistributedKind(Kind):
@@ -19,6 +25,7 @@ class DistributedKind(Kind):
     )
     is_planned = True
     is_for_processes = True
+    baseline_figures = ("scaling_efficiency",)
 
     def cases(self) -> Sequence[Case]:
         return cases_of(EXPERIMENTS)
@@ -33,3 +40,55 @@ class DistributedKind(Kind):
             "one process cannot be spread over several GPUs or CPUs: "
             f'{launcher} -m pytest benchmarks -m "{context.markers}"'
         )
+
+    def measure(self, toolbox: Toolbox) -> Measurement:
+        """Summarize the sample in all processes at once. Every process returns the same measurement.
+
+        The finding is a `Scaling`. Where one process fails, all of them raise its error. Raises as `Kind.measure`, and
+        ProcessLostError where a process is gone, and JudgementError where the processes do not do the same work.
+        """
+        peers, nodeid = toolbox.peers, toolbox.nodeid
+        if peers is None:
+            raise RuntimeError(
+                f"{nodeid} needs at least two processes, and this run has one: it should have been skipped"
+            )
+        with peers.attentive():
+            peers.together(
+                f"{nodeid}, loaded",
+                lambda: bool(toolbox.loaded_model()),
+                patience_seconds=lambda: LOADING_PATIENCE_SECONDS,
+            )
+            loaded = toolbox.loaded_model()
+            sample = toolbox.sample_for(loaded)
+            workload = toolbox.workload(loaded, sample, processes=peers.process.count)
+            _check_same_work(peers.share(f"{nodeid}, workload", (toolbox.device.name, workload.as_dict())))
+            measured, scaling = measure_scaling(
+                toolbox.benchmark,
+                loaded,
+                sample.prompts,
+                nodeid=nodeid,
+                peers=peers,
+                max_new_tokens=sample.max_new_tokens,
+                instruments=toolbox.instruments(loaded),
+                on_record=toolbox.recorder(loaded, len(sample.prompts)),
+            )
+        return toolbox.measurement(
+            loaded,
+            sample.with_documents(frozenset(record.document_id for record in measured.records)),
+            measured,
+            workload=workload,
+            extra_info=scaling.as_extra_info(),
+            finding=scaling,
+        )
+
+
+def _check_same_work(found: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    """Raises JudgementError where a process has another device or workload than process 0. `found` is by rank."""
+    first_device, first = found[0]
+    for rank, (device, workload) in enumerate(found):
+        named = [f"on a {device}"] if device != first_device else []
+        if named := [*named, *differences(workload, first)]:
+            raise JudgementError(
+                f"process {rank} does not do what process 0 does on its {first_device}: {'; '.join(named)}; "
+                "their combined throughput would be meaningless"
+            )

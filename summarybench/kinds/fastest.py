@@ -7,7 +7,10 @@ from dataclasses import replace
 
 from summarybench.catalogue.models import EXPERIMENTS, GPUS_THAT_COMPILE, LOADERS, Experiment
 from summarybench.core.option import Option
+from summarybench.kinds.batching import measure_in_batches
 from summarybench.kinds.kind import Case, Kind, Marker, cases_of
+from summarybench.kinds.toolbox import Measurement, Toolbox
+from summarybench.measure.batching import rows_of_even_batches
 from summarybench.runs.kind_facts import KindFacts, Unit
 
 
@@ -39,6 +42,13 @@ class FastestKind(Kind):
     def markers_of(self, experiment: Experiment) -> tuple[str, ...]:
         """Compiled loaders need not be asked for: where a device compiles, they are the fastest."""
         return tuple(name for name in experiment.markers if name != "compiled")
+
+    def measure(self, toolbox: Toolbox) -> Measurement:
+        """Summarize the sample in as few batches of even size as are predicted to fit."""
+        loaded = toolbox.loaded_model()
+        sample = toolbox.sample_for(loaded)
+        rows = rows_of_even_batches(loaded, sample.longest_sequence, len(sample.prompts), toolbox.device)
+        return measure_in_batches(toolbox, loaded, replace(loaded.experiment, batch_size=rows))
 
 
 def _fastest_ways(experiment: Experiment) -> Iterator[Experiment]:

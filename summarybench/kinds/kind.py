@@ -10,6 +10,7 @@ from typing import Any
 from summarybench.catalogue.models import Experiment
 from summarybench.core.option import Option
 from summarybench.core.processes import ALONE, Process
+from summarybench.kinds.toolbox import Measurement, Toolbox
 from summarybench.machine.device import Device
 from summarybench.runs.kind_facts import KindFacts
 
@@ -64,14 +65,14 @@ class Kind(ABC):
     """The key of one of `options`, which selects this kind and no other; empty for none."""
     options: tuple[Option, ...] = ()
     """The command-line options that only this kind needs."""
-    loads_its_models: bool = False
-    """Whether `measure` loads models itself. Otherwise each case's model is loaded before it."""
     has_students: bool = False
     """Whether the models of --student get cases like their teachers'."""
     is_planned: bool = False
     """Whether --plan can say which slowdowns the kind's comparisons detect."""
     is_for_processes: bool = False
     """Whether several processes measure together. Under a launcher, only such kinds run."""
+    baseline_figures: tuple[str, ...] = ()
+    """Keys of `extra_info` whose value in the newest baseline is stored too, as `baseline_KEY`."""
 
     @property
     def name(self) -> str:
@@ -80,6 +81,14 @@ class Kind(ABC):
     @abstractmethod
     def cases(self) -> Sequence[Case]:
         """The tests of this kind, in the order in which they run."""
+
+    @abstractmethod
+    def measure(self, toolbox: Toolbox) -> Measurement:
+        """Measure one test. The session compares the result with the baseline and records both.
+
+        Raises UnavailableError where documents could not be downloaded, DeviceMemoryError where memory runs out and
+        DeviceLostError where the device is lost.
+        """
 
     def experiments(self) -> list[Experiment]:
         """What the tests measure, one experiment each."""

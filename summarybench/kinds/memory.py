@@ -6,7 +6,11 @@ from collections.abc import Sequence
 
 from summarybench.catalogue.models import EXPERIMENTS
 from summarybench.kinds.kind import Case, Kind, Marker, RunContext, cases_of
+from summarybench.kinds.toolbox import Measurement, Toolbox
 from summarybench.runs.kind_facts import KindFacts
+
+DOCUMENTS = 3
+"""The longest prompt makes the peak. The other documents show that they do not."""
 
 
 class MemoryKind(Kind):
@@ -20,6 +24,11 @@ class MemoryKind(Kind):
 
     def cases(self) -> Sequence[Case]:
         return cases_of(EXPERIMENTS)
+
+    def measure(self, toolbox: Toolbox) -> Measurement:
+        loaded = toolbox.loaded_model()
+        sample = toolbox.sample_for(loaded).around_the_longest(DOCUMENTS)
+        return toolbox.measurement(loaded, sample, toolbox.measure(loaded, sample))
 
     def skip_reason(self, context: RunContext) -> str:
         if context.device.is_gpu:

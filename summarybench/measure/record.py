@@ -8,6 +8,7 @@ from summarybench.machine.telemetry import as_extra_info
 from summarybench.measure.generation import Measured
 from summarybench.measure.metrics import Speed, speed_of, time_to_first_token_seconds
 from summarybench.runs.journal import Record
+from summarybench.runs.kind_facts import KIND, KindFacts, Unit
 from summarybench.runs.run_file import ROUGE_TYPES, SCHEMA
 from summarybench.runs.workload import Workload
 
@@ -18,17 +19,19 @@ def extra_info_of(
     measured: Measured,
     quality: Quality | None,
     copy_bandwidth: float | None,
+    kind: KindFacts,
 ) -> Record:
-    """One experiment's facts and figures, plain JSON types only; lists have one entry a document, in document order.
+    """One experiment's facts and figures in plain JSON types. Lists have one item a document, in document order.
 
-    `batch_document_ids` has a list a round, in the order of `stats.data`; it is None where documents are rounds.
-    `copy_bandwidth` is the device's, in bytes per second, or None where it was not measured.
+    `batch_document_ids` has one list for each round, in the order of `stats.data`. It is None for kinds whose rounds are not
+    batches. `copy_bandwidth` is the device's in bytes per second, or None where it was not measured.
     """
     records = measured.records
     speed = speed_of(records)
     return {
         "schema": SCHEMA,
         "experiment": loaded.experiment.name,
+        KIND: kind.as_record(),
         "model": workload.model,
         "loader": workload.loader,
         "batch_size": workload.batch_size,
@@ -39,7 +42,7 @@ def extra_info_of(
         "workload_settings": workload.as_dict(),
         "document_ids": [record.document_id for record in records],
         "batch_document_ids": [[record.document_id for record in a_round] for a_round in measured.rounds]
-        if loaded.experiment.is_batched
+        if kind.unit is Unit.BATCH
         else None,
         "document_tokens": [record.document_tokens for record in records],
         "prompt_tokens": [record.prompt_tokens for record in records],

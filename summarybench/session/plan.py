@@ -29,14 +29,13 @@ from typing import Any
 from summarybench.analysis.noise import are_tuned_alike, read_spread
 from summarybench.catalogue.models import Experiment
 from summarybench.documents.sources import DocumentSource
-from summarybench.machine.device import Device
 from summarybench.machine.environment import host_of
 from summarybench.report.terminal import Name, console_on, table, tables_that_fit, without_trailing_blanks
 from summarybench.runs.baselines import has_same_workload, read_baselines
 from summarybench.runs.run_file import Entry
+from summarybench.session.config import Config
 from summarybench.session.progress import Progress
 from summarybench.session.sampling import Sampler
-from summarybench.session.settings import Settings
 from summarybench.stats.changes import (
     ALARM_CONFIDENCE,
     MINIMUM_COMMON_DOCUMENTS,
@@ -215,13 +214,14 @@ class Planned:
     design: Design | None
 
 
-def plan(tests: Mapping[str, Experiment], settings: Settings, device: Device, progress: Progress) -> list[Planned]:
+def plan(tests: Mapping[str, Experiment], config: Config, progress: Progress) -> list[Planned]:
     """What the selected experiments (by nodeid) can detect. Raises InputError for documents or baselines that cannot be used."""
+    settings, device = config.settings, config.device
     baselines = read_baselines(settings.baselines_dir / device.slug)
     of_device = read_spread(baselines.folder, is_gpu=device.is_gpu)
-    sampler = Sampler(settings, device, progress)
+    sampler = Sampler(config, progress)
     models = {experiment.model for experiment in tests.values()}
-    counts = {model: _count_documents(model, settings, sampler, device) for model in models}
+    counts = {model: _count_documents(model, config, sampler) for model in models}
     planned = []
     host = host_of(device)
     for nodeid, experiment in tests.items():
@@ -252,11 +252,9 @@ def plan(tests: Mapping[str, Experiment], settings: Settings, device: Device, pr
     return planned
 
 
-def _count_documents(model: str, settings: Settings, sampler: Sampler, device: Device) -> int:
-    if (
-        settings.document_source_of(model) is DocumentSource.WIKILINGUA
-    ):  # far more than are ever asked for, and on a hub
-        return settings.documents or settings.default_documents_on(device)
+def _count_documents(model: str, config: Config, sampler: Sampler) -> int:
+    if config.settings.document_source_of(model) is DocumentSource.WIKILINGUA:
+        return config.documents  # it has far more than are ever asked for, and counting them means downloading it
     return sum(1 for _ in sampler.documents([model]))
 
 

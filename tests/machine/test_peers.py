@@ -22,7 +22,7 @@ CPU = replace(GPU, kind="cpu")
 MODELS_BY_RANK = """
     import os, signal, time
     import pytest
-    from tests.fakes import FakeModel, FakeTime
+    from tests.fakes import FakeModel, FakeTime, probes
 
     RANK, TIME = int(os.environ["RANK"]), FakeTime()
 
