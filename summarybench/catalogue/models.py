@@ -168,11 +168,6 @@ class Experiment:
     def name(self) -> str:
         return f"{self.model}-{self.loader}{self.suffix}"
 
-    @property
-    def is_batched(self) -> bool:
-        """Whether what is measured of it are batches, be they of one document."""
-        return self.suffix in (LARGEST_BATCH, FASTEST, f"-batch{self.batch_size}")
-
     def loaded_as(self, loader: str) -> Experiment:
         """The same model with another loader."""
         return replace(self, loader=loader)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from summarybench.catalogue.models import EXPERIMENTS
+from summarybench.core.invocation import this_invocation
 from summarybench.core.outcomes import JudgementError
 from summarybench.kinds.kind import Case, Kind, Marker, RunContext, cases_of
 from summarybench.kinds.toolbox import Measurement, Toolbox
@@ -31,15 +32,12 @@ class DistributedKind(Kind):
         return cases_of(EXPERIMENTS)
 
     def skip_reason(self, context: RunContext) -> str:
-        """The command that starts several processes: accelerate's own launcher starts only one on a CPU."""
+        """For one process: the command that starts two processes with the same arguments."""
         if not context.process.is_alone:
             return ""
-        gpu = context.device.is_gpu
-        launcher = "accelerate launch --num_processes 2" if gpu else "torchrun --standalone --nproc-per-node 2"
-        return (
-            "one process cannot be spread over several GPUs or CPUs: "
-            f'{launcher} -m pytest benchmarks -m "{context.markers}"'
-        )
+        launcher = ("--standalone", "--nproc-per-node", "2", "-m", "pytest")
+        command = this_invocation().program("torch.distributed.run", *launcher, *context.arguments)
+        return f"one process cannot be spread over several GPUs or CPUs; start two: {command}"
 
     def measure(self, toolbox: Toolbox) -> Measurement:
         """Summarize the sample in all processes at once. Every process returns the same measurement.

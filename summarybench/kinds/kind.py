@@ -43,12 +43,13 @@ def cases_of(experiments: Sequence[Experiment]) -> list[Case]:
 class RunContext:
     """Where a session runs and what it was asked for, as far as it decides whether a kind can run.
 
-    `markers` is the expression that was given with -m.
+    `markers` is the expression that was given with -m, `arguments` are all arguments of pytest.
     """
 
     device: Device
     process: Process = ALONE
     markers: str = ""
+    arguments: tuple[str, ...] = ()
     synthetic_weights: bool = False
 
 

@@ -120,10 +120,10 @@ def test_test_of_an_unknown_kind_is_one_line_and_nothing_runs(project):
         ("fidelity", RunContext(device=H100), ""),
         (
             "distributed",
-            RunContext(device=H100, markers="h100 and distributed"),
-            'benchmarks -m "h100 and distributed"',
+            RunContext(device=H100, arguments=("benchmarks", "-m", "h100 and distributed")),
+            "-m pytest benchmarks -m 'h100 and distributed'",
         ),
-        ("distributed", RunContext(device=CPU), "torchrun --standalone --nproc-per-node 2 -m pytest"),
+        ("distributed", RunContext(device=CPU), " -m torch.distributed.run --standalone --nproc-per-node 2 -m pytest"),
         ("distributed", RunContext(device=H100, process=Process(count=2)), ""),
         ("summarize", RunContext(device=CPU, synthetic_weights=True), ""),
     ],

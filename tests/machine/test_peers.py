@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -127,11 +128,17 @@ def test_process_without_a_gpu_of_its_own_is_refused(monkeypatch):
         leave_one_gpu_visible(1, {"CUDA_VISIBLE_DEVICES": "0"})
 
 
-def test_one_process_skips_them_and_says_what_to_type(project):
-    session = project.bench("-m", "cpu and distributed")
+def test_one_process_skips_them_and_prints_the_command_for_two(project):
+    session = project.bench("-m", "cpu and distributed", "-k", "4-bit", "--documents", "4")
     assert session.exit_code == 12
-    command = 'torchrun --standalone --nproc-per-node 2 -m pytest benchmarks -m "cpu and distributed"'
-    assert command in session.run["outcomes"][-1]["detail"]
+    assert set(session.outcomes.values()) == {"skipped"}
+    _, _, command = session.run["outcomes"][-1]["detail"].partition("; start two: ")
+    words = shlex.split(command)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "pytest", "benchmarks"]
+    assert words[1:9] == launcher
+    assert words[-6:] == ["-m", "cpu and distributed", "-k", "4-bit", "--documents", "4"]
+    launched = project.launch(*words[9:])
+    assert set(launched.outcomes.values()) == {"passed"}, launched.output
 
 
 @pytest.mark.parametrize(("rank", "says"), [("0", "ERROR: test_summarize"), ("1", "ERROR: process 1 of 2: test_summ")])
