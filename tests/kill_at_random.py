@@ -35,7 +35,12 @@ from summarybench.measure.generation import GenerationRecord
 from summarybench.runs.baselines import StoredRun, read_baselines
 from summarybench.runs.journal import JournalContents, read_journal
 from summarybench.runs.run_file import entries_of, read_run
+from summarybench.session.closing import Closing
+from summarybench.session.config import resolve
+from summarybench.session.opening import Selection, open_session
+from summarybench.session.probes import NoProbes
 from summarybench.session.progress import Progress
+from summarybench.session.session import TestResources
 from summarybench.session.settings import Settings
 from tests.conftest import FAKE_MODELS, Project, make_project
 from tests.fakes import FakeModel, FakeTime
