@@ -128,7 +128,7 @@ def test_toy_kind_is_compared_with_a_stored_run_of_itself(toy_project):
 
 def test_toy_kind_is_no_baseline_for_the_usual_kind(toy_project):
     toy_project.bench(*TOY, "--benchmark-save=main")
-    usual = toy_project.bench("-k", "4-bit", "--max-new-tokens", "20")
+    usual = toy_project.bench(*WITH_TOY, "-k", "4-bit", "--max-new-tokens", "20")
     assert usual.infos["4-bit"]["verdict"] == "NO BASELINE"
 
 
@@ -136,6 +136,6 @@ def test_toy_kind_is_reported_on_the_terminal_and_in_the_files(toy_project):
     toy_project.use(FAKE_MODELS.replace("    leave_out_pages()\n", ""))
     session = toy_project.bench(*TOY)
     results = session.folder / "results" / "latest"
-    assert f"{NAME}" in session.output.partition("summarization benchmarks")[2]
-    assert NAME in (results / "summary.md").read_text(encoding="utf-8")
+    assert NAME in session.output.partition("summarization benchmarks")[2]
+    assert NAME in (results / "report.md").read_text(encoding="utf-8")
     assert NAME in (results / "report.html").read_text(encoding="utf-8")
