@@ -11,7 +11,10 @@ from summarybench.analysis.quality_change import assert_quality_held
 
 @pytest.mark.kind("batching")
 def test_batching(loaded_model, measure):
-    """Each batch is one timed round, the longest documents first. All batch sizes of a loader share one load."""
+    """Each batch is one timed round, the longest documents first.
+
+    All batch sizes of a loader share one load.
+    """
     measurement, comparison = measure(loaded_model)
     assert_not_regressed(comparison)
     assert_rouge_floor(measurement.quality)
@@ -21,6 +24,9 @@ def test_batching(loaded_model, measure):
 
 @pytest.mark.kind("largest_safe_batch")
 def test_largest_safe_batch(loaded_model, measure):
-    """The largest batch that is predicted to fit, confirmed by running the longest prompts. A smaller one than before fails."""
+    """The largest batch that is predicted to fit, confirmed by running it.
+
+    It is run with the longest prompts. A smaller size than the baseline's fails.
+    """
     _, comparison = measure(loaded_model)
     assert_not_regressed(comparison)

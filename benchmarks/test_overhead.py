@@ -1,4 +1,7 @@
-"""Does the harness cost anything? The same prompts through it and through a bare loop around `generate`."""
+"""Does the harness cost anything?
+
+The same prompts through it and through a bare loop around `generate`.
+"""
 
 from __future__ import annotations
 

@@ -47,9 +47,10 @@ class BatchingKind(Kind):
 
 
 def measure_in_batches(toolbox: Toolbox, loaded: LoadedModel, experiment: Experiment) -> Measurement:
-    """Summarize the sample in batches of the experiment's size, the longest documents first.
+    """Summarize the sample in batches of the experiment's size.
 
-    Raises as `Kind.measure`, and BatchTooLargeError where memory does not suffice, as predicted.
+    The longest documents come first. Raises as `Kind.measure`, and BatchTooLargeError where memory does not suffice, as
+    predicted.
     """
     sample = toolbox.sample_for(loaded)
     batch_size = min(experiment.batch_size, len(sample.prompts))
@@ -62,6 +63,9 @@ def measure_in_batches(toolbox: Toolbox, loaded: LoadedModel, experiment: Experi
 
 
 def in_batches_of(batch_size: int, experiment: Experiment) -> Experiment:
-    """The experiment at this batch size. On a CPU, only batches that take seconds are measured."""
+    """The experiment at this batch size.
+
+    On a CPU, only batches that take seconds are measured.
+    """
     families = experiment.families if batch_size <= LARGEST_BATCH_SIZE_ON_A_CPU else experiment.families - CPU
     return replace(experiment, batch_size=batch_size, suffix=f"-batch{batch_size}", families=families)

@@ -47,7 +47,10 @@ class ContinuousKind(Kind):
         return {"rounds": given.get("rounds") or (MINIMUM_COMMON_DOCUMENTS if device.is_gpu else 1)}
 
     def measure(self, toolbox: Toolbox) -> Measurement:
-        """Raises as `Kind.measure`, and RequestsFailedError where a document was not summarized."""
+        """Summarize the whole sample at once, several times.
+
+        Raises as `Kind.measure`, and RequestsFailedError where a document was not summarized.
+        """
         loaded = toolbox.loaded_model()
         sample = toolbox.sample_for(loaded)
         measured, engine, rounds = measure_at_once(
@@ -78,7 +81,10 @@ class ContinuousKind(Kind):
     def start_engine(
         self, toolbox: Toolbox, loaded: LoadedModel, prompts: Sequence[Prompt], max_new_tokens: int
     ) -> Engine:
-        """The engine of continuous batching with this model, within the session's memory limit."""
+        """Start continuous batching with this model.
+
+        The engine stays within the session's memory limit.
+        """
         return start_engine(loaded, prompts, max_new_tokens, toolbox.device, may_refuse=toolbox.predicts_memory)
 
 

@@ -10,14 +10,17 @@ from summarybench.core.invocation import this_invocation
 from summarybench.core.outcomes import JudgementError
 from summarybench.kinds.kind import Case, Kind, Marker, RunContext, cases_of
 from summarybench.kinds.toolbox import Measurement, Toolbox
-from summarybench.machine.peers import LOADING_PATIENCE_SECONDS
+from summarybench.machine.peers import LOADING_TIMEOUT_SECONDS
 from summarybench.measure.scaling import measure_scaling
 from summarybench.runs.kind_facts import KindFacts
 from summarybench.runs.workload import differences
 
 
 class DistributedKind(Kind):
-    """One document is one timed round, in each process. Each process has an equal part of the documents."""
+    """One document is one timed round, in each process.
+
+    Each process has an equal part of the documents.
+    """
 
     facts = KindFacts(name="distributed", title="distributed", is_own_speed=False, place=0)
     marker = Marker(
@@ -40,10 +43,11 @@ class DistributedKind(Kind):
         return f"one process cannot be spread over several GPUs or CPUs; start two: {command}"
 
     def measure(self, toolbox: Toolbox) -> Measurement:
-        """Summarize the sample in all processes at once. Every process returns the same measurement.
+        """Summarize the sample in all processes at once.
 
-        The finding is a `Scaling`. Where one process fails, all of them raise its error. Raises as `Kind.measure`, and
-        ProcessLostError where a process is gone, and JudgementError where the processes do not do the same work.
+        Every process returns the same measurement. The finding is a `Scaling`. Where one process fails, all of them
+        raise its error. Raises as `Kind.measure`, and ProcessLostError where a process is gone, and JudgementError
+        where the processes do not do the same work.
         """
         peers, nodeid = toolbox.peers, toolbox.nodeid
         if peers is None:
@@ -51,15 +55,15 @@ class DistributedKind(Kind):
                 f"{nodeid} needs at least two processes, and this run has one: it should have been skipped"
             )
         with peers.attentive():
-            peers.together(
+            peers.run_in_all(
                 f"{nodeid}, loaded",
                 lambda: bool(toolbox.loaded_model()),
-                patience_seconds=lambda: LOADING_PATIENCE_SECONDS,
+                timeout_seconds=lambda: LOADING_TIMEOUT_SECONDS,
             )
             loaded = toolbox.loaded_model()
             sample = toolbox.sample_for(loaded)
             workload = toolbox.workload(loaded, sample, processes=peers.process.count)
-            _check_same_work(peers.share(f"{nodeid}, workload", (toolbox.device.name, workload.as_dict())))
+            _check_same_work(peers.all_gather(f"{nodeid}, workload", (toolbox.device.name, workload.as_dict())))
             measured, scaling = measure_scaling(
                 toolbox.benchmark,
                 loaded,
@@ -81,12 +85,15 @@ class DistributedKind(Kind):
 
 
 def _check_same_work(found: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-    """Raises JudgementError where a process has another device or workload than process 0. `found` is by rank."""
+    """Check that all processes have the same device and workload.
+
+    `found` has both by rank. Raises JudgementError where a process differs from process 0.
+    """
     first_device, first = found[0]
     for rank, (device, workload) in enumerate(found):
         named = [f"on a {device}"] if device != first_device else []
         if named := [*named, *differences(workload, first)]:
             raise JudgementError(
-                f"process {rank} does not do what process 0 does on its {first_device}: {'; '.join(named)}; "
+                f"process {rank} differs from process 0 on its {first_device}: {'; '.join(named)}; "
                 "their combined throughput would be meaningless"
             )

@@ -12,7 +12,7 @@ from summarybench.kinds.toolbox import Measurement, Toolbox
 from summarybench.measure.fidelity import (
     EagerSide,
     Fidelity,
-    Noted,
+    RecordingModel,
     Reference,
     agreement_of,
     eager_side,
@@ -20,7 +20,7 @@ from summarybench.measure.fidelity import (
     make_reference,
     quality_beside,
 )
-from summarybench.measure.generation import telling_faults
+from summarybench.measure.generation import translate_device_errors
 from summarybench.runs.kind_facts import KindFacts
 
 
@@ -41,22 +41,23 @@ class FidelityKind(Kind):
         )
 
     def measure(self, toolbox: Toolbox) -> Measurement:
-        """The finding is a `Fidelity`. The float32 model is loaded once for all loaders of a model.
+        """The finding is a `Fidelity`.
 
-        Raises as `Kind.measure`, and JudgementError where the disk has no room for the logits or a logit is not finite.
+        The float32 model is loaded once for all loaders of a model. Raises as `Kind.measure`, and JudgementError where
+        the disk has no room for the logits or a logit is not finite.
         """
         experiment, twin = toolbox.experiment, LOADERS[toolbox.experiment.loader].eager_twin
 
         def reference_of(loaded: LoadedModel) -> Reference:
             sample = toolbox.sample_for(loaded)
-            with telling_faults(toolbox.device):
+            with translate_device_errors(toolbox.device):
                 return make_reference(
                     loaded, sample.prompts, sample.max_new_tokens, toolbox.scratch() / experiment.model
                 )
 
         def eager_side_of(loaded: LoadedModel) -> EagerSide:
             sample = toolbox.sample_for(loaded)
-            with telling_faults(toolbox.device):
+            with translate_device_errors(toolbox.device):
                 return eager_side(loaded, twin, sample.prompts, sample.max_new_tokens, reference)
 
         reference = toolbox.once(
@@ -67,20 +68,26 @@ class FidelityKind(Kind):
         return toolbox.lend(experiment, lambda loaded: _measure_compiled(toolbox, loaded, reference, eager))
 
     def markers_of(self, experiment: Experiment) -> tuple[str, ...]:
-        """The model and all its families: the kind alone has to be named, not the compiled loaders it is about."""
+        """The markers of the model and of all its device families.
+
+        The marker `compiled` is left out, so naming the kind is enough to select its compiled loaders.
+        """
         return (MODELS[experiment.model].marker, *sorted(experiment.families | experiment.on_request))
 
     def skip_reason(self, context: RunContext) -> str:
         if not context.synthetic_weights:
             return ""
-        return "random weights have no summaries to be faithful to: leave out --weights synthetic"
+        return "random weights produce no meaningful summaries to compare; leave out --weights synthetic"
 
 
 def _measure_compiled(toolbox: Toolbox, loaded: LoadedModel, reference: Reference, eager: EagerSide) -> Measurement:
-    """Time the compiled loader, and compare the summaries that were timed with its eager twin's."""
-    sample, recording = toolbox.sample_for(loaded), Noted(loaded)
+    """Time the compiled loader, and compare its summaries with its eager twin's.
+
+    The compared summaries are the ones that were timed.
+    """
+    sample, recording = toolbox.sample_for(loaded), RecordingModel(loaded)
     measured = toolbox.measure(loaded, sample, model=recording)
-    with telling_faults(toolbox.device):
+    with translate_device_errors(toolbox.device):
         error = logit_error(loaded, sample.prompts, reference)
     found = Fidelity(
         eager=eager,

@@ -13,7 +13,10 @@ from summarybench.runs.kind_facts import KindFacts, Unit
 
 
 class LargestBatchKind(Kind):
-    """What is compared is the batch size. The sample is also summarized in batches of that size."""
+    """What is compared is the batch size.
+
+    The sample is also summarized in batches of that size.
+    """
 
     facts = KindFacts(
         name="largest_safe_batch",
@@ -32,7 +35,7 @@ class LargestBatchKind(Kind):
         sample = toolbox.sample_for(loaded)
         with toolbox.generating(loaded, f"finding the largest batch of {loaded.experiment.name}"):
             found = find_largest_batch(loaded, sample.prompts, sample.max_new_tokens, toolbox.device)
-        prediction = loaded.memory_for(sample.longest_sequence, min(found.rows, len(sample.prompts)))
+        prediction = loaded.memory_for(sample.longest_sequence, min(found.batch_size, len(sample.prompts)))
         batched = loaded.as_experiment(toolbox.experiment, prediction)
-        measured = toolbox.measure(batched, sample, batch_size=found.rows)
+        measured = toolbox.measure(batched, sample, batch_size=found.batch_size)
         return toolbox.measurement(batched, sample, measured, extra_info=found.as_extra_info())

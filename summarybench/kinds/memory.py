@@ -14,7 +14,10 @@ DOCUMENTS = 3
 
 
 class MemoryKind(Kind):
-    """A few documents, among them the one with the longest prompt, which makes the peak."""
+    """A few documents, among them the one with the longest prompt.
+
+    That prompt makes the peak.
+    """
 
     facts = KindFacts(name="memory", title="memory", is_own_speed=False)
     marker = Marker(
@@ -33,6 +36,4 @@ class MemoryKind(Kind):
     def skip_reason(self, context: RunContext) -> str:
         if context.device.is_gpu:
             return ""
-        return (
-            "on a CPU the peak is the whole process's, Python and torch included: nothing to hold a prediction against"
-        )
+        return "on a CPU the peak memory includes Python and torch, so the prediction cannot be checked"

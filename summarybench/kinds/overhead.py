@@ -12,7 +12,10 @@ from summarybench.runs.kind_facts import KindFacts
 
 
 class OverheadKind(Kind):
-    """Each document is summarized twice through the harness and twice in a bare loop, interleaved in one process."""
+    """Each document is summarized twice by the harness and twice by a bare loop.
+
+    The rounds are interleaved in one process.
+    """
 
     facts = KindFacts(name="overhead", title="overhead", is_own_speed=False)
     marker = Marker(

@@ -1,4 +1,4 @@
-"""Summaries of single documents: the kind that runs unless another one is asked for."""
+"""Summaries of single documents: the kind that runs unasked."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ class SummarizeKind(Kind):
         return cases_of(EXPERIMENTS)
 
     def measure(self, toolbox: Toolbox) -> Measurement:
-        """Summarize every document of the sample by itself. The summaries that are timed are the ones that are scored."""
+        """Summarize every document of the sample by itself.
+
+        The summaries that are timed are the ones that are scored.
+        """
         loaded = toolbox.loaded_model()
         sample = toolbox.sample_for(loaded)
         return toolbox.measurement(loaded, sample, toolbox.measure(loaded, sample))

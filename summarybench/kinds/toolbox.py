@@ -77,7 +77,10 @@ class Toolbox(ABC):
 
     @abstractmethod
     def recorder(self, loaded: LoadedModel, documents: int) -> Callable[[GenerationRecord], None]:
-        """A function that journals each measured document and shows the progress towards so many documents."""
+        """A function that journals a measured document and updates the progress.
+
+        The progress counts up to this number of documents.
+        """
 
     @abstractmethod
     def measure(
@@ -124,8 +127,14 @@ class Toolbox(ABC):
 
     @abstractmethod
     def generating(self, loaded: LoadedModel, stage: str) -> AbstractContextManager[None]:
-        """Show a stage in which the model generates outside of timed rounds; it counts as generating time."""
+        """Show a stage in which the model generates outside of timed rounds.
+
+        Its seconds count as generating time of the session.
+        """
 
     @abstractmethod
     def once(self, key: str, make: Callable[[], T]) -> T:
-        """The value that `make` returned when a test of this session first asked for this key."""
+        """Return `make()`, called once in a session for each key.
+
+        Later calls with the same key return the same value.
+        """

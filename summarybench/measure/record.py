@@ -1,4 +1,4 @@
-"""The facts and figures of one measured experiment, as the run file keeps them in `extra_info`."""
+"""One measured experiment as `extra_info` of the run file."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ def extra_info_of(
     copy_bandwidth: float | None,
     kind: KindFacts,
 ) -> Record:
-    """One experiment's facts and figures in plain JSON types. Lists have one item a document, in document order.
+    """One experiment's facts and figures in plain JSON types.
 
-    `batch_document_ids` has one list for each round, in the order of `stats.data`. It is None for kinds whose rounds are not
-    batches. `copy_bandwidth` is the device's in bytes per second, or None where it was not measured.
+    Lists have one item a document, in document order. `batch_document_ids` has one list for each round, in the order of
+    `stats.data`. It is None for kinds whose rounds are not batches. `copy_bandwidth` is the device's in bytes per
+    second, or None where it was not measured.
     """
     records = measured.records
     speed = speed_of(records)
@@ -67,12 +68,15 @@ def extra_info_of(
         "copy_bandwidth_bytes_per_second": copy_bandwidth,
         "model_bandwidth_utilization": _utilization(loaded, speed, copy_bandwidth),
         **as_extra_info(measured.telemetry, measured.generated_tokens),
-        "controls": {name: dict(figures) for name, figures in measured.controls.items()},
+        "controls": {name: dict(figures) for name, figures in measured.machine_probes.items()},
     }
 
 
 def _quality_fields(quality: Quality | None) -> Record:
-    """ROUGE and degeneracy; None and empty lists for synthetic weights, whose output is noise."""
+    """ROUGE scores and degenerate outputs.
+
+    They are None or empty for synthetic weights, whose output is noise.
+    """
     if quality is None:
         return {
             **dict.fromkeys((*ROUGE_TYPES, "rouge1_interval", "rouge1_floor", "lead3_rouge1")),
@@ -92,7 +96,10 @@ def _quality_fields(quality: Quality | None) -> Record:
 
 
 def _utilization(loaded: LoadedModel, speed: Speed, copy_bandwidth: float | None) -> float | None:
-    """Bytes of weights read per second of decoding ÷ what the device can copy: 1 is the limit at batch size 1."""
+    """Bytes of weights read per second of decoding ÷ copy bandwidth of the device.
+
+    1 is the limit at batch size 1.
+    """
     if copy_bandwidth is None or speed.decode_steps_per_second is None:
         return None
     return loaded.weights_read_bytes * speed.decode_steps_per_second / copy_bandwidth

@@ -26,7 +26,10 @@ class Sample:
         return max(len(prompt.token_ids) for prompt in self.prompts) + self.max_new_tokens
 
     def around_the_longest(self, count: int) -> Sample:
-        """The document with the longest prompt and the first others: `count` in all, or as many as there are."""
+        """The document with the longest prompt and the first others.
+
+        They are `count` in all, or as many as there are.
+        """
         longest = max(range(len(self.prompts)), key=lambda index: len(self.prompts[index].token_ids))
         others = [index for index in range(len(self.prompts)) if index != longest][: count - 1]
         chosen = sorted([longest, *others])
@@ -37,5 +40,8 @@ class Sample:
         )
 
     def with_documents(self, ids: frozenset[str]) -> Sample:
-        """The same sample, its documents reduced to those with these ids. The prompts stay."""
+        """The same sample, its documents reduced to those with these ids.
+
+        The prompts stay.
+        """
         return replace(self, documents=tuple(each for each in self.documents if each.id in ids))

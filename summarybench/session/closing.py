@@ -1,4 +1,4 @@
-"""Ends a session: writes everything that its run leaves behind, and stores the baseline that was asked for."""
+"""Ends a session: writes the files of its run and stores a baseline if asked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from summarybench.session.session import Session
 
 
 class Closing:
-    """The end of one session. `is_saved` says whether its run has been stored as a baseline."""
+    """The end of one session.
+
+    `is_saved` says whether its run has been stored as a baseline.
+    """
 
     def __init__(self, session: Session) -> None:
         self.is_saved = False
@@ -23,7 +26,10 @@ class Closing:
         self._settings = session.config.settings
 
     def write(self, *, was_cut_short: bool) -> Iterator[str]:
-        """Write the files of the run, and yield a line for each. Raises InputError where the disk refuses."""
+        """Write the files of the run, and yield a line for each.
+
+        Raises InputError where the disk refuses.
+        """
         results = self._results
         results.journal.append("session_seconds", self._session.seconds.as_record())
         results.write_run()
@@ -38,7 +44,10 @@ class Closing:
             yield f"run copied to {self._settings.json_path}"
 
     def _write_report(self) -> Iterator[str]:
-        """Write report.html, which the session's last line names. Yield a line only where it could not be written."""
+        """Write report.html, which the session's last line names.
+
+        Yield a line only where it could not be written.
+        """
         try:
             write_report(self._results.folder, self._session.baselines)
         except Exception as error:  # whatever it is, the run must still be saved

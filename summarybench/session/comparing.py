@@ -24,19 +24,28 @@ from summarybench.session.students import Student
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Basis:
-    """What a session compares with: the stored runs, the one that --benchmark-compare picks of them, and the judge."""
+    """What a session compares its measurements with.
+
+    `picked` is the stored run that --benchmark-compare names, if it names one.
+    """
 
     baselines: Baselines
     picked: StoredRun | None
     judge: Judge
 
     def runs_for(self, entry: Entry, count: int) -> tuple[StoredRun, ...]:
-        """The runs to compare an experiment with: the picked one, or the newest comparable ones, at most so many."""
+        """The stored runs to compare an experiment with.
+
+        The picked run, or else at most `count` of the newest comparable ones.
+        """
         return (self.picked,) if self.picked else find_baseline(entry, self.baselines.runs, count)
 
 
 def basis_of(config: Config, baselines: Baselines, environment: Mapping[str, Any]) -> Basis:
-    """Raises InputError where --benchmark-compare names no stored run, or where the measured noise cannot be read."""
+    """Read what the session compares with.
+
+    Raises InputError where --benchmark-compare names no stored run, or where the measured noise cannot be read.
+    """
     asked = config.settings.compare_with
     return Basis(
         baselines=baselines,
@@ -51,7 +60,10 @@ def basis_of(config: Config, baselines: Baselines, environment: Mapping[str, Any
 
 
 class Comparer:
-    """Decides on each measurement of a session. `figures` has the `extra_info` of what was measured so far, by nodeid."""
+    """Decides on each measurement of a session.
+
+    `figures` has the `extra_info` of what was measured so far, by nodeid.
+    """
 
     def __init__(self, settings: Settings, basis: Basis, results: Results, confirmation: FirstPasses) -> None:
         self.figures: dict[str, Mapping[str, Any]] = {}
@@ -61,10 +73,10 @@ class Comparer:
         self._confirmation = confirmation
 
     def compare(self, measurement: Measurement, kind: Kind) -> Comparison:
-        """The verdict against the baseline. The experiment is journalled with it before anything is asserted.
+        """The verdict against the baseline.
 
-        Raises BrokenOutputError if most summaries are empty or repeating. Every kind of benchmark comes through here, so
-        none can forget to check that.
+        The experiment is journalled with it before anything is asserted. Raises BrokenOutputError if most summaries are
+        empty or repeating. Every kind of benchmark comes through here, so none can forget to check that.
         """
         entry = measurement.entry
         student = self._settings.students.get(entry.extra_info["model"])
@@ -109,7 +121,10 @@ class Comparer:
 
 
 def _figures_of_baseline(kind: Kind, entry: Entry, comparison: Comparison) -> dict[str, Any]:
-    """The kind's figures in the newest run that this one is compared with; None where there is no such run."""
+    """The kind's figures in the newest run that this one is compared with.
+
+    They are None where there is no such run.
+    """
     before = comparison.baseline.entry(entry.name) if comparison.change and comparison.baseline else None
     return {f"baseline_{key}": before.extra_info.get(key) if before else None for key in kind.baseline_figures}
 

@@ -1,4 +1,4 @@
-"""The settings of a session as they come out on its device: resolved once, without anything left open."""
+"""The settings of a session, resolved once for its device."""
 
 from __future__ import annotations
 
@@ -52,9 +52,10 @@ class Config:
     kind_options: Mapping[str, Any]
 
     def conditions(self) -> dict[str, Any]:
-        """What must be equal for two sessions to be parts of one run: plain JSON types, files and folders by content.
+        """What must be equal for two sessions to be parts of one run.
 
-        Model folders are read, which takes a while when their digests are not known yet.
+        Plain JSON types. Files and folders count by their content. Model folders are read, which takes a while when
+        their digests are not known yet.
         """
         settings = self.settings
         return {
@@ -74,7 +75,10 @@ class Config:
 
     @property
     def choices(self) -> str:
-        """What was chosen because of the CPU, why, and how to ask for more; empty where nothing was."""
+        """What was chosen because of the CPU, why, and how to ask for more.
+
+        Empty where nothing was chosen.
+        """
         if not self.device.is_cpu_without_avx512:
             return ""
         small, usual = ON_A_CPU_WITHOUT_AVX512, ON_A_CPU
@@ -110,14 +114,20 @@ def resolve(settings: Settings, device: Device) -> Config:
 
 
 def default_sample_on(device: Device) -> DefaultSample:
-    """The default for this kind of device. It does not depend on load or free memory: two runs are one workload."""
+    """The default for this kind of device.
+
+    It does not depend on load or free memory: two runs are one workload.
+    """
     if device.is_gpu:
         return ON_A_GPU
     return ON_A_CPU_WITHOUT_AVX512 if device.is_cpu_without_avx512 else ON_A_CPU
 
 
 def _file_digest(path: Path | None) -> str | None:
-    """None for a missing file too: the session refuses it as soon as it asks for documents."""
+    """The first half of the file's SHA-256.
+
+    It is None for a missing file too: the session refuses that as soon as it needs documents.
+    """
     if path is None or not path.is_file():
         return None
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""How a process starts a session of the benchmarks, in a checkout or with the installed package."""
+"""How a session is started, in a checkout or with the installed package."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ INSTALLED_INI = HOME / "fixtures" / "installed.ini"
 
 
 def pytest_command(arguments: Sequence[str]) -> list[str]:
-    """The command that starts a session from the current folder with these arguments for pytest."""
+    """The command that starts a session with these arguments for pytest.
+
+    It is to be run in the current folder.
+    """
     if is_checkout(Path.cwd()):
         return [sys.executable, "-m", "pytest", *_found_by(Path.cwd()), *arguments]
     # -P: Python must not import a folder `fixtures` or `benchmarks` that happens to be in the current folder.
@@ -24,12 +27,18 @@ def pytest_command(arguments: Sequence[str]) -> list[str]:
 
 
 def pytest_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment for that command. It tells the session that the user did not type pytest."""
+    """The environment for that command.
+
+    It tells the session that the user did not type pytest.
+    """
     return {STARTED_BY: StartedBy.COMMAND_LINE, **environment}
 
 
 def typed_arguments(arguments: Sequence[str], started_by: StartedBy) -> tuple[str, ...]:
-    """The arguments of this session as the user typed them, without those that `pytest_command` added in front."""
+    """The arguments of this session as the user typed them.
+
+    Those that `pytest_command` has added in front are removed.
+    """
     added = [] if started_by is StartedBy.PYTEST else _found_by(Path.cwd())
     return tuple(arguments[len(added) :] if list(arguments[: len(added)]) == added else arguments)
 

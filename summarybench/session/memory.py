@@ -12,9 +12,10 @@ from summarybench.session.config import Config
 
 
 class MemoryForecasts:
-    """Forecasts for selecting experiments, and for judging whether one that ran out of memory was expected to.
+    """Predicts which experiments fit.
 
-    Where --model-path or --student names a model's folder, the forecast is for the weights in it.
+    Forecasts select experiments, and show whether one that ran out of memory was expected to. Where --model-path or
+    --student names a model's folder, the forecast is for the weights in it.
     """
 
     def __init__(self, config: Config) -> None:
@@ -42,7 +43,10 @@ class MemoryForecasts:
 
 
 def _shape_in(folder: Path) -> ModelShape | None:
-    """The shape that a folder's config.json states; None where it leaves numbers to transformers' defaults."""
+    """The shape that a folder's config.json states.
+
+    It is None where the file leaves numbers to transformers' defaults.
+    """
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))

@@ -25,7 +25,10 @@ Result = TypeVar("Result")
 
 
 def ask_once(load: LoadModel) -> LoadModel:
-    """`load`, but a model that could not be downloaded is not asked for again with each loader: a hub may take minutes to fail."""
+    """Wrap `load` so that it asks only once for a model that is unavailable.
+
+    A hub may take minutes to fail, and each model has several loaders.
+    """
     unavailable: dict[str, NotLoaded] = {}  # by model
 
     def load_once(experiment: Experiment) -> LoadedModel | NotLoaded:
@@ -56,7 +59,10 @@ def loaded_or_raise(found: LoadedModel | NotLoaded) -> LoadedModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lender:
-    """Loads models one after the other. It checks that each one has released the device's memory before it returns."""
+    """Loads models one after the other.
+
+    It checks that each one has released the device's memory before it returns.
+    """
 
     load_model: LoadModel
     device: Device

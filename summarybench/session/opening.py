@@ -1,4 +1,4 @@
-"""Opens a session: checks everything that can be wrong with its input, then makes its folder and its journal."""
+"""Opens a session: checks its input, then makes its folder and journal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ from summarybench.session.session import Session
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """The experiments of the selected tests, by nodeid. `skipped` tests need nothing: they are meant for another device."""
+    """The experiments of the selected tests, by nodeid.
+
+    `skipped` tests need nothing: they are meant for another device.
+    """
 
     runnable: Mapping[str, Experiment]
     skipped: Mapping[str, Experiment] = field(default_factory=dict)
@@ -36,10 +39,10 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlierResults:
-    """What a session takes over from an earlier run: with --resume or --confirm, otherwise nothing.
+    """What a session with --resume or --confirm takes over from an earlier run.
 
-    `resumed` has the outcomes of tests that are not run again, by nodeid. `records` are the journal's first records, and
-    `origin` what the session's own record says about the earlier run.
+    It is empty without these options. `resumed` has the outcomes of tests that are not run again, by nodeid. `records`
+    are the journal's first records, and `origin` what the session's own record says about the earlier run.
     """
 
     resumed: Mapping[str, TestOutcome] = field(default_factory=dict)
@@ -58,9 +61,10 @@ def open_session(
     process: Process = ALONE,
     seconds: SessionSeconds | None = None,
 ) -> Session:
-    """A complete session, opened before anything heavy is imported. Its time counts from `seconds` on, if that is given.
+    """A complete session, opened before anything heavy is imported.
 
-    Raises InputError for documents, baselines, an earlier run or a results folder that cannot be used.
+    Its time counts from `seconds` on, if that is given. Raises InputError for documents, baselines, an earlier run or a
+    results folder that cannot be used.
     """
     settings, device = config.settings, config.device
     baselines = read_baselines(settings.baselines_dir / device.slug)
@@ -111,12 +115,15 @@ def open_session(
 
 
 def _check_saving(config: Config) -> None:
-    """Raises InputError where this session's run could never become the baseline that was asked for."""
+    """Check that this session's run may become the baseline that was asked for.
+
+    Raises InputError where it could never become one.
+    """
     if not config.settings.save_as:
         return
     if config.device.stands_in or config.device.is_limited:
         raise InputError(
-            "--benchmark-save with --gpu-family or --memory-limit: such a device is not itself and never makes a baseline"
+            "--benchmark-save with --gpu-family or --memory-limit: runs on an emulated or limited device never become baselines; leave out one of these options"
         )
     if config.settings.save_as == ANCHOR:
         refuse_second_anchor(config.settings.baselines_dir / config.device.slug)

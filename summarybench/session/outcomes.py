@@ -35,24 +35,28 @@ class Outcomes:
         return self._by_nodeid.get(nodeid)
 
     def note(self, outcome: TestOutcome) -> None:
-        """Journal an outcome and write the run file. Raises InputError where the disk refuses."""
+        """Journal an outcome and write the run file.
+
+        Raises InputError where the disk refuses.
+        """
         self._results.journal.append("outcome", outcome_as_record(outcome))
         self._by_nodeid[outcome.nodeid] = outcome
         self._results.write_run()
 
     def settle(self) -> bool:
-        """Take the outcomes from the journal. Return whether the run was cut short: a selected test did not run to its end.
+        """Take the outcomes from the journal.
 
-        The journal has the last word: an interrupt may have come between its record and this object's.
+        Return whether the run was cut short: a selected test did not run to its end. The journal has the last word: an
+        interrupt may have come between its record and this object's.
         """
         self._results.write_run()
         self._by_nodeid = {record["nodeid"]: outcome_of_record(record) for record in self._results.run["outcomes"]}
         return any(each.detail == NOT_RUN for nodeid, each in self._by_nodeid.items() if nodeid not in self.resumed)
 
     def fail_what_holm_rejects(self) -> None:
-        """Fail the slowdowns that Holm's correction confirms, once all comparisons of the session are in.
+        """Fail the slowdowns that Holm's correction confirms.
 
-        Until then, a slowdown was held against the strictest level.
+        Call it when all comparisons of the session are in. Until then, a slowdown was held against the strictest level.
         """
         for nodeid, is_of_machine in self._confirmation.rejected(self._results.run["benchmarks"]).items():
             outcome = self.get(nodeid)

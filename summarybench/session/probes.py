@@ -1,4 +1,7 @@
-"""The machine probes of a session: what the device and its host can do, whatever the model."""
+"""The machine probes of a session.
+
+They show what the device and its host can do, independent of the model.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,23 @@ from summarybench.machine.probes import Controls, copy_bandwidth, host_pulse, me
 
 
 class Probes(Protocol):
-    """Where a session takes its machine probes from. Tests with a clock of their own measure none."""
+    """Where a session takes its machine probes from.
+
+    Tests with a clock of their own measure none.
+    """
 
     @property
     def copy_bandwidth(self) -> float | None:
-        """Bytes per second that the device copies within its memory; None where it was not measured."""
+        """Bytes per second that the device copies within its memory.
+
+        It is None where it was not measured.
+        """
 
     def measure(self, dtype: str) -> Controls:
-        """All probes of the machine, with the matrix product in this dtype; about half a second."""
+        """Take all probes of the machine, in about half a second.
+
+        The matrix product is in this dtype.
+        """
 
     def host_sample(self) -> float | None:
         """One repetition of the host's probe, per second; None where it was not measured."""
@@ -55,7 +67,10 @@ class NoProbes:
 
 
 def probes_of(device: Device, clock: Clock) -> MachineProbes:
-    """Measure the copy bandwidth, and prepare the other probes. Call it before a model takes memory."""
+    """Measure the copy bandwidth, and prepare the other probes.
+
+    Call it before a model takes memory.
+    """
     return MachineProbes(
         device=device,
         clock=clock,
@@ -65,7 +80,10 @@ def probes_of(device: Device, clock: Clock) -> MachineProbes:
 
 
 def _copy_bandwidth_if_it_fits(device: Device, clock: Clock) -> float | None:
-    """None where other processes have left too little memory for the copy: models that fit are measured all the same."""
+    """The copy bandwidth, or None where the copy does not fit in memory.
+
+    Other processes may have taken the memory. Models that still fit are measured all the same.
+    """
     try:
         return copy_bandwidth(device, clock)
     except Exception as error:

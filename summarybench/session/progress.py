@@ -1,4 +1,7 @@
-"""Shows how far a session is: one live line on a terminal, drawn between rounds, or a few lines for each experiment."""
+"""Shows how far a session is.
+
+On a terminal it is one live line, drawn between rounds. Elsewhere it is a few lines for each experiment.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from summarybench.measure.generation import GenerationRecord
 
 
 class Progress:
-    """Shows the running experiment, how many documents are done, the speed so far and the time left.
+    """Shows the running experiment, its documents, its speed and the time left.
 
     Without a terminal, it writes a line when an experiment starts, one after its warm-up with the expected time, and one
     when it ends; none of them with -q.
@@ -27,7 +30,7 @@ class Progress:
         self._start_seconds = 0.0
 
     def warn(self, line: str) -> None:
-        """Write one yellow line that stays, on a terminal or not; nothing for an empty line."""
+        """Write one yellow line that stays; nothing for an empty line."""
         if line:
             self.say(line, yellow=True)
 
@@ -42,7 +45,10 @@ class Progress:
         self._say_without_terminal(f"{experiment}: started")
 
     def warmed_up(self, experiment: str, seconds: float, *, rounds: int, expected_seconds: float | None) -> None:
-        """Announce the timed rounds. `expected_seconds` is for all of them, None where the warm-up allows no estimate."""
+        """Announce the timed rounds.
+
+        `expected_seconds` is for all of them, None where the warm-up allows no estimate.
+        """
         count = f"{rounds} timed round{'s' * (rounds != 1)}"
         estimate = "" if expected_seconds is None else f", should take about {duration(expected_seconds)}"
         self._say_without_terminal(f"{experiment}: warmed up in {duration(seconds)}; {count}{estimate}")
@@ -71,7 +77,10 @@ class Progress:
 
     @contextmanager
     def stage(self, text: str) -> Iterator[None]:
-        """Show a step that takes long. Libraries may draw their own progress bars meanwhile."""
+        """Show a step that takes long.
+
+        Libraries may draw their own progress bars meanwhile.
+        """
         with self._uncaptured():
             self._draw(text)
             try:

@@ -1,4 +1,7 @@
-"""The session's documents and prompts: read once, sampled once, and shared by all loaders of a model."""
+"""The session's documents and prompts.
+
+They are read and sampled once, and shared by all loaders of a model.
+"""
 
 from __future__ import annotations
 
@@ -32,13 +35,19 @@ class Sampler:
         self._reported: set[DocumentSource] = set()
 
     def check(self, model: str) -> None:
-        """Raises InputError where the model's documents cannot be used. Documents that may need the network are not read."""
+        """Raises InputError where the model's documents cannot be used.
+
+        Documents that may need the network are not read.
+        """
         source = self._settings.document_source_of(model)
         if source is not DocumentSource.WIKILINGUA:
             self._draw_for(model, self._collection(source))
 
     def sample_for(self, model: str, chat: Chat) -> Sample:
-        """The model's sample. Raises UnavailableError, each time, where its documents could not be downloaded."""
+        """The model's sample.
+
+        Raises UnavailableError, each time, where its documents could not be downloaded.
+        """
         if model not in self._samples:
             collection = self._collection(self._settings.document_source_of(model))
             documents = self._draw_for(model, collection)
@@ -53,13 +62,17 @@ class Sampler:
         return self._samples[model]
 
     def longest_sequence_of(self, model: str) -> int | None:
-        """Tokens of the longest prompt and its summary; None where the model's sample has not been drawn."""
+        """Tokens of the model's longest prompt and its summary.
+
+        It is None where the model's sample has not been drawn.
+        """
         return self._samples[model].longest_sequence if model in self._samples else None
 
     def documents(self, models: Iterable[str]) -> Iterator[Document]:
-        """The documents of these models, summarized by this session or by an earlier one that it resumes.
+        """The documents of these models.
 
-        Documents that can no longer be downloaded are left out.
+        This session has summarized them, or the earlier one that it resumes. Documents that can no longer be downloaded
+        are left out.
         """
         for source in {self._settings.document_source_of(model) for model in models}:
             with suppress(UnavailableError):
@@ -98,6 +111,6 @@ class Sampler:
             if there < default and collection.source not in self._reported:
                 self._reported.add(collection.source)
                 self._progress.warn(
-                    f"{there} documents, which is all that {collection.source} documents offer; the default here is {default}"
+                    f"only {there} documents instead of the default {default}: the {collection.source} source has no more"
                 )
         return collection.sample(wanted, self._settings.seed)

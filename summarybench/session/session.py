@@ -1,4 +1,7 @@
-"""One session: what is measured, with which documents, into which folder. `opening` makes it and `closing` ends it."""
+"""One session: what is measured, with which documents, into which folder.
+
+`opening` makes it and `closing` ends it.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,10 @@ from summarybench.session.toolbox import SessionToolbox
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestResources:
-    """What one test brings along. `found` is its model, None for a test of a kind that loads its models itself."""
+    """What one test brings along.
+
+    `found` is its model, None for a test of a kind that loads its models itself.
+    """
 
     __test__ = False
 
@@ -52,9 +58,10 @@ class TestResources:
 
 @dataclass(kw_only=True, eq=False)
 class Session:
-    """An open session. It has a results folder and a journal unless another process of the run reports.
+    """An open session.
 
-    `lock` keeps other sessions informed that the device is in use; None in a process that does not report.
+    It has a results folder and a journal unless another process of the run reports. `lock` keeps other sessions
+    informed that the device is in use; None in a process that does not report.
     """
 
     config: Config
@@ -124,15 +131,24 @@ class Session:
         )
 
     def compare(self, measurement: Measurement, kind: Kind) -> Comparison:
-        """The verdict against the baseline, journalled with the measurement. Raises as `Comparer.compare`."""
+        """The verdict against the baseline, journalled with the measurement.
+
+        Raises as `Comparer.compare`.
+        """
         return self.comparer.compare(measurement, kind)
 
     def memory_forecast(self, experiment: Experiment) -> Forecast:
-        """Whether the experiment was expected to fit, from the longest prompt of its sample where that is known."""
+        """Whether the experiment was expected to fit.
+
+        The forecast is for the longest prompt of its sample, where that is known.
+        """
         return self.forecasts.of(experiment, self.sampler.longest_sequence_of(experiment.model))
 
     def was_measured_before(self, nodeid: str) -> bool:
-        """Whether a stored run of this device has this test with these weights and token limit."""
+        """Whether a stored run of this device has this test.
+
+        Its weights and its token limit must be this session's.
+        """
         return any(
             (found.extra_info["weights"] == "synthetic") == self.config.settings.synthetic_weights
             and found.extra_info["max_new_tokens"] == self.config.max_new_tokens
@@ -148,11 +164,17 @@ class Session:
 
     @property
     def peers(self) -> Peers | None:
-        """The other processes of the run, once `join` has met them; None in a run of one process."""
+        """The other processes of the run, once `join` has connected them.
+
+        It is None in a run of one process.
+        """
         return self._peers
 
     def join(self) -> None:
-        """Meet the other processes of the run, where there are any. Raises ProcessLostError where they do not come."""
+        """Meet the other processes of the run, where there are any.
+
+        Raises ProcessLostError where they do not come.
+        """
         if self._peers is None and not self.process.is_alone:
             self._peers = Peers(self.process, self.device)
 

@@ -1,4 +1,7 @@
-"""Options, parsed once into frozen `Settings`. Nothing behind them reads options or the environment."""
+"""Options, parsed once into frozen `Settings`.
+
+Nothing behind them reads options or the environment.
+"""
 
 from __future__ import annotations
 
@@ -56,8 +59,9 @@ class Settings:
     """What was given for the options of the kinds of benchmark, by their keys; None for what was left out."""
 
     def document_source_of(self, model: str) -> DocumentSource:
-        """The source that an option names. Without one, the embedded model and synthetic weights get the embedded documents,
-        and other models WikiLingua.
+        """The source that an option names.
+
+        Without one, the embedded model and synthetic weights get the embedded documents, and other models WikiLingua.
         """
         if self.documents_file is not None:
             return DocumentSource.FILE
@@ -67,9 +71,9 @@ class Settings:
 
 
 def settings_of(option: Any, root: Path) -> Settings:
-    """The settings that parsed options ask for; relative defaults are folders of `root`.
+    """The settings that parsed options ask for.
 
-    Raises InputError for a value that makes no sense.
+    Relative defaults are folders of `root`. Raises InputError for a value that makes no sense.
     """
     for each in all_options():
         value = getattr(option, each.key)
@@ -122,7 +126,10 @@ def _baselines_dir(storage: str, rootpath: Path) -> Path:
 
 
 def model_paths_of(pairs: Sequence[str]) -> dict[str, Path]:
-    """The folders of NAME=FOLDER options. Raises InputError where one names no model, or holds none of that kind."""
+    """The folders of NAME=FOLDER options.
+
+    Raises InputError where one names no model, or holds none of that kind.
+    """
     found: dict[str, Path] = {}
     for pair in pairs:
         name, _, folder = pair.partition("=")

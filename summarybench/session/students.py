@@ -1,4 +1,4 @@
-"""Distilled models in a session: their folders, their experiments, and their teachers' experiments beside them."""
+"""Distilled models in a session, and their teachers beside them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Student:
-    """A model folder made by `python -m distillation`. `trained_on` has a digest of each document of its training."""
+    """A model folder made by `python -m distillation`.
+
+    `trained_on` has a digest of each document of its training.
+    """
 
     name: str
     folder: Path
@@ -34,7 +37,10 @@ class Student:
     trained_on: frozenset[str]
 
     def refuse_seen(self, documents: Iterable[Document]) -> None:
-        """Raises InputError where the student was trained on any of these documents: its score would mean nothing."""
+        """Refuse documents on which the student was trained.
+
+        Its score would mean nothing. Raises InputError.
+        """
         sample = list(documents)
         seen = sum(text_digest(document.text) in self.trained_on for document in sample)
         if seen:
@@ -51,14 +57,22 @@ def text_digest(text: str) -> str:
 
 
 def check_student_name(name: str, option: str) -> None:
-    """Raises InputError where a folder's name cannot be a model's name in test ids and on the command line."""
+    """Check that a folder's name can be a model's name.
+
+    It becomes part of test ids and command lines. Raises InputError where it cannot.
+    """
     if not NAME.fullmatch(name) or name in MODELS:
         rule = "letters, digits, '.', '_' and '-', and no other model's name"
-        raise InputError(f"{option}: the folder's name is the student's, and {name!r} cannot be one; give it {rule}")
+        raise InputError(
+            f"{option}: the folder's name becomes the student's name, and {name!r} cannot be one; use {rule}"
+        )
 
 
 def read_students(folders: Sequence[Path]) -> dict[str, Student]:
-    """The students by name. Raises InputError for a folder without a student, and for two students of the same name."""
+    """The students by name.
+
+    Raises InputError for a folder without a student, and for two students of the same name.
+    """
     found: dict[str, Student] = {}
     for folder in folders:
         student = _read_student(folder)
@@ -80,12 +94,12 @@ def _read_student(folder: Path) -> Student:
         architecture = str(provenance["architecture"])
     except OSError as error:
         raise InputError(
-            f"{option}: is no student ({PROVENANCE_FILE}: {error.strerror}); "
+            f"{option}: is not a student ({PROVENANCE_FILE}: {error.strerror}); "
             "`python -m distillation` (make distill) makes one, and writes that file last"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{option}: {PROVENANCE_FILE} is damaged ({first_line(error)}); make the student anew"
+            f"{option}: {PROVENANCE_FILE} is damaged ({first_line(error)}); make the student again"
         ) from error
     check_student_name(name, option)
     if teacher not in MODELS:

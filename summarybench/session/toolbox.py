@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class SessionToolbox(Toolbox):
-    """A toolbox that measures with one session's instruments and writes into its journal.
+    """A toolbox with the instruments and the journal of one session.
 
     `made_once` holds the values of `once`, for all tests of the session.
     """
@@ -55,8 +55,8 @@ class SessionToolbox(Toolbox):
             device=self.device,
             clock=self.clock,
             monitor=self.monitor,
-            controls=lambda: self.probes.measure(dtype),
-            pulse=self.probes.host_sample,
+            probe_machine=lambda: self.probes.measure(dtype),
+            sample_host=self.probes.host_sample,
             on_warm_up=self._on_warm_up(loaded),
         )
 

@@ -114,7 +114,7 @@ def test_test_of_an_unknown_kind_is_one_line_and_nothing_runs(project):
 @pytest.mark.parametrize(
     ("kind", "context", "why"),
     [
-        ("memory", RunContext(device=CPU), "on a CPU the peak is the whole process's"),
+        ("memory", RunContext(device=CPU), "on a CPU the peak memory includes Python and torch"),
         ("memory", RunContext(device=H100), ""),
         ("fidelity", RunContext(device=H100, synthetic_weights=True), "leave out --weights synthetic"),
         ("fidelity", RunContext(device=H100), ""),
