@@ -123,7 +123,8 @@ def _check_saving(config: Config) -> None:
         return
     if config.device.stands_in or config.device.is_limited:
         raise InputError(
-            "--benchmark-save with --gpu-family or --memory-limit: runs on an emulated or limited device never become baselines; leave out one of these options"
+            "--benchmark-save with --gpu-family or --memory-limit: runs on an emulated or limited device never become "
+            "baselines; leave out one of these options"
         )
     if config.settings.save_as == ANCHOR:
         refuse_second_anchor(config.settings.baselines_dir / config.device.slug)
