@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from configparser import ConfigParser
 
 import pytest
@@ -18,6 +19,8 @@ CPU = DeviceRecord(kind="cpu", name="a CPU", slug="cpu", family="cpu", memory_by
 H100 = DeviceRecord(
     kind="cuda", name="H100", slug="h100", family="h100", memory_bytes=80 * GIB, compute_dtype="bfloat16"
 )
+
+IMPORT = re.compile(r"^from (\S+) import", re.MULTILINE)
 
 
 @pytest.fixture
@@ -42,6 +45,15 @@ def test_every_kind_has_a_file_of_its_own():
     assert len(set(modules)) == len(modules)
     files = {path.stem for path in (ROOT / "summarybench" / "kinds").glob("*.py")}
     assert {module.rpartition(".")[2] for module in modules} == files - {"__init__", "kind", "registry", "toolbox"}
+
+
+@pytest.mark.parametrize("folder", ["summarybench", "fixtures", "benchmarks"])
+def test_only_the_registry_imports_kinds_by_name(folder):
+    """Everything else knows what a kind is, and not which kinds there are."""
+    kinds = {type(kind).__module__ for kind in KINDS.values()}
+    modules = [path for path in (ROOT / folder).rglob("*.py") if path.parent.name != "kinds"]
+    found = {path.name: kinds & set(IMPORT.findall(path.read_text(encoding="utf-8"))) for path in modules}
+    assert {name: names for name, names in found.items() if names} == {}
 
 
 def test_only_summaries_of_single_documents_run_unasked():
