@@ -1,4 +1,7 @@
-"""How fast is the whole sample summarized when all documents are submitted at once, and when is each one finished?"""
+"""How fast is the whole sample when all documents are submitted at once?
+
+And when is each document finished?
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,13 @@ from summarybench.analysis.quality_change import assert_quality_held
 
 
 @pytest.mark.kind("continuous")
-def test_continuous(loaded_model, summarize_at_once, compare):
-    """All documents at once are one timed round; steps are filled with whichever documents are ready."""
-    summaries = summarize_at_once(loaded_model)
-    comparison = compare(summaries)
+def test_continuous(loaded_model, measure):
+    """All documents at once are one timed round.
+
+    Each step is filled with whichever documents are ready.
+    """
+    measurement, comparison = measure(loaded_model)
     assert_not_regressed(comparison)
-    assert_rouge_floor(summaries.quality)
+    assert_rouge_floor(measurement.quality)
     assert_quality_held(comparison.quality)
     assert_machine_not_slower(comparison)

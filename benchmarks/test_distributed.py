@@ -1,4 +1,7 @@
-"""How much faster are several GPUs than one? Each process has a GPU of its own and an equal part of the documents."""
+"""How much faster are several GPUs than one?
+
+Each process has a GPU of its own and an equal part of the documents.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,14 @@ from summarybench.measure.scaling import assert_scales
 
 
 @pytest.mark.kind("distributed")
-def test_distributed(loaded_model, summarize_together, compare, device):
-    """Process 0 alone with its part, then all at once, then process 0 again: both rates are of one session."""
-    summaries, scaling = summarize_together(loaded_model)
-    comparison = compare(summaries)
+def test_distributed(loaded_model, measure, device):
+    """Process 0 alone with its part, then all at once, then process 0 again.
+
+    Both rates come from one session.
+    """
+    measurement, comparison = measure(loaded_model)
     assert_not_regressed(comparison)
-    assert_scales(scaling, device)
-    assert_rouge_floor(summaries.quality)
+    assert_scales(measurement.finding, device)
+    assert_rouge_floor(measurement.quality)
     assert_quality_held(comparison.quality)
     assert_machine_not_slower(comparison)

@@ -1,4 +1,7 @@
-"""How fast can each precision be on this device? In large batches, and compiled where the device compiles."""
+"""How fast can each precision be on this device?
+
+In large batches, and compiled where the device compiles.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,13 @@ from summarybench.analysis.quality_change import assert_quality_held
 
 
 @pytest.mark.kind("fastest")
-def test_fastest(loaded_model, summarize_fastest, compare):
-    """Even batches, each a timed round, the longest documents first; how many rows the workload tells."""
-    summaries = summarize_fastest(loaded_model)
-    comparison = compare(summaries)
+def test_fastest(loaded_model, measure):
+    """Even batches, each a timed round, the longest documents first.
+
+    The workload has the batch size.
+    """
+    measurement, comparison = measure(loaded_model)
     assert_not_regressed(comparison)
-    assert_rouge_floor(summaries.quality)
+    assert_rouge_floor(measurement.quality)
     assert_quality_held(comparison.quality)
     assert_machine_not_slower(comparison)

@@ -1,4 +1,7 @@
-"""Is the memory that an experiment needs known before it is loaded? Predicted and measured peak, side by side."""
+"""Is the memory that an experiment needs known before it is loaded?
+
+Predicted and measured peak, side by side.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,10 @@ from summarybench.engines.memory_model import assert_prediction_holds
 
 
 @pytest.mark.kind("memory")
-def test_memory(loaded_model, measure_memory):
-    """The longest prompt makes the peak; that the model's memory is given back is checked after every experiment."""
-    peak_bytes = measure_memory(loaded_model)
-    assert_prediction_holds(loaded_model.predicted_memory_bytes, peak_bytes)
+def test_memory(loaded_model, measure):
+    """The longest prompt makes the peak.
+
+    After every experiment, the plugin checks that the model has released its memory.
+    """
+    measurement, _ = measure(loaded_model)
+    assert_prediction_holds(loaded_model.predicted_memory_bytes, measurement.measured.peak_memory_bytes)

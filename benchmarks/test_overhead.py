@@ -1,4 +1,7 @@
-"""Does the harness cost anything? The same prompts through it and through a bare loop around `generate`."""
+"""Does the harness cost anything?
+
+The same prompts through it and through a bare loop around `generate`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from summarybench.measure.overhead import assert_harness_costs_nothing
 
 
 @pytest.mark.kind("overhead")
-def test_overhead(loaded_model, compare_with_bare_loop):
-    """Interleaved A B B A for each document, in one process: what differs is the harness alone."""
-    overhead = compare_with_bare_loop(loaded_model)
-    assert_harness_costs_nothing(overhead)
+def test_overhead(loaded_model, measure):
+    """Interleaved A B B A for each document, in one process: only the harness differs."""
+    measurement, _ = measure(loaded_model)
+    assert_harness_costs_nothing(measurement.finding)

@@ -1,4 +1,7 @@
-"""How fast does each quantized model summarize, is the summary still good, and did either get worse?"""
+"""How fast and how good are the summaries of each quantized model?
+
+And did either get worse?
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,14 @@ from summarybench.analysis.quality_change import assert_quality_held
 
 
 @pytest.mark.kind("summarize")
-def test_summarize(loaded_model, summarize, compare):
-    """Each document is one timed round; the summaries that were timed are the ones that are scored."""
-    summaries = summarize(loaded_model)
-    comparison = compare(summaries)
+def test_summarize(loaded_model, measure):
+    """Each document is one timed round.
+
+    The summaries that were timed are the ones that are scored.
+    """
+    measurement, comparison = measure(loaded_model)
     assert_not_regressed(comparison)
-    assert_rouge_floor(summaries.quality)
+    assert_rouge_floor(measurement.quality)
     assert_quality_held(comparison.quality)
     assert_quality_held(comparison.teacher_quality)
     assert_machine_not_slower(comparison)

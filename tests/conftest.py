@@ -47,7 +47,7 @@ def pytest_runtest_protocol() -> Generator[None, Any, Any]:
 
 FAKE_MODELS = """
     import pytest
-    from tests.fakes import FakeModel, FakeTime, leave_out_pages, pretend_avx512
+    from tests.fakes import FakeModel, FakeTime, leave_out_pages, pretend_avx512, probes
 
     TIME = FakeTime()
     leave_out_pages()
@@ -75,8 +75,11 @@ SCRIPTED_MODELS = """
         return TIME.clock
 
     @pytest.fixture(scope="session")
-    def load_model(suite):
-        suite.measure_controls = lambda dtype: SCRIPTED.readings
+    def probes():
+        return SCRIPTED.probes
+
+    @pytest.fixture(scope="session")
+    def load_model():
         return lambda experiment: SCRIPTED.model(experiment, TIME)
 """
 

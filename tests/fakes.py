@@ -13,6 +13,8 @@ from pathlib import Path
 from time import sleep
 from typing import Any, ClassVar
 
+import pytest
+
 from summarybench.catalogue.models import Experiment
 from summarybench.core.outcomes import Outcome
 from summarybench.engines.memory_model import MemoryPrediction
@@ -24,7 +26,8 @@ from summarybench.machine.cpu import CPU_CAPABILITY
 from summarybench.machine.device import Device
 from summarybench.machine.probes import COPY_BANDWIDTH, MATRIX_PRODUCT, PYTHON_LOOP, Probe, ProbeReading
 from summarybench.machine.telemetry import NullMonitor
-from summarybench.session import session as suite
+from summarybench.session import closing
+from summarybench.session.probes import NoProbes
 
 Rows = list[list[int]]
 
@@ -45,7 +48,13 @@ class FakeTime:
 
 def leave_out_pages() -> None:
     """Leave out report.html: its charts take two seconds a session, which only the report's own tests need."""
-    suite.write_report = lambda folder, baselines: folder / "report.html"
+    closing.write_report = lambda folder, baselines: folder / "report.html"
+
+
+@pytest.fixture(scope="session")
+def probes() -> NoProbes:
+    """Imported by a conftest with a fake clock: probes timed with it would mean nothing."""
+    return NoProbes()
 
 
 def pretend_avx512() -> None:
@@ -170,11 +179,10 @@ class Scripted:
     asleep: str | None = None
 
     @property
-    def readings(self) -> dict[str, ProbeReading]:
+    def probes(self) -> NoProbes:
         names = () if self.controls is None else (COPY_BANDWIDTH, MATRIX_PRODUCT, PYTHON_LOOP)
-        return {
-            name: ProbeReading(rate=100 / (self.controls or 1), standard_deviation=0.001, work=10.0) for name in names
-        }
+        reading = ProbeReading(rate=100 / (self.controls or 1), standard_deviation=0.001, work=10.0)
+        return NoProbes(dict.fromkeys(names, reading))
 
     def model(self, experiment: Experiment, time: FakeTime) -> FakeModel | NotLoaded:
         loader = experiment.loader

@@ -28,14 +28,19 @@ from summarybench.catalogue.models import EXPERIMENTS, Experiment
 from summarybench.core.outcomes import Outcome, TestOutcome
 from summarybench.documents.sources import embedded_documents
 from summarybench.engines.weights import Weights
+from summarybench.kinds.registry import KINDS
 from summarybench.machine.cpu_device import CpuDevice
 from summarybench.machine.device import GIB
 from summarybench.measure.generation import GenerationRecord
 from summarybench.runs.baselines import StoredRun, read_baselines
 from summarybench.runs.journal import JournalContents, read_journal
 from summarybench.runs.run_file import entries_of, read_run
+from summarybench.session.closing import Closing
+from summarybench.session.config import resolve
+from summarybench.session.opening import Selection, open_session
+from summarybench.session.probes import NoProbes
 from summarybench.session.progress import Progress
-from summarybench.session.session import Suite
+from summarybench.session.session import TestResources
 from summarybench.session.settings import Settings
 from tests.conftest import FAKE_MODELS, Project, make_project
 from tests.fakes import FakeModel, FakeTime
@@ -117,24 +122,30 @@ def settings_in(folder: Path, *, resume: Path | None, save_as: str | None) -> Se
 
 def run_session(folder: Path, say: Say, *, resume: Path | None = None, save_as: str | None = None) -> None:
     """What the plugin does with a session of the embedded experiments."""
-    suite = Suite(
-        settings_in(folder, resume=resume, save_as=save_as),
-        DEVICE,
+    session = open_session(
+        resolve(settings_in(folder, resume=resume, save_as=save_as), DEVICE),
+        Selection(runnable=SELECTED),
         machine_info=MACHINE,
         commit_info={"id": "a commit"},
         progress=Telling(say),
     )
-    suite.open(SELECTED)
-    clock_time = FakeTime()
+    kind, clock_time = KINDS["summarize"], FakeTime()
     for nodeid, experiment in SELECTED.items():
-        if nodeid not in suite.carried:
-            suite.compare(suite.summarize(Rounds(), Unscored(experiment, clock_time), nodeid, clock_time.clock))
-            suite.note_outcome(TestOutcome(nodeid=nodeid, experiment=experiment.name, outcome=Outcome.PASSED))
+        if nodeid not in session.outcomes.resumed:
+            resources = TestResources(
+                benchmark=Rounds(),
+                clock=clock_time.clock,
+                probes=NoProbes(),
+                load_model=lambda each: Unscored(each, clock_time),
+                found=Unscored(experiment, clock_time),
+            )
+            session.compare(kind.measure(session.toolbox(kind, nodeid, experiment, resources)), kind)
+            session.outcomes.note(TestOutcome(nodeid=nodeid, experiment=experiment.name, outcome=Outcome.PASSED))
             say(f"outcome {experiment.name}")
-    for line in suite.finish(was_cut_short=False):
+    for line in Closing(session).write(was_cut_short=False):
         if line.startswith("baseline saved: "):
             say(f"stored {Path(line).name}")
-    suite.lock.close()
+    session.close()
 
 
 # Killing it -----------------------------------------------------------------------------------------------------------

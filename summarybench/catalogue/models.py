@@ -172,11 +172,6 @@ class Experiment:
     def name(self) -> str:
         return f"{self.model}-{self.loader}{self.suffix}"
 
-    @property
-    def is_batched(self) -> bool:
-        """Whether its rounds are batches, even if a batch holds one document."""
-        return self.suffix in (LARGEST_BATCH, FASTEST, f"-batch{self.batch_size}")
-
     def loaded_as(self, loader: str) -> Experiment:
         """The same model with another loader."""
         return replace(self, loader=loader)

@@ -22,7 +22,7 @@ from summarybench.machine.device import GIB, DeviceRecord, slugify
 from summarybench.machine.environment import torch_cuda_version
 from summarybench.machine.families import UNKNOWN_GPU_FAMILY, family_of
 from summarybench.machine.nvml import HIDES_EVERY_GPU, MIG_REMEDY
-from summarybench.session.settings import ON_A_GPU
+from summarybench.session.config import ON_A_GPU
 
 IDLE_PERCENT = 5
 HOT_CELSIUS = 80

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from summarybench.catalogue.models import CPU, EXPERIMENTS, LOADERS, WEIGHT_ONLY, Experiment
+from summarybench.engines.loaded_model import LoadedModel
 from summarybench.kinds.kind import Case, Kind, Marker
-from summarybench.measure.batching import BATCH_SIZES, LARGEST_BATCH_SIZE_ON_A_CPU
+from summarybench.kinds.toolbox import Measurement, Toolbox
+from summarybench.measure.batching import BATCH_SIZES, LARGEST_BATCH_SIZE_ON_A_CPU, hold_in_memory
 from summarybench.runs.kind_facts import KindFacts, Unit
 
 MARKER = Marker(
@@ -40,8 +42,30 @@ class BatchingKind(Kind):
             for batch_size in BATCH_SIZES
         ]
 
+    def measure(self, toolbox: Toolbox) -> Measurement:
+        return measure_in_batches(toolbox, toolbox.loaded_model(), toolbox.experiment)
+
+
+def measure_in_batches(toolbox: Toolbox, loaded: LoadedModel, experiment: Experiment) -> Measurement:
+    """Summarize the sample in batches of the experiment's size.
+
+    The longest documents come first. Raises as `Kind.measure`, and BatchTooLargeError where memory does not suffice, as
+    predicted.
+    """
+    sample = toolbox.sample_for(loaded)
+    batch_size = min(experiment.batch_size, len(sample.prompts))
+    loaded.resize(batch_size)
+    prediction = loaded.memory_for(sample.longest_sequence, batch_size)
+    with hold_in_memory(experiment, prediction, toolbox.device, predict=toolbox.predicts_memory):
+        batched = loaded.as_experiment(experiment, prediction)
+        measured = toolbox.measure(batched, sample, batch_size=experiment.batch_size)
+        return toolbox.measurement(batched, sample, measured)
+
 
 def in_batches_of(batch_size: int, experiment: Experiment) -> Experiment:
-    """The experiment at this batch size. On a CPU, only batches that take seconds are measured."""
+    """The experiment at this batch size.
+
+    On a CPU, only batches that take seconds are measured.
+    """
     families = experiment.families if batch_size <= LARGEST_BATCH_SIZE_ON_A_CPU else experiment.families - CPU
     return replace(experiment, batch_size=batch_size, suffix=f"-batch{batch_size}", families=families)

@@ -8,8 +8,14 @@ from typing import Any
 
 from summarybench.catalogue.models import EXPERIMENTS, MODELS, Experiment
 from summarybench.core.option import Option
+from summarybench.documents.sources import Prompt
+from summarybench.engines.engine import ConcurrentEngine
+from summarybench.engines.loaded_model import LoadedModel
+from summarybench.engines.paged import start_engine
 from summarybench.kinds.kind import Case, Kind, Marker, cases_of
+from summarybench.kinds.toolbox import Measurement, Toolbox
 from summarybench.machine.device import Device
+from summarybench.measure.continuous import as_extra_info, measure_at_once
 from summarybench.runs.kind_facts import KindFacts, Unit
 from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
 
@@ -40,6 +46,47 @@ class ContinuousKind(Kind):
     def resolved_options(self, given: Mapping[str, Any], device: Device) -> dict[str, Any]:
         """As many rounds as a verdict needs, where they take minutes."""
         return {"rounds": given.get("rounds") or (MINIMUM_COMMON_DOCUMENTS if device.is_gpu else 1)}
+
+    def measure(self, toolbox: Toolbox) -> Measurement:
+        """Summarize the whole sample at once, several times.
+
+        Raises as `Kind.measure`, and RequestsFailedError where a document was not summarized.
+        """
+        loaded = toolbox.loaded_model()
+        sample = toolbox.sample_for(loaded)
+        measured, engine, rounds = measure_at_once(
+            toolbox.benchmark,
+            loaded,
+            sample.prompts,
+            start=lambda: self.start_engine(toolbox, loaded, sample.prompts, sample.max_new_tokens),
+            rounds=toolbox.options["rounds"],
+            max_new_tokens=sample.max_new_tokens,
+            instruments=toolbox.instruments(loaded),
+            on_record=toolbox.recorder(loaded, len(sample.prompts)),
+        )
+        return toolbox.measurement(
+            loaded,
+            sample,
+            measured,
+            workload=toolbox.workload(loaded, sample, batch_size=engine.limits.requests, settings=engine.settings),
+            seconds=[each.seconds for each in rounds],
+            extra_info=as_extra_info(
+                measured,
+                rounds,
+                engine.limits,
+                weights_read_bytes=loaded.weights_read_bytes,
+                copy_bandwidth=toolbox.copy_bandwidth,
+            ),
+        )
+
+    def start_engine(
+        self, toolbox: Toolbox, loaded: LoadedModel, prompts: Sequence[Prompt], max_new_tokens: int
+    ) -> ConcurrentEngine:
+        """Start continuous batching with this model.
+
+        The engine stays within the session's memory limit.
+        """
+        return start_engine(loaded, prompts, max_new_tokens, toolbox.device, may_refuse=toolbox.predicts_memory)
 
 
 def _is_worth_batching(experiment: Experiment) -> bool:

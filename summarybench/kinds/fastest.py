@@ -1,4 +1,7 @@
-"""The fastest way to run each precision on a device: large batches, compiled where the device compiles."""
+"""The fastest way to run each precision on a device.
+
+Batches are large, and decoding is compiled where the device can compile.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,10 @@ from dataclasses import replace
 
 from summarybench.catalogue.models import EXPERIMENTS, GPUS_THAT_COMPILE, LOADERS, Experiment
 from summarybench.core.option import Option
+from summarybench.kinds.batching import measure_in_batches
 from summarybench.kinds.kind import Case, Kind, Marker, cases_of
+from summarybench.kinds.toolbox import Measurement, Toolbox
+from summarybench.measure.batching import even_batch_size
 from summarybench.runs.kind_facts import KindFacts, Unit
 
 
@@ -37,12 +43,25 @@ class FastestKind(Kind):
         return cases_of([way for each in precisions for way in _fastest_ways(each)])
 
     def markers_of(self, experiment: Experiment) -> tuple[str, ...]:
-        """Compiled loaders need not be asked for: where a device compiles, they are the fastest."""
+        """The experiment's markers without `compiled`.
+
+        Compiled loaders need not be named here: where a device compiles, they are the fastest.
+        """
         return tuple(name for name in experiment.markers if name != "compiled")
+
+    def measure(self, toolbox: Toolbox) -> Measurement:
+        """Summarize the sample in as few batches of even size as are predicted to fit."""
+        loaded = toolbox.loaded_model()
+        sample = toolbox.sample_for(loaded)
+        batch_size = even_batch_size(loaded, sample.longest_sequence, len(sample.prompts), toolbox.device)
+        return measure_in_batches(toolbox, loaded, replace(loaded.experiment, batch_size=batch_size))
 
 
 def _fastest_ways(experiment: Experiment) -> Iterator[Experiment]:
-    """The compiled loader on GPUs that compile, where this precision has one; the loader as it is on all other devices."""
+    """The compiled loader on GPUs that compile, the usual loader elsewhere.
+
+    A precision without a compiled loader has its usual one on all devices.
+    """
     compiled = f"{experiment.loader}-compiled"
     compiling = GPUS_THAT_COMPILE if compiled in LOADERS else frozenset[str]()
     for loader, families, on_request in (

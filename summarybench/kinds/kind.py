@@ -10,13 +10,17 @@ from typing import Any
 from summarybench.catalogue.models import Experiment
 from summarybench.core.option import Option
 from summarybench.core.processes import ALONE, Process
+from summarybench.kinds.toolbox import Measurement, Toolbox
 from summarybench.machine.device import Device
 from summarybench.runs.kind_facts import KindFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marker:
-    """The pytest marker that asks for a kind, and its description in `pytest --markers`."""
+    """The pytest marker that selects a kind.
+
+    `description` is for `pytest --markers`.
+    """
 
     name: str
     description: str
@@ -24,9 +28,10 @@ class Marker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One test of a kind: the experiment whose model is loaded, and the experiment that is measured with it.
+    """One test of a kind.
 
-    Cases with the same `loaded` object share one load.
+    The model of the experiment `loaded` is loaded, and the experiment `measured` is measured with it. Cases with the
+    same `loaded` object share one load.
     """
 
     loaded: Experiment
@@ -40,19 +45,23 @@ def cases_of(experiments: Sequence[Experiment]) -> list[Case]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunContext:
-    """Where a session runs and what it was asked for, as far as it decides whether a kind can run.
+    """The facts about a session that decide whether a kind can run in it.
 
-    `markers` is the expression that was given with -m.
+    `markers` is the expression that was given with -m, `arguments` are all arguments of pytest.
     """
 
     device: Device
     process: Process = ALONE
     markers: str = ""
+    arguments: tuple[str, ...] = ()
     synthetic_weights: bool = False
 
 
 class Kind(ABC):
-    """One kind of benchmark. Each subclass has a file of its own, and its instance a line in the registry."""
+    """One kind of benchmark.
+
+    Each subclass has a file of its own, and its instance a line in the registry.
+    """
 
     facts: KindFacts
     """What comparisons and reports must know; stored with every experiment that the kind measures."""
@@ -64,14 +73,14 @@ class Kind(ABC):
     """The key of one of `options`, which selects this kind and no other; empty for none."""
     options: tuple[Option, ...] = ()
     """The command-line options that only this kind needs."""
-    loads_its_models: bool = False
-    """Whether `measure` loads models itself. Otherwise each case's model is loaded before it."""
     has_students: bool = False
     """Whether the models of --student get cases like their teachers'."""
     is_planned: bool = False
     """Whether --plan can say which slowdowns the kind's comparisons detect."""
     is_for_processes: bool = False
     """Whether several processes measure together. Under a launcher, only such kinds run."""
+    baseline_figures: tuple[str, ...] = ()
+    """Keys of `extra_info` whose value in the newest baseline is stored too, as `baseline_KEY`."""
 
     @property
     def name(self) -> str:
@@ -80,6 +89,14 @@ class Kind(ABC):
     @abstractmethod
     def cases(self) -> Sequence[Case]:
         """The tests of this kind, in the order in which they run."""
+
+    @abstractmethod
+    def measure(self, toolbox: Toolbox) -> Measurement:
+        """Measure one test.
+
+        The session compares the result with the baseline and records both. Raises UnavailableError where documents
+        could not be downloaded, DeviceMemoryError where memory runs out and DeviceLostError where the device is lost.
+        """
 
     def experiments(self) -> list[Experiment]:
         """What the tests measure, one experiment each."""
@@ -95,10 +112,10 @@ class Kind(ABC):
         return ""
 
     def resolved_options(self, given: Mapping[str, Any], device: Device) -> dict[str, Any]:
-        """The values of the kind's options on this device, where they change what is measured.
+        """The values of the kind's options on this device.
 
-        `given` has the values from the command line, None where an option was left out. A run can be resumed only with the
-        same values.
+        Only options that change what is measured belong here. `given` has the values from the command line, None where
+        an option was left out. A run can be resumed only with the same values.
         """
         del given, device
         return {}

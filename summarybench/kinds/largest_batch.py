@@ -7,11 +7,16 @@ from dataclasses import replace
 
 from summarybench.kinds.batching import MARKER, batchable_experiments
 from summarybench.kinds.kind import Case, Kind
+from summarybench.kinds.toolbox import Measurement, Toolbox
+from summarybench.measure.batching import find_largest_batch
 from summarybench.runs.kind_facts import KindFacts, Unit
 
 
 class LargestBatchKind(Kind):
-    """What is compared is the batch size. The sample is also summarized in batches of that size."""
+    """What is compared is the batch size.
+
+    The sample is also summarized in batches of that size.
+    """
 
     facts = KindFacts(
         name="largest_safe_batch",
@@ -24,3 +29,13 @@ class LargestBatchKind(Kind):
 
     def cases(self) -> Sequence[Case]:
         return [Case(loaded=each, measured=replace(each, suffix="-largest-batch")) for each in batchable_experiments()]
+
+    def measure(self, toolbox: Toolbox) -> Measurement:
+        loaded = toolbox.loaded_model()
+        sample = toolbox.sample_for(loaded)
+        with toolbox.generating(loaded, f"finding the largest batch of {loaded.experiment.name}"):
+            found = find_largest_batch(loaded, sample.prompts, sample.max_new_tokens, toolbox.device)
+        prediction = loaded.memory_for(sample.longest_sequence, min(found.batch_size, len(sample.prompts)))
+        batched = loaded.as_experiment(toolbox.experiment, prediction)
+        measured = toolbox.measure(batched, sample, batch_size=found.batch_size)
+        return toolbox.measurement(batched, sample, measured, extra_info=found.as_extra_info())

@@ -6,11 +6,16 @@ from collections.abc import Sequence
 
 from summarybench.catalogue.models import EXPERIMENTS
 from summarybench.kinds.kind import Case, Kind, Marker, cases_of
+from summarybench.kinds.toolbox import Measurement, Toolbox
+from summarybench.measure.overhead import compare_with_bare_loop
 from summarybench.runs.kind_facts import KindFacts
 
 
 class OverheadKind(Kind):
-    """Each document is summarized twice through the harness and twice in a bare loop, interleaved in one process."""
+    """Each document is summarized twice by the harness and twice by a bare loop.
+
+    The rounds are interleaved in one process.
+    """
 
     facts = KindFacts(name="overhead", title="overhead", is_own_speed=False)
     marker = Marker(
@@ -20,3 +25,19 @@ class OverheadKind(Kind):
 
     def cases(self) -> Sequence[Case]:
         return cases_of([each for each in EXPERIMENTS if each.loader in ("default", "fp16", "4-bit")])
+
+    def measure(self, toolbox: Toolbox) -> Measurement:
+        """The finding is an `Overhead`."""
+        loaded = toolbox.loaded_model()
+        sample = toolbox.sample_for(loaded)
+        overhead, measured = compare_with_bare_loop(
+            toolbox.benchmark,
+            loaded,
+            sample.prompts,
+            max_new_tokens=sample.max_new_tokens,
+            instruments=toolbox.instruments(loaded),
+            on_record=toolbox.recorder(loaded, len(sample.prompts)),
+        )
+        return toolbox.measurement(
+            loaded, sample, measured, extra_info={"overhead": overhead.as_extra_info()}, finding=overhead
+        )

@@ -1,6 +1,6 @@
-"""The kinds of benchmark. To add one, write a file beside this one and add a line to KINDS.
+"""The kinds of benchmark.
 
-docs/contributing/new-kind.md has the steps.
+To add one, write a file beside this one and add a line to KINDS. docs/contributing/new-kind.md has the steps.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Summaries of single documents: the kind that runs unless another one is asked for."""
+"""Summaries of single documents: the kind that runs unasked."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from summarybench.catalogue.models import EXPERIMENTS
 from summarybench.kinds.kind import Case, Kind, cases_of
+from summarybench.kinds.toolbox import Measurement, Toolbox
 from summarybench.runs.kind_facts import KindFacts
 
 
@@ -19,3 +20,12 @@ class SummarizeKind(Kind):
 
     def cases(self) -> Sequence[Case]:
         return cases_of(EXPERIMENTS)
+
+    def measure(self, toolbox: Toolbox) -> Measurement:
+        """Summarize every document of the sample by itself.
+
+        The summaries that are timed are the ones that are scored.
+        """
+        loaded = toolbox.loaded_model()
+        sample = toolbox.sample_for(loaded)
+        return toolbox.measurement(loaded, sample, toolbox.measure(loaded, sample))

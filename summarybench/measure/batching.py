@@ -1,4 +1,7 @@
-"""Batches and memory: which are tried, and the largest that is predicted to fit and runs."""
+"""Batch sizes and memory.
+
+Which sizes are tried, and which is the largest one that is predicted to fit and runs.
+"""
 
 from __future__ import annotations
 
@@ -25,17 +28,17 @@ from summarybench.machine.device import GIB, Device
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 LARGEST_BATCH_SIZE, LARGEST_BATCH_SIZE_ON_A_CPU = 256, 8
-"""The largest batches that are ever tried."""
+"""The largest batch sizes that are ever tried."""
 
 
 @contextmanager
 def hold_in_memory(
     experiment: Experiment, prediction: MemoryPrediction, device: Device, *, predict: bool
 ) -> Iterator[None]:
-    """Around the measurement of a loaded model in batches, which begins with clean memory.
+    """Release memory before a measurement in batches, and judge a lack of it.
 
     Raises BatchTooLargeError for a batch that is predicted not to fit beside the weights: with `predict` before it is
-    tried, otherwise if it ran out of memory. One that was predicted to fit keeps its DeviceMemoryError.
+    tried, otherwise when it has run out of memory. A batch that was predicted to fit keeps its DeviceMemoryError.
     """
     device.release_memory()
     free_bytes = device.free_memory_bytes()
@@ -58,26 +61,30 @@ def hold_in_memory(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LargestBatch:
-    """The largest batch of the longest prompt that is predicted to fit and ran, and what was tried on the way to it."""
+    """The largest batch of the longest prompts that ran.
 
-    rows: int
-    predicted_rows: int
+    `predicted_batch_size` is the largest one that was predicted to fit. `tries` has each batch size that was tried and
+    whether it ran, in order.
+    """
+
+    batch_size: int
+    predicted_batch_size: int
     tries: tuple[tuple[int, bool], ...]
 
     def as_extra_info(self) -> dict[str, Any]:
-        """The keys of the run file; `batch_tries` has rows and whether they ran, in the order in which they were tried."""
+        """The keys of the run file."""
         return {
-            "largest_safe_batch": self.rows,
-            "predicted_largest_batch": self.predicted_rows,
+            "largest_safe_batch": self.batch_size,
+            "predicted_largest_batch": self.predicted_batch_size,
             "batch_tries": [list(each) for each in self.tries],
         }
 
 
-def rows_of_even_batches(model: BatchEngine, sequence_tokens: int, documents: int, device: Device) -> int:
-    """Rows a batch, where as few and as even batches are made of the documents as are predicted to fit in memory.
+def even_batch_size(model: BatchEngine, sequence_tokens: int, documents: int, device: Device) -> int:
+    """The size of the fewest even batches that are predicted to fit in memory.
 
-    A last batch of a few rows would take as long as a full one. On a GPU there are no more than the largest of
-    BATCH_SIZES, and a verdict has batches to rest on; on a CPU no more than are tried at all.
+    A last batch of a few documents would take as long as a full one. On a GPU the size is at most the largest of
+    BATCH_SIZES, so that a verdict has several batches to compare; on a CPU at most the largest size that is ever tried.
     """
     _begin_clean(model, device)
     most = _largest_predicted(model, sequence_tokens, device, max(BATCH_SIZES))
@@ -87,33 +94,36 @@ def rows_of_even_batches(model: BatchEngine, sequence_tokens: int, documents: in
 def find_largest_batch(
     model: BatchEngine, prompts: Sequence[Prompt], max_new_tokens: int, device: Device
 ) -> LargestBatch:
-    """Try the largest batch that is predicted to fit, and halve the interval for as long as memory runs out.
+    """Try the largest batch size that is predicted to fit.
 
-    accelerate's find_executable_batch_size only ever shrinks, so that it stops at the first size that runs.
-    Raises DeviceMemoryError where not even one prompt runs.
+    Where memory runs out, bisect. accelerate's find_executable_batch_size only ever shrinks, so it stops at the first
+    size that runs. Raises DeviceMemoryError where not even one prompt runs.
     """
     longest_first = sorted((prompt.token_ids for prompt in prompts), key=len, reverse=True)
     _begin_clean(model, device)
     predicted = _largest_predicted(model, len(longest_first[0]) + max_new_tokens, device, LARGEST_BATCH_SIZE)
     tries: list[tuple[int, bool]] = []
 
-    def runs(rows: int) -> bool:
-        batch = list(islice(cycle(longest_first), rows))
+    def runs(batch_size: int) -> bool:
+        batch = list(islice(cycle(longest_first), batch_size))
         ran = _runs(lambda: model.generate(model.prepare(batch), max_new_tokens, lambda: None))
         if not ran:
-            model.resize(0)  # what was compiled for them takes as much memory as it did
+            model.resize(0)  # the decoder that was compiled for this size still holds its memory
         device.release_memory()
-        tries.append((rows, ran))
+        tries.append((batch_size, ran))
         return ran
 
-    rows = largest(predicted, runs)
-    if not rows:
-        raise DeviceMemoryError("out of memory while generating: not even one row of the longest prompt runs")
-    return LargestBatch(rows=rows, predicted_rows=predicted, tries=tuple(tries))
+    batch_size = largest(predicted, runs)
+    if not batch_size:
+        raise DeviceMemoryError("out of memory while generating: the longest prompt does not even run alone")
+    return LargestBatch(batch_size=batch_size, predicted_batch_size=predicted, tries=tuple(tries))
 
 
 def largest(first: int, runs: Callable[[int], bool]) -> int:
-    """The largest number up to `first` that runs, by bisection; 0 where none does. `first` is the first to be tried."""
+    """The largest number up to `first` that runs, by bisection; 0 where none runs.
+
+    `first` is tried first.
+    """
     if runs(first):
         return first
     below, above = 0, first
@@ -124,27 +134,28 @@ def largest(first: int, runs: Callable[[int], bool]) -> int:
 
 
 def _begin_clean(model: BatchEngine, device: Device) -> None:
-    """Nothing of an earlier batch is in the memory, what was compiled for it included."""
+    """Release the memory of earlier batches and of their compiled decoders."""
     model.resize(0)
     device.release_memory()
 
 
-def _largest_predicted(model: BatchEngine, sequence_tokens: int, device: Device, most_rows: int) -> int:
-    """At least 1: that one document fits was found when the model was loaded."""
+def _largest_predicted(model: BatchEngine, sequence_tokens: int, device: Device, largest_on_a_gpu: int) -> int:
+    """At least 1: loading the model has already shown that one document fits."""
     free_bytes = device.free_memory_bytes()
-    most = most_rows if device.is_gpu else LARGEST_BATCH_SIZE_ON_A_CPU
+    most = largest_on_a_gpu if device.is_gpu else LARGEST_BATCH_SIZE_ON_A_CPU
     fitting = (
-        rows
-        for rows in range(most, 0, -1)
-        if model.memory_for(sequence_tokens, rows).beside_weights_bytes <= free_bytes
+        batch_size
+        for batch_size in range(most, 0, -1)
+        if model.memory_for(sequence_tokens, batch_size).beside_weights_bytes <= free_bytes
     )
     return next(fitting, 1)
 
 
 def _runs(run: Callable[[], object]) -> bool:
-    """Whether it runs without running out of memory, of which nothing is held by the error afterwards.
+    """Whether it runs without running out of memory.
 
-    Raises DeviceLostError where the device is gone, and anything else as it is.
+    The error of a failed run does not outlive this call. Raises DeviceLostError where the device is lost, and any other
+    error as it is.
     """
     try:
         run()

@@ -1,4 +1,7 @@
-"""Continuous batching: all documents are submitted at once, and each timed round is the whole sample."""
+"""Continuous batching: all documents are submitted at once.
+
+Each timed round is one pass over the whole sample.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from summarybench.core.outcomes import RequestsFailedError
 from summarybench.documents.sources import Prompt
 from summarybench.engines.engine import ConcurrentEngine, Limits, RequestResult, TextGenerator
 from summarybench.engines.paged import PAGE_TOKENS, STEP_TOKENS
-from summarybench.machine.probes import as_extra_info as controls_as_extra_info
+from summarybench.machine.probes import as_extra_info as probes_as_extra_info
 from summarybench.machine.telemetry import Telemetry
 from summarybench.measure.generation import (
     Benchmark,
@@ -21,19 +24,20 @@ from summarybench.measure.generation import (
     Measured,
     WarmUp,
     collector_off,
-    telling_faults,
+    translate_device_errors,
 )
 from summarybench.runs.journal import Record
 
 WARM_UP_TOKENS = 2
-"""Enough for every prompt to pass at once, which makes the peak, and for steps that only decode."""
+"""Enough for a step with all prompts, which makes the peak of memory, and for a step that only decodes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """One timed round: the whole sample, from its submission until its last document is finished.
+    """One timed round: one pass over the whole sample.
 
-    `changed_summaries` counts documents whose text is another than in the first round.
+    It lasts from the submission until the last document is finished. `changed_summaries` counts the documents whose
+    summary differs from the first round's.
     """
 
     seconds: float
@@ -56,13 +60,13 @@ def measure_at_once(
     instruments: Instruments,
     on_record: Callable[[GenerationRecord], None],
 ) -> tuple[Measured, ConcurrentEngine, tuple[Round, ...]]:
-    """Summarize all prompts at once, `rounds` times; each is one timed round. `on_record` is told of the first round's
-    documents, which are those that are scored. The engine that is handed back is closed.
+    """Summarize all prompts at once, `rounds` times; each time is one timed round.
 
+    `on_record` gets the documents of the first round, which are the ones that are scored. The returned engine is closed.
     Raises as `measure`, and RequestsFailedError where a document was not summarized.
     """
-    with telling_faults(instruments.device):
-        controls_before = instruments.controls()
+    with translate_device_errors(instruments.device):
+        probes_before = instruments.probe_machine()
         start_seconds = instruments.clock()
         engine = start()
         try:
@@ -75,14 +79,14 @@ def measure_at_once(
             with collector_off():
                 benchmark.pedantic(state.submit, setup=state.prepare, rounds=rounds)
             state.record_last()
-            peak_bytes = instruments.device.peak_memory_bytes()  # before the controls, which allocate
+            peak_bytes = instruments.device.peak_memory_bytes()  # before the probes, which allocate
         finally:
             engine.close()
         measured = Measured(
             records=tuple(state.records),
             peak_memory_bytes=peak_bytes,
             telemetry=telemetry.summary(),
-            controls=controls_as_extra_info(controls_before, instruments.controls()),
+            machine_probes=probes_as_extra_info(probes_before, instruments.probe_machine()),
             generated_tokens=sum(each.generated_tokens for each in state.rounds),
             warm_up_seconds=warm_up_seconds,
         )
@@ -90,7 +94,7 @@ def measure_at_once(
 
 
 class _Rounds:
-    """The state between rounds: what the round just timed has left to be recorded."""
+    """The state between rounds: the output of the last round until it is recorded."""
 
     def __init__(
         self,
@@ -109,22 +113,22 @@ class _Rounds:
         self._prompts = prompts
         self._max_new_tokens = max_new_tokens
         self._clock = instruments.clock
-        self._pulse = instruments.pulse
-        self._host_rate: float | None = None
+        self._sample_host = instruments.sample_host
+        self._host_sample: float | None = None
         self._telemetry = telemetry
         self._on_record = on_record
         self._last: tuple[list[RequestResult], float, float, int] | None = None
 
     def prepare(self) -> tuple[tuple[list[list[int]]], dict[str, Any]]:
-        """Untimed: record the round before."""
+        """Untimed: record the previous round."""
         self.record_last()
         gc.collect()
-        self._host_rate = self._pulse()
+        self._host_sample = self._sample_host()
         self._telemetry.before_round()
         return ([list(prompt.token_ids) for prompt in self._prompts],), {}
 
     def submit(self, prompts: list[list[int]]) -> None:
-        """The timed round. Nothing is decoded, scored or written in it."""
+        """The timed round. It decodes, scores and writes nothing."""
         steps = self._engine.steps
         start = self._clock()
         results = self._engine.run(prompts, self._max_new_tokens)
@@ -176,7 +180,7 @@ class _Rounds:
             first_token_seconds=result.timestamps[0],
             end_seconds=result.lifespan[1],
             summary=self._model.decode(generated),
-            host_rate_per_second=self._host_rate,
+            host_rate_per_second=self._host_sample,
         )
 
 
@@ -191,10 +195,10 @@ def as_extra_info(
     weights_read_bytes: int,
     copy_bandwidth: float | None,
 ) -> Record:
-    """What a run file says differently of documents that were summarized at once: figures of whole rounds.
+    """The keys of a run file that are figures of whole rounds.
 
-    `model_bandwidth_utilization` counts the weights as read once a step. Prompts and summaries share steps, so that no
-    speed of decoding alone is known.
+    They replace or add to the keys of other kinds. `model_bandwidth_utilization` counts the weights as read once per
+    step. Prompts and summaries share steps, so the speed of decoding alone is unknown.
     """
     seconds = fsum(each.seconds for each in rounds)
     documents = len(measured.records) * len(rounds)

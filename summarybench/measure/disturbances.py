@@ -1,4 +1,7 @@
-"""What slows a model down on purpose: delays in its decoding loop, and other processes on its CPUs or its GPU."""
+"""Slows a model down on purpose.
+
+It delays the decoding loop, or runs other processes on the model's CPUs or GPU.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,9 @@ from summarybench.core.outcomes import UnavailableError
 from summarybench.machine.device import Device
 
 START_SECONDS = 120.0
-"""What a neighbour may take until it is ready: one that uses the GPU has torch to import."""
+"""How long a neighbour may take to start: one that uses the GPU imports torch first."""
 SETTLE_SECONDS = 0.05
-"""Several times what the other tenant has queued on the GPU when it is stopped."""
+"""Several times as long as the work that the other tenant has queued on the GPU when it is stopped."""
 
 READY = "ready"
 WITH_ITS_PARENT = """
@@ -31,7 +34,7 @@ os.sched_setaffinity(0, {int(sys.argv[2])})
 print("ready", flush=True)
 while True: pass
 """
-"""A neighbour that uses the whole of one CPU."""
+"""A neighbour that keeps one CPU busy."""
 USE_GPU = """
 import torch
 left = torch.randn(4096, 4096, device=sys.argv[2]).half()
@@ -50,7 +53,7 @@ while True:
         done.synchronize()
         work(done)
 """
-"""Another tenant: products and copies, each a quarter of a millisecond on an H100, with eight of them queued at most."""
+"""Another tenant of the GPU: matrix products and copies of a quarter of a millisecond on an H100, at most eight queued."""
 
 Switch = Callable[[bool], None]
 """Turns a disturbance on and off."""
@@ -58,10 +61,11 @@ Switch = Callable[[bool], None]
 
 @contextmanager
 def delay(model: Any, share: float, clock: Callable[[], float]) -> Iterator[Switch]:
-    """After each forward pass, wait for this share of the time since the one before (or since the switch was set).
+    """Delay each forward pass by a share of its time.
 
-    The clock is read, on or off, when the device has finished the pass: a GPU that still had work queued would do it
-    during the wait, and the token would be delayed by less. So both sides wait for the device, and one of them longer.
+    That is the time since the previous pass, or since the switch was set. Both with and without the delay, the clock is
+    read when the device has finished the pass. A GPU with queued work would use the wait to do it, and the token would
+    be delayed by less.
     """
     is_on, since = False, 0.0
 
@@ -91,7 +95,10 @@ def busy_neighbour(cpus: Collection[int]) -> AbstractContextManager[Switch]:
 
 @contextmanager
 def other_tenant(device: Device) -> Iterator[Switch]:
-    """A process that keeps the GPU busy; it inherits CUDA_VISIBLE_DEVICES, so that its first GPU is this one's."""
+    """A process that keeps the GPU busy.
+
+    It inherits CUDA_VISIBLE_DEVICES, so its first GPU is this one's.
+    """
     with neighbours(USE_GPU, [device.torch_name]) as hold:
 
         def switch(on: bool) -> None:
@@ -103,9 +110,10 @@ def other_tenant(device: Device) -> Iterator[Switch]:
 
 @contextmanager
 def neighbours(code: str, arguments: Sequence[str], start_seconds: float = START_SECONDS) -> Iterator[Switch]:
-    """A process of this code for each argument, stopped unless the switch is on; gone at the end, or with its parent.
+    """Start a process with this code for each argument.
 
-    The code says when it is ready. Raises UnavailableError where it does not within `start_seconds`.
+    The processes are stopped while the switch is off. They end with this context or with this process. The code prints
+    a line when it is ready. Raises UnavailableError where it does not do so within `start_seconds`.
     """
     with ExitStack() as stack:
         started = []

@@ -1,8 +1,9 @@
-"""Does a compiled loader compute what its eager twin does? Both are held against float32, and against each other.
+"""Does a compiled loader compute what its eager twin computes?
 
-Teacher-forced, over float32's own greedy summaries, so that every loader answers for the same tokens: how far are its
-logits from float32's. Free-running: how many summaries are the twin's to the last token, beside how many of its own
-the twin repeats, since half precision on a GPU need not repeat itself.
+Both are compared with float32, and with each other. Teacher-forced over float32's greedy summaries, so that every
+loader predicts the same tokens: how far are its logits from float32's? Free-running: how many summaries are equal to
+the eager twin's, token by token? Half precision on a GPU need not repeat itself, so the twin is compared with a second
+run of its own too.
 """
 
 from __future__ import annotations
@@ -29,14 +30,20 @@ Result = TypeVar("Result")
 
 
 class Lend(Protocol):
-    """Loads an experiment's model for the time of one call: the device holds no other, and has its memory back after it."""
+    """Loads an experiment's model for one call.
+
+    The device holds no other model, and its memory is released afterwards.
+    """
 
     def __call__(self, experiment: Experiment, use: Callable[[LoadedModel], Result]) -> Result: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """Float32's greedy summaries, and in `folder` the logits behind each: they are too many for the memory."""
+    """Float32's greedy summaries.
+
+    Their logits do not fit in memory: they are files in `folder`.
+    """
 
     summaries: tuple[tuple[int, ...], ...]
     folder: Path
@@ -46,7 +53,7 @@ class Reference:
         return sum(map(len, self.summaries))
 
     def logits(self, index: int) -> Any:
-        """Of one summary's tokens: [tokens, vocabulary], float32."""
+        """The logits of one summary in float32: [tokens, vocabulary]."""
         import numpy
         import torch
 
@@ -54,7 +61,10 @@ class Reference:
 
 
 def make_reference(model: LogitsEngine, prompts: Sequence[Prompt], max_new_tokens: int, folder: Path) -> Reference:
-    """Raises JudgementError where the disk has no room for the logits."""
+    """Generate the greedy summaries and store their logits.
+
+    Raises JudgementError where the disk has no room for them.
+    """
     import numpy
 
     summaries: list[tuple[int, ...]] = []
@@ -66,13 +76,16 @@ def make_reference(model: LogitsEngine, prompts: Sequence[Prompt], max_new_token
             summaries.append(tuple(summary))
     except OSError as error:
         raise JudgementError(
-            f"float32's logits cannot be kept in {folder.parent} ({first_line(error)}): make room there, or set TMPDIR"
+            f"float32's logits cannot be stored in {folder.parent} ({first_line(error)}): make room there, or set TMPDIR"
         ) from error
     return Reference(summaries=tuple(summaries), folder=folder)
 
 
 def summaries_of(model: TextGenerator, prompts: Sequence[Prompt], max_new_tokens: int) -> list[list[int]]:
-    """The tokens of each prompt's greedy summary, end token included; a prompt at a time."""
+    """The tokens of each prompt's greedy summary, including the end token.
+
+    Prompts are summarized one at a time.
+    """
     found: list[list[int]] = []
     for prompt in prompts:
         prepared = model.prepare([prompt.token_ids])
@@ -92,15 +105,16 @@ def logit_error(model: LogitsEngine, prompts: Sequence[Prompt], reference: Refer
         squared_reference += float(expected.square().sum())
     error = math.sqrt(squared_error / squared_reference)
     if not math.isfinite(error):
-        raise JudgementError("logits that are no finite numbers: a type with this range cannot compute this model")
+        raise JudgementError("the logits are not finite: the range of this dtype is too small for this model")
     return error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """Of two sides' summaries of the same documents: how many are equal, and how many tokens come before a difference.
+    """How far two sides agree on the summaries of the same documents.
 
-    `tokens` counts those of the longer of each two.
+    `equal_tokens` counts the tokens before the first difference in each pair. `tokens` counts the tokens of the longer
+    summary of each pair.
     """
 
     documents: int
@@ -110,7 +124,7 @@ class Agreement:
 
 
 def agreement_of(now: Sequence[Tokens], before: Sequence[Tokens]) -> Agreement:
-    """Of the same documents, in the same order."""
+    """Compare summaries of the same documents in the same order."""
     pairs = [(list(a), list(b)) for a, b in zip(now, before, strict=True)]
     return Agreement(
         documents=len(pairs),
@@ -127,7 +141,10 @@ def _equal_from_the_start(a: Tokens, b: Tokens) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EagerSide:
-    """What the twin made of the same prompts; `again` is its agreement with itself in a second pass."""
+    """The eager twin's results for the same prompts.
+
+    `again` is its agreement with a second pass of its own.
+    """
 
     loader: str
     logit_error: float
@@ -139,7 +156,10 @@ class EagerSide:
 def eager_side(
     model: LogitsEngine, loader: str, prompts: Sequence[Prompt], max_new_tokens: int, reference: Reference
 ) -> EagerSide:
-    """Raises as `logit_error`."""
+    """Summarize the prompts twice with the eager twin, and compute its logit error.
+
+    Raises as `logit_error`.
+    """
     first, second = (summaries_of(model, prompts, max_new_tokens) for _ in range(2))
     return EagerSide(
         loader=loader,
@@ -152,7 +172,10 @@ def eager_side(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fidelity:
-    """A compiled loader beside its eager twin. `quality` is None for documents too few to compare."""
+    """A compiled loader beside its eager twin.
+
+    `quality` is None for too few documents to compare.
+    """
 
     eager: EagerSide
     logit_error: float
@@ -162,7 +185,7 @@ class Fidelity:
 
     @property
     def ratio(self) -> float | None:
-        """To the twin's error; None where that one is float32 to the last bit."""
+        """The logit error ÷ the twin's; None where the twin's is zero."""
         return self.logit_error / self.eager.logit_error if self.eager.logit_error else None
 
     def as_extra_info(self) -> dict[str, Any]:
@@ -180,8 +203,11 @@ class Fidelity:
         }
 
 
-class Noted:
-    """A model whose generated tokens are kept: what is timed of a compiled loader is what is held against its twin."""
+class RecordingModel:
+    """A model that keeps the tokens it generates.
+
+    So the summaries that are compared with the twin's are the ones that were timed.
+    """
 
     def __init__(self, model: TextGenerator) -> None:
         self.summaries: list[list[int]] = []
@@ -198,7 +224,10 @@ class Noted:
 
 
 def quality_beside(texts: Sequence[str], eager: EagerSide, documents: Sequence[Document]) -> QualityComparison | None:
-    """ROUGE-1 and degenerate outputs of these summaries beside the twin's; documents in the same order."""
+    """Compare ROUGE-1 and degenerate outputs with the twin's.
+
+    The documents are in the same order as the texts.
+    """
     if len(documents) < MINIMUM_COMMON_DOCUMENTS:
         return None
     now, before = (
@@ -224,7 +253,10 @@ def _ids_with(has_it: Callable[[str], bool], texts: Sequence[str], documents: Se
 
 
 def assert_faithful(fidelity: Fidelity) -> None:
-    """Raises JudgementError where the logits lie further from float32's than 1.1 times the eager twin's do."""
+    """Check that the logit error is at most 1.1 times the eager twin's.
+
+    Raises JudgementError where it is larger.
+    """
     most = MOST_TIMES_THE_TWINS_ERROR * fidelity.eager.logit_error
     if fidelity.logit_error > most:
         raise JudgementError(

@@ -1,4 +1,7 @@
-"""Warm-up, the timed call, and what is recorded of it. The only caller of `benchmark.pedantic`."""
+"""Warm-up, the timed rounds, and their records.
+
+The only caller of `benchmark.pedantic` for single documents and batches.
+"""
 
 from __future__ import annotations
 
@@ -21,23 +24,26 @@ from summarybench.engines.engine import ChatFormat, TextGenerator
 from summarybench.machine.clock import Clock
 from summarybench.machine.device import Device
 from summarybench.machine.probes import ProbeReadings
-from summarybench.machine.probes import as_extra_info as controls_as_extra_info
+from summarybench.machine.probes import as_extra_info as probes_as_extra_info
 from summarybench.machine.telemetry import Monitor, Telemetry, TelemetrySummary
 
 
 class Benchmark(Protocol):
-    """What generation needs of pytest-benchmark's fixture."""
+    """The part of pytest-benchmark's fixture that measuring uses."""
 
     def pedantic(self, target: Callable[..., Any], *, setup: Callable[[], Any], rounds: int) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRecord:
-    """The raw facts of one timed document. Seconds are readings of the session's one clock.
+    """The raw facts of one timed document.
 
-    `batch` is the number of the round that it was one of `rows` documents of: its readings are that round's.
-    `generated_tokens` counts the end token, not padding; `hit_cap` says that the token limit cut the summary off.
-    `host_rate_per_second` is a beat of the host's control just before the round, None where there was none.
+    Seconds are readings of the session's only clock. `batch` is the number of its round, which had `rows` documents;
+    the readings are the round's. `generated_tokens` counts the end token but no padding. `hit_cap` says that the token
+    limit cut off the summary. `host_rate_per_second` is the host probe sample taken just before the round, None where
+    none was taken.
+
+    Raises ValueError for times and counts that are impossible.
     """
 
     document_id: str
@@ -67,7 +73,10 @@ class GenerationRecord:
 
     @property
     def round_key(self) -> tuple[int, str]:
-        """Equal for the documents of one round; a document alone is a round whatever its number."""
+        """Equal for all documents of one round.
+
+        A document alone is a round, whatever its number.
+        """
         return self.batch, self.document_id if self.rows == 1 else ""
 
     @property
@@ -81,7 +90,7 @@ class GenerationRecord:
 
     @property
     def decode_seconds(self) -> float:
-        """The document's share of what its round took after the first token."""
+        """The document's share of the seconds after the round's first token."""
         return (self.end_seconds - self.first_token_seconds) / self.rows
 
     @property
@@ -91,9 +100,10 @@ class GenerationRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmUp:
-    """The warm-up that has just ended: its seconds, how many rounds it ran untimed, and how many timed ones follow.
+    """The warm-up that has just ended.
 
-    `warmed_rounds` is 0 where the warm-up is none of those rounds, so that it does not tell how long they will take.
+    `warmed_rounds` is how many rounds it ran untimed, `rounds` how many timed ones follow. The former is 0 where
+    the warm-up did something else, so that it allows no estimate of the timed rounds.
     """
 
     seconds: float
@@ -106,29 +116,35 @@ def ignore_warm_up(_: WarmUp) -> None: ...
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instruments:
-    """What a measurement is made with: the device, its clock, the monitor that looks at it between rounds, and the
-    controls that are measured before the warm-up and after the last round, with a beat of the host's before each round
-    (none of either where the clock is not a real one). `on_warm_up` is called once the warm-up is over.
+    """What a measurement is made with.
+
+    `monitor` reads the device's telemetry between rounds. `probe_machine` is called before the warm-up and after the last
+    round, `sample_host` just before each round; with a fake clock, neither of them measures anything. `on_warm_up` is called
+    when the warm-up is over.
     """
 
     device: Device
     clock: Clock
     monitor: Monitor
-    controls: Callable[[], ProbeReadings] = dict
-    pulse: Callable[[], float | None] = lambda: None
+    probe_machine: Callable[[], ProbeReadings] = dict
+    sample_host: Callable[[], float | None] = lambda: None
     on_warm_up: Callable[[WarmUp], None] = ignore_warm_up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """One experiment's records, in document order, the most memory in use over its rounds, and what the device was like."""
+    """One experiment's records in document order, and the state of the device.
+
+    The peak of memory is the highest over its rounds.
+    """
 
     records: tuple[GenerationRecord, ...]
     peak_memory_bytes: int
     telemetry: TelemetrySummary
-    controls: Mapping[str, Mapping[str, float]]
+    machine_probes: Mapping[str, Mapping[str, float]]
+    """By probe, as `controls` of the run file has them."""
     generated_tokens: int
-    """Over all rounds, which are what the telemetry is about."""
+    """Over all rounds, as the telemetry is."""
     warm_up_seconds: float
 
     @property
@@ -143,7 +159,10 @@ class Measured:
 def build_prompts(
     chat: ChatFormat, documents: Sequence[Document], max_prompt_tokens: int, max_new_tokens: int
 ) -> tuple[Prompt, ...]:
-    """Prompts that, with the new tokens, never exceed the model's context."""
+    """The documents' prompts, truncated to fit in the model's context.
+
+    The context must hold the prompt and the new tokens.
+    """
     limit = min(max_prompt_tokens, chat.context_tokens - max_new_tokens)
     return tuple(build_prompt(document, chat, limit) for document in documents)
 
@@ -151,7 +170,7 @@ def build_prompts(
 def batches_of(prompts: Sequence[Prompt], batch_size: int) -> list[list[int]]:
     """The prompts' indices, batch by batch.
 
-    The longest come first, so that what will not fit fails at once and little is padded; single prompts stay in order.
+    The longest come first: a batch that does not fit fails at once, and little is padded. Single prompts stay in order.
     """
     indices = list(range(len(prompts)))
     if batch_size > 1:
@@ -169,12 +188,13 @@ def measure(
     on_record: Callable[[GenerationRecord], None],
     batch_size: int = 1,
 ) -> Measured:
-    """Summarize each prompt once, one timed round a batch. `on_record` is told of each document, between rounds.
+    """Summarize each prompt once, one timed round for each batch.
 
-    Raises DeviceMemoryError where memory runs out in the warm-up or in a round; rounds before it have been told.
+    `on_record` gets each document, between rounds. Raises DeviceMemoryError where memory runs out in the warm-up or in
+    a round, and DeviceLostError where the device is lost. `on_record` has received all earlier rounds by then.
     """
-    with telling_faults(instruments.device):
-        controls_before = instruments.controls()
+    with translate_device_errors(instruments.device):
+        probes_before = instruments.probe_machine()
         batches = batches_of(prompts, batch_size)
         start = instruments.clock()
         warmed_rounds = _warm_up(model, prompts, batches, max_new_tokens)
@@ -186,20 +206,23 @@ def measure(
         with collector_off():
             benchmark.pedantic(rounds.summarize, setup=rounds.next_batch, rounds=len(batches))
         rounds.record_last()
-        peak_bytes = instruments.device.peak_memory_bytes()  # before the controls, which allocate
+        peak_bytes = instruments.device.peak_memory_bytes()  # before the probes, which allocate
         return Measured(
             records=rounds.in_document_order(),
             peak_memory_bytes=peak_bytes,
             telemetry=telemetry.summary(),
-            controls=controls_as_extra_info(controls_before, instruments.controls()),
+            machine_probes=probes_as_extra_info(probes_before, instruments.probe_machine()),
             generated_tokens=sum(record.generated_tokens for record in rounds.records),
             warm_up_seconds=warm_up_seconds,
         )
 
 
 @contextmanager
-def telling_faults(device: Device) -> Iterator[None]:
-    """Raises DeviceLostError where the device is lost, and DeviceMemoryError, in clean memory, where memory runs out."""
+def translate_device_errors(device: Device) -> Iterator[None]:
+    """Raise a library's errors as DeviceLostError or DeviceMemoryError.
+
+    For the latter, memory is released first.
+    """
     try:
         yield
     except Exception as error:
@@ -217,11 +240,12 @@ def telling_faults(device: Device) -> Iterator[None]:
 def _warm_up(
     model: TextGenerator, prompts: Sequence[Prompt], batches: Sequence[Sequence[int]], max_new_tokens: int
 ) -> int:
-    """Untimed, the batch with the longest prompt first: what will not fit fails at once, and kernels are loaded.
+    """Run the batch with the longest prompt untimed.
 
-    Kernels depend on the number of rows: a last batch with fewer is warmed up too. Returns how many batches were.
+    It loads the kernels, and fails at once where memory is too small. Kernels depend on the batch size, so a smaller
+    last batch is warmed up too. Returns how many batches were warmed up.
     """
-    longest: dict[int, Sequence[int]] = {}
+    longest: dict[int, Sequence[int]] = {}  # by batch size
     for batch in sorted(batches, key=lambda batch: -max(len(prompts[index].token_ids) for index in batch)):
         longest.setdefault(len(batch), batch)
     for batch in longest.values():
@@ -230,7 +254,10 @@ def _warm_up(
 
 
 class _Rounds:
-    """The state between rounds: what comes next, and what the round just timed has left to be recorded."""
+    """The state between rounds.
+
+    It has the next batch, and the output of the last round until it is recorded.
+    """
 
     def __init__(
         self,
@@ -249,25 +276,25 @@ class _Rounds:
         self._finished = 0
         self._max_new_tokens = max_new_tokens
         self._clock = instruments.clock
-        self._pulse = instruments.pulse
-        self._host_rate: float | None = None
+        self._sample_host = instruments.sample_host
+        self._host_sample: float | None = None
         self._telemetry = telemetry
         self._on_record = on_record
         self._last: tuple[Sequence[Prompt], Any, Any, float, float, float] | None = None
 
     def next_batch(self) -> tuple[tuple[Sequence[Prompt], Any], dict[str, Any]]:
-        """Untimed: record the round before, and put the next prompts on the device."""
+        """Untimed: record the previous round, and put the next prompts on the device."""
         self.record_last()
         gc.collect()
-        # A profiler (--benchmark-cprofile) asks for one more than there are: it gets the last one again.
+        # A profiler (--benchmark-cprofile) asks for one batch more than there are, and gets the last one again.
         batch = [self._prompts[index] for index in self._batches[min(self._finished, len(self._batches) - 1)]]
         prepared = self._model.prepare([prompt.token_ids for prompt in batch])
-        self._host_rate = self._pulse()
+        self._host_sample = self._sample_host()
         self._telemetry.before_round()
         return (batch, prepared), {}
 
     def summarize(self, batch: Sequence[Prompt], prepared: Any) -> None:
-        """The timed round. Nothing is decoded, scored or written in it."""
+        """The timed round. It decodes, scores and writes nothing."""
         first_token: list[float] = []
         start = self._clock()
         output = self._model.generate(prepared, self._max_new_tokens, lambda: first_token.append(self._clock()))
@@ -278,7 +305,7 @@ class _Rounds:
         if self._last is None or self._finished == len(self._batches):
             return
         self._telemetry.after_round()
-        (batch, prepared, output, start, first_token, end), host_rate = self._last, self._host_rate
+        batch, prepared, output, start, first_token, end = self._last
         self._last = None
         for prompt, generated in zip(batch, self._model.generated_ids(output, prepared), strict=True):
             record = GenerationRecord(
@@ -292,7 +319,7 @@ class _Rounds:
                 first_token_seconds=first_token,
                 end_seconds=end,
                 summary=self._model.decode(generated),
-                host_rate_per_second=host_rate,
+                host_rate_per_second=self._host_sample,
                 batch=self._finished,
                 rows=len(batch),
             )
@@ -301,14 +328,17 @@ class _Rounds:
         self._finished += 1
 
     def in_document_order(self) -> tuple[GenerationRecord, ...]:
-        """The records as the prompts were given, and not as they were batched."""
+        """The records in the order of the prompts instead of the batches."""
         indices = (index for batch in self._batches for index in batch)
         return tuple(record for _, record in sorted(zip(indices, self.records, strict=True), key=lambda pair: pair[0]))
 
 
 @contextmanager
 def collector_off() -> Iterator[None]:
-    """No collection inside a round; between rounds only what they made is looked at, since the rest is frozen."""
+    """Switch the garbage collector off inside rounds.
+
+    Existing objects are frozen, so that collecting between rounds is fast.
+    """
     gc.collect()
     gc.freeze()
     gc.disable()

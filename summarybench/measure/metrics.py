@@ -1,4 +1,7 @@
-"""How raw records become named figures with units. Each formula stands beside its figure."""
+"""The speed of an experiment, computed from its raw records.
+
+Each figure has its formula beside it.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,19 @@ from summarybench.stats.intervals import percentile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speed:
-    """The speed of one experiment over its documents; percentiles are None where the documents are too few to carry them."""
+    """The speed of one experiment over its documents.
+
+    Percentiles are None where there are too few documents.
+    """
 
     generated_tokens_per_second: float
     """Σ generated tokens ÷ Σ seconds: the figure that is compared with the baseline."""
     decode_tokens_per_second: float | None
-    """Σ (generated − 1) ÷ Σ (end − first token); None where every summary is one token long."""
+    """Σ (generated − 1) ÷ Σ (end − first token); None where every summary has one token."""
     decode_steps_per_second: float | None
-    """The same of each round's longest summary: how often the weights are read. At batch size 1 the two are one."""
+    """The same for each round's longest summary: how often the weights are read. At batch size 1 both are equal."""
     document_tokens_per_second: float
-    """Σ document tokens ÷ Σ seconds: what the first published table calls tokens/sec."""
+    """Σ document tokens ÷ Σ seconds: the first published table calls it tokens/sec."""
     documents_per_second: float
     time_to_first_token_p50_seconds: float | None
     time_to_first_token_p95_seconds: float | None
@@ -30,12 +36,15 @@ class Speed:
 
 
 def time_to_first_token_seconds(record: GenerationRecord) -> float:
-    """From the prompt on the device to the first token chosen; in a batch, of all its rows."""
+    """Seconds from the prompt on the device to the first token.
+
+    In a batch, the first token of every document counts.
+    """
     return record.first_token_seconds - record.start_seconds
 
 
 def speed_of(records: Sequence[GenerationRecord]) -> Speed:
-    """All figures of speed, from nothing but the records."""
+    """All figures of speed, computed from the records alone."""
     seconds = [record.seconds for record in records]
     total_seconds = fsum(seconds)
     decode_seconds = fsum(record.decode_seconds for record in records)

@@ -1,4 +1,7 @@
-"""The harness against a bare loop around `model.generate`: the same prompts, interleaved A B B A in one process."""
+"""Compares the harness with a bare loop around `model.generate`.
+
+Both get the same prompts, interleaved A B B A in one process.
+"""
 
 from __future__ import annotations
 
@@ -25,17 +28,20 @@ ORDER = (HARNESS, BARE, BARE, HARNESS)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overhead:
-    """What the harness keeps of a bare loop's tokens per second: over all tokens, and of the typical document.
+    """The harness's tokens per second ÷ a bare loop's.
 
-    A host that is shared holds a few documents up by far more than the harness could cost. They widen the interval of
-    the first, and hardly move the second.
+    `change` is over all tokens, `typical` for the typical document. A shared host delays a few documents by far more
+    than the harness could cost. Such documents widen the interval of the first ratio and hardly move the second.
     """
 
     change: Change
     typical: TypicalChange
 
     def as_extra_info(self) -> dict[str, Any]:
-        """The key `overhead` of the run file; a bound that so few documents do not have is None."""
+        """The key `overhead` of the run file.
+
+        A bound is None where there are too few documents for it.
+        """
         interval, typical = self.change.interval(), self.typical.interval()
         return {
             "ratio": self.change.ratio,
@@ -55,10 +61,11 @@ class Overhead:
 
 
 class _Interleaved:
-    """A model that generates through the harness or bare, in turn; the bare calls are timed here, as a loop would.
+    """A model that generates in turn through the harness and bare.
 
-    The first pass over a prompt of a new length also finds kernels and memory for it. It is made here, untimed, before
-    the block of each document: in the block it would always be the harness's.
+    The bare calls are timed here, as a loop would. The first pass over a prompt of a new length also chooses kernels
+    and allocates memory. It runs here, untimed, before the four rounds of each document: otherwise the harness, which
+    comes first, would always pay for it.
     """
 
     def __init__(self, loaded: LoadedModel, clock: Clock, max_new_tokens: int) -> None:
@@ -102,7 +109,10 @@ def compare_with_bare_loop(
     instruments: Instruments,
     on_record: Callable[[GenerationRecord], None],
 ) -> tuple[Overhead, Measured]:
-    """What the harness keeps of the bare loop's speed, and what the harness measured: one record a document."""
+    """Compare the harness's speed with the bare loop's.
+
+    The measurement that is returned is the harness's, with one record for each document.
+    """
     model = _Interleaved(loaded, instruments.clock, max_new_tokens)
     everything = measure(
         benchmark,
@@ -131,16 +141,19 @@ def compare_with_bare_loop(
 
 
 def pairs(timings: Sequence[Timing]) -> list[Timing]:
-    """A document's two passes added up: the order A B B A cancels what drifts evenly."""
+    """A document's two passes added up: the order A B B A cancels a steady drift."""
     return added_up([timings[::2], timings[1::2]])
 
 
 def assert_harness_costs_nothing(overhead: Overhead) -> None:
-    """Raises JudgementError where either ratio is surely less than 99% of the bare loop's tokens per second."""
+    """Check that the harness keeps 99% of the bare loop's tokens per second.
+
+    Raises JudgementError where the upper bound of either ratio is below that.
+    """
     upper_bounds = overhead.change.upper_bound(ALARM_CONFIDENCE), overhead.typical.upper_bound(ALARM_CONFIDENCE)
     if any(bound is not None and bound < LEAST_RATIO for bound in upper_bounds):
         raise JudgementError(
-            f"the harness surely keeps less than {LEAST_RATIO} of a bare loop's tok/s: "
+            f"the harness keeps less than {LEAST_RATIO} of a bare loop's tok/s: "
             f"{_describe_ratios(overhead.as_extra_info())}; a one-sided {ALARM_CONFIDENCE:.0%} upper bound of either "
             f"below {LEAST_RATIO} fails; look at what `LoadedModel.generate` does that `generate_bare` does not"
         )

@@ -1,4 +1,4 @@
-"""The facts and figures of one measured experiment, as the run file keeps them in `extra_info`."""
+"""One measured experiment as `extra_info` of the run file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from summarybench.machine.telemetry import as_extra_info
 from summarybench.measure.generation import Measured
 from summarybench.measure.metrics import Speed, speed_of, time_to_first_token_seconds
 from summarybench.runs.journal import Record
+from summarybench.runs.kind_facts import KIND, KindFacts, Unit
 from summarybench.runs.run_file import ROUGE_TYPES, SCHEMA
 from summarybench.runs.workload import Workload
 
@@ -18,17 +19,20 @@ def extra_info_of(
     measured: Measured,
     quality: Quality | None,
     copy_bandwidth: float | None,
+    kind: KindFacts,
 ) -> Record:
-    """One experiment's facts and figures, plain JSON types only; lists have one entry a document, in document order.
+    """One experiment's facts and figures in plain JSON types.
 
-    `batch_document_ids` has a list a round, in the order of `stats.data`; it is None where documents are rounds.
-    `copy_bandwidth` is the device's, in bytes per second, or None where it was not measured.
+    Lists have one item a document, in document order. `batch_document_ids` has one list for each round, in the order of
+    `stats.data`. It is None for kinds whose rounds are not batches. `copy_bandwidth` is the device's in bytes per
+    second, or None where it was not measured.
     """
     records = measured.records
     speed = speed_of(records)
     return {
         "schema": SCHEMA,
         "experiment": loaded.experiment.name,
+        KIND: kind.as_record(),
         "model": workload.model,
         "loader": workload.loader,
         "batch_size": workload.batch_size,
@@ -39,7 +43,7 @@ def extra_info_of(
         "workload_settings": workload.as_dict(),
         "document_ids": [record.document_id for record in records],
         "batch_document_ids": [[record.document_id for record in a_round] for a_round in measured.rounds]
-        if loaded.experiment.is_batched
+        if kind.unit is Unit.BATCH
         else None,
         "document_tokens": [record.document_tokens for record in records],
         "prompt_tokens": [record.prompt_tokens for record in records],
@@ -64,12 +68,15 @@ def extra_info_of(
         "copy_bandwidth_bytes_per_second": copy_bandwidth,
         "model_bandwidth_utilization": _utilization(loaded, speed, copy_bandwidth),
         **as_extra_info(measured.telemetry, measured.generated_tokens),
-        "controls": {name: dict(figures) for name, figures in measured.controls.items()},
+        "controls": {name: dict(figures) for name, figures in measured.machine_probes.items()},
     }
 
 
 def _quality_fields(quality: Quality | None) -> Record:
-    """ROUGE and degeneracy; None and empty lists for synthetic weights, whose output is noise."""
+    """ROUGE scores and degenerate outputs.
+
+    They are None or empty for synthetic weights, whose output is noise.
+    """
     if quality is None:
         return {
             **dict.fromkeys((*ROUGE_TYPES, "rouge1_interval", "rouge1_floor", "lead3_rouge1")),
@@ -89,7 +96,10 @@ def _quality_fields(quality: Quality | None) -> Record:
 
 
 def _utilization(loaded: Engine, speed: Speed, copy_bandwidth: float | None) -> float | None:
-    """Bytes of weights read per second of decoding ÷ what the device can copy: 1 is the limit at batch size 1."""
+    """Bytes of weights read per second of decoding ÷ copy bandwidth of the device.
+
+    1 is the limit at batch size 1.
+    """
     weights_bytes, steps = loaded.weights_read_bytes, speed.decode_steps_per_second
     if copy_bandwidth is None or weights_bytes is None or steps is None:
         return None

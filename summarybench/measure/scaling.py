@@ -1,4 +1,4 @@
-"""What several processes at once make of a sample, against one of them alone."""
+"""The throughput of several processes at once, compared with one of them alone."""
 
 from __future__ import annotations
 
@@ -12,21 +12,24 @@ from summarybench.documents.sources import Prompt
 from summarybench.engines.engine import TextGenerator
 from summarybench.machine.clock import Clock
 from summarybench.machine.device import Device
-from summarybench.machine.peers import PATIENCE_SECONDS, Peers
+from summarybench.machine.peers import TIMEOUT_SECONDS, Peers
 from summarybench.machine.telemetry import TelemetrySummary
 from summarybench.measure.generation import Benchmark, GenerationRecord, Instruments, Measured, measure
 
 LEAST_EFFICIENCY = 0.95
-"""On GPUs, which share nothing but the host. Processes on one CPU share its cores and its memory: there, it is a figure."""
+"""Required on GPUs, which share only the host. Processes on one CPU share its memory: their efficiency is only reported."""
 SLOWER_AT_MOST = 4
-"""How many times as long as its warm-up says a share may take before the process counts as hung."""
+"""A process counts as hung when its shard takes this many times as long as its warm-up predicts."""
 
 Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessSpeed:
-    """What one process did of the whole: `seconds` are from the common start to its last document's end."""
+    """The work of one process.
+
+    `seconds` run from the common start to the end of its last document.
+    """
 
     process: int
     device: str
@@ -41,7 +44,10 @@ class ProcessSpeed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scaling:
-    """The speed of all processes at once, and of process 0 alone before and after them."""
+    """The speed of all processes at once, and of process 0 alone.
+
+    `alone` was measured before and after `together`.
+    """
 
     together: tuple[ProcessSpeed, ...]
     alone: tuple[ProcessSpeed, ...]
@@ -52,7 +58,10 @@ class Scaling:
 
     @property
     def tokens_per_second(self) -> float:
-        """Σ generated tokens ÷ seconds of the process that ended last: one that lags behind counts."""
+        """Σ generated tokens ÷ seconds of the process that ended last.
+
+        So a slow process counts.
+        """
         return sum(each.generated_tokens for each in self.together) / max(each.seconds for each in self.together)
 
     @property
@@ -62,7 +71,10 @@ class Scaling:
 
     @property
     def efficiency(self) -> float:
-        """Tokens per second of n processes ÷ (n × tokens per second of one alone): 1 is the limit."""
+        """Tokens per second of n processes ÷ (n × tokens per second of one alone).
+
+        1 is the limit.
+        """
         return self.tokens_per_second / (self.processes * self.tokens_per_second_alone)
 
     def as_extra_info(self) -> dict[str, Any]:
@@ -79,25 +91,26 @@ class Scaling:
         }
 
 
-def dealt(prompts: Sequence[Prompt], processes: int) -> list[Prompt]:
-    """The prompts in the order in which equal parts of them are equal work: part after part, longest first in each.
+def in_even_shards(prompts: Sequence[Prompt], processes: int) -> list[Prompt]:
+    """The prompts in shards of equal size and similar work.
 
-    They are dealt from the longest on, to and fro, so that no process has all the longer ones of each deal. As many as
-    make no whole deal, the last of the sample, are left out: a process without a document would count as slow.
+    The shards follow each other, and each begins with its longest prompt. Turn by turn, each process gets one prompt,
+    from the longest on. The order of the processes is reversed after each turn, so that no process gets all the longer
+    prompts. The last prompts, too few for a whole turn, are left out: a process without a document would count as slow.
     Raises InputError for fewer prompts than processes.
     """
-    deals = len(prompts) // processes
-    if not deals:
+    turns = len(prompts) // processes
+    if not turns:
         raise InputError(
             f"{len(prompts)} documents for {processes} processes: ask for at least --documents {processes}"
         )
-    by_length = sorted(prompts[: deals * processes], key=lambda prompt: -len(prompt.token_ids))
-    shares: list[list[Prompt]] = [[] for _ in range(processes)]
-    for number in range(deals):
-        deal = by_length[number * processes : (number + 1) * processes]
-        for share, prompt in zip(shares, deal if number % 2 == 0 else reversed(deal), strict=True):
-            share.append(prompt)
-    return [prompt for share in shares for prompt in share]
+    by_length = sorted(prompts[: turns * processes], key=lambda prompt: -len(prompt.token_ids))
+    shards: list[list[Prompt]] = [[] for _ in range(processes)]
+    for number in range(turns):
+        turn = by_length[number * processes : (number + 1) * processes]
+        for shard, prompt in zip(shards, turn if number % 2 == 0 else reversed(turn), strict=True):
+            shard.append(prompt)
+    return [prompt for shard in shards for prompt in shard]
 
 
 def measure_scaling(
@@ -111,13 +124,13 @@ def measure_scaling(
     instruments: Instruments,
     on_record: Callable[[GenerationRecord], None],
 ) -> tuple[Measured, Scaling]:
-    """Every process measures its share at once, process 0 its own once more before and after, while the others wait.
+    """Measure all shards at once, and process 0's shard alone before and after that.
 
-    What is handed on, in all processes, is what all measured at once, in the order of the prompts. `on_record` is told of
-    this process's documents as they come, and of the others' when all are done. Raises as `measure`, in all processes.
+    Every process returns the measurement of all processes at once, in the order of the prompts. `on_record` gets this
+    process's documents as they come, and the others' at the end. Raises as `measure`, in all processes.
     """
-    share = peers.deal(dealt(prompts, peers.process.count))
-    steps = _Steps(nodeid, model, share, peers, max_new_tokens, instruments)
+    shard = peers.shard(in_even_shards(prompts, peers.process.count))
+    steps = _Steps(nodeid, model, shard, peers, max_new_tokens, instruments)
     alone = [steps.alone("before")]
     everything = steps.at_once(benchmark, on_record)
     alone.append(steps.alone("after"))
@@ -131,50 +144,56 @@ def measure_scaling(
 
 
 class _Steps:
-    """The meetings of one measurement, in their order, and how long each is waited for."""
+    """The steps of one measurement.
+
+    All processes take them in the same order, and wait for each other with a timeout.
+    """
 
     def __init__(
         self,
         nodeid: str,
         model: TextGenerator,
-        share: Sequence[Prompt],
+        shard: Sequence[Prompt],
         peers: Peers,
         max_new_tokens: int,
         instruments: Instruments,
     ) -> None:
         self._nodeid = nodeid
         self._model = model
-        self._share = share
+        self._shard = shard
         self._peers = peers
         self._max_new_tokens = max_new_tokens
         self._instruments = instruments
-        self._patience = PATIENCE_SECONDS + SLOWER_AT_MOST * len(share) * max(
-            peers.together(self._place("warm-up"), self._warm_up)
+        self._timeout_seconds = TIMEOUT_SECONDS + SLOWER_AT_MOST * len(shard) * max(
+            peers.run_in_all(self._place("warm-up"), self._warm_up)
         )
 
     def alone(self, when: str) -> ProcessSpeed:
-        """Process 0's speed with its share, while the others wait."""
-        found = self._peers.together(
+        """Process 0's speed with its shard, while the others wait."""
+        found = self._peers.run_in_all(
             self._place(f"alone, {when}"),
-            lambda: self._timed(_PlainRounds(), _tell_nobody, _tell_nobody)[1] if self._peers.process.reports else None,
-            patience_seconds=lambda: self._patience,
+            lambda: self._timed(_PlainRounds(), _ignore, _ignore)[1] if self._peers.process.reports else None,
+            timeout_seconds=lambda: self._timeout_seconds,
         )[0]
         if found is None:
-            raise RuntimeError("process 0 has measured and says nothing of it")
+            raise RuntimeError("process 0 has not returned its speed")
         return found
 
     def at_once(
         self, benchmark: Benchmark, on_record: Callable[[GenerationRecord], None]
     ) -> list[tuple[Measured, ProcessSpeed]]:
-        """What each process measured, by rank, all of them between one common start and the end of the last."""
-        return self._peers.together(
+        """The measurements of all processes by rank.
+
+        They have a common start.
+        """
+        return self._peers.run_in_all(
             self._place("measured"),
             lambda: self._timed(benchmark, on_record, self._meet),
-            patience_seconds=lambda: self._patience,
+            timeout_seconds=lambda: self._timeout_seconds,
         )
 
     def _meet(self, when: str) -> None:
-        self._peers.share(self._place(f"{when} of the rounds"), None, patience_seconds=self._patience)
+        self._peers.all_gather(self._place(f"{when} of the rounds"), None, timeout_seconds=self._timeout_seconds)
 
     def _timed(
         self, benchmark: Benchmark, on_record: Callable[[GenerationRecord], None], meet: Callable[[str], None]
@@ -183,7 +202,7 @@ class _Steps:
         measured = measure(
             rounds,
             self._model,
-            self._share,
+            self._shard,
             max_new_tokens=self._max_new_tokens,
             instruments=self._instruments,
             on_record=on_record,
@@ -197,8 +216,8 @@ class _Steps:
         )
 
     def _warm_up(self) -> float:
-        """Seconds of the longest document, by which all know how long to wait for the others."""
-        longest = max(self._share, key=lambda prompt: len(prompt.token_ids))
+        """Seconds of the longest document. All processes derive their timeout from it."""
+        longest = max(self._shard, key=lambda prompt: len(prompt.token_ids))
         prepared = self._model.prepare([longest.token_ids])
         start = self._instruments.clock()
         self._model.generate(prepared, self._max_new_tokens, lambda: None)
@@ -208,11 +227,14 @@ class _Steps:
         return f"{self._nodeid}, {step}"
 
 
-def _tell_nobody(_: object) -> None: ...
+def _ignore(_: object) -> None: ...
 
 
 class _PlainRounds:
-    """Rounds as pytest-benchmark's fixture makes them, which may be asked once a test."""
+    """Runs rounds like pytest-benchmark's fixture.
+
+    A test can use the fixture only once.
+    """
 
     def pedantic(self, target: Callable[..., Any], *, setup: Callable[[], Any], rounds: int) -> None:
         for _ in range(rounds):
@@ -221,7 +243,10 @@ class _PlainRounds:
 
 
 class _Rounds:
-    """Rounds between two meetings, `start` and `end`; `start_seconds` is the clock's reading just before the first."""
+    """Runs rounds between two barriers, `start` and `end`.
+
+    `start_seconds` is the clock just before the first round.
+    """
 
     def __init__(self, benchmark: Benchmark, clock: Clock, meet: Callable[[str], None]) -> None:
         self.start_seconds = 0.0
@@ -233,7 +258,7 @@ class _Rounds:
         self._meet("start")
         self.start_seconds = self._clock()
         self._benchmark.pedantic(target, setup=setup, rounds=rounds)
-        self._meet("end")  # what is measured after the rounds would disturb those who are still in them
+        self._meet("end")  # probing the machine after the rounds would disturb processes that are still in them
 
 
 def _named(device: Device) -> str:
@@ -241,8 +266,9 @@ def _named(device: Device) -> str:
 
 
 def _gathered(everything: Sequence[Measured], order: Mapping[str, int]) -> Measured:
-    """What the processes measured as one: documents in order, the most memory that one of them had in use, the controls
-    of process 0.
+    """The measurements of all processes as one.
+
+    Documents are in order. The peak of memory is the highest one, and the probes are those of process 0.
     """
     records = sorted(
         (record for measured in everything for record in measured.records), key=lambda record: order[record.document_id]
@@ -257,7 +283,10 @@ def _gathered(everything: Sequence[Measured], order: Mapping[str, int]) -> Measu
 
 
 def _of_all(telemetry: Sequence[TelemetrySummary]) -> TelemetrySummary:
-    """Sums of energy and time, the mean power of one device, and the extremes of the rest: what spoils one spoils all."""
+    """The combined telemetry of all processes.
+
+    It has the sums of energy and time, the mean power, and the worst value of everything else.
+    """
     joules = [each.joules for each in telemetry]
     power = _known([each.power_watts_mean for each in telemetry])
     reasons = sorted({reason for each in telemetry for reason in each.throttled_share})
@@ -283,9 +312,12 @@ def _known(values: Sequence[Number | None]) -> list[Number]:
 
 
 def assert_scales(scaling: Scaling, device: Device) -> None:
-    """Raises JudgementError where GPUs make less of the sample than 95% of what so many of them alone would."""
+    """Check that GPUs reach 95% of the throughput of as many single ones.
+
+    Raises JudgementError where they do not.
+    """
     if device.is_gpu and scaling.efficiency < LEAST_EFFICIENCY:
         raise JudgementError(
             f"scaling efficiency {scaling.efficiency:.3f}: {scaling.processes} processes make {scaling.tokens_per_second:.1f} "
-            f"tokens/s and one alone {scaling.tokens_per_second_alone:.1f}; at least {LEAST_EFFICIENCY} is asked for on GPUs"
+            f"tokens/s and one alone {scaling.tokens_per_second_alone:.1f}; GPUs must reach at least {LEAST_EFFICIENCY}"
         )

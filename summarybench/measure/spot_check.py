@@ -1,6 +1,7 @@
-"""The embedded model with slowdowns that were put there, on this machine's GPU and CPU: what does the verdict say?
+"""Slows the embedded model down, and checks that the verdict finds it.
 
-Each document is summarized as it is and disturbed, interleaved A B B A in one process.
+It does so on this machine's GPU and CPU. Each document is summarized with and without the disturbance, interleaved A B
+B A in one process.
 """
 
 from __future__ import annotations
@@ -26,7 +27,14 @@ from summarybench.engines.weights import find_weights
 from summarybench.machine.detection import detect_device
 from summarybench.machine.device import Device
 from summarybench.machine.environment import usable_cpus
-from summarybench.machine.probes import ProbeReadings, as_extra_info, averaged, host_probe, measure_probes, overall_rate
+from summarybench.machine.probes import (
+    ProbeReadings,
+    as_extra_info,
+    averaged,
+    host_probe,
+    measure_probes,
+    overall_rate,
+)
 from summarybench.machine.telemetry import NullMonitor
 from summarybench.measure.disturbances import Switch, busy_neighbour, delay, other_tenant
 from summarybench.measure.generation import GenerationRecord, Instruments, build_prompts, measure
@@ -42,26 +50,29 @@ MAX_PROMPT_TOKENS = 128
 TOLERANCE = 0.05
 DELAYS = (0.0, 0.05, 0.10, 0.20)
 ORDER = (False, True, True, False)
-"""Whether a document's rounds are disturbed, and the readings of the controls: a steady drift is on both sides alike."""
+"""Whether a document's rounds, and the readings of the probes, are disturbed: a steady drift affects both sides alike."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """What is summarized on one kind of device."""
+class SpotSample:
+    """What is summarized on a kind of device."""
 
     experiment: str
     documents: int
     max_new_tokens: int
 
 
-ON_CPU = Sample(experiment="smollm2-135m-instruct-4-bit", documents=8, max_new_tokens=12)
-ON_GPU = Sample(experiment="smollm2-135m-instruct-fp16", documents=24, max_new_tokens=8)
-"""About 20 seconds a disturbance, at the 30 to 45 tokens/s that a host asks a GPU for."""
+ON_CPU = SpotSample(experiment="smollm2-135m-instruct-4-bit", documents=8, max_new_tokens=12)
+ON_GPU = SpotSample(experiment="smollm2-135m-instruct-fp16", documents=24, max_new_tokens=8)
+"""About 20 seconds for each disturbance, at the 30 to 45 tokens/s that a host can launch kernels for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sides:
-    """What was measured of one disturbance: the rounds with it (`now`), those without (`before`), and the change."""
+    """One disturbance as measured.
+
+    `now` has the rounds with it, `before` those without it.
+    """
 
     name: str
     change: Change
@@ -71,17 +82,18 @@ class Sides:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spot:
-    """What came of one disturbance: the change from the rounds without to those with it, as the suite judges it.
+    """One disturbance as the suite judges it.
 
-    `attribution` is None where the verdict asks for none.
+    The change is from the rounds without the disturbance to those with it. `attribution` is None where the verdict
+    needs none.
     """
 
     name: str
     change: Change
     verdict: Verdict
     attribution: Attribution | None
-    controls: dict[str, float]
-    """Of each control: its rate with the disturbance ÷ without."""
+    probes: dict[str, float]
+    """For each machine probe: its rate with the disturbance ÷ without it."""
 
     def as_json(self) -> dict[str, Any]:
         interval = self.change.interval()
@@ -93,17 +105,17 @@ class Spot:
             "confidence": interval.confidence,
             "verdict": self.verdict.value,
             "attribution": None if self.attribution is None else asdict(self.attribution),
-            "controls": self.controls,
+            "controls": self.probes,
         }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpotChecks:
-    """Every disturbance that was tried, and on what."""
+    """All disturbances that were tried on one device."""
 
     device: str
     cpus: int
-    sample: Sample
+    sample: SpotSample
     spots: tuple[Spot, ...]
 
     def as_json(self) -> dict[str, Any]:
@@ -117,7 +129,10 @@ class SpotChecks:
 
 
 def devices_to_try(kind: str, detect: Callable[[Mapping[str, str]], Device] = detect_device) -> tuple[Device, ...]:
-    """The GPU, the CPU, or all that are there, the GPU first. Raises InputError where a GPU is asked for and there is none."""
+    """The GPU, the CPU, or both, the GPU first.
+
+    Raises InputError where a GPU is asked for and there is none.
+    """
     found = () if kind == "cpu" else (detect(os.environ),)
     gpus = tuple(device for device in found if device.is_gpu)
     if kind == "gpu" and not gpus:
@@ -128,10 +143,10 @@ def devices_to_try(kind: str, detect: Callable[[Mapping[str, str]], Device] = de
 
 
 def check_spots(device: Device, say: Callable[[str], None]) -> SpotChecks:
-    """Delays in the decoding loop, then neighbours. `say` is told what goes on.
+    """Try delays in the decoding loop, then neighbours.
 
-    About three minutes on two idle cores. Raises UnavailableError where the embedded model cannot be loaded, or a
-    neighbour does not start.
+    `say` gets a line for each step. It takes about three minutes on two idle cores. Raises UnavailableError where the
+    embedded model cannot be loaded, or a neighbour does not start.
     """
     quiet_libraries(show_progress=False)
     with _one_thread():
@@ -142,7 +157,10 @@ def check_spots(device: Device, say: Callable[[str], None]) -> SpotChecks:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Threads of one matrix product wait for the last of them: beside a neighbour, two can be twenty times slower than one."""
+    """Use one thread.
+
+    Threads of a matrix product wait for each other, so two can be twenty times slower than one beside a busy neighbour.
+    """
     import torch
 
     threads = torch.get_num_threads()
@@ -156,13 +174,13 @@ def _one_thread() -> Iterator[None]:
 def _check_spots(device: Device, say: Callable[[str], None]) -> SpotChecks:
     sample = ON_GPU if device.is_gpu else ON_CPU
     clock = device.clock()
-    instruments = Instruments(device=device, clock=clock, monitor=NullMonitor(), pulse=host_probe(device, clock))
+    instruments = Instruments(device=device, clock=clock, monitor=NullMonitor(), sample_host=host_probe(device, clock))
     loaded = _load(sample, device, instruments)
     prompts = _prompts(sample, loaded)
-    for prompt in prompts:  # a GPU loads kernels for each new length: the first of four rounds would pay for it
+    for prompt in prompts:  # a GPU loads kernels for each new length, and the first of four rounds would pay for it
         loaded.generate_bare(loaded.prepare([prompt.token_ids]), sample.max_new_tokens)
     dtype = str(loaded.settings.get("compute_dtype", loaded.settings["dtype"]))
-    instruments = replace(instruments, controls=lambda: measure_probes(device, clock, dtype))
+    instruments = replace(instruments, probe_machine=lambda: measure_probes(device, clock, dtype))
     sides = []
     for name, disturbance in _disturbances(loaded, instruments):
         say(f"spot check on the {device.name}: {name}")
@@ -171,12 +189,12 @@ def _check_spots(device: Device, say: Callable[[str], None]) -> SpotChecks:
         sides.append(found)
         interval = found.change.interval()
         say(f"  tokens/s with ÷ without {found.change.ratio:.3f} [{interval.low:.3f}, {interval.high:.3f}]")
-    deviations = control_deviations([each.before for each in sides])
+    deviations = probe_deviations([each.before for each in sides])
     spots = tuple(judged(each, deviations, is_gpu=device.is_gpu) for each in sides)
     return SpotChecks(device=device.name, cpus=usable_cpus(), sample=sample, spots=spots)
 
 
-def _load(sample: Sample, device: Device, instruments: Instruments) -> LoadedModel:
+def _load(sample: SpotSample, device: Device, instruments: Instruments) -> LoadedModel:
     experiment = next(each for each in EXPERIMENTS if each.name == sample.experiment)
     found = load(
         experiment,
@@ -191,7 +209,7 @@ def _load(sample: Sample, device: Device, instruments: Instruments) -> LoadedMod
     return found
 
 
-def _prompts(sample: Sample, loaded: LoadedModel) -> tuple[Prompt, ...]:
+def _prompts(sample: SpotSample, loaded: LoadedModel) -> tuple[Prompt, ...]:
     documents = embedded_documents().sample(sample.documents, seed=0)
     return build_prompts(loaded.chat, documents, MAX_PROMPT_TOKENS, sample.max_new_tokens)
 
@@ -208,7 +226,7 @@ def _disturbances(
 
 
 class _Alternating:
-    """A model that sets the switch before each round, in turn; the warm-up is not disturbed."""
+    """A model that sets the switch before each round. The warm-up is not disturbed."""
 
     def __init__(self, model: TextGenerator, switch: Switch) -> None:
         self._prepare = model.prepare
@@ -226,7 +244,7 @@ class _Alternating:
 
 
 class _Rounds:
-    """Stands for pytest-benchmark's fixture outside of pytest: nobody asks for its statistics here."""
+    """Runs rounds like pytest-benchmark's fixture, without statistics."""
 
     def pedantic(self, target: Callable[..., Any], *, setup: Callable[[], Any], rounds: int) -> None:
         for _ in range(rounds):
@@ -243,13 +261,16 @@ def disturbed(
     *,
     max_new_tokens: int,
 ) -> Sides:
-    """Summarize each prompt four times, twice with the disturbance; the controls are measured with and without it too."""
+    """Summarize each prompt four times, twice with the disturbance.
+
+    The machine is probed with and without it too.
+    """
     readings: dict[bool, list[ProbeReadings]] = {False: [], True: []}
 
-    def read_controls() -> ProbeReadings:
+    def probe_both() -> ProbeReadings:
         for is_disturbed in ORDER:
             switch(is_disturbed)
-            readings[is_disturbed].append(instruments.controls())
+            readings[is_disturbed].append(instruments.probe_machine())
         return readings[False][-1]
 
     measured = measure(
@@ -257,7 +278,7 @@ def disturbed(
         _Alternating(model, switch),
         [prompt for prompt in prompts for _ in ORDER],
         max_new_tokens=max_new_tokens,
-        instruments=replace(instruments, controls=read_controls),
+        instruments=replace(instruments, probe_machine=probe_both),
         on_record=lambda _: None,
     )
     records: dict[bool, list[GenerationRecord]] = {False: [], True: []}
@@ -272,16 +293,22 @@ def disturbed(
     )
 
 
-def control_deviations(undisturbed: Sequence[Entry]) -> dict[str, float]:
-    """Of each control's logarithm between what was measured without any disturbance, as spread.json has it between runs."""
+def probe_deviations(undisturbed: Sequence[Entry]) -> dict[str, float]:
+    """The standard deviation of each probe's logarithm without disturbances.
+
+    spread.json has the same figure between runs.
+    """
     return {
-        control: stdev(log(_rate(entry, control)) for entry in undisturbed)
-        for control in undisturbed[0].extra_info["controls"]
+        probe: stdev(log(_rate(entry, probe)) for entry in undisturbed)
+        for probe in undisturbed[0].extra_info["controls"]
     }
 
 
 def judged(sides: Sides, deviations: Mapping[str, float], *, is_gpu: bool) -> Spot:
-    """The suite's verdict and, where it asks for one, the attribution."""
+    """The suite's verdict on one disturbance.
+
+    It comes with the attribution where the verdict needs one.
+    """
     verdict = decide(sides.change, TOLERANCE)
     return Spot(
         name=sides.name,
@@ -290,7 +317,7 @@ def judged(sides: Sides, deviations: Mapping[str, float], *, is_gpu: bool) -> Sp
         attribution=attribute(sides.change, sides.now, sides.before, deviations, is_gpu=is_gpu, differences=())
         if verdict in (Verdict.REGRESSED, Verdict.IMPROVED)
         else None,
-        controls={move.name: exp(move.log_ratio) for move in moves_between(sides.now, sides.before, deviations)},
+        probes={move.name: exp(move.log_ratio) for move in moves_between(sides.now, sides.before, deviations)},
     )
 
 
@@ -298,8 +325,11 @@ def _timings(records: Sequence[GenerationRecord]) -> list[Timing]:
     return pairs([Timing(tokens=record.generated_tokens, seconds=record.seconds) for record in records])
 
 
-def _entry(name: str, records: Sequence[GenerationRecord], controls: Sequence[ProbeReadings]) -> Entry:
-    """One side as a run's entry: the first of each document's two rounds, and two readings before and two after averaged."""
+def _entry(name: str, records: Sequence[GenerationRecord], readings: Sequence[ProbeReadings]) -> Entry:
+    """One side as the entry of a run.
+
+    It has the first of each document's two rounds, and the mean of each two probe readings.
+    """
     first_of_each = records[::2]
     return Entry(
         name=f"spot_check[{name}]",
@@ -308,11 +338,11 @@ def _entry(name: str, records: Sequence[GenerationRecord], controls: Sequence[Pr
             "generated_tokens": [record.generated_tokens for record in first_of_each],
             "time_to_first_token_seconds": [time_to_first_token_seconds(record) for record in first_of_each],
             "host_rate_per_second": [record.host_rate_per_second for record in records],
-            "controls": as_extra_info(averaged(controls[:2]), averaged(controls[2:])),
+            "controls": as_extra_info(averaged(readings[:2]), averaged(readings[2:])),
         },
         seconds=tuple(record.seconds for record in first_of_each),
     )
 
 
-def _rate(entry: Entry, control: str) -> float:
-    return overall_rate(entry.extra_info["controls"][control])
+def _rate(entry: Entry, probe: str) -> float:
+    return overall_rate(entry.extra_info["controls"][probe])

@@ -1,4 +1,4 @@
-"""How a process starts a session of the benchmarks: in a checkout, and where the package is installed."""
+"""How a session is started, in a checkout or with the installed package."""
 
 from __future__ import annotations
 
@@ -12,24 +12,33 @@ BENCHMARKS = "benchmarks"
 HOME = Path(__file__).parents[2]
 """The folder that holds `summarybench`, `fixtures` and `benchmarks`: a checkout, or an environment's site-packages."""
 INSTALLED_INI = HOME / "fixtures" / "installed.ini"
-"""What pytest.ini says, for sessions that are not started in a checkout: their results lie in the current folder."""
+"""Replaces pytest.ini for sessions that do not start in a checkout. Their results go into the current folder."""
 
 
 def pytest_command(arguments: Sequence[str]) -> list[str]:
-    """The command of a session with these arguments for pytest, from the current folder."""
+    """The command that starts a session with these arguments for pytest.
+
+    It is to be run in the current folder.
+    """
     if is_checkout(Path.cwd()):
         return [sys.executable, "-m", "pytest", *_found_by(Path.cwd()), *arguments]
-    # -P: a folder `fixtures` or `benchmarks` that happens to be in the current folder is not imported.
+    # -P: Python must not import a folder `fixtures` or `benchmarks` that happens to be in the current folder.
     return [sys.executable, "-P", "-m", "pytest", *_found_by(Path.cwd()), *arguments]
 
 
 def pytest_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment for that command: the session learns that it was not started by pytest."""
+    """The environment for that command.
+
+    It tells the session that the user did not type pytest.
+    """
     return {STARTED_BY: StartedBy.COMMAND_LINE, **environment}
 
 
 def typed_arguments(arguments: Sequence[str], started_by: StartedBy) -> tuple[str, ...]:
-    """The arguments of this session as the user gave them: without those that `pytest_command` has put before them."""
+    """The arguments of this session as the user typed them.
+
+    Those that `pytest_command` has added in front are removed.
+    """
     added = [] if started_by is StartedBy.PYTEST else _found_by(Path.cwd())
     return tuple(arguments[len(added) :] if list(arguments[: len(added)]) == added else arguments)
 
@@ -39,9 +48,10 @@ def is_checkout(folder: Path) -> bool:
 
 
 def _found_by(here: Path) -> list[str]:
-    """The arguments by which pytest finds the benchmarks and the plugin.
+    """The arguments that pytest needs to find the benchmarks and the plugin.
 
-    A test's id begins with the path below --rootdir, and stored runs have such ids: it is the folder of `benchmarks`.
+    A test's id begins with its path below --rootdir. Stored runs have ids that begin with `benchmarks`, so --rootdir is the
+    folder that holds it.
     """
     if is_checkout(here):
         return [BENCHMARKS]

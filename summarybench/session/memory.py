@@ -1,4 +1,4 @@
-"""Which experiments fit the memory of a session's device: predicted for selection, and for judging what ran out of memory."""
+"""Which experiments are predicted to fit in the memory of a session's device."""
 
 from __future__ import annotations
 
@@ -8,37 +8,45 @@ from pathlib import Path
 from summarybench.catalogue.models import MODELS, Experiment, ModelShape, shape_of
 from summarybench.core.outcomes import InputError
 from summarybench.engines.fitting import Forecast, forecast
-from summarybench.machine.device import Device
-from summarybench.session.settings import Settings
+from summarybench.session.config import Config
 
 
 class MemoryForecasts:
-    """Forecasts for one device and one set of options. A folder named with --model-path or --student counts as it is."""
+    """Predicts which experiments fit.
 
-    def __init__(self, settings: Settings, device: Device) -> None:
-        self._settings = settings
-        self._device = device
+    Forecasts select experiments, and show whether one that ran out of memory was expected to. Where --model-path or
+    --student names a model's folder, the forecast is for the weights in it.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
         self._shapes: dict[str, ModelShape] = {}
 
     def of(self, experiment: Experiment, longest_sequence: int | None = None) -> Forecast:
-        """For the longest sequence of the sample, or where that is not known yet for the longest that the options allow."""
-        settings = self._settings
-        limit = settings.prompt_tokens_on(self._device) + settings.new_tokens_on(self._device)
-        return forecast(experiment, self._shape(experiment.model), self._device, longest_sequence or limit)
+        """The forecast for the longest sequence of the sample in tokens.
+
+        Where that is not known yet, it is for the longest sequence that the options allow.
+        """
+        limit = self._config.max_prompt_tokens + self._config.max_new_tokens
+        return forecast(experiment, self._shape(experiment.model), self._config.device, longest_sequence or limit)
 
     def fits(self, experiment: Experiment) -> bool:
         return self.of(experiment).fits
 
     def _shape(self, model: str) -> ModelShape:
         if model not in self._shapes:
-            folder = None if self._settings.synthetic_weights else self._settings.model_paths.get(model)
+            settings = self._config.settings
+            folder = None if settings.synthetic_weights else settings.model_paths.get(model)
             spec = MODELS[MODELS[model].teacher or model]
             self._shapes[model] = (folder and _shape_in(folder)) or spec.shape
         return self._shapes[model]
 
 
 def _shape_in(folder: Path) -> ModelShape | None:
-    """The shape that a folder's config.json states; None where it leaves numbers to transformers' defaults."""
+    """The shape that a folder's config.json states.
+
+    It is None where the file leaves numbers to transformers' defaults.
+    """
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,7 @@
-"""The suite's command-line options, declared once: pytest's `--help` and docs/reference/options.md both come from here."""
+"""The suite's command-line options, each declared once.
+
+Pytest's `--help` and docs/reference/options.md are both made from them.
+"""
 
 from __future__ import annotations
 

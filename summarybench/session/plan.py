@@ -9,23 +9,23 @@ from summarybench.analysis.noise import read_spread
 from summarybench.analysis.planning import Planned, are_kernels_kept, document_noise
 from summarybench.catalogue.models import Experiment
 from summarybench.documents.sources import DocumentSource
-from summarybench.machine.device import Device
 from summarybench.machine.environment import host_of
 from summarybench.runs.baselines import read_baselines
+from summarybench.session.config import Config
 from summarybench.session.progress import Progress
 from summarybench.session.sampling import Sampler
-from summarybench.session.settings import Settings
 from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
 from summarybench.stats.power import CONFIRMED, POOLED, Design
 
 
-def plan(tests: Mapping[str, Experiment], settings: Settings, device: Device, progress: Progress) -> list[Planned]:
+def plan(tests: Mapping[str, Experiment], config: Config, progress: Progress) -> list[Planned]:
     """Plan the selected experiments (by nodeid). Raises InputError for documents or baselines that cannot be used."""
+    settings, device = config.settings, config.device
     baselines = read_baselines(settings.baselines_dir / device.slug)
     of_device = read_spread(baselines.folder, is_gpu=device.is_gpu)
-    sampler = Sampler(settings, device, progress)
+    sampler = Sampler(config, progress)
     models = {experiment.model for experiment in tests.values()}
-    counts = {model: _count_documents(model, settings, sampler, device) for model in models}
+    counts = {model: _count_documents(model, config, sampler) for model in models}
     planned = []
     host = host_of(device)
     for nodeid, experiment in tests.items():
@@ -56,8 +56,8 @@ def plan(tests: Mapping[str, Experiment], settings: Settings, device: Device, pr
     return planned
 
 
-def _count_documents(model: str, settings: Settings, sampler: Sampler, device: Device) -> int:
+def _count_documents(model: str, config: Config, sampler: Sampler) -> int:
     # WikiLingua has far more documents than anybody asks for; counting them would download them.
-    if settings.document_source_of(model) is DocumentSource.WIKILINGUA:
-        return settings.documents or settings.default_documents_on(device)
+    if config.settings.document_source_of(model) is DocumentSource.WIKILINGUA:
+        return config.documents
     return sum(1 for _ in sampler.documents([model]))

@@ -1,4 +1,7 @@
-"""How far a session is: one live line on a terminal, drawn between rounds; elsewhere a few lines for each experiment."""
+"""Shows how far a session is.
+
+On a terminal it is one live line, drawn between rounds. Elsewhere it is a few lines for each experiment.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,10 @@ from summarybench.measure.generation import GenerationRecord
 
 
 class Progress:
-    """Shows which experiment is at which document, its speed so far and the time left.
+    """Shows the running experiment, its documents, its speed and the time left.
 
-    Where there is no terminal, says when an experiment starts, how long it should take after its warm-up, and how it ended;
-    nothing of that with -q.
+    Without a terminal, it writes a line when an experiment starts, one after its warm-up with the expected time, and one
+    when it ends; none of them with -q.
     """
 
     def __init__(self, terminal: Any, capture: Any) -> None:
@@ -27,7 +30,7 @@ class Progress:
         self._start_seconds = 0.0
 
     def warn(self, line: str) -> None:
-        """Say one line for good, on a terminal or not; nothing for an empty one."""
+        """Write one yellow line that stays; nothing for an empty line."""
         if line:
             self.say(line, yellow=True)
 
@@ -42,13 +45,19 @@ class Progress:
         self._say_without_terminal(f"{experiment}: started")
 
     def warmed_up(self, experiment: str, seconds: float, *, rounds: int, expected_seconds: float | None) -> None:
-        """`expected_seconds` is the estimate for all rounds together; None where the warm-up allows no estimate."""
+        """Announce the timed rounds.
+
+        `expected_seconds` is for all of them, None where the warm-up allows no estimate.
+        """
         count = f"{rounds} timed round{'s' * (rounds != 1)}"
         estimate = "" if expected_seconds is None else f", should take about {duration(expected_seconds)}"
         self._say_without_terminal(f"{experiment}: warmed up in {duration(seconds)}; {count}{estimate}")
 
     def ended(self, experiment: str, outcome: Outcome, figures: Mapping[str, Any]) -> None:
-        """Nothing for one that was not said to have started. `figures` is its `extra_info`, empty where it was not measured."""
+        """Announce an experiment's end, if its start was announced.
+
+        `figures` is its `extra_info`, empty where it was not measured.
+        """
         if experiment != self._running:
             return
         self._running = ""
@@ -68,7 +77,10 @@ class Progress:
 
     @contextmanager
     def stage(self, text: str) -> Iterator[None]:
-        """Show what takes long, and let the libraries draw their own bars meanwhile."""
+        """Show a step that takes long.
+
+        Libraries may draw their own progress bars meanwhile.
+        """
         with self._uncaptured():
             self._draw(text)
             try:

@@ -1,95 +1,79 @@
-"""The session's documents and prompts: read once, sampled once, and shared by all loaders of a model."""
+"""The session's documents and prompts.
+
+They are read and sampled once, and shared by all loaders of a model.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
 
 from summarybench.core.outcomes import UnavailableError
 from summarybench.documents.sources import (
     Collection,
     Document,
     DocumentSource,
-    Prompt,
     documents_of_file,
     embedded_documents,
     wikilingua_documents,
 )
 from summarybench.engines.engine import ChatFormat
-from summarybench.machine.device import Device
 from summarybench.measure.generation import build_prompts
+from summarybench.measure.sample import Sample
+from summarybench.session.config import Config
 from summarybench.session.progress import Progress
-from summarybench.session.settings import Settings
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """What one model summarizes: the documents drawn from a source, in order, and their prompts."""
-
-    source: DocumentSource
-    revision: str
-    documents: tuple[Document, ...]
-    prompts: tuple[Prompt, ...]
-    max_new_tokens: int
-
-    @property
-    def longest_sequence(self) -> int:
-        """Tokens of the longest prompt with its whole summary."""
-        return max(len(prompt.token_ids) for prompt in self.prompts) + self.max_new_tokens
-
-    def around_the_longest(self, count: int) -> Sample:
-        """The document with the longest prompt and the first others, `count` in all or as many as there are."""
-        longest = max(range(len(self.prompts)), key=lambda index: len(self.prompts[index].token_ids))
-        others = [index for index in range(len(self.prompts)) if index != longest][: count - 1]
-        chosen = sorted([longest, *others])
-        return replace(
-            self,
-            documents=tuple(self.documents[index] for index in chosen),
-            prompts=tuple(self.prompts[index] for index in chosen),
-        )
 
 
 class Sampler:
     """Draws each model's sample when it is first asked for."""
 
-    def __init__(self, settings: Settings, device: Device, progress: Progress) -> None:
-        self._settings = settings
-        self._device = device
+    def __init__(self, config: Config, progress: Progress) -> None:
+        self._config = config
+        self._settings = config.settings
         self._progress = progress
         self._collections: dict[DocumentSource, Collection | UnavailableError] = {}
         self._samples: dict[str, Sample] = {}
-        self._told: set[DocumentSource] = set()
+        self._reported: set[DocumentSource] = set()
 
     def check(self, model: str) -> None:
-        """Raises InputError where the model's documents cannot be used; those that may need the network are not asked for."""
+        """Raises InputError where the model's documents cannot be used.
+
+        Documents that may need the network are not read.
+        """
         source = self._settings.document_source_of(model)
         if source is not DocumentSource.WIKILINGUA:
             self._draw_for(model, self._collection(source))
 
     def sample_for(self, model: str, chat: ChatFormat) -> Sample:
-        """The model's sample. Raises UnavailableError, each time, where its documents cannot be fetched."""
+        """The model's sample.
+
+        Raises UnavailableError, each time, where its documents could not be downloaded.
+        """
         if model not in self._samples:
             collection = self._collection(self._settings.document_source_of(model))
             documents = self._draw_for(model, collection)
-            max_new_tokens = self._settings.new_tokens_on(self._device)
+            max_new_tokens = self._config.max_new_tokens
             self._samples[model] = Sample(
                 source=collection.source,
                 revision=collection.revision,
                 documents=documents,
-                prompts=build_prompts(chat, documents, self._settings.prompt_tokens_on(self._device), max_new_tokens),
+                prompts=build_prompts(chat, documents, self._config.max_prompt_tokens, max_new_tokens),
                 max_new_tokens=max_new_tokens,
             )
         return self._samples[model]
 
     def longest_sequence_of(self, model: str) -> int | None:
-        """Tokens of the longest prompt with its summary; None where the model's sample has not been drawn."""
+        """Tokens of the model's longest prompt and its summary.
+
+        It is None where the model's sample has not been drawn.
+        """
         return self._samples[model].longest_sequence if model in self._samples else None
 
     def documents(self, models: Iterable[str]) -> Iterator[Document]:
-        """The documents of these models, whether this session summarized them or an earlier one that it goes on with.
+        """The documents of these models.
 
-        Those that cannot be fetched any more are left out.
+        This session has summarized them, or the earlier one that it resumes. Documents that can no longer be downloaded
+        are left out.
         """
         for source in {self._settings.document_source_of(model) for model in models}:
             with suppress(UnavailableError):
@@ -121,13 +105,13 @@ class Sampler:
         return documents
 
     def _draw(self, collection: Collection) -> tuple[Document, ...]:
-        wanted = self._settings.documents
-        if wanted is None:
-            default, there = self._settings.default_documents_on(self._device), len(collection.eligible())
+        wanted = self._config.documents
+        if self._config.is_default_sample_size:
+            default, there = wanted, len(collection.eligible())
             wanted = min(default, there)
-            if there < default and collection.source not in self._told:
-                self._told.add(collection.source)
+            if there < default and collection.source not in self._reported:
+                self._reported.add(collection.source)
                 self._progress.warn(
-                    f"{there} documents, which is all that {collection.source} documents offer; the default here is {default}"
+                    f"only {there} documents instead of the default {default}: the {collection.source} source has no more"
                 )
         return collection.sample(wanted, self._settings.seed)

@@ -1,8 +1,10 @@
-"""Options, parsed once into a frozen `Settings`; nothing behind it reads options or the environment."""
+"""Options, parsed once into frozen `Settings`.
+
+Nothing behind them reads options or the environment.
+"""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,47 +13,22 @@ from typing import Any
 from summarybench.catalogue.models import MODELS
 from summarybench.core.outcomes import InputError
 from summarybench.documents.sources import DocumentSource
-from summarybench.engines.weights import check_model_folder, folder_digest
+from summarybench.engines.weights import check_model_folder
 from summarybench.kinds.registry import KINDS
-from summarybench.machine.cpu import wait_policy
-from summarybench.machine.device import Device
 from summarybench.runs.run_folder import take_folder_file
 from summarybench.session.options import all_options
 from summarybench.session.students import Student, read_students
-from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
 
 DEFAULT_STORAGE = "file://./.benchmarks"  # pytest-benchmark's own default, which stands for our baselines/ here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DefaultSample:
-    """How much a session measures unless an option asks for something else."""
-
-    documents: int
-    max_new_tokens: int
-    max_prompt_tokens: int
-
-
-ON_A_GPU = DefaultSample(documents=100, max_new_tokens=100, max_prompt_tokens=2048)
-ON_A_CPU = DefaultSample(documents=8, max_new_tokens=48, max_prompt_tokens=2048)
-ON_A_CPU_WITHOUT_AVX512 = DefaultSample(
-    documents=MINIMUM_COMMON_DOCUMENTS,  # fewer would get no verdict
-    max_new_tokens=12,
-    max_prompt_tokens=128,
-)
-"""Small enough for three minutes on two cores, where ON_A_CPU takes five."""
-
-
-def default_sample_on(device: Device) -> DefaultSample:
-    """The default for this kind of device, whatever else the machine is doing: two runs on it are one workload."""
-    if device.is_gpu:
-        return ON_A_GPU
-    return ON_A_CPU_WITHOUT_AVX512 if device.is_cpu_without_avx512 else ON_A_CPU
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the command line asked for. None means: the device's default, or as many as there are."""
+    """What the command line asked for.
+
+    `documents`, `max_new_tokens` and `max_prompt_tokens` are None where the option was left out: `Config` has what they come
+    to on the session's device.
+    """
 
     documents: int | None
     seed: int
@@ -79,61 +56,13 @@ class Settings:
     students: Mapping[str, Student]
     student_margin: float
     kind_options: Mapping[str, Any]
-    """What was given for the options of the kinds of benchmark, by their keys."""
-
-    def workload_on(self, device: Device) -> dict[str, Any]:
-        """What must be equal for two sessions to be parts of one run: plain JSON types, files and folders by content."""
-        return {
-            "documents": self.documents or self.default_documents_on(device),
-            "seed": self.seed,
-            "max_new_tokens": self.new_tokens_on(device),
-            "max_prompt_tokens": self.prompt_tokens_on(device),
-            "document_source": None if self.document_source is None else self.document_source.value,
-            "documents_file_sha256": _file_digest(self.documents_file),
-            "weights": "synthetic" if self.synthetic_weights else "published",
-            "model_folders": {name: folder_digest(folder) for name, folder in sorted(self.model_paths.items())},
-            "gpu_family": self.gpu_family,
-            "memory_limit_gib": self.memory_limit_gib,
-            "predict_memory": self.predict_memory,
-            **self.kind_options_on(device),
-        }
-
-    def kind_options_on(self, device: Device) -> dict[str, Any]:
-        """The options of all kinds, as they resolve them for this device."""
-        found: dict[str, Any] = {}
-        for kind in KINDS.values():
-            found |= kind.resolved_options(self.kind_options, device)
-        return found
-
-    def new_tokens_on(self, device: Device) -> int:
-        return self.max_new_tokens or default_sample_on(device).max_new_tokens
-
-    def prompt_tokens_on(self, device: Device) -> int:
-        return self.max_prompt_tokens or default_sample_on(device).max_prompt_tokens
-
-    def default_documents_on(self, device: Device) -> int:
-        return default_sample_on(device).documents
-
-    def choices_on(self, device: Device) -> str:
-        """What the suite chose by itself because of the CPU, why, and how to ask for more; empty where it chose nothing."""
-        if not device.is_cpu_without_avx512:
-            return ""
-        small, usual = ON_A_CPU_WITHOUT_AVX512, ON_A_CPU
-        limits, options = [], []
-        if self.max_new_tokens is None:
-            limits.append(f"{small.max_new_tokens} new tokens")
-            options.append(f"--max-new-tokens {usual.max_new_tokens}")
-        if self.max_prompt_tokens is None:
-            limits.append(f"{small.max_prompt_tokens} prompt tokens")
-            options.append(f"--max-prompt-tokens {usual.max_prompt_tokens}")
-        chosen = [f"a document has at most {' and '.join(limits)} (for more: {' '.join(options)})"] if limits else []
-        if wait_policy() == "passive":
-            chosen.append("OpenMP threads sleep while they wait")
-        because = "this CPU has no AVX-512, so quantized models are slow on it"
-        return f"{because}: {', and '.join(chosen)}" if chosen else ""
+    """What was given for the options of the kinds of benchmark, by their keys; None for what was left out."""
 
     def document_source_of(self, model: str) -> DocumentSource:
-        """The embedded model and synthetic weights get the embedded documents unless told otherwise, others WikiLingua."""
+        """The source that an option names.
+
+        Without one, the embedded model and synthetic weights get the embedded documents, and other models WikiLingua.
+        """
         if self.documents_file is not None:
             return DocumentSource.FILE
         spec = MODELS[MODELS[model].teacher or model]  # a student gets what its teacher gets
@@ -142,9 +71,9 @@ class Settings:
 
 
 def settings_of(option: Any, root: Path) -> Settings:
-    """The settings that parsed options ask for; relative defaults are folders of `root`.
+    """The settings that parsed options ask for.
 
-    Raises InputError for a value that makes no sense.
+    Relative defaults are folders of `root`. Raises InputError for a value that makes no sense.
     """
     for each in all_options():
         value = getattr(option, each.key)
@@ -196,14 +125,11 @@ def _baselines_dir(storage: str, rootpath: Path) -> Path:
     return Path(storage.removeprefix("file://")).absolute()
 
 
-def _file_digest(path: Path | None) -> str | None:
-    if path is None or not path.is_file():  # where documents are asked of it, a missing file has been refused
-        return None
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-
-
 def model_paths_of(pairs: Sequence[str]) -> dict[str, Path]:
-    """The folders of NAME=FOLDER options. Raises InputError where one names no model, or holds none of that kind."""
+    """The folders of NAME=FOLDER options.
+
+    Raises InputError where one names no model, or holds none of that kind.
+    """
     found: dict[str, Path] = {}
     for pair in pairs:
         name, _, folder = pair.partition("=")

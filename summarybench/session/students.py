@@ -1,4 +1,4 @@
-"""A distilled model as a session measures it: its folder, its experiments, and how it stands beside its teacher."""
+"""Distilled models in a session, and their teachers beside them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Student:
-    """A folder that `python -m distillation` has left. `trained_on` holds a digest of each document that it has seen."""
+    """A model folder made by `python -m distillation`.
+
+    `trained_on` has a digest of each document of its training.
+    """
 
     name: str
     folder: Path
@@ -34,31 +37,42 @@ class Student:
     trained_on: frozenset[str]
 
     def refuse_seen(self, documents: Iterable[Document]) -> None:
-        """Raises InputError where the student was trained on any of these: it would be asked what it was told."""
-        asked = list(documents)
-        seen = sum(text_digest(document.text) in self.trained_on for document in asked)
+        """Refuse documents on which the student was trained.
+
+        Its score would mean nothing. Raises InputError.
+        """
+        sample = list(documents)
+        seen = sum(text_digest(document.text) in self.trained_on for document in sample)
         if seen:
             held_out = self.folder / HELD_OUT_FILE
             remedy = f"use --documents-file {held_out}" if held_out.is_file() else "use other documents"
             raise InputError(
-                f"--student {self.folder}: was trained on {seen} of these {len(asked)} documents; {remedy}"
+                f"--student {self.folder}: was trained on {seen} of these {len(sample)} documents; {remedy}"
             )
 
 
 def text_digest(text: str) -> str:
-    """Names a document by its text: one article may have several addresses."""
+    """A document's name by its text, because one article may have several addresses."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def check_student_name(name: str, option: str) -> None:
-    """Raises InputError where a folder's name can be no model's: it is one in test names and on the command line."""
+    """Check that a folder's name can be a model's name.
+
+    It becomes part of test ids and command lines. Raises InputError where it cannot.
+    """
     if not NAME.fullmatch(name) or name in MODELS:
         rule = "letters, digits, '.', '_' and '-', and no other model's name"
-        raise InputError(f"{option}: the folder's name is the student's, and {name!r} cannot be one; give it {rule}")
+        raise InputError(
+            f"{option}: the folder's name becomes the student's name, and {name!r} cannot be one; use {rule}"
+        )
 
 
 def read_students(folders: Sequence[Path]) -> dict[str, Student]:
-    """The students by name. Raises InputError for a folder that holds none, and where two have one name."""
+    """The students by name.
+
+    Raises InputError for a folder without a student, and for two students of the same name.
+    """
     found: dict[str, Student] = {}
     for folder in folders:
         student = _read_student(folder)
@@ -80,12 +94,12 @@ def _read_student(folder: Path) -> Student:
         architecture = str(provenance["architecture"])
     except OSError as error:
         raise InputError(
-            f"{option}: is no student ({PROVENANCE_FILE}: {error.strerror}); "
+            f"{option}: is not a student ({PROVENANCE_FILE}: {error.strerror}); "
             "`python -m distillation` (make distill) makes one, and writes that file last"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{option}: {PROVENANCE_FILE} is damaged ({first_line(error)}); make the student anew"
+            f"{option}: {PROVENANCE_FILE} is damaged ({first_line(error)}); make the student again"
         ) from error
     check_student_name(name, option)
     if teacher not in MODELS:
@@ -111,14 +125,17 @@ def _read_student(folder: Path) -> Student:
 
 
 def with_students(experiments: Sequence[Experiment], students: Mapping[str, Student]) -> list[Experiment]:
-    """The experiments, and of each student those of its teacher's rows: where the one runs unasked, so does the other."""
+    """The experiments, and for each student those that its teacher has.
+
+    A teacher's experiments run unasked on every device on which they can run, so that its student is never alone.
+    """
     teachers = {student.teacher for student in students.values()}
-    rows = [_beside(each) if _is_paired(each) and each.model in teachers else each for each in experiments]
-    return rows + [
-        replace(row, model=student.name)
+    known = [_beside(each) if _is_paired(each) and each.model in teachers else each for each in experiments]
+    return known + [
+        replace(each, model=student.name)
         for student in students.values()
-        for row in rows
-        if row.is_beside_student and row.model == student.teacher
+        for each in known
+        if each.is_beside_student and each.model == student.teacher
     ]
 
 

@@ -353,7 +353,7 @@ def test_student_folder_that_is_none_is_named(tmp_path, changed, said):
 
 
 def test_any_other_folder_is_no_student(tmp_path):
-    with pytest.raises(InputError, match=r"is no student .*python -m distillation"):
+    with pytest.raises(InputError, match=r"is not a student .*python -m distillation"):
         read_students([tmp_path])
 
 

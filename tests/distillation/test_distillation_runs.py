@@ -352,7 +352,7 @@ def test_student_of_synthetic_weights_is_refused(project, finished, one_error_li
 
 
 def test_folder_that_is_no_student_is_one_line(project, one_error_line, tmp_path):
-    assert "is no student" in one_error_line(project.bench("--student", str(tmp_path)))
+    assert "is not a student" in one_error_line(project.bench("--student", str(tmp_path)))
 
 
 def test_students_run_beside_what_runs_anyway_and_can_be_collected(project, tmp_path):

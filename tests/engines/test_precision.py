@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from distillation.opening import load_weights
-from fixtures.benchmark_fixtures import ask_once
 from summarybench.catalogue.models import LOADERS
 from summarybench.core.outcomes import ContradictedLoaderError, Outcome, PrecisionError
 from summarybench.engines.loaded_model import LoadedModel
 from summarybench.engines.not_loaded import NotLoaded
 from summarybench.engines.precision import check_loaded_precision
+from summarybench.session.models import ask_once
 from tests.checkpoints import changed_copy, quantized_copy
 from tests.engines.test_loading import BY_NAME, CPU, load_tiny
 from tests.sessions.test_real_sessions import OWN_CONFTEST_IS_NOT_NEEDED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from configparser import ConfigParser
 
 import pytest
@@ -19,6 +20,8 @@ H100 = DeviceRecord(
     kind="cuda", name="H100", slug="h100", family="h100", memory_bytes=80 * GIB, compute_dtype="bfloat16"
 )
 
+IMPORT = re.compile(r"^from (\S+) import", re.MULTILINE)
+
 
 @pytest.fixture
 def kinds(monkeypatch):
@@ -29,7 +32,8 @@ def kinds(monkeypatch):
 
 
 def named(kind_name, **attributes):
-    return type("Made", (Kind,), {"facts": KindFacts(name=kind_name), "cases": lambda self: [], **attributes})()
+    made = {"facts": KindFacts(name=kind_name), "cases": lambda self: [], "measure": lambda self, toolbox: None}
+    return type("Made", (Kind,), {**made, **attributes})()
 
 
 def test_every_kind_is_registered_under_its_name():
@@ -40,7 +44,16 @@ def test_every_kind_has_a_file_of_its_own():
     modules = [type(kind).__module__ for kind in KINDS.values()]
     assert len(set(modules)) == len(modules)
     files = {path.stem for path in (ROOT / "summarybench" / "kinds").glob("*.py")}
-    assert {module.rpartition(".")[2] for module in modules} == files - {"__init__", "kind", "registry"}
+    assert {module.rpartition(".")[2] for module in modules} == files - {"__init__", "kind", "registry", "toolbox"}
+
+
+@pytest.mark.parametrize("folder", ["summarybench", "fixtures", "benchmarks"])
+def test_only_the_registry_imports_kinds_by_name(folder):
+    """Everything else knows what a kind is, and not which kinds there are."""
+    kinds = {type(kind).__module__ for kind in KINDS.values()}
+    modules = [path for path in (ROOT / folder).rglob("*.py") if path.parent.name != "kinds"]
+    found = {path.name: kinds & set(IMPORT.findall(path.read_text(encoding="utf-8"))) for path in modules}
+    assert {name: names for name, names in found.items() if names} == {}
 
 
 def test_only_summaries_of_single_documents_run_unasked():
@@ -113,16 +126,16 @@ def test_test_of_an_unknown_kind_is_one_line_and_nothing_runs(project):
 @pytest.mark.parametrize(
     ("kind", "context", "why"),
     [
-        ("memory", RunContext(device=CPU), "on a CPU the peak is the whole process's"),
+        ("memory", RunContext(device=CPU), "on a CPU the peak memory includes Python and torch"),
         ("memory", RunContext(device=H100), ""),
         ("fidelity", RunContext(device=H100, synthetic_weights=True), "leave out --weights synthetic"),
         ("fidelity", RunContext(device=H100), ""),
         (
             "distributed",
-            RunContext(device=H100, markers="h100 and distributed"),
-            'benchmarks -m "h100 and distributed"',
+            RunContext(device=H100, arguments=("benchmarks", "-m", "h100 and distributed")),
+            "-m pytest benchmarks -m 'h100 and distributed'",
         ),
-        ("distributed", RunContext(device=CPU), "torchrun --standalone --nproc-per-node 2 -m pytest"),
+        ("distributed", RunContext(device=CPU), " -m torch.distributed.run --standalone --nproc-per-node 2 -m pytest"),
         ("distributed", RunContext(device=H100, process=Process(count=2)), ""),
         ("summarize", RunContext(device=CPU, synthetic_weights=True), ""),
     ],

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from fixtures import benchmark_fixtures
 from summarybench.core.outcomes import InputError, UnavailableError
 from summarybench.machine import detection
 from summarybench.machine.clock import Clock
@@ -357,25 +356,3 @@ def test_memory_is_released_with_the_workspace_that_cublas_keeps(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", torch)
     detected(monkeypatch, [T4]).release_memory()
     assert calls == ["workspaces", "cache"]
-
-
-@pytest.mark.parametrize(
-    ("error", "bandwidth"), [(None, 3e12), (MemoryError("CUDA out of memory"), None)], ids=["fits", "does-not-fit"]
-)
-def test_bandwidth_is_unknown_where_the_copy_does_not_fit(monkeypatch, error, bandwidth):
-    def copy(device, clock):
-        if error:
-            raise error
-        return 3e12
-
-    monkeypatch.setattr(benchmark_fixtures, "copy_bandwidth", copy)
-    assert benchmark_fixtures._copy_bandwidth_if_it_fits(None, None) == bandwidth
-
-
-def test_copy_that_fails_otherwise_is_not_passed_over(monkeypatch):
-    def copy(device, clock):
-        raise ValueError("boom")
-
-    monkeypatch.setattr(benchmark_fixtures, "copy_bandwidth", copy)
-    with pytest.raises(ValueError, match="boom"):
-        benchmark_fixtures._copy_bandwidth_if_it_fits(None, None)

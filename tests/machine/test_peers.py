@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from summarybench.core.outcomes import InputError, JudgementError
 from summarybench.core.processes import ALONE, Process, this_process
 from summarybench.machine.detection import leave_one_gpu_visible
 from summarybench.machine.device import DeviceRecord
-from summarybench.measure.scaling import ProcessSpeed, Scaling, assert_scales, dealt
+from summarybench.measure.scaling import ProcessSpeed, Scaling, assert_scales, in_even_shards
 from tests.machine.test_device import H100, T4, fake_nvml
 
 GPU = DeviceRecord(kind="cuda", name="A GPU", slug="a-gpu", family="gpu", memory_bytes=1, compute_dtype="bfloat16")
@@ -22,7 +23,7 @@ CPU = replace(GPU, kind="cpu")
 MODELS_BY_RANK = """
     import os, signal, time
     import pytest
-    from tests.fakes import FakeModel, FakeTime
+    from tests.fakes import FakeModel, FakeTime, probes
 
     RANK, TIME = int(os.environ["RANK"]), FakeTime()
 
@@ -64,8 +65,8 @@ def prompts(*lengths):
     return [SimpleNamespace(token_ids=range(length)) for length in lengths]
 
 
-def lengths(dealt_prompts):
-    return [len(prompt.token_ids) for prompt in dealt_prompts]
+def lengths(prompts_in_shards):
+    return [len(prompt.token_ids) for prompt in prompts_in_shards]
 
 
 def speed(process, tokens, seconds):
@@ -73,16 +74,16 @@ def speed(process, tokens, seconds):
 
 
 def test_documents_are_dealt_from_the_longest_on_to_and_fro():
-    assert lengths(dealt(prompts(3, 8, 1, 6, 5, 4, 7, 2), 2)) == [8, 5, 4, 1, 7, 6, 3, 2]
+    assert lengths(in_even_shards(prompts(3, 8, 1, 6, 5, 4, 7, 2), 2)) == [8, 5, 4, 1, 7, 6, 3, 2]
 
 
 def test_documents_that_make_no_whole_deal_are_left_out_and_are_the_last_of_the_sample():
-    assert lengths(dealt(prompts(1, 2, 3, 4, 9), 2)) == [4, 1, 3, 2]
+    assert lengths(in_even_shards(prompts(1, 2, 3, 4, 9), 2)) == [4, 1, 3, 2]
 
 
 def test_fewer_documents_than_processes_are_refused():
     with pytest.raises(InputError, match="2 documents for 3 processes: ask for at least --documents 3"):
-        dealt(prompts(1, 2), 3)
+        in_even_shards(prompts(1, 2), 3)
 
 
 def test_a_process_that_lags_behind_counts_for_all():
@@ -127,11 +128,17 @@ def test_process_without_a_gpu_of_its_own_is_refused(monkeypatch):
         leave_one_gpu_visible(1, {"CUDA_VISIBLE_DEVICES": "0"})
 
 
-def test_one_process_skips_them_and_says_what_to_type(project):
-    session = project.bench("-m", "cpu and distributed")
+def test_one_process_skips_them_and_prints_the_command_for_two(project):
+    session = project.bench("-m", "cpu and distributed", "-k", "4-bit", "--documents", "4")
     assert session.exit_code == 12
-    command = 'torchrun --standalone --nproc-per-node 2 -m pytest benchmarks -m "cpu and distributed"'
-    assert command in session.run["outcomes"][-1]["detail"]
+    assert set(session.outcomes.values()) == {"skipped"}
+    _, _, command = session.run["outcomes"][-1]["detail"].partition("; start two: ")
+    words = shlex.split(command)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "pytest", "benchmarks"]
+    assert words[1:9] == launcher
+    assert words[-6:] == ["-m", "cpu and distributed", "-k", "4-bit", "--documents", "4"]
+    launched = project.launch(*words[9:])
+    assert set(launched.outcomes.values()) == {"passed"}, launched.output
 
 
 @pytest.mark.parametrize(("rank", "says"), [("0", "ERROR: test_summarize"), ("1", "ERROR: process 1 of 2: test_summ")])
@@ -142,7 +149,7 @@ def test_benchmarks_of_one_process_are_refused_under_several(project, one_error_
     line = one_error_line(session)
     assert line.startswith(says)
     assert line.endswith(
-        "is for one process, and 2 were started: name what is for several with -m distributed, or leave out the launcher"
+        "is for one process, and 2 were started: select tests for several processes with -m distributed, or leave out the launcher"
     )
     assert not (project.folder / "results").exists()
 
@@ -184,7 +191,7 @@ def test_two_processes_share_the_documents_and_one_that_fails_fails_the_test_for
     ids=["killed", "exited", "hung"],
 )
 def test_process_that_dies_or_hangs_ends_the_run_with_one_line(project, of_what, waiting, patience, says):
-    impatient = f"\n    from summarybench.measure import scaling\n    scaling.PATIENCE_SECONDS, scaling.SLOWER_AT_MOST = {patience}, 0\n"
+    impatient = f"\n    from summarybench.measure import scaling\n    scaling.TIMEOUT_SECONDS, scaling.SLOWER_AT_MOST = {patience}, 0\n"
     project.use(DYING.format(of_what=of_what, waiting=waiting) + (impatient if patience else ""))
     session = project.launch("-m", "cpu and distributed", "-k", "default or 4-bit", "--documents", "8")
     outcomes = {each["experiment"]: each for each in session.run["outcomes"]}

@@ -317,7 +317,7 @@ def three_gib_free():
 def test_largest_batch_begins_with_what_is_predicted_to_fit_and_each_try_leaves_clean_memory(three_gib_free):
     model = Limited(fits=20)
     found = find_largest_batch(model, [prompt(5), prompt(9)], 12, three_gib_free)
-    assert (found.rows, found.predicted_rows) == (20, 30)
+    assert (found.batch_size, found.predicted_batch_size) == (20, 30)
     assert found.as_extra_info()["batch_tries"] == [
         [30, False],
         [15, True],
@@ -333,11 +333,11 @@ def test_largest_batch_begins_with_what_is_predicted_to_fit_and_each_try_leaves_
 @pytest.mark.parametrize(("kind", "most"), [("cuda", 256), ("cpu", 8)])
 def test_largest_batch_has_a_bound(kind, most):
     device = FakeGpu(kind=kind, memory_bytes=1_000 * GIB)
-    assert find_largest_batch(Limited(fits=most), [prompt(5)], 12, device).rows == most
+    assert find_largest_batch(Limited(fits=most), [prompt(5)], 12, device).batch_size == most
 
 
 def test_not_even_one_row_is_out_of_memory(three_gib_free):
-    with pytest.raises(DeviceMemoryError, match="not even one row of the longest prompt runs"):
+    with pytest.raises(DeviceMemoryError, match="the longest prompt does not even run alone"):
         find_largest_batch(Limited(fits=0), [prompt(5)], 12, three_gib_free)
 
 

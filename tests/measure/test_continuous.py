@@ -17,11 +17,15 @@ ONE = ("-m", "continuous", "-k", "default", "--max-new-tokens", "4")
 FAKE_ENGINE = (
     FAKE_MODELS
     + """
+    from summarybench.kinds.continuous import ContinuousKind
+    from summarybench.kinds.registry import register
     from tests.fake_engine import FakeEngine, FakeManager
 
-    @pytest.fixture(scope="session")
-    def start_engine():
-        return lambda loaded, prompts, max_new_tokens: FakeEngine(FakeManager(TIME, OPTIONS))
+    class FakeContinuous(ContinuousKind):
+        def start_engine(self, toolbox, loaded, prompts, max_new_tokens):
+            return FakeEngine(FakeManager(TIME, OPTIONS))
+
+    register(FakeContinuous())
 """
 )
 

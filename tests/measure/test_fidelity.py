@@ -20,7 +20,7 @@ from summarybench.measure.fidelity import (
     Agreement,
     EagerSide,
     Fidelity,
-    Noted,
+    RecordingModel,
     agreement_of,
     assert_faithful,
     eager_side,
@@ -111,13 +111,13 @@ def test_logit_error_is_relative_and_over_all_tokens(tmp_path):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_logits_that_are_no_numbers_are_told_as_such(tmp_path, value):
-    with pytest.raises(JudgementError, match="no finite numbers"):
+    with pytest.raises(JudgementError, match="the logits are not finite"):
         logit_error(Forced([[1.0, value], [2.0, 0.0]], [[4.0, 0.0]]), PROMPTS, reference_in(tmp_path))
 
 
 def test_disk_without_room_is_one_line_that_says_what_to_do(tmp_path):
     (tmp_path / "model").write_text("a file where a folder should be")
-    with pytest.raises(JudgementError, match=r"cannot be kept in .*: make room there, or set TMPDIR") as raised:
+    with pytest.raises(JudgementError, match=r"cannot be stored in .*: make room there, or set TMPDIR") as raised:
         reference_in(tmp_path)
     assert "\n" not in str(raised.value)
 
@@ -242,7 +242,7 @@ def test_tiny_model_is_as_faithful_compiled_as_it_is_eager(tiny_llama, default, 
     eager = eager_side(load_tiny(tiny_llama, "4-bit", device=in_float32), "4-bit", prompts, 8, reference)
     assert 0.01 < eager.logit_error < 1
     assert eager.again.equal_summaries == 8
-    noted = Noted(load_tiny(tiny_llama, "4-bit-compiled", device=in_float32))
+    noted = RecordingModel(load_tiny(tiny_llama, "4-bit-compiled", device=in_float32))
     assert tuple(map(tuple, fidelity.summaries_of(noted, prompts, 8))) == eager.summaries
     assert tuple(map(tuple, noted.summaries)) == eager.summaries
     error = logit_error(noted._model, prompts, reference)
@@ -347,7 +347,7 @@ def test_random_weights_are_skipped_with_the_reason(project):
     project.use(FAKE_H100.replace("FOUR_BIT", "0.1"))
     session = project.bench(*FIDELITY, "--weights", "synthetic")
     assert set(session.outcomes.values()) == {"skipped"}
-    assert "random weights have no summaries to be faithful to" in session.output
+    assert "random weights produce no meaningful summaries to compare" in session.output
 
 
 def test_model_that_cannot_be_had_is_unavailable_whichever_loader_finds_out(project):

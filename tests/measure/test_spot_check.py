@@ -39,14 +39,14 @@ class Stage:
         self.switched.append(is_on)
         self.model._seconds_per_token = self._token[is_on]
 
-    def controls(self):
+    def probe(self):
         rate = self._loop[self.switched[-1]] * self._drift**self._readings
         self._readings += 1
         return {PYTHON_LOOP: ProbeReading(rate=rate, standard_deviation=0.001, work=10.0)}
 
     def run(self, deviation=0.001):
         cpu = replace(A_GPU, kind="cpu")
-        instruments = Instruments(device=cpu, clock=self.time.clock, monitor=NullMonitor(), controls=self.controls)
+        instruments = Instruments(device=cpu, clock=self.time.clock, monitor=NullMonitor(), probe_machine=self.probe)
         sides = spot_check.disturbed("it", self.model, self.prompts, self.switch, instruments, max_new_tokens=8)
         return spot_check.judged(sides, {PYTHON_LOOP: deviation}, is_gpu=False)
 
@@ -56,19 +56,19 @@ def test_slower_tokens_with_steady_controls_are_the_codes():
     assert spot.change.ratio == pytest.approx(0.8)
     assert spot.verdict is Verdict.REGRESSED
     assert spot.attribution.cause is Cause.CODE
-    assert spot.controls == {PYTHON_LOOP: 1.0}
+    assert spot.probes == {PYTHON_LOOP: 1.0}
 
 
 def test_slower_tokens_with_slower_controls_are_the_hosts():
     spot = Stage(disturbed_token=0.0125, disturbed_loop=0.75).run()
     assert spot.attribution.cause is Cause.HOST
     assert spot.as_json()["attribution"]["cause"] == "HOST"
-    assert spot.controls == {PYTHON_LOOP: 0.75}
+    assert spot.probes == {PYTHON_LOOP: 0.75}
 
 
 def test_host_that_slows_down_steadily_does_not_look_like_the_disturbance():
     spot = Stage(disturbed_token=0.0125, drift=0.9).run()
-    assert spot.controls == {PYTHON_LOOP: pytest.approx(1.0)}
+    assert spot.probes == {PYTHON_LOOP: pytest.approx(1.0)}
     assert spot.attribution.cause is Cause.CODE
 
 
@@ -82,7 +82,7 @@ def test_controls_deviate_by_what_lies_between_undisturbed_sides():
     ]
     entries = [Entry(name="", extra_info={"controls": each}, seconds=()) for each in readings]
     expected = math.log(1.1) / math.sqrt(3)  # of 0, 0 and log 1.1
-    assert spot_check.control_deviations(entries) == pytest.approx({PYTHON_LOOP: expected})
+    assert spot_check.probe_deviations(entries) == pytest.approx({PYTHON_LOOP: expected})
 
 
 def test_disturbance_that_does_nothing_is_unchanged_and_attributed_to_nothing():

@@ -196,7 +196,7 @@ def test_installed_session_that_is_refused_is_4_and_one_line(typed):
 
 FAKES = """
 import pytest
-from tests.fakes import FakeModel, FakeTime, leave_out_pages
+from tests.fakes import FakeModel, FakeTime, leave_out_pages, probes
 
 TIME = FakeTime()
 leave_out_pages()

@@ -10,7 +10,7 @@ from summarybench.catalogue.floors import FLOORS
 from summarybench.catalogue.models import CPU, EXPERIMENTS
 from summarybench.documents.sources import DocumentSource
 from summarybench.machine.device import GIB, DeviceRecord
-from summarybench.session.settings import default_sample_on
+from summarybench.session.config import default_sample_on, resolve
 from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
 from tests.conftest import FAKE_MODELS
 from tests.kill_at_random import settings_in
@@ -49,8 +49,8 @@ def settings(tmp_path):
     ],
 )
 def test_default_sample_depends_on_the_device_alone(settings, device, expected):
-    work = settings.workload_on(device)
-    assert (work["documents"], work["max_new_tokens"], work["max_prompt_tokens"]) == expected
+    work = resolve(settings, device)
+    assert (work.documents, work.max_new_tokens, work.max_prompt_tokens) == expected
 
 
 @pytest.mark.parametrize("device", [A_GPU, WITH_AVX512, WITHOUT_AVX512], ids=["gpu", "avx512", "no-avx512"])
@@ -68,28 +68,28 @@ def test_default_sample_of_a_cpu_has_a_floor_for_every_loader(device):
 
 def test_options_win_over_what_the_cpu_would_get(settings):
     asked = replace(settings, documents=3, max_new_tokens=48, max_prompt_tokens=500)
-    work = asked.workload_on(WITHOUT_AVX512)
-    assert (work["documents"], work["max_new_tokens"], work["max_prompt_tokens"]) == (3, 48, 500)
+    work = resolve(asked, WITHOUT_AVX512)
+    assert (work.documents, work.max_new_tokens, work.max_prompt_tokens) == (3, 48, 500)
 
 
 @pytest.mark.parametrize("device", [A_GPU, WITH_AVX512, FROM_AN_OLDER_RUN], ids=["gpu", "avx512", "older-run"])
 def test_nothing_is_chosen_elsewhere(monkeypatch, settings, device):
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
-    assert settings.choices_on(device) == ""
+    assert resolve(settings, device).choices == ""
 
 
 def test_choices_name_only_what_no_option_decided(monkeypatch, settings):
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
-    assert settings.choices_on(WITHOUT_AVX512) == CHOSEN
+    assert resolve(settings, WITHOUT_AVX512).choices == CHOSEN
     because = "this CPU has no AVX-512, so quantized models are slow on it"
-    assert replace(settings, max_new_tokens=48).choices_on(WITHOUT_AVX512) == (
+    assert resolve(replace(settings, max_new_tokens=48), WITHOUT_AVX512).choices == (
         f"{because}: a document has at most 128 prompt tokens (for more: --max-prompt-tokens 2048), and OpenMP threads "
         "sleep while they wait"
     )
     asked = replace(settings, max_new_tokens=48, max_prompt_tokens=2048)
-    assert asked.choices_on(WITHOUT_AVX512) == f"{because}: OpenMP threads sleep while they wait"
+    assert resolve(asked, WITHOUT_AVX512).choices == f"{because}: OpenMP threads sleep while they wait"
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
-    assert asked.choices_on(WITHOUT_AVX512) == ""
+    assert resolve(asked, WITHOUT_AVX512).choices == ""
 
 
 def test_session_without_avx512_measures_less_and_says_so_once_at_its_start(project):
@@ -146,7 +146,7 @@ SHOW_WAIT_POLICY = """
     import os
 
     @pytest.fixture(scope="session", autouse=True)
-    def show(suite):
+    def show(bench_session):
         print("OpenMP waits:", os.environ.get("OMP_WAIT_POLICY"))
 """
 

@@ -19,13 +19,10 @@ GPU = DeviceRecord(kind="cuda", name="G", slug="g", family="gpu", memory_bytes=1
 
 
 def forecasts(*, max_prompt_tokens=2_048, model_paths=None, synthetic_weights=False):
-    settings = SimpleNamespace(
-        prompt_tokens_on=lambda device: max_prompt_tokens,
-        new_tokens_on=lambda device: 100,
-        model_paths=model_paths or {},
-        synthetic_weights=synthetic_weights,
+    settings = SimpleNamespace(model_paths=model_paths or {}, synthetic_weights=synthetic_weights)
+    return MemoryForecasts(
+        SimpleNamespace(settings=settings, device=GPU, max_prompt_tokens=max_prompt_tokens, max_new_tokens=100)
     )
-    return MemoryForecasts(settings, GPU)
 
 
 def test_the_longest_sequence_that_the_options_allow_counts_until_the_sample_is_known():

@@ -11,10 +11,10 @@ import pytest
 from scipy.integrate import quad
 from scipy.optimize import brentq
 from scipy.stats import nct, norm, t
-from summarybench.report.plan import plan_report
 
 from summarybench.analysis.planning import NoiseSource, Planned, are_kernels_kept, document_noise
 from summarybench.catalogue.models import EXPERIMENTS
+from summarybench.report.plan import plan_report
 from summarybench.runs.run_file import entries_of
 from summarybench.stats.changes import pooled_change
 from summarybench.stats.decision import is_regressed

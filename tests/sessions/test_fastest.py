@@ -14,7 +14,7 @@ from summarybench.engines.memory_model import MemoryPrediction
 from summarybench.kinds.fastest import FastestKind
 from summarybench.machine.device import GIB
 from summarybench.machine.families import GPU_FAMILIES
-from summarybench.measure.batching import BATCH_SIZES, rows_of_even_batches
+from summarybench.measure.batching import BATCH_SIZES, even_batch_size
 from summarybench.report.page import Row
 from summarybench.report.terminal import _side_by_side, final_report, way_of
 from summarybench.runs.run_file import Entry
@@ -71,7 +71,7 @@ class Fitting:
 )
 def test_batches_are_as_few_and_as_even_as_memory_allows(documents, free_gib, kind, rows):
     device = FakeGpu(kind=kind, memory_bytes=free_gib * GIB)
-    assert rows_of_even_batches(Fitting(), 100, documents, device) == rows
+    assert even_batch_size(Fitting(), 100, documents, device) == rows
 
 
 def test_products_of_one_row_alone_are_tuned_and_their_kernels_never_cross_processes():

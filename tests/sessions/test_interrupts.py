@@ -181,18 +181,18 @@ def test_second_interrupt_leaves_a_run_that_was_cut_short(project, place):
 def test_interrupt_while_results_are_written_leaves_no_clean_run(project, place):
     """One that no signal makes: signals wait until all is written."""
     raising = f"""
-    from summarybench.session.session import Suite
+    from summarybench.session.closing import Closing
 
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    FINISH = Suite.finish
+    WRITE = Closing.write
 
-    def finish(self, **named):
-        self.results.{place} = interrupted
-        return FINISH(self, **named)
+    def write(self, **named):
+        self._results.{place} = interrupted
+        return WRITE(self, **named)
 
-    Suite.finish = finish
+    Closing.write = write
 """
     project.use(INTERRUPTED + raising)
     session = project.bench()

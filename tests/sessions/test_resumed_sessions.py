@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from summarybench.documents.sources import DocumentSource
+from summarybench.session.config import resolve
 from tests.conftest import FAKE_MODELS, ROOT, Project, Session
 from tests.kill_at_random import DEVICE, settings_in
 from tests.sessions.test_sessions import EMBEDDED, SLOWER_MODELS, failing, finished_documents, interrupted
@@ -192,15 +193,15 @@ def test_other_settings_are_refused_by_name_and_leave_no_folder(project, one_err
 )
 def test_every_setting_that_shapes_the_work_is_recorded(tmp_path, changed, key):
     before = settings_in(tmp_path, resume=None, save_as=None)
-    now = replace(before, **changed).workload_on(DEVICE)
-    assert {name for name, value in before.workload_on(DEVICE).items() if value != now[name]} == {key}
+    now = resolve(replace(before, **changed), DEVICE).conditions()
+    assert {name for name, value in resolve(before, DEVICE).conditions().items() if value != now[name]} == {key}
     assert json.loads(json.dumps(now)) == now
 
 
 def test_defaults_and_the_same_values_given_are_one_workload(tmp_path):
     given = settings_in(tmp_path, resume=None, save_as=None)
     default = replace(given, documents=None, max_new_tokens=48, tolerance=0.1, require_baseline=True)
-    assert default.workload_on(DEVICE) == given.workload_on(DEVICE)
+    assert resolve(default, DEVICE).conditions() == resolve(given, DEVICE).conditions()
 
 
 def test_files_and_folders_count_by_their_content(tmp_path, tiny_llama):
@@ -209,7 +210,9 @@ def test_files_and_folders_count_by_their_content(tmp_path, tiny_llama):
     for name in ("a.jsonl", "b.jsonl"):
         (tmp_path / name).write_text("the same")
     first, second = (
-        replace(settings, documents_file=file, model_paths={"smollm2-135m-instruct": folder}).workload_on(DEVICE)
+        resolve(
+            replace(settings, documents_file=file, model_paths={"smollm2-135m-instruct": folder}), DEVICE
+        ).conditions()
         for file, folder in ((tmp_path / "a.jsonl", tiny_llama), (tmp_path / "b.jsonl", copy))
     )
     assert first == second

@@ -15,7 +15,7 @@ TWICE_AS_SLOW = {"4-bit": 2.0}
 
 # What a stored run holds and this one does not ---------------------------------------------------------------------
 
-MISSED = "; a stored run has it, so it is not passed over"
+MISSED = "; a stored run has it, so this run must have it too"
 
 
 def test_unavailable_experiment_that_a_stored_run_holds_fails_unasked(project):

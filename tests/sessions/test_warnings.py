@@ -34,7 +34,8 @@ def warn(place):
 
 NOISE_EVERYWHERE = """
     import noisy
-    from fixtures import plugin; from summarybench.session import session as suite
+    from fixtures import closing as end, configuration, terminal
+    from summarybench.session import closing, opening, toolbox
 
     noisy.warn("importing")
 
@@ -45,8 +46,12 @@ NOISE_EVERYWHERE = """
         return warning
 
     for place, names in {
-        plugin: ("parse_settings", "detect_device", "describe_environment", "final_report", "write_page"),
-        suite: ("score", "write_report", "read_baselines"),
+        configuration: ("parse_settings", "detect_device", "describe_environment"),
+        terminal: ("final_report",),
+        end: ("write_page",),
+        toolbox: ("score",),
+        closing: ("write_report",),
+        opening: ("read_baselines",),
         FakeEngine: ("run", "close"),
     }.items():
         for name in names:

@@ -1,0 +1,69 @@
+"""Ends a session: writes the files of its run and stores a baseline if asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from summarybench.core.invocation import this_invocation
+from summarybench.core.outcomes import first_line
+from summarybench.report.html import write_report
+from summarybench.runs.baselines import save_baseline, why_unfit
+from summarybench.runs.run_file import run_text
+from summarybench.runs.run_folder import shown
+from summarybench.session.session import Session
+
+
+class Closing:
+    """The end of one session.
+
+    `is_saved` says whether its run has been stored as a baseline.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.is_saved = False
+        self._session = session
+        self._results = session.results
+        self._settings = session.config.settings
+
+    def write(self, *, was_cut_short: bool) -> Iterator[str]:
+        """Write the files of the run, and yield a line for each.
+
+        Raises InputError where the disk refuses.
+        """
+        results = self._results
+        results.journal.append("session_seconds", self._session.seconds.as_record())
+        results.write_run()
+        yield f"run: {shown(results.folder / 'run.json')}"
+        models = {benchmark["extra_info"]["model"] for benchmark in results.run["benchmarks"]}
+        results.write_documents(self._session.sampler.documents(models))
+        yield from self._write_report()
+        if self._settings.save_as:
+            yield self._save(self._settings.save_as, was_cut_short=was_cut_short)
+        if self._settings.json_path is not None:
+            results.write(self._settings.json_path, run_text(results.run))
+            yield f"run copied to {self._settings.json_path}"
+
+    def _write_report(self) -> Iterator[str]:
+        """Write report.html, which the session's last line names.
+
+        Yield a line only where it could not be written.
+        """
+        try:
+            write_report(self._results.folder, self._session.baselines)
+        except Exception as error:  # whatever it is, the run must still be saved
+            again = this_invocation().command("report", shown(self._results.folder))
+            yield f"no report.html: {type(error).__name__}: {first_line(error)}; `{again}` tries again"
+
+    def _save(self, name: str, *, was_cut_short: bool) -> str:
+        if self._settings.passes > 1 and not self._settings.confirm and self._has_comparisons:
+            return "not saved yet: the second pass decides"
+        why = "the session was cut short" if was_cut_short else why_unfit(self._results.run)
+        if why:
+            return f"not saved as a baseline ({why}); only a clean run becomes one"
+        stored = save_baseline(self._session.baselines.folder, name, self._results.run)
+        self.is_saved = True
+        return f"baseline saved: {shown(stored)}"
+
+    @property
+    def _has_comparisons(self) -> bool:
+        return any(benchmark["extra_info"]["change"] for benchmark in self._results.run["benchmarks"])

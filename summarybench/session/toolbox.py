@@ -1,0 +1,168 @@
+"""The toolbox that a session gives to the kind of benchmark that measures a test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+from summarybench.analysis.quality import Quality, score
+from summarybench.catalogue.floors import FLOORS
+from summarybench.catalogue.models import Experiment
+from summarybench.core.session_seconds import SessionSeconds
+from summarybench.documents.sources import template_digest
+from summarybench.engines.engine import JsonScalar, TextGenerator
+from summarybench.engines.loaded_model import LoadedModel
+from summarybench.kinds.toolbox import Measurement, Toolbox
+from summarybench.machine.telemetry import Monitor
+from summarybench.measure.generation import GenerationRecord, Instruments, Measured, WarmUp, measure
+from summarybench.measure.record import extra_info_of
+from summarybench.measure.sample import Sample
+from summarybench.runs.journal import Journal
+from summarybench.runs.kind_facts import KindFacts
+from summarybench.runs.run_file import Entry
+from summarybench.runs.workload import Workload
+from summarybench.session.probes import Probes
+from summarybench.session.progress import Progress
+from summarybench.session.sampling import Sampler
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionToolbox(Toolbox):
+    """A toolbox with the instruments and the journal of one session.
+
+    `made_once` holds the values of `once`, for all tests of the session.
+    """
+
+    kind: KindFacts
+    sampler: Sampler
+    max_prompt_tokens: int
+    monitor: Monitor
+    probes: Probes
+    journal: Journal
+    progress: Progress
+    seconds: SessionSeconds
+    made_once: dict[str, Any]
+
+    def sample_for(self, loaded: LoadedModel) -> Sample:
+        return self.sampler.sample_for(loaded.experiment.model, loaded.chat)
+
+    def instruments(self, loaded: LoadedModel) -> Instruments:
+        dtype = str(loaded.settings.get("compute_dtype", loaded.settings["dtype"]))
+        return Instruments(
+            device=self.device,
+            clock=self.clock,
+            monitor=self.monitor,
+            probe_machine=lambda: self.probes.measure(dtype),
+            sample_host=self.probes.host_sample,
+            on_warm_up=self._on_warm_up(loaded),
+        )
+
+    def recorder(self, loaded: LoadedModel, documents: int) -> Callable[[GenerationRecord], None]:
+        name = loaded.experiment.name
+        records: list[GenerationRecord] = []
+
+        def on_record(record: GenerationRecord) -> None:
+            records.append(record)
+            self.journal.append("document", {"nodeid": self.nodeid, "experiment": name, **asdict(record)})
+            self.progress.document(name, records, documents)
+
+        return on_record
+
+    def measure(
+        self, loaded: LoadedModel, sample: Sample, *, batch_size: int = 1, model: TextGenerator | None = None
+    ) -> Measured:
+        loaded.resize(min(batch_size, len(sample.prompts)))
+        return measure(
+            self.benchmark,
+            loaded if model is None else model,
+            sample.prompts,
+            max_new_tokens=sample.max_new_tokens,
+            instruments=self.instruments(loaded),
+            on_record=self.recorder(loaded, len(sample.prompts)),
+            batch_size=batch_size,
+        )
+
+    def workload(
+        self,
+        loaded: LoadedModel,
+        sample: Sample,
+        *,
+        processes: int = 1,
+        batch_size: int | None = None,
+        settings: Mapping[str, JsonScalar] | None = None,
+    ) -> Workload:
+        experiment = loaded.experiment
+        return Workload(
+            model=experiment.model,
+            revision=loaded.weights.revision,
+            weights=loaded.weights.kind,
+            loader=experiment.loader,
+            loader_settings={**loaded.settings, **(settings or {})},
+            prompt_template=template_digest(loaded.chat.template),
+            document_source=sample.source.value,
+            document_revision=sample.revision,
+            max_prompt_tokens=self.max_prompt_tokens,
+            max_new_tokens=sample.max_new_tokens,
+            batch_size=batch_size or experiment.batch_size,
+            processes=processes,
+        )
+
+    def measurement(
+        self,
+        loaded: LoadedModel,
+        sample: Sample,
+        measured: Measured,
+        *,
+        workload: Workload | None = None,
+        seconds: Sequence[float] | None = None,
+        extra_info: Mapping[str, Any] | None = None,
+        finding: Any = None,
+    ) -> Measurement:
+        # The output of random weights means nothing, and a score would look as if it did.
+        is_scored = loaded.weights.kind != "synthetic"
+        quality = _score(measured, sample, loaded.experiment) if is_scored else None
+        workload = workload or self.workload(loaded, sample)
+        general = extra_info_of(loaded, workload, measured, quality, self.copy_bandwidth, self.kind)
+        entry = Entry(
+            name=self.nodeid.rpartition("::")[2],
+            extra_info={**general, **(extra_info or {})},
+            seconds=tuple(seconds or (records[0].round_seconds for records in measured.rounds)),
+        )
+        self.seconds.add_generating(measured.warm_up_seconds + sum(entry.seconds), loaded.compile_seconds)
+        return Measurement(nodeid=self.nodeid, measured=measured, quality=quality, entry=entry, finding=finding)
+
+    @contextmanager
+    def generating(self, loaded: LoadedModel, stage: str) -> Iterator[None]:
+        with self.progress.stage(stage):
+            start = self.clock()
+            yield
+            self.seconds.add_generating(self.clock() - start, loaded.compile_seconds)
+
+    def once(self, key: str, make: Callable[[], T]) -> T:
+        if key not in self.made_once:
+            self.made_once[key] = make()
+        value: T = self.made_once[key]
+        return value
+
+    def _on_warm_up(self, loaded: LoadedModel) -> Callable[[WarmUp], None]:
+        compiled_before = loaded.compile_seconds or 0.0
+
+        def show(warm_up: WarmUp) -> None:
+            seconds = warm_up.seconds - ((loaded.compile_seconds or 0.0) - compiled_before)
+            self.progress.warmed_up(
+                loaded.experiment.name,
+                warm_up.seconds,
+                rounds=warm_up.rounds,
+                expected_seconds=seconds / warm_up.warmed_rounds * warm_up.rounds if warm_up.warmed_rounds else None,
+            )
+
+        return show
+
+
+def _score(measured: Measured, sample: Sample, experiment: Experiment) -> Quality:
+    floor = FLOORS.get((experiment.model, experiment.loader, sample.source, sample.max_new_tokens))
+    return score(measured.records, sample.documents, floor)
