@@ -181,17 +181,17 @@ def as_extra_info(before: ProbeReadings, after: ProbeReadings) -> dict[str, dict
     }
 
 
-def overall_rate(control: Mapping[str, float]) -> float:
+def overall_rate(control: Mapping[str, Any]) -> float:
     """The geometric mean of a probe's rates before and after the experiment, from a run file."""
     return sqrt(control["before"] * control["after"])
 
 
-def has_same_samples(control: Mapping[str, float], other: Mapping[str, float]) -> bool:
+def has_same_samples(control: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether the host samples of two run files are comparable. Runs that do not record their work never match."""
     return "beat_work" in control and control["beat_work"] == other.get("beat_work")
 
 
-def has_same_work(control: Mapping[str, float], other: Mapping[str, float]) -> bool:
+def has_same_work(control: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether a probe of two run files is comparable. Runs that do not record its work never match."""
     return "work" in control and control["work"] == other.get("work")
 

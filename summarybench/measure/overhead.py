@@ -16,6 +16,7 @@ from summarybench.engines.loaded_model import LoadedModel
 from summarybench.machine.clock import Clock
 from summarybench.measure.generation import Benchmark, GenerationRecord, Instruments, Measured, measure
 from summarybench.runs.facts import LEAST_RATIO, _describe_ratios
+from summarybench.runs.kind_records import OverheadRecord
 from summarybench.stats.changes import Change, paired_change
 from summarybench.stats.intervals import ALARM_CONFIDENCE
 from summarybench.stats.spread import WITHIN_ONE_PROCESS
@@ -37,7 +38,7 @@ class Overhead:
     change: Change
     typical: TypicalChange
 
-    def as_extra_info(self) -> dict[str, Any]:
+    def as_extra_info(self) -> OverheadRecord:
         """The key `overhead` of the run file.
 
         A bound is None where there are too few documents for it.

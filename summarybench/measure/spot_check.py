@@ -331,7 +331,7 @@ def _entry(name: str, records: Sequence[GenerationRecord], readings: Sequence[Pr
     It has the first of each document's two rounds, and the mean of each two probe readings.
     """
     first_of_each = records[::2]
-    return Entry(
+    return Entry.of(
         name=f"spot_check[{name}]",
         extra_info={
             "document_ids": [record.document_id for record in first_of_each],

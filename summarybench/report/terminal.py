@@ -13,6 +13,7 @@ from summarybench.catalogue.published import published_rows
 from summarybench.core.outcomes import Outcome, QualityVerdict, Verdict
 from summarybench.core.session_seconds import session_line
 from summarybench.machine.device import GIB, DeviceRecord
+from summarybench.runs.comparison_records import QualityChangeRecord
 from summarybench.runs.facts import STUDENT_COLUMNS, describe_fidelity, describe_overhead, student_cells, teacher_notes
 from summarybench.runs.run_file import Run, entries_of, rounds_of, seconds_per_document
 from summarybench.stats.intervals import percentile
@@ -199,9 +200,9 @@ def _device_cells(benchmark: Mapping[str, Any]) -> list[str]:
     return [
         f"{info['load_seconds']:.1f}",
         f"{info['weights_bytes'] / GIB:.2f}",
-        f"{predicted / GIB:.2f}",
+        "–" if predicted is None else f"{predicted / GIB:.2f}",
         f"{peak / GIB:.2f}",
-        "–" if is_cpu else f"{predicted / peak - 1:+.1%}",
+        "–" if is_cpu or predicted is None else f"{predicted / peak - 1:+.1%}",
         _number(info["model_bandwidth_utilization"], 3),
         _number(info["joules_per_token"], 2),
         _number(telemetry["power_watts_mean"], 0),
@@ -431,7 +432,7 @@ def _ratio(change: Mapping[str, Any]) -> str:
     return f"{change['ratio']:.3f} [{change['low']:.3f}, {change['high']:.3f}]"
 
 
-def _quality_note(experiment: str, facts: Mapping[str, Any]) -> Any:
+def _quality_note(experiment: str, facts: QualityChangeRecord) -> Any:
     return _styled(facts["verdict"], before=f"{experiment}: quality ", after=f" {describe(facts)}")
 
 

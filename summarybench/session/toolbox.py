@@ -127,7 +127,7 @@ class SessionToolbox(Toolbox):
         quality = _score(measured, sample, loaded.experiment) if is_scored else None
         workload = workload or self.workload(loaded, sample)
         general = extra_info_of(loaded, workload, measured, quality, self.copy_bandwidth, self.kind)
-        entry = Entry(
+        entry = Entry.of(
             name=self.nodeid.rpartition("::")[2],
             extra_info={**general, **(extra_info or {})},
             seconds=tuple(seconds or (records[0].round_seconds for records in measured.rounds)),

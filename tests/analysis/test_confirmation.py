@@ -13,11 +13,11 @@ from summarybench.core.outcomes import ExitCode, Outcome, TestOutcome, Verdict, 
 from summarybench.runs.journal import JournalContents
 from summarybench.runs.resume import EarlierRun
 from summarybench.runs.run_file import Entry, entries_of
-from summarybench.session.outcomes import Outcomes
+from summarybench.session.session import Suite
 from summarybench.stats.changes import Change
 from summarybench.stats.intervals import student_quantile
 from summarybench.stats.spread import Spread
-from tests.run_files import MACHINE, benchmark, run_of
+from tests.run_files import CHANGE, MACHINE, benchmark, run_of
 
 NAME = "llama2-7b-chat-4-bit"
 ENTRY = entries_of(run_of(benchmark()))[0]
@@ -124,15 +124,18 @@ def test_session_that_confirms_nothing_rejects_nothing():
     assert FirstPasses().rejected([compared("a", 0.0001)]) == {}
 
 
-def outcomes_that_held(run, nodeids):
-    """The outcomes of a session whose tests have all passed, some of them held."""
+def suite_that_held(run, nodeids):
+    """Stands for a Suite whose tests have all passed, some of them held."""
     outcomes = {
         nodeid: TestOutcome(nodeid=nodeid, experiment=NAME, outcome=Outcome.PASSED, detail="") for nodeid in nodeids
     }
-    results = SimpleNamespace(
-        run={"benchmarks": run}, journal=SimpleNamespace(append=lambda *_: None), write_run=lambda: None
+    made = SimpleNamespace(
+        _first_passes=confirming(len(run), *nodeids),
+        results=SimpleNamespace(run={"benchmarks": run}),
+        outcomes=outcomes,
     )
-    return Outcomes(results, confirming(len(run), *nodeids), outcomes)
+    made.note_outcome = lambda outcome: outcomes.update({outcome.nodeid: outcome})
+    return made
 
 
 @pytest.mark.parametrize(
@@ -140,11 +143,11 @@ def outcomes_that_held(run, nodeids):
     [("GPU", 11), ("HOST", 11), ("CODE", 1), ("WORKLOAD", 1), ("UNKNOWN", 1), (None, 1)],
 )
 def test_what_holm_rejects_last_fails_with_the_exit_code_of_its_cause(cause, code):
-    outcomes = outcomes_that_held([compared("a", 0.0001, cause=cause), compared("b", 0.02)], ["a", "b"])
-    outcomes.fail_what_holm_rejects()
-    assert [each.outcome for each in outcomes] == [Outcome.FAILED, Outcome.PASSED]
-    assert outcomes.get("a").detail.startswith("REGRESSED: confirmed once all comparisons")
-    assert session_exit_code(outcomes) is ExitCode(code)
+    made = suite_that_held([compared("a", 0.0001, cause=cause), compared("b", 0.02)], ["a", "b"])
+    Suite.fail_what_holm_rejects(made)
+    assert [each.outcome for each in made.outcomes.values()] == [Outcome.FAILED, Outcome.PASSED]
+    assert made.outcomes["a"].detail.startswith("REGRESSED: confirmed once all comparisons")
+    assert session_exit_code(made.outcomes.values()) is ExitCode(code)
 
 
 # What is kept of it ---------------------------------------------------------------------------------------------------
@@ -158,7 +161,7 @@ def test_run_file_keeps_the_first_pass_s_facts_in_plain_types():
             "run": "the first",
             "verdict": "REGRESSED",
             "verdict_detail": f"no baseline for '{NAME}'",
-            "change": {"ratio": 0.9},
+            "change": CHANGE | {"ratio": 0.9},
             "attribution": None,
             "document_ids": [f"document {number}" for number in range(1, 9)],
             "batch_document_ids": None,
