@@ -31,7 +31,7 @@ from summarybench.catalogue.models import Experiment
 from summarybench.documents.sources import DocumentSource
 from summarybench.machine.device import Device
 from summarybench.machine.environment import host_of
-from summarybench.report.terminal import Name, console_on, table, tables_that_fit, without_trailing_blanks
+from summarybench.report.console import Name, console_on, table, tables_that_fit, without_trailing_blanks
 from summarybench.runs.baselines import has_same_workload, read_baselines
 from summarybench.runs.run_file import Entry
 from summarybench.session.progress import Progress

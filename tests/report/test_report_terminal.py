@@ -270,7 +270,7 @@ def test_resumed_run_of_which_everything_was_finished_says_so():
 
 @pytest.mark.parametrize(("count", "lines"), [(1, "1 line"), (2, "2 lines")])
 def test_cut_off_lines_are_counted(count, lines):
-    assert report(run_of() | {"dropped_lines": count}) == f"journal: {lines} that a crash had cut off dropped\n"
+    assert report(run_of() | {"dropped_lines": count}) == f"journal: dropped {lines} that a crash had cut off\n"
     assert report(run_of() | {"dropped_lines": 0}) == ""
 
 

@@ -8,7 +8,8 @@ from dataclasses import asdict
 import pytest
 
 from summarybench.core.outcomes import ExitCode
-from summarybench.report.markdown import IN_WORDS, escaped
+from summarybench.report.headline import EXIT_CODES_IN_WORDS
+from summarybench.report.markdown import escaped
 from tests.command import command
 from tests.commands.test_adopt import A100
 from tests.run_files import benchmark, outcome, run_of
@@ -57,7 +58,7 @@ def test_headline_is_the_exit_code_in_words(summarize, exit_code, benchmarks, he
 
 
 def test_every_exit_code_has_its_words():
-    assert IN_WORDS.keys() == {*ExitCode, 2, 3, 4, 5}
+    assert EXIT_CODES_IN_WORDS.keys() == {*ExitCode, 2, 3, 4, 5}
 
 
 def test_row_has_the_run_s_figures_with_the_interval_of_the_ratio(summarize):
