@@ -1,4 +1,4 @@
-"""The reference pages that come from the code: the commands, the options, and the columns of documents.parquet."""
+"""The reference pages that come from the code: commands, options, figures, and the columns of documents.parquet."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterator
 
 from summarybench.commands.command_line import PROGRAM, parser_of
+from summarybench.commands.docs_metrics import metrics_page
 from summarybench.commands.registry import COMMANDS, Registered, ToPytest
 from summarybench.core.invocation import MAKE_TARGETS
 from summarybench.report.markdown import escaped, markdown_row
@@ -16,6 +17,7 @@ from summarybench.session.options import all_options
 def reference_tables() -> dict[str, str]:
     return {
         "documents": _columns(),
+        "metrics": metrics_page(),
         "everyday-options": _options(is_everyday=True),
         "expert-options": _options(is_everyday=False),
         "commands": "\n".join(_commands()) + "\n",

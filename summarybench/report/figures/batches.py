@@ -11,7 +11,7 @@ BATCH_SIZE = Figure(
     key="batch-size",
     name="Batch size",
     heading="batch size",
-    short="rows",
+    short="batch\nsize",
     format=COUNT,
     value=lambda experiment: max(map(len, _batches(experiment)), default=None),
     definition="The number of documents in the largest batch of the experiment.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -131,6 +132,11 @@ class Figure(Term):
     better: Better = Better.NEITHER
     value: Callable[[ExperimentView], Value]
     is_verdict: bool = False
+
+    @property
+    def short_line(self) -> str:
+        """The short heading without its line breaks, and without the hyphen of a divided word."""
+        return re.sub(r"-\n|\n(?=[/-])", "", self.short or self.heading).replace("\n", " ")
 
     def text(self, experiment: ExperimentView, *, grouped: bool = False) -> str:
         """The figure of one experiment as it is written."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from summarybench.report.experiment import ExperimentView
 from summarybench.report.figures.figure import Better, Figure, Format, Group
-from summarybench.report.figures.values import IN_GIB, TENTHS, stored
+from summarybench.report.figures.values import IN_GIB, TENTHS, stored, stored_if_known
 
 PEAK = Figure(
     key="peak",
@@ -49,7 +49,7 @@ PREDICTED = Figure(
     short="predicted\npeak GiB",
     unit="GiB",
     format=IN_GIB,
-    value=stored("predicted_memory_bytes"),
+    value=stored_if_known("predicted_memory_bytes"),
     definition="The peak memory that was predicted before loading, from the model's shape, the loader and the batch size.",
 )
 

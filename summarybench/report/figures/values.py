@@ -22,6 +22,11 @@ def stored(key: str) -> Callable[[ExperimentView], Value]:
     return lambda experiment: experiment.info[key]
 
 
+def stored_if_known(key: str) -> Callable[[ExperimentView], Value]:
+    """The same for a figure that older runs and some devices lack."""
+    return lambda experiment: experiment.info.get(key)
+
+
 def counted(key: str) -> Callable[[ExperimentView], int]:
     """The number of elements of a list in the run file."""
     return lambda experiment: len(experiment.info[key])

@@ -13,8 +13,8 @@ WAY = Figure(
     format=WORD,
     value=lambda experiment: experiment.way,
     definition=(
-        f"How the documents were run: `{EAGER}` is one document at a time through transformers' generate; the others are "
-        "compiled, in batches, or continuous."
+        f"How the documents were run. “{EAGER}” means one document at a time through transformers' generate. The other ways "
+        "are compiled, in batches, or continuous."
     ),
 )
 TIMES_EAGER = Figure(
