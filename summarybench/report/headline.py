@@ -38,8 +38,8 @@ EXIT_CODES_IN_WORDS = {
     3: "Internal error of pytest",
     4: "Wrong input",
     5: "No tests",
-    ExitCode.QUALITY: "Quality: below its floor, or worse than the baseline's",
-    ExitCode.NO_VERDICT: "No verdict: a model could not be had, or the device was not itself",
+    ExitCode.QUALITY: "Quality failed: below its floor, or worse than the baseline",
+    ExitCode.NO_VERDICT: "No verdict: a model could not be downloaded, or the machine was throttled, shared or slower",
     ExitCode.NOTHING_MEASURED: "Nothing measured: every test was for another device",
 }
 """The result of a session by its exit code; 2 to 5 are pytest's."""
@@ -91,7 +91,7 @@ def headline_of(experiments: Sequence[ExperimentView], not_measured: Sequence[No
 def _regression(experiments: Sequence[ExperimentView], failures: Sequence[ExperimentView]) -> str:
     regressed = [each for each in experiments if each.verdict == Verdict.REGRESSED]
     slowest = min(regressed, key=lambda each: (each.change or {"ratio": 1})["ratio"])
-    others = f"; {len(failures)} failed of something else" if failures else ""
+    others = f"; {len(failures)} failed for another reason" if failures else ""
     count = counted(experiments, "experiment")
     return f"{len(regressed)} of {count} regressed: {slowest.label}{_how_much(slowest)}{others}"
 
@@ -105,10 +105,9 @@ def _failure(experiments: Sequence[ExperimentView], failures: Sequence[Experimen
 
 def _first_run(experiments: Sequence[ExperimentView]) -> str:
     fastest = max(experiments, key=lambda each: float(each.info["generated_tokens_per_second"]))
-    return (
-        f"{counted(experiments, 'experiment')} measured, nothing to compare with yet: "
-        f"{fastest.label} is the fastest at {GENERATED.text(fastest)} generated tokens a second"
-    )
+    speed = f"{GENERATED.text(fastest)} generated tokens per second"
+    result = f"{fastest.label} has {speed}" if len(experiments) == 1 else f"{fastest.label} is fastest with {speed}"
+    return f"{counted(experiments, 'experiment')} measured, with nothing to compare with yet: {result}"
 
 
 def _no_regression(experiments: Sequence[ExperimentView], verdicts: Mapping[str, int]) -> str:
@@ -126,7 +125,7 @@ def _how_much(experiment: ExperimentView) -> str:
         return ""
     slower = percent(1 - change["ratio"], 1)
     said = f" is {slower} slower {percent_interval(1 - change['high'], 1 - change['low'])}"
-    return said + (f", put down to {attribution['cause']}" if attribution else "")
+    return said + (f", attributed to {attribution['cause']}" if attribution else "")
 
 
 def _others(not_measured: Sequence[NotMeasured]) -> str:
@@ -140,15 +139,15 @@ def exit_headline(found: StoredRun) -> str:
     """The exit code of the session in words. A regression is named."""
     code = read_exit_code(found.path.parent)
     if code is None:
-        return "Unknown: no exit_code beside the run file (killed, or a copy)"
+        return "Unknown: there is no exit_code beside the run file (killed, or a copy)"
     verdicts = [benchmark["extra_info"]["verdict"] for benchmark in found.run["benchmarks"]]
     regressed = f"REGRESSED: {verdicts.count(Verdict.REGRESSED)} of {len(verdicts)} experiments"
     if code == ExitCode.FAILED and Verdict.REGRESSED in verdicts:
         words = regressed
     elif code == ExitCode.NO_VERDICT and any(map(_is_of_machine, found.run["outcomes"])):
-        words = f"{regressed}, along with the machine"
+        words = f"{regressed}; the machine was slower too"
     else:
-        words = EXIT_CODES_IN_WORDS.get(code, "Ended by something else than the suite")
+        words = EXIT_CODES_IN_WORDS.get(code, "Ended by something other than the suite")
     return f"{words} (exit code {code})"
 
 

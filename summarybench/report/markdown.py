@@ -50,7 +50,7 @@ def headline(found: StoredRun) -> str:
 
 def _text(found: StoredRun, view: RunView, details: str) -> str:
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in view.outcomes.items())
-    paragraphs = [f"## {escaped(exit_headline(found))}", escaped(outcomes or "no test came to an end")]
+    paragraphs = [f"## {escaped(exit_headline(found))}", escaped(outcomes or "no test finished")]
     if details:
         paragraphs.append(details)
     if view.experiments:
@@ -74,7 +74,7 @@ def _environment(found: StoredRun) -> str:
 
 def _origin(found: StoredRun) -> str:
     commit = found.run.get("commit_info") or {}
-    dirty = ", with changes that are not committed" if commit.get("dirty") else ""
+    dirty = ", with uncommitted changes" if commit.get("dirty") else ""
     branch = f" ({commit['branch']})" if commit.get("branch") else ""
     return f"commit {found.commit}{branch}{dirty}; run {found.label}"
 

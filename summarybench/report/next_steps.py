@@ -48,11 +48,11 @@ def next_steps(finished: Finished) -> Iterator[str]:
     if regressed := verdicts.get(Verdict.REGRESSED):
         yield f"next: {Verdict.REGRESSED} {_named(regressed)}: {_after_regression(finished)}"
     if unfinished := _unfinished(finished.run):
-        yield f"next: once the reason is gone, measure {_named(unfinished)} alone: {finished.again_with('--resume')}"
+        yield f"next: after removing the cause, measure only {_named(unfinished)}: {finished.again_with('--resume')}"
     if undecided := verdicts.get(Verdict.INCONCLUSIVE):
         yield (
-            f"next: {Verdict.INCONCLUSIVE} {_named(undecided)}: rerun with what its line says would decide, or with "
-            f"`{finished.invocation.command('bench', '--passes', 2)}`; --plan says beforehand what can be seen"
+            f"next: {Verdict.INCONCLUSIVE} {_named(undecided)}: rerun with as many documents or runs as its line above asks for, or with "
+            f"`{finished.invocation.command('bench', '--passes', 2)}`; --plan predicts what a run can detect"
         )
     yield from _saving(finished, verdicts)
     page = next((path for name in PAGES if (path := finished.folder / name).is_file()), None)
@@ -63,9 +63,9 @@ def next_steps(finished: Finished) -> Iterator[str]:
 def _after_regression(finished: Finished) -> str:
     if "confirms" in finished.run:
         compare = finished.invocation.command("compare", shown(finished.folder))
-        return f"both passes show it: the report says where it sits, and `{compare}` what differs from the baseline"
+        return f"both passes show it; the report names the cause, and `{compare}` lists what differs from the baseline"
     bench = finished.invocation.command("bench")
-    return f"`{bench}` measures a regression again by itself; to do it by hand: {finished.again_with('--confirm')}"
+    return f"`{bench}` measures a regression again automatically; to do so by hand: {finished.again_with('--confirm')}"
 
 
 def _saving(finished: Finished, verdicts: Mapping[str, Sequence[str]]) -> Iterator[str]:
@@ -80,13 +80,13 @@ def _saving(finished: Finished, verdicts: Mapping[str, Sequence[str]]) -> Iterat
     if device.is_gpu and finished.is_new_gpu and not (device.stands_in or device.is_limited):
         store = "" if finished.is_saved else f"{adopt}, then "
         if not finished.may_become_baseline:
-            store = "once a run of it is clean, save it with --benchmark-save=main; then "
+            store = "save a clean run with --benchmark-save=main, then "
         yield (
-            f"next: no run of '{device.slug}' is stored yet, and yours can be the first: {store}"
-            f"{finished.invocation.command('docs')}, and a pull request with baselines/{device.slug}/ and the pages that it rewrites"
+            f"next: no run of '{device.slug}' is stored yet; to contribute the first: {store}"
+            f"{finished.invocation.command('docs')}, then open a pull request with baselines/{device.slug}/ and the rewritten pages"
         )
     elif wanting and finished.may_become_baseline and not finished.is_saved:
-        yield f"next: let this run be the baseline of {_named(wanting)}: {adopt}"
+        yield f"next: to make this run the baseline of {_named(wanting)}: {adopt}"
 
 
 def _experiments_by_verdict(run: Run) -> dict[str, list[str]]:

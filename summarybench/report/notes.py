@@ -45,7 +45,7 @@ def notes_of(run: Run, device: DeviceRecord, experiments: Sequence[ExperimentVie
     yield from map(_plain, _baseline_notes(infos, device))
     if any(each.is_synthetic for each in experiments):
         yield _plain(
-            "synthetic weights: speed and memory are the model's, quality is left out because its output is noise"
+            "synthetic weights: speed and memory are those of the real model; its summaries are noise, so quality is not reported"
         )
     reported = {info["experiment"]: _reported_of(info) for info in infos}
     yield from map(_plain, outcome_notes(run["outcomes"], reported))
@@ -116,7 +116,7 @@ def _change_notes(info: Info) -> Iterator[Note]:
     if found := info.get("attribution"):
         yield _plain(f"  {found['cause']}: {found['detail']}")
     if first := info.get("first_pass"):
-        after = f" {_ratio(first['change'])}; both together above"
+        after = f" {_ratio(first['change'])}; the verdict above pools both passes"
         yield Note(before="  first pass: ", verdict=first["verdict"], after=after)
     if anchor := info.get("anchor"):
         yield Note(before=f"  against {anchor['file']}: ", verdict=anchor["verdict"], after=f" {_ratio(anchor)}")
@@ -147,7 +147,7 @@ def _published_note(experiment: ExperimentView, device: DeviceRecord) -> str:
 def _largest_batch_notes(info: Info) -> Iterator[str]:
     if LARGEST_SAFE_BATCH in info:
         tried = ", ".join(f"{size} {'ran' if ran else 'ran out of memory'}" for size, ran in info["batch_tries"])
-        yield f"largest safe batch {info[LARGEST_SAFE_BATCH]} rows ({info['predicted_largest_batch']} predicted; {tried})"
+        yield f"largest safe batch size {info[LARGEST_SAFE_BATCH]} ({info['predicted_largest_batch']} predicted; tried: {tried})"
 
 
 def _teacher_notes(info: Info) -> Iterator[Note | str]:
@@ -156,7 +156,7 @@ def _teacher_notes(info: Info) -> Iterator[Note | str]:
     if quality := (change or {}).get("quality_change"):
         yield _quality_note(info["experiment"], quality)
     if "teacher" in info and change is None:
-        yield f"its teacher {info['teacher']} was not measured beside it; select both, as -m student does"
+        yield f"its teacher {info['teacher']} was not measured in this session; select both, for example with -m student"
 
 
 def _overhead_notes(info: Info) -> Iterator[str]:
@@ -217,18 +217,18 @@ def _false_alarm_notes(run: Run) -> Iterator[str]:
     comparisons = sum(benchmark["extra_info"]["change"] is not None for benchmark in run["benchmarks"])
     level = percent(FALSE_ALARM_LEVEL)
     if "confirms" in run:
-        yield f"false alarms: held at {level} of sessions (Holm, {counted(comparisons, 'comparison')})"
+        yield f"false alarms: at most {level} of sessions (Holm, {counted(comparisons, 'comparison')})"
     elif comparisons > 1:
         together = percent(1 - (1 - FALSE_ALARM_LEVEL) ** comparisons, 1)
         yield (
-            f"false alarms: up to {level} a comparison, {together} of sessions with {comparisons}; "
-            f"`summarybench bench` (make bench) confirms each and holds sessions at {level} (Holm)"
+            f"false alarms: up to {level} for each comparison, so {together} of sessions with {comparisons}; "
+            f"`summarybench bench` (make bench) measures regressions again and keeps it at {level} of sessions (Holm)"
         )
 
 
 def _limit_notes(device: DeviceRecord) -> Iterator[str]:
     """Why the run can never become a baseline."""
     if device.is_limited:
-        yield f"held to {gib(device.memory_bytes, 1)} GiB: never a baseline"
+        yield f"memory was limited to {gib(device.memory_bytes, 1)} GiB, so this run cannot become a baseline"
     if device.stands_in:
-        yield f"{device.name} stands in for {device.family}: its capacity can be compared, its speed cannot"
+        yield f"{device.name} emulates {device.family}: its memory capacity is comparable, its speed is not"

@@ -96,7 +96,7 @@ def test_a_regression_is_the_verdict_whatever_else_there_is():
     page = view_of([source(benchmark(FP16, verdict="IMPROVED", change=CHANGE | {"ratio": 1.1}), slow)])
     assert page.headline == Headline(
         word="REGRESSED",
-        sentence="1 of 2 experiments regressed: 8-bit is 10.0% slower [5.0%, 15.0%], put down to CODE.",
+        sentence="1 of 2 experiments regressed: 8-bit is 10.0% slower [5.0%, 15.0%], attributed to CODE.",
     )
 
 
@@ -111,7 +111,7 @@ def test_what_failed_of_its_quality_is_the_verdict_and_not_a_run_without_regress
     slow = benchmark(FP16, verdict="REGRESSED", change=CHANGE)
     regressed = view_of([source(slow, benchmark(EIGHT), outcomes=lost[:1])]).headline
     assert regressed.word == "REGRESSED"
-    assert regressed.sentence.endswith("; 1 failed of something else.")
+    assert regressed.sentence.endswith("; 1 failed for another reason.")
 
 
 def test_what_ran_out_of_memory_is_in_the_sentence_the_table_and_the_chart():

@@ -291,7 +291,7 @@ def test_change_has_its_cause_its_first_pass_and_the_anchor_below_it():
     assert notes_of(report(run))[:4] == [
         f"{NAME}: REGRESSED: 0.900 of 0002_main.json",
         "  CODE: controls held",
-        "  first pass: REGRESSED 0.890 [0.880, 0.920]; both together above",
+        "  first pass: REGRESSED 0.890 [0.880, 0.920]; the verdict above pools both passes",
         "  against 0001_anchor.json: UNCHANGED 0.910 [0.880, 0.920]",
     ]
 
@@ -301,8 +301,8 @@ def test_change_has_its_cause_its_first_pass_and_the_anchor_below_it():
     [
         (0, False, None),
         (1, False, None),
-        (3, False, "false alarms: up to 1% a comparison, 3.0% of sessions with 3; "),  # 1 - 0.99³
-        (3, True, "false alarms: held at 1% of sessions (Holm, 3 comparisons)"),
+        (3, False, "false alarms: up to 1% for each comparison, so 3.0% of sessions with 3; "),  # 1 - 0.99³
+        (3, True, "false alarms: at most 1% of sessions (Holm, 3 comparisons)"),
     ],
 )
 def test_rate_of_false_alarms_is_stated(compared, confirms, said):
@@ -375,7 +375,9 @@ def test_run_stored_before_quality_was_compared_is_shown_without():
 
 def test_device_that_is_not_itself_is_said_last():
     limited = replace(A100, memory_bytes=int(14.5 * GIB), is_limited=True)
-    assert notes_of(report(run_of(), limited)) == ["held to 14.5 GiB: never a baseline"]
+    assert notes_of(report(run_of(), limited)) == [
+        "memory was limited to 14.5 GiB, so this run cannot become a baseline"
+    ]
     assert notes_of(report(run_of(), replace(A100, family="t4", stands_in=True))) == [
-        "NVIDIA A100-SXM4-40GB stands in for t4: its capacity can be compared, its speed cannot"
+        "NVIDIA A100-SXM4-40GB emulates t4: its memory capacity is comparable, its speed is not"
     ]

@@ -45,12 +45,20 @@ def summarize(tmp_path, capsys):
         (1, [REGRESSED, benchmark("llama2-7b-chat-fp16")], "## REGRESSED: 1 of 2 experiments (exit code 1)"),
         (1, [benchmark()], "## Failed (exit code 1)"),
         (2, [], "## Interrupted (exit code 2)"),
-        (10, [], "## Quality: below its floor, or worse than the baseline's (exit code 10)"),
-        (11, [], "## No verdict: a model could not be had, or the device was not itself (exit code 11)"),
-        (11, [REGRESSED], "## No verdict: a model could not be had, or the device was not itself (exit code 11)"),
+        (10, [], "## Quality failed: below its floor, or worse than the baseline (exit code 10)"),
+        (
+            11,
+            [],
+            "## No verdict: a model could not be downloaded, or the machine was throttled, shared or slower (exit code 11)",
+        ),
+        (
+            11,
+            [REGRESSED],
+            "## No verdict: a model could not be downloaded, or the machine was throttled, shared or slower (exit code 11)",
+        ),
         (12, [], "## Nothing measured: every test was for another device (exit code 12)"),
-        (99, [], "## Ended by something else than the suite (exit code 99)"),
-        (None, [], "## Unknown: no exit_code beside the run file (killed, or a copy)"),
+        (99, [], "## Ended by something other than the suite (exit code 99)"),
+        (None, [], "## Unknown: there is no exit_code beside the run file (killed, or a copy)"),
     ],
 )
 def test_headline_is_the_exit_code_in_words(summarize, exit_code, benchmarks, headline):
@@ -84,7 +92,7 @@ def test_last_lines_say_where_and_of_which_commit_and_run(summarize):
     assert summarize(benchmark(), commit_info=commit)[-1].splitlines() == [
         "NVIDIA A100-SXM4-40GB, driver 580.95.05, cuda 13.0, torch 2.13.0, transformers 5.23.0, bitsandbytes 0.50.2, "
         "accelerate 1.15.0, python 3.11.7  ",
-        "commit 0123abcd (main), with changes that are not committed; run a-run",
+        "commit 0123abcd (main), with uncommitted changes; run a-run",
     ]
     assert summarize(benchmark(), commit_info=None)[-1].endswith("\ncommit unknown; run a-run")
 
@@ -92,7 +100,7 @@ def test_last_lines_say_where_and_of_which_commit_and_run(summarize):
 def test_run_without_benchmarks_has_outcomes_and_no_table(summarize):
     outcomes = (outcome("a", "out_of_memory", "too large"), outcome("b", "skipped"), outcome("c", "skipped"))
     assert summarize(outcomes=outcomes)[1:3] == ["1 out of memory, 2 skipped", "- a: out of memory: too large"]
-    assert summarize()[1] == "no test came to an end"
+    assert summarize()[1] == "no test finished"
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_attribution_the_first_pass_and_the_anchor_follow_the_verdict(told):
     assert lines(told(run))[:4] == [
         f"{NAME}: REGRESSED: 0.800 of 0002_main.json",
         f"HOST: {SITS['detail']}",
-        "first pass: REGRESSED 0.790 [0.750, 0.853]; both together above",
+        "first pass: REGRESSED 0.790 [0.750, 0.853]; the verdict above pools both passes",
         "against 0001_anchor.json: REGRESSED 0.700 [0.750, 0.853]",
     ]
 
@@ -82,14 +82,14 @@ def test_second_pass_says_of_which_run_what_was_carried_and_what_measured(told):
 
 def test_false_alarms_of_a_confirmed_session_are_held(told):
     run = run_of(benchmark(**COMPARED), benchmark(OTHER, **COMPARED)) | {"confirms": CONFIRMS}
-    assert "false alarms: held at 1% of sessions (Holm, 2 comparisons)" in lines(told(run))
+    assert "false alarms: at most 1% of sessions (Holm, 2 comparisons)" in lines(told(run))
 
 
 def test_false_alarms_of_one_pass_over_several_experiments_are_stated(told):
     run = run_of(benchmark(**COMPARED), benchmark(OTHER, **COMPARED))
     assert (
-        "false alarms: up to 1% a comparison, 2.0% of sessions with 2; "
-        "`summarybench bench` (make bench) confirms each and holds sessions at 1% (Holm)"
+        "false alarms: up to 1% for each comparison, so 2.0% of sessions with 2; "
+        "`summarybench bench` (make bench) measures regressions again and keeps it at 1% of sessions (Holm)"
     ) in [line.replace("\\", "") for line in lines(told(run))]
 
 
@@ -102,9 +102,9 @@ def test_one_comparison_has_its_own_level_and_no_line(told, benchmarks):
     ("exit_code", "cause", "headline"),
     [
         (1, "CODE", "## REGRESSED: 1 of 2 experiments (exit code 1)"),
-        (11, "HOST", "## REGRESSED: 1 of 2 experiments, along with the machine (exit code 11)"),
-        (11, "GPU", "## REGRESSED: 1 of 2 experiments, along with the machine (exit code 11)"),
-        (10, "HOST", "## Quality: below its floor, or worse than the baseline's (exit code 10)"),
+        (11, "HOST", "## REGRESSED: 1 of 2 experiments; the machine was slower too (exit code 11)"),
+        (11, "GPU", "## REGRESSED: 1 of 2 experiments; the machine was slower too (exit code 11)"),
+        (10, "HOST", "## Quality failed: below its floor, or worse than the baseline (exit code 10)"),
     ],
 )
 def test_headline_of_a_regression_says_whether_it_is_the_machine_s(tmp_path, capsys, exit_code, cause, headline):

@@ -57,7 +57,7 @@ CAUSE = Term(
     ),
 )
 PROBES = Term(
-    key="controls",
+    key="probes",
     name="Machine probes",
     definition=(
         "Small benchmarks of the machine that no model and no library affects, run before and after each experiment. The "
