@@ -116,7 +116,7 @@ def _no_regression(experiments: Sequence[ExperimentView], verdicts: Mapping[str,
     count = counted(experiments, "experiment")
     if len(found) == 1:
         return f"No regression found: {count} {found[0][1]}"
-    return f"No regression found: of {count} {', '.join(f'{number} {words}' for number, words in found)}"
+    return f"No regression found in {count}: {', '.join(f'{number} {words}' for number, words in found)}"
 
 
 def _how_much(experiment: ExperimentView) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -33,6 +34,7 @@ from summarybench.runs.documents_table import read_documents_table
 
 TEMPLATES = Path(__file__).parent / "templates"
 DOCUMENTS = "documents.parquet"
+NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def report_html(sources: Sequence[Source]) -> str:
@@ -51,6 +53,7 @@ def report_html(sources: Sequence[Source]) -> str:
             terms=terms_of(view),
             overview=tables.overview(view.experiments),
             details=tables.details(view.experiments),
+            more_tables=[each for each in (tables.side_by_side(view.experiments), *view.kind_tables) if each.rows],
             probes=[(each, found) for each in view.experiments if (found := probes_of(each))],
             tradeoff=tradeoff_chart(view) if has_experiments else None,
             seconds=seconds_chart(view) if has_experiments else None,
@@ -82,8 +85,9 @@ def _environment() -> Any:
 
 
 def _heading(text: str) -> str:
-    """A heading begins with a capital letter on the page."""
-    return text[:1].upper() + text[1:] if text[1:2].islower() else text
+    """With a capital letter, and without line breaks before a slash or a short unit."""
+    capital = text[:1].upper() + text[1:] if text[1:2].islower() else text
+    return re.sub(r" (?=\S{1,2}$)", NO_BREAK, capital.replace(" / ", f"{NO_BREAK}/{NO_BREAK}"))
 
 
 def _range(pair: tuple[float, float]) -> str:

@@ -267,14 +267,14 @@ SIDE_BY_SIDE = columns_of(
 
 
 def side_by_side(experiments: Sequence[ExperimentView]) -> Table:
-    """Each model and precision that was run in more than one way, with the speed of each way beside eager's.
+    """Each model and precision that one run measured in more than one way, with the speed of each way beside eager's.
 
     Kinds without a place measure other documents or disturb the speed, and are left out.
     """
-    groups: dict[tuple[str, str], list[ExperimentView]] = {}
+    groups: dict[tuple[str, str, str], list[ExperimentView]] = {}
     for each in experiments:
         if each.kind.place is not None:
-            groups.setdefault((each.info["model"], each.precision), []).append(each)
+            groups.setdefault((each.source.tag, each.info["model"], each.precision), []).append(each)
     rows = [row for group in groups.values() if len(group) > 1 for row in way_rows(sorted(group, key=_place))]
     return Table(title="Side by side", columns=SIDE_BY_SIDE, rows=tuple(rows))
 
