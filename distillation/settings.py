@@ -12,8 +12,9 @@ from summarybench.catalogue.models import MODELS
 from summarybench.commands.command import Parser
 from summarybench.core.invocation import this_invocation
 from summarybench.core.outcomes import InputError
+from summarybench.core.share import parse_share
 from summarybench.documents.sources import DocumentSource
-from summarybench.session.settings import model_paths_of, parse_share
+from summarybench.session.settings import model_paths_of
 from summarybench.session.students import check_student_name
 
 REPEATED_TOKENS = 8

@@ -1,4 +1,4 @@
-"""Where a change of speed sits: in the code, in the machine under it, or in the work itself."""
+"""Attribute a change of speed to the code, the machine or the workload, from the machine probes of both runs."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from summarybench.machine.probes import (
     has_same_work,
     overall_rate,
 )
+from summarybench.runs.comparison_records import AttributionRecord
 from summarybench.runs.run_file import Entry
 from summarybench.stats.changes import Change
 
 LEAST_MOVE = 0.03
 DEVIATIONS = 3
-"""A control has moved when it differs by more than 3% and by more than three of its own standard deviations."""
+"""A probe has moved if it differs by more than 3% and by more than three of its own standard deviations."""
 LEAST_SHARE = 0.5
-"""Of the change (of its logarithm): what explains less than half of it is not its cause."""
+"""The share of the change (of its logarithm) that a cause must explain at least."""
 LEAST_SHARE_ON_CPU = 0.25
-"""A model on a CPU loses more to a neighbour than any control: its threads meet after each operation, thousands of times
-a token, and all wait for the one that was held up."""
-LEAST_BEATS = 8
-"""Of the host in each run, for these to stand for its control: before and after an experiment it was one or the other of what
-a shared host is by the second."""
+"""Other load on a CPU slows a model more than any probe: the model's threads synchronize after each operation, thousands of
+times per token, and all of them wait for a thread that was interrupted."""
+LEAST_HOST_SAMPLES = 8
+"""Host probe samples that each run needs for their mean to replace the host's probe. A shared host changes within seconds, and
+the probe before and after an experiment sees only two of those seconds."""
 
 WORDS = {
     COPY_BANDWIDTH: "copy bandwidth",
@@ -43,10 +44,14 @@ WORDS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attribution:
-    """Where a change sits; `detail` is a phrase for the user, with the figures that say so."""
+    """The cause of a change. `detail` is a phrase for the user with the figures that point to it."""
 
     cause: Cause
     detail: str
+
+    def as_extra_info(self) -> AttributionRecord:
+        """The key `attribution` of the run file."""
+        return {"cause": self.cause.value, "detail": self.detail}
 
     def __str__(self) -> str:
         return f"{self.cause}: {self.detail}"
@@ -54,7 +59,7 @@ class Attribution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """How one control differs from the baseline's, on the logarithm of its rate, and what it would have to exceed."""
+    """The difference of one machine probe from the baseline's: the logarithm of the rates' ratio, and its deviation."""
 
     name: str
     log_ratio: float
@@ -75,8 +80,8 @@ class Move:
 class MeasuredPass:
     """One pass of an experiment, with its own change against the baseline.
 
-    `deviations` has the relative standard deviation between runs of each control, where it was measured at this work.
-    `decides_alone` says whether this pass alone would have the verdict that all passes have together.
+    `deviations` has the relative standard deviation between runs of each probe, if it was measured with the same work.
+    `decides_alone` says whether this pass alone has the verdict that all passes have together.
     """
 
     entry: Entry
@@ -88,11 +93,11 @@ class MeasuredPass:
 def attribute_passes(
     passes: Sequence[MeasuredPass], before: Entry, *, is_gpu: bool, differences: Sequence[str]
 ) -> Attribution:
-    """Attribute a change that one or more passes show, from the controls of every pass. `before` is the baseline's entry.
+    """Attribute a change that one or more passes show, from the probes of every pass. `before` is the baseline's entry.
 
-    Each pass is held against the baseline by itself. The passes that decide alone name the cause, or all passes where none
-    does: a pass whose own change may be noise cannot clear the machine, nor blame it, for what another pass showed. Where
-    they name different causes, the cause is UNKNOWN, unless all of them are the machine's: then the larger change's counts.
+    Each pass is compared with the baseline by itself. The passes that decide alone name the cause, or all passes if none
+    does: a pass whose own change may be noise says nothing about the change of another pass. If they name different causes,
+    the cause is UNKNOWN, unless all causes are the machine's: then the cause of the larger change counts.
     """
     if len(passes) == 1:
         only = passes[0]
@@ -100,13 +105,13 @@ def attribute_passes(
     found = [_attribute_one(each.change, each.entry, before, each.deviations, is_gpu=is_gpu) for each in passes]
     deciding = [pair for pair in zip(passes, found, strict=True) if pair[0].decides_alone]
     cause = _shared_cause(deciding or list(zip(passes, found, strict=True)))
-    told = "; ".join(
+    details = "; ".join(
         f"pass {number} ({each.change.ratio:.3f}{'' if each.decides_alone or not deciding else ', undecided alone'}) "
         f"{of_pass}"
         for number, (each, of_pass) in enumerate(zip(passes, found, strict=True), start=1)
     )
     environment = _describe_environment(differences) if any(each.cause is Cause.CODE for each in found) else ""
-    return Attribution(cause=cause, detail=f"{told}{environment}")
+    return Attribution(cause=cause, detail=f"{details}{environment}")
 
 
 def _shared_cause(passes: Sequence[tuple[MeasuredPass, Attribution]]) -> Cause:
@@ -125,12 +130,12 @@ def attribute(
     is_gpu: bool,
     differences: Sequence[str],
 ) -> Attribution:
-    """Where the change from `before` to `now` sits.
+    """Attribute the change from `before` to `now`.
 
-    `deviations` has the relative standard deviation between runs of each control, where it is measured at this work;
-    otherwise the larger of those that the two runs stored of their repetitions is taken. The host's control is its beats
-    before each round, where both runs have enough of them, with the standard error of their mean. Controls of other work
-    are not compared. `differences` are those of the environment.
+    `deviations` has the relative standard deviation between runs of each probe, if it was measured with the same work.
+    Otherwise the larger deviation of the two runs' repetitions is used. If both runs have enough host probe samples, their
+    mean and its standard error replace the host's probe. Probes that did other work are not compared. `differences` are
+    those of the environment.
     """
     found = _attribute_one(change, now, before, deviations, is_gpu=is_gpu)
     if found.cause is not Cause.CODE:
@@ -141,7 +146,7 @@ def attribute(
 def _attribute_one(
     change: Change, now: Entry, before: Entry, deviations: Mapping[str, float], *, is_gpu: bool
 ) -> Attribution:
-    """As `attribute`, without the environment's differences."""
+    """Attribute a change as `attribute` does, without the environment's differences in the detail."""
     lengths = _explained_by_lengths(now, before)
     if lengths * change.log_ratio > 0 and _share(lengths, change) >= LEAST_SHARE:
         return Attribution(
@@ -151,20 +156,20 @@ def _attribute_one(
     moves = list(moves_between(now, before, deviations))
     if not moves:
         return Attribution(cause=Cause.UNKNOWN, detail=_why_no_moves(now, before))
-    told = ", ".join(map(str, moves))
+    listed = ", ".join(map(str, moves))
     along = [move for move in moves if move.moved_along(change)]
     least_share = LEAST_SHARE if is_gpu else LEAST_SHARE_ON_CPU
     explaining = [move for move in along if _share(move.log_ratio, change) >= least_share]
     if explaining:
-        # However far launches moved: kernels wait for a GPU that is slow or another's, so that launches fall with it;
-        # a busy host does not slow what the GPU does by itself.
+        # The GPU's probes outrank kernel launches: launches wait for a slow or shared GPU, but a busy host does not slow
+        # the GPU's own work.
         is_of_gpu = is_gpu and any(move.name in OF_THE_GPU for move in explaining)
-        return Attribution(cause=Cause.GPU if is_of_gpu else Cause.HOST, detail=f"controls moved along: {told}")
+        return Attribution(cause=Cause.GPU if is_of_gpu else Cause.HOST, detail=f"controls moved along: {listed}")
     unsteady = [move for move in moves if DEVIATIONS * move.deviation > max(LEAST_MOVE, abs(change.log_ratio))]
     if unsteady or along:
         why = "controls vary too much to tell" if unsteady else "controls moved along, too little to be all of it"
-        return Attribution(cause=Cause.UNKNOWN, detail=f"{why}: {told}")
-    return Attribution(cause=Cause.CODE, detail=f"controls held ({told})")
+        return Attribution(cause=Cause.UNKNOWN, detail=f"{why}: {listed}")
+    return Attribution(cause=Cause.CODE, detail=f"controls held ({listed})")
 
 
 def _describe_environment(differences: Sequence[str]) -> str:
@@ -176,15 +181,15 @@ def _share(log_ratio: float, change: Change) -> float:
 
 
 def moves_between(now: Entry, before: Entry, deviations: Mapping[str, float]) -> Iterator[Move]:
-    """How the controls moved that both have measured alike."""
-    here, there = _controls(now), _controls(before)
-    beats, earlier_beats = _seconds_of_beats(now), _seconds_of_beats(before)
+    """The differences of the probes that did the same work in both runs."""
+    here, there = now.extra_info["controls"], before.extra_info["controls"]
+    samples, earlier_samples = _host_sample_seconds(now), _host_sample_seconds(before)
     for name in (each for each in here if each in there and has_same_work(here[each], there[each])):
-        if has_same_beats(here[name], there[name]) and min(len(beats), len(earlier_beats)) >= LEAST_BEATS:
+        if has_same_beats(here[name], there[name]) and min(len(samples), len(earlier_samples)) >= LEAST_HOST_SAMPLES:
             yield Move(
                 name=name,
-                log_ratio=math.log(fmean(earlier_beats) / fmean(beats)),
-                deviation=math.hypot(_error_of_mean(beats), _error_of_mean(earlier_beats)),
+                log_ratio=math.log(fmean(earlier_samples) / fmean(samples)),
+                deviation=math.hypot(_error_of_mean(samples), _error_of_mean(earlier_samples)),
             )
             continue
         stored = max(here[name]["standard_deviation"], there[name]["standard_deviation"])
@@ -195,9 +200,9 @@ def moves_between(now: Entry, before: Entry, deviations: Mapping[str, float]) ->
         )
 
 
-def _seconds_of_beats(entry: Entry) -> list[float]:
-    """For one launch, or iteration, just before each round; the documents of a batch share one."""
-    return [1 / rate for rate in dict.fromkeys(entry.extra_info.get("host_rate_per_second", ())) if rate]
+def _host_sample_seconds(entry: Entry) -> list[float]:
+    """Seconds per launch, or iteration, just before each round. The documents of a batch share one sample."""
+    return [1 / rate for rate in dict.fromkeys(entry.extra_info["host_rate_per_second"]) if rate]
 
 
 def _error_of_mean(seconds: Sequence[float]) -> float:
@@ -206,23 +211,18 @@ def _error_of_mean(seconds: Sequence[float]) -> float:
 
 
 def _why_no_moves(now: Entry, before: Entry) -> str:
-    if _controls(now).keys() & _controls(before).keys():
+    if now.extra_info["controls"].keys() & before.extra_info["controls"].keys():
         return "the baseline's controls were measured otherwise: save a baseline"
     return "the baseline has no controls: save one that has"
 
 
-def _controls(entry: Entry) -> Mapping[str, Mapping[str, float]]:
-    found: Mapping[str, Mapping[str, float]] = entry.extra_info.get("controls", {})
-    return found
-
-
 def _explained_by_lengths(now: Entry, before: Entry) -> float:
-    """The change of log(generated tokens per second) that the outputs' lengths alone make, at the baseline's speeds.
+    """The change of log(generated tokens per second) that the outputs' lengths alone cause, at the baseline's speeds.
 
-    Each document, or batch of them, takes the baseline's time to its first token, and the baseline's mean time for each token after it.
+    Each round is assumed to take the baseline's time to its first token, and the baseline's mean time per later token.
     """
     if now.is_at_once:
-        return 0.0  # a round takes about as long as its tokens are many
+        return 0.0  # the duration of such a round is about proportional to its tokens
     common = [each for each in now.timings if each in before.timings]
     first = before.first_token_seconds
     decoded = sum(before.timings[each].tokens - 1 for each in common)

@@ -1,9 +1,9 @@
-"""What the comparison with the baseline decides, and where a change sits."""
+"""Compare an experiment with its baseline: the verdict, and what a change is attributed to."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from summarybench.analysis.attribution import Attribution, MeasuredPass, attribute_passes
@@ -11,6 +11,7 @@ from summarybench.analysis.noise import DeviceSpread, are_tuned_alike
 from summarybench.analysis.quality_change import QualityComparison, compare_quality
 from summarybench.core.outcomes import DeviceInvalidError, MachineSlowerError, RegressionError, Verdict
 from summarybench.runs.baselines import StoredRun, has_same_workload
+from summarybench.runs.comparison_records import AnchorRecord, ChangeRecord, Decision
 from summarybench.runs.run_file import Entry
 from summarybench.runs.workload import differences
 from summarybench.stats.changes import (
@@ -28,32 +29,36 @@ from summarybench.stats.changes import (
 )
 
 LARGEST_SAFE_BATCH = "largest_safe_batch"
-"""The key of `extra_info` that an experiment has whose figure is that number of rows."""
+"""The key of `extra_info` with the largest batch size that ran."""
 FALSE_ALARM_LEVEL = 1 - ALARM_CONFIDENCE
-"""Of one comparison; and, by Holm's correction, of a session whose suspects are confirmed."""
+"""The probability of a false alarm in one comparison; with Holm's correction, in a whole confirmed session."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnchorComparison:
-    """The change against the run that never moves."""
+    """The change against the anchor, which is never replaced."""
 
     stored: StoredRun
     change: Change
     verdict: Verdict
 
-    def as_extra_info(self) -> dict[str, Any]:
-        return {"file": self.stored.path.name, "commit": self.stored.commit, "verdict": self.verdict.value} | (
-            _change_fields(self.change)
-        )
+    def as_extra_info(self) -> AnchorRecord:
+        """The key `anchor` of the run file."""
+        return {
+            "file": self.stored.path.name,
+            "commit": self.stored.commit,
+            "verdict": self.verdict.value,
+            **_change_record(self.change),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """What the comparison with the baseline says; `detail` is one line for the user, with what to do next.
+    """The result of comparing an experiment with its baseline. `detail` is one line with the figures and what to do next.
 
-    `baseline` is the newest stored run that was compared with, `baseline_runs` all of them. `is_held` says that a
-    slowdown is not told from chance once all comparisons of the session are counted: it does not fail. Where it is not
-    `is_of_speed`, the detail says of what.
+    `baseline_runs` are the stored runs that were pooled, newest first, and `baseline` is the newest. `is_held` marks a
+    slowdown that may be chance, considering all comparisons of the session: it does not fail. If `is_of_speed` is False,
+    another number was compared, and the detail names it.
     """
 
     verdict: Verdict
@@ -81,8 +86,8 @@ class Comparison:
     def is_of_machine(self) -> bool:
         return self.attribution is not None and self.attribution.cause.is_machine
 
-    def as_extra_info(self) -> dict[str, Any]:
-        """The keys of the run file that say what was decided, and against what."""
+    def as_extra_info(self) -> Decision:
+        """The keys of the run file that record the decision."""
         stored = self.baseline
         return {
             "verdict": self.verdict.value,
@@ -95,8 +100,8 @@ class Comparison:
                 "commit": stored.commit,
                 "runs": [each.path.name for each in self.baseline_runs],
             },
-            "change": None if self.change is None else _change_fields(self.change),
-            "attribution": None if self.attribution is None else asdict(self.attribution),
+            "change": None if self.change is None else _change_record(self.change),
+            "attribution": None if self.attribution is None else self.attribution.as_extra_info(),
             "anchor": None if self.anchor is None else self.anchor.as_extra_info(),
             "environment_differences": list(self.environment_differences),
             "quality_change": self.quality.as_extra_info() if self.quality else None,
@@ -106,15 +111,15 @@ class Comparison:
 def _environment_differences(
     here: Mapping[str, Any], there: Mapping[str, Any], now: Entry, before: Entry
 ) -> Iterator[str]:
-    """Versions, and the kernels that the compiler chose where both runs tell them."""
+    """Versions that differ, and the kernels that the compiler chose, if both runs recorded them."""
     yield from differences(here, there)
     if None not in (now.tuned_kernels, before.tuned_kernels):
         yield from differences({"tuned_kernels": now.tuned_kernels}, {"tuned_kernels": before.tuned_kernels})
 
 
-def _change_fields(change: Change) -> dict[str, float | int | list[float]]:
+def _change_record(change: Change) -> ChangeRecord:
     interval = change.interval()
-    return {
+    record: ChangeRecord = {
         "ratio": change.ratio,
         "low": interval.low,
         "high": interval.high,
@@ -123,13 +128,18 @@ def _change_fields(change: Change) -> dict[str, float | int | list[float]]:
         "documents": change.documents,
         "baseline_runs": change.baseline_runs,
         "passes": change.runs_now,
-        **({"pass_ratios": list(change.pass_ratios)} if change.pass_ratios else {}),
     }
+    if change.pass_ratios:
+        record["pass_ratios"] = list(change.pass_ratios)
+    return record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judge:
-    """What every comparison of a session has in common: this machine, its spread, and the change that counts as none."""
+    """Compares the experiments of one session. `environment` and `spread` are those of this machine.
+
+    `tolerance` is the relative change that counts as none; `slug` names the folder of baselines in messages.
+    """
 
     environment: Mapping[str, Any]
     spread: DeviceSpread
@@ -141,7 +151,7 @@ class Judge:
     ) -> Comparison:
         """The verdict on one experiment, measured in one or more passes (the newest last), against stored runs.
 
-        The stored runs are alike and the newest comes first, as `find_baseline` gives them.
+        The stored runs come from `find_baseline`: they measured the same, and the newest comes first.
         """
         now = passes[-1]
         if not stored:
@@ -156,8 +166,8 @@ class Judge:
         if reason:
             detail = f"{newest.label} {reason}"
             return Comparison(verdict=Verdict.INCOMPARABLE, detail=detail, baseline_runs=(newest,))
-        if LARGEST_SAFE_BATCH in now.extra_info:
-            return self._compare_largest_batch(now, before, newest)
+        if now.compared_count is not None and before.compared_count is not None:
+            return self._compare_counts(now, now.compared_count, before.compared_count, newest)
         spread = self._spread_with(stored)
         entries = [found for each in stored if (found := each.entry(now.name))]
         changed = self._change(passes, entries, spread)
@@ -174,21 +184,20 @@ class Judge:
             environment_differences=named,
         )
 
-    def _compare_largest_batch(self, now: Entry, before: Entry, stored: StoredRun) -> Comparison:
-        """A number of rows has no spread: one row less is a change."""
-        here, there = now.extra_info[LARGEST_SAFE_BATCH], before.extra_info[LARGEST_SAFE_BATCH]
+    def _compare_counts(self, now: Entry, here: int, there: int, stored: StoredRun) -> Comparison:
+        """A count has no noise: one less is a regression."""
         verdict = Verdict.REGRESSED if here < there else Verdict.IMPROVED if here > there else Verdict.UNCHANGED
         return Comparison(
             verdict=verdict,
-            detail=f"largest safe batch {here}, and {there} in {stored.label}",
+            detail=f"{now.kind.title} {here}, and {there} in {stored.label}",
             baseline_runs=(stored,),
             is_of_speed=False,
             environment_differences=tuple(differences(self.environment, stored.environment)),
         )
 
     def _spread_with(self, stored: Sequence[StoredRun]) -> DeviceSpread:
-        """The spread of this host where all runs are of it, and that of all hosts otherwise."""
-        hosts = {each.environment.get("host") for each in stored} | {self.environment.get("host")}
+        """The spread of this host if all runs were measured on it; otherwise the spread of all hosts."""
+        hosts = {each.environment["host"] for each in stored} | {self.environment["host"]}
         return self.spread.on(hosts.pop()) if len(hosts) == 1 else self.spread
 
     def _change(self, passes: Sequence[Entry], stored: Sequence[Entry], spread: DeviceSpread) -> Change:
@@ -224,7 +233,7 @@ class Judge:
                     decides_alone=decide(alone, self.tolerance) is verdict,
                 )
             )
-        is_gpu = self.environment.get("driver") is not None
+        is_gpu = self.environment["driver"] is not None
         return attribute_passes(measured, stored[0], is_gpu=is_gpu, differences=named)
 
     def _against_anchor(self, passes: Sequence[Entry], anchor: StoredRun | None) -> AnchorComparison | None:
@@ -235,18 +244,18 @@ class Judge:
         return AnchorComparison(stored=anchor, change=change, verdict=decide(change, self.tolerance))
 
     def _incomparable(self, now: Entry, before: Entry, stored: StoredRun) -> str | None:
-        """Why two entries cannot be compared, or None."""
+        """The reason why two entries cannot be compared; None if they can."""
         here, there = self.environment["device"], stored.environment["device"]
         if here != there:
             return f"was measured on another device: {there} there, {here} here"
+        if now.kind.name != before.kind.name:
+            return f"measured another kind of benchmark: {before.kind.name} there, {now.kind.name} here"
         if before.broken_output:
             return f"is no baseline: {before.broken_output}"
         if not has_same_workload(now, before):
-            named = differences(
-                now.extra_info.get("workload_settings", {}), before.extra_info.get("workload_settings", {})
-            )
+            named = differences(now.extra_info["workload_settings"], before.extra_info["workload_settings"])
             return f"measured another workload: {'; '.join(named) or 'its settings are not recorded'}; save a baseline of this one"
-        if LARGEST_SAFE_BATCH in now.extra_info:
+        if now.compared_count is not None:
             return None
         common = len(now.timings.keys() & before.timings.keys())
         if common < MINIMUM_COMMON_DOCUMENTS and now.is_batched:
@@ -299,10 +308,10 @@ def _describe_remedy(needed: Remedy, rounds: str) -> str:
 
 
 def assert_not_regressed(comparison: Comparison) -> None:
-    """Raises RegressionError on a slowdown that is not the machine's, and where a required baseline is missing or of
-    another workload.
+    """Fail a slowdown that is not attributed to the machine.
 
-    Raises DeviceInvalidError where the device was not itself.
+    Raises RegressionError for such a slowdown, and if a required baseline is missing or has another workload. Raises
+    DeviceInvalidError if the device was throttled or shared.
     """
     if comparison.verdict is Verdict.INVALID:
         raise DeviceInvalidError(comparison.detail)
@@ -313,12 +322,15 @@ def assert_not_regressed(comparison: Comparison) -> None:
 
 
 def assert_machine_not_slower(comparison: Comparison) -> None:
-    """Raises MachineSlowerError on a slowdown along with the machine: the last thing to ask, since it counts least."""
+    """Fail a slowdown that is attributed to the machine. Call it last, because any other failure outranks it.
+
+    Raises MachineSlowerError.
+    """
     if comparison.fails and comparison.is_of_machine:
         raise MachineSlowerError(_regressed(comparison))
 
 
 def _regressed(comparison: Comparison) -> str:
-    sits = f"; {comparison.attribution}" if comparison.attribution else ""
+    attribution = f"; {comparison.attribution}" if comparison.attribution else ""
     what = "generated tokens/s " if comparison.is_of_speed else ""
-    return f"{Verdict.REGRESSED}: {what}{comparison.detail}{sits}"
+    return f"{Verdict.REGRESSED}: {what}{comparison.detail}{attribution}"

@@ -1,37 +1,25 @@
-"""`--confirm RUN`: what the first pass measured, and when a slowdown that the second one shows too fails."""
+"""`--confirm RUN`: what the first pass measured, and which slowdowns of both passes fail."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from summarybench.analysis.comparison import FALSE_ALARM_LEVEL, Comparison
 from summarybench.core.outcomes import Cause, Verdict
+from summarybench.runs.comparison_records import ChangeRecord, Confirmation
+from summarybench.runs.extra_info import ExtraInfo
 from summarybench.runs.resume import EarlierRun
 from summarybench.runs.run_file import Entry, build_run, entries_of
+from summarybench.runs.schema import Benchmark
 from summarybench.stats.changes import holm, is_slow_in_each_pass
-
-FACTS = (
-    "verdict",
-    "verdict_detail",
-    "change",
-    "attribution",
-    "document_ids",
-    "batch_document_ids",
-    "generated_tokens",
-    "time_to_first_token_seconds",
-    "generated_tokens_per_second",
-    "controls",
-)
-"""What a confirmed experiment keeps of its first pass, apart from the seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstPasses:
-    """What is measured again, by nodeid, out of `comparisons` experiments that the first pass of `run` compared.
+    """The experiments that are measured again, by nodeid. Empty in a session that confirms nothing.
 
-    Empty in a session that confirms nothing.
+    `run` is the first pass, and `comparisons` counts the experiments that it compared with a baseline.
     """
 
     run: str = ""
@@ -39,9 +27,9 @@ class FirstPasses:
     entries: Mapping[str, Entry] = field(default_factory=dict)
 
     def hold(self, comparison: Comparison) -> Comparison:
-        """Hold a slowdown against the session's level, as far as it is known before all comparisons are in.
+        """Mark a slowdown as held if it may be a false alarm, considering all comparisons of the session.
 
-        A p-value that Bonferroni rejects, Holm rejects whatever the others turn out to be.
+        This uses Bonferroni's level, because the other p-values are not known yet. What Bonferroni rejects, Holm rejects too.
         """
         change = comparison.change
         if not self.entries or comparison.verdict is not Verdict.REGRESSED or change is None:
@@ -55,48 +43,63 @@ class FirstPasses:
         )
         return replace(comparison, is_held=True, detail=detail)
 
-    def rejected(self, benchmarks: Sequence[Mapping[str, Any]]) -> dict[str, bool]:
-        """What was measured again and, by Holm's correction over the session, is slower beyond doubt.
+    def rejected(self, benchmarks: Sequence[Benchmark]) -> dict[str, bool]:
+        """The experiments that were measured again and are significantly slower with Holm's correction over the session.
 
-        By nodeid: whether it is the machine that slowed down.
+        By nodeid: whether the slowdown is attributed to the machine.
         """
-        compared = [each for each in benchmarks if each["extra_info"]["change"]]
-        decisions = holm([_p_value(each["extra_info"]["change"]) for each in compared], FALSE_ALARM_LEVEL)
+        changes = [(each, change) for each in benchmarks if (change := each["extra_info"]["change"])]
+        decisions = holm([_p_value(change) for _, change in changes], FALSE_ALARM_LEVEL)
         return {
             each["fullname"]: _is_of_machine(each["extra_info"])
-            for each, is_rejected in zip(compared, decisions, strict=True)
+            for (each, _), is_rejected in zip(changes, decisions, strict=True)
             if is_rejected and each["fullname"] in self.entries and each["extra_info"]["verdict"] == Verdict.REGRESSED
         }
 
-    def as_extra_info(self, nodeid: str) -> dict[str, Any]:
-        """The key `first_pass` of a run file: its raw facts and its verdict, or None."""
+    def as_extra_info(self, nodeid: str) -> Confirmation:
+        """The key `first_pass` of a run file: the first pass's raw facts and verdict, or None."""
         entry = self.entries.get(nodeid)
         if entry is None:
             return {"first_pass": None}
-        facts = {name: entry.extra_info.get(name) for name in FACTS}
-        return {"first_pass": {"run": self.run, **facts, "seconds": list(entry.seconds)}}
+        info = entry.extra_info
+        return {
+            "first_pass": {
+                "run": self.run,
+                "verdict": info["verdict"],
+                "verdict_detail": info["verdict_detail"],
+                "change": info["change"],
+                "attribution": info["attribution"],
+                "document_ids": info["document_ids"],
+                "batch_document_ids": info["batch_document_ids"],
+                "generated_tokens": info["generated_tokens"],
+                "time_to_first_token_seconds": info["time_to_first_token_seconds"],
+                "generated_tokens_per_second": info["generated_tokens_per_second"],
+                "controls": info["controls"],
+                "seconds": list(entry.seconds),
+            }
+        }
 
 
-def _p_value(change: Mapping[str, Any]) -> float:
-    """The p-value for Holm's correction; 1 where a pass alone is not slow.
+def _p_value(change: ChangeRecord) -> float:
+    """The p-value for Holm's correction; 1 if a pass alone is not slow.
 
     Such a change is never a regression. Its pooled p-value can be tiny, and would ease the levels of the other experiments.
     """
-    return float(change["p_value"]) if is_slow_in_each_pass(change.get("pass_ratios", ())) else 1.0
+    return change["p_value"] if is_slow_in_each_pass(change.get("pass_ratios", ())) else 1.0
 
 
-def _is_of_machine(extra_info: Mapping[str, Any]) -> bool:
-    sits = extra_info["attribution"]
-    return sits is not None and Cause(sits["cause"]).is_machine
+def _is_of_machine(extra_info: ExtraInfo) -> bool:
+    attribution = extra_info["attribution"]
+    return attribution is not None and Cause(attribution["cause"]).is_machine
 
 
-def is_measured_again(extra_info: Mapping[str, Any], *, every: bool) -> bool:
-    """Whether a second pass measures an experiment again: it was compared and REGRESSED, or with `every` compared at all."""
+def is_measured_again(extra_info: ExtraInfo, *, every: bool) -> bool:
+    """Whether a second pass measures an experiment again: if it REGRESSED, or with `every` if it was compared."""
     return extra_info["change"] is not None and (every or extra_info["verdict"] == Verdict.REGRESSED)
 
 
 def read_first_passes(earlier: EarlierRun, *, every: bool) -> FirstPasses:
-    """What a run compared and found REGRESSED, or with `every` all that it compared."""
+    """The experiments of a run that REGRESSED, or with `every` all that it compared."""
     run = build_run(earlier.journal)
     compared = [
         (benchmark["fullname"], entry)

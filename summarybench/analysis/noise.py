@@ -1,4 +1,4 @@
-"""How much runs of one thing differ from each other on a device: `spread.json` beside its baselines."""
+"""The noise between runs of unchanged code on a device, as measured and kept in `spread.json` beside its baselines."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean, variance
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from summarybench.core.files import write_atomically
 from summarybench.core.outcomes import InputError, Verdict
 from summarybench.machine.environment import VERSIONS
 from summarybench.machine.probes import has_same_work, overall_rate
 from summarybench.runs.baselines import SPREAD_FILE
+from summarybench.runs.comparison_records import ProbeRecord
 from summarybench.runs.run_file import Entry, Run, entries_of
+from summarybench.runs.schema import MachineInfo
 from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS, Replicates, Spread, pooled_spread, replicates_of
 
 SCHEMA = 1
@@ -23,24 +25,43 @@ ASSUMED_GPU_SPREAD = Spread(standard_deviation=0.01)
 ASSUMED_CPU_SPREAD = Spread(standard_deviation=0.06)
 ASSUMED_TUNED_APART = Spread(standard_deviation=0.05)
 COMPILED = "compiled"
-"""The key of the spread of loaders that are compiled: those do not wait for the host, which is what eager runs differ by."""
+"""The key of the noise of compiled loaders. They do not wait for the host, which causes most of the noise of eager ones."""
 TUNED_APART = "compiled_tuned_apart"
-"""The key of theirs where the compiler has not chosen the same kernels in all of the runs."""
+"""The key of the noise of compiled loaders whose runs have different tuned kernels."""
 LEAST_HOST_FREEDOM = 4.0
-"""Degrees of freedom from which a host's own replicates stand for it; with fewer, those of all hosts with this device do."""
+"""Degrees of freedom that a host's own replicates must have. With fewer, the noise of all hosts with this device is used."""
 
-Group = dict[str, Any]
-"""The replicates of one experiment on one host with one set of versions, as the file has them."""
+
+class Group(TypedDict):
+    """The replicates of one experiment on one host with one set of versions, as the file has them.
+
+    Lists have one item per run. Files from before a key was added lack it. `measured` has the starts of the runs.
+    """
+
+    experiment: str
+    workload: str
+    weights: str
+    max_new_tokens: int
+    host: str | None
+    versions: dict[str, str | None]
+    measured: list[str]
+    documents: int
+    generated_tokens_per_second: list[float]
+    speed_deviation: float
+    document_deviation: float
+    tuned_kernels: NotRequired[list[str | None]]
+    controls: dict[str, list[float]]
+    control_work: NotRequired[dict[str, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceSpread:
-    """What is known of a device's spread: of runs that launch each kernel from the host, and of compiled ones, with the same
-    tuned kernels and with others.
+    """The noise of a device: of eager runs, of compiled runs with the same tuned kernels, and of those with different ones.
 
-    `controls` has the relative standard deviation between runs of each control, and `control_work` how much a repetition
-    did there; `document_deviations` that of one document in one run, by experiment. All are empty until they are measured.
-    `hosts` has the same of single hosts: two machines with one GPU can differ tenfold in how much their runs vary.
+    `controls` has the relative standard deviation between runs of each machine probe, and `control_work` the work of one
+    repetition. `document_deviations` has the relative standard deviation of one document in one run, by experiment. All are
+    empty until they are measured. `hosts` has the noise of single hosts, because two machines with the same GPU can differ
+    tenfold.
     """
 
     runs: Spread
@@ -52,26 +73,26 @@ class DeviceSpread:
     hosts: Mapping[str, DeviceSpread] = field(default_factory=dict)
 
     def on(self, host: str | None) -> DeviceSpread:
-        """What is known of this host, as far as enough was measured on it, and of all of them otherwise."""
+        """The noise of this host if enough was measured on it, otherwise of all hosts."""
         return self.hosts.get(host or "", self)
 
     def of(self, experiment: str, *, tuned_alike: bool) -> Spread:
-        """The spread between runs of this experiment, by its name; `tuned_alike` only matters to compiled ones."""
+        """The noise between runs of this experiment. `tuned_alike` matters only for compiled experiments."""
         if not is_compiled(experiment):
             return self.runs
         return self.compiled if tuned_alike else replace(self.tuned_apart, is_of_tunings=True)
 
     def control_deviations_like(self, entry: Entry) -> dict[str, float]:
-        """`controls` of those that are measured with the work of this entry's."""
+        """The part of `controls` that was measured with the same work as this entry's probes."""
         measured = {name: {"work": work} for name, work in self.control_work.items()}
         return {
             name: self.controls[name]
-            for name, control in entry.extra_info.get("controls", {}).items()
+            for name, control in entry.extra_info["controls"].items()
             if name in self.controls and has_same_work(control, measured.get(name, {}))
         }
 
     def deviations_like(self, experiment: str) -> dict[str, float]:
-        """`document_deviations` of the experiments that decode as this one does."""
+        """The part of `document_deviations` whose experiments are compiled if this one is, and eager otherwise."""
         return {
             name: deviation
             for name, deviation in self.document_deviations.items()
@@ -80,18 +101,18 @@ class DeviceSpread:
 
 
 def is_compiled(experiment: str) -> bool:
-    """Whether the experiment's name is that of a compiled loader, batched or not."""
+    """Whether the experiment has a compiled loader, by its name."""
     return f"-{COMPILED}-" in f"{experiment}-"
 
 
 def are_tuned_alike(tuned_kernels: Iterable[str | None]) -> bool:
-    """Whether compiled runs have the same kernels. Of one that does not tell nobody knows."""
+    """Whether compiled runs have the same kernels. A run that does not record its kernels never matches."""
     found = set(tuned_kernels)
     return len(found) == 1 and None not in found
 
 
 def read_spread(folder: Path, *, is_gpu: bool) -> DeviceSpread:
-    """The spread measured on a folder's device, or the assumed one of its kind. Raises InputError."""
+    """The noise measured on a folder's device, or the assumed one. Raises InputError for a damaged file."""
     path = folder / SPREAD_FILE
     assumed = ASSUMED_GPU_SPREAD if is_gpu else ASSUMED_CPU_SPREAD
     if not path.exists():
@@ -99,10 +120,10 @@ def read_spread(folder: Path, *, is_gpu: bool) -> DeviceSpread:
     found = _read(path)
     try:
         compiled, tuned_apart = found.get(COMPILED), found.get(TUNED_APART)
-        is_of_compiled_alone = (compiled or tuned_apart) is not None and "standard_deviation" not in found
+        has_compiled_only = (compiled or tuned_apart) is not None and "standard_deviation" not in found
         groups = found.get("replicates", [])
         of_all = DeviceSpread(
-            runs=assumed if is_of_compiled_alone else _spread(found),
+            runs=assumed if has_compiled_only else _spread(found),
             compiled=ASSUMED_GPU_SPREAD if compiled is None else _spread(compiled),
             tuned_apart=ASSUMED_TUNED_APART if tuned_apart is None else _spread(tuned_apart),
             controls={name: float(deviation) for name, deviation in found.get("controls", {}).items()},
@@ -115,7 +136,7 @@ def read_spread(folder: Path, *, is_gpu: bool) -> DeviceSpread:
 
 
 def _hosts(of_all: DeviceSpread, groups: Sequence[Group]) -> Iterator[tuple[str, DeviceSpread]]:
-    """Each host with replicates enough of its own."""
+    """The noise of each host that has enough replicates of its own."""
     for host in sorted({str(group["host"]) for group in groups if group.get("host")}):
         own = [group for group in groups if group.get("host") == host]
         eager, compiled, tuned_apart = map(_own_spread, _by_kind(own))
@@ -163,8 +184,8 @@ def _not_a_spread(path: Path, error: Exception) -> InputError:
     )
 
 
-def _document_deviations(groups: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """By experiment, pooled over its groups."""
+def _document_deviations(groups: Iterable[Group]) -> dict[str, float]:
+    """The relative standard deviation of one document in one run, by experiment, pooled over its groups."""
     squares: dict[str, list[tuple[float, int]]] = {}
     for group in groups:
         weight = (len(group["generated_tokens_per_second"]) - 1) * (int(group["documents"]) - 1)
@@ -173,19 +194,17 @@ def _document_deviations(groups: Iterable[Mapping[str, Any]]) -> dict[str, float
 
 
 def add_replicates(folder: Path, runs: Sequence[Run]) -> tuple[DeviceSpread, list[Group]]:
-    """Put the replicates among these runs into the folder's spread.json, beside those that are there already.
+    """Add the replicates among these runs to the folder's spread.json.
 
-    A group that shares a run with a new one gives way to it.
-
-    Returns the spread as it is now, and what was added. Raises InputError where no experiment was measured twice alike,
-    or the disk refuses.
+    A stored group that shares a run with a new group is replaced. Returns the noise as it is now, and the groups that were
+    added. Raises InputError if no experiment was measured twice under equal conditions, or the file cannot be written.
     """
     path = folder / SPREAD_FILE
     groups = list(groups_of(runs))
     if not groups:
         raise InputError(
             f"no experiment was measured at least twice on one host with one set of versions, {MINIMUM_COMMON_DOCUMENTS} "
-            "documents in common: nothing says how much runs differ"
+            "documents in common; give more runs of the same experiments (--runs, --from)"
         )
     try:
         kept = _read(path).get("replicates", []) if path.exists() else []
@@ -201,26 +220,26 @@ def add_replicates(folder: Path, runs: Sequence[Run]) -> tuple[DeviceSpread, lis
 
 
 def _shares_a_run(kept: Group, groups: Iterable[Group]) -> bool:
-    """Whether one of these groups holds a run of the kept one: counted twice, it would seem to confirm itself."""
+    """Whether one of these groups has a run of the stored group. A run that counts twice would make the noise too small."""
     return any(
-        all(kept[name] == group[name] for name in ("experiment", "workload", "host"))
+        (kept["experiment"], kept["workload"], kept["host"]) == (group["experiment"], group["workload"], group["host"])
         and not set(kept["measured"]).isdisjoint(group["measured"])
         for group in groups
     )
 
 
 def groups_of(runs: Iterable[Run]) -> Iterator[Group]:
-    """The experiments that several of these runs measured alike, taken apart into what runs and what documents vary by.
+    """The experiments that several of these runs measured under equal conditions, with their noise by runs and documents.
 
-    Alike is: one workload, host and set of versions. An experiment that is INVALID in a run is no replicate there; one
-    that is there twice (a file given twice, or carried into a resumed run) is one.
+    Equal conditions are one workload, host and set of versions. INVALID experiments are left out. A measurement that
+    appears twice (a file given twice, or a resumed run) counts once.
     """
     alike: dict[tuple[Any, ...], list[tuple[Run, Entry]]] = {}
     for run in runs:
         machine = run["machine_info"]
         for entry in entries_of(run):
             if entry.extra_info["verdict"] != Verdict.INVALID:
-                conditions = (machine.get(name) for name in ("host", *VERSIONS))
+                conditions = (machine["host"], *_versions(machine).values())
                 key = (entry.name, entry.extra_info["workload"], *conditions)
                 members = alike.setdefault(key, [])
                 if all(entry.seconds != other.seconds for _, other in members):
@@ -239,33 +258,39 @@ def _group(members: Sequence[tuple[Run, Entry]]) -> Group | None:
     timings = [[entry.timings[each] for each in common] for _, entry in members]
     found = replicates_of(timings)
     machine = first_run["machine_info"]
-    return {
+    probes = _probes_of([entry for _, entry in members])
+    group: Group = {
         "experiment": first.experiment,
         "workload": first.extra_info["workload"],
         "weights": first.extra_info["weights"],
         "max_new_tokens": first.extra_info["max_new_tokens"],
-        "host": machine.get("host"),
-        "versions": {name: machine.get(name) for name in VERSIONS},
-        "measured": [run.get("datetime") for run, _ in members],
+        "host": machine["host"],
+        "versions": _versions(machine),
+        "measured": [run["datetime"] for run, _ in members],
         "documents": found.documents,
         "generated_tokens_per_second": [
             sum(each.tokens for each in one_run) / math.fsum(each.seconds for each in one_run) for one_run in timings
         ],
         "speed_deviation": math.sqrt(found.speed_variance),
         "document_deviation": math.sqrt(found.document_variance),
-        **({"tuned_kernels": [entry.tuned_kernels for _, entry in members]} if is_compiled(first.experiment) else {}),
-        **_controls_of([entry for _, entry in members]),
+        "controls": {name: [overall_rate(each[name]) for each in probes] for name in probes[0]},
+        "control_work": {name: probe["work"] for name, probe in probes[0].items()},
     }
+    if is_compiled(first.experiment):
+        group["tuned_kernels"] = [entry.tuned_kernels for _, entry in members]
+    return group
 
 
-def _controls_of(entries: Sequence[Entry]) -> dict[str, dict[str, Any]]:
-    """The controls that all of these have with equal work: their rates, and the work."""
-    first, *others = [entry.extra_info.get("controls", {}) for entry in entries]
-    alike = [name for name in first if all(has_same_work(first[name], other.get(name, {})) for other in others)]
-    return {
-        "controls": {name: [overall_rate(controls[name]) for controls in (first, *others)] for name in alike},
-        "control_work": {name: first[name]["work"] for name in alike},
-    }
+def _versions(machine: MachineInfo) -> dict[str, str | None]:
+    found: Mapping[str, Any] = machine
+    return {name: found[name] for name in VERSIONS}
+
+
+def _probes_of(entries: Sequence[Entry]) -> list[dict[str, ProbeRecord]]:
+    """The probes of each entry, without those that did other work in another entry, or that another entry lacks."""
+    first, *others = found = [entry.extra_info["controls"] for entry in entries]
+    alike = [name for name in first if all(has_same_work(first[name], each.get(name, {})) for each in others)]
+    return [{name: each[name] for name in alike} for each in found]
 
 
 def _contents(groups: Sequence[Group]) -> dict[str, Any]:
@@ -281,7 +306,7 @@ def _contents(groups: Sequence[Group]) -> dict[str, Any]:
 
 
 def _by_kind(groups: Sequence[Group]) -> tuple[list[Group], list[Group], list[Group]]:
-    """Those of eager experiments, of compiled ones with the same kernels in all runs, and of compiled ones without."""
+    """The groups of eager experiments, of compiled ones with the same kernels in all runs, and of the other compiled ones."""
     eager, compiled = ([each for each in groups if is_compiled(each["experiment"]) is kind] for kind in (False, True))
     alike, apart = (
         [each for each in compiled if are_tuned_alike(each.get("tuned_kernels", ())) is kind] for kind in (True, False)
@@ -308,9 +333,9 @@ def _replicates(group: Group) -> Replicates:
 
 
 def _control_deviations(groups: Sequence[Group]) -> dict[str, dict[str, float]]:
-    """Of each control's logarithm between runs, pooled over the groups that measured it with the newest one's work.
+    """The deviation between runs of each probe's logarithm, pooled over the groups that did the newest group's work.
 
-    Groups that do not tell their work are of none.
+    Groups that do not record their work are left out.
     """
     work = {name: amount for group in groups for name, amount in group.get("control_work", {}).items()}
     variances: dict[str, list[tuple[float, int]]] = {}
@@ -327,6 +352,6 @@ def _control_deviations(groups: Sequence[Group]) -> dict[str, dict[str, float]]:
 
 
 def _weighted_mean(pairs: Iterable[tuple[float, int]]) -> float:
-    """The mean of the first of each pair, weighted with the second."""
+    """The mean of the first numbers of the pairs, weighted by the second."""
     pairs = list(pairs)
     return fmean([value for value, _ in pairs], weights=[weight for _, weight in pairs])

@@ -1,4 +1,4 @@
-"""Is the summary any good: ROUGE against the reference, its floor, and outputs that fake speed."""
+"""Score summaries: ROUGE against the reference, the floor, and empty or repeating summaries."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from summarybench.stats.changes import ALARM_CONFIDENCE, Interval, bootstrap_mea
 
 
 class TimedSummary(Protocol):
-    """What scoring reads of a timed document."""
+    """The parts of a timed document that scoring needs."""
 
     @property
     def document_id(self) -> str: ...
@@ -28,15 +28,15 @@ class TimedSummary(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """Scores per document, in document order, and what follows from them. All ROUGE figures are F1, 0 to 1."""
+    """Scores by document, in document order, and figures derived from them. All ROUGE figures are F1, 0 to 1."""
 
     scores: Mapping[str, tuple[float, ...]]
     rouge1_interval: Interval | None
     lead3_rouge1: float
-    """What the document's own first three sentences would score: a floor means little without it."""
+    """The mean score of the documents' first three sentences, to compare the summaries' score with."""
     floor: Floor | None
     degenerate_document_ids: Mapping[str, tuple[str, ...]]
-    """Outputs that fake speed, by kind: `empty` and `repeating`."""
+    """Documents with summaries that only look fast, by kind: `empty` and `repeating`."""
 
     @property
     def means(self) -> dict[str, float]:
@@ -44,7 +44,7 @@ class Quality:
 
 
 def score(records: Sequence[TimedSummary], documents: Sequence[Document], floor: Floor | None) -> Quality:
-    """The quality of exactly the outputs that were timed; `documents` in the order of `records`."""
+    """Score exactly the summaries that were timed. `documents` are in the order of `records`."""
     pairs = list(zip(records, documents, strict=True))
     rouge = [rouge_f1(record.summary, document.reference) for record, document in pairs]
     scores = {name: tuple(found[name] for found in rouge) for name in ROUGE_TYPES}
@@ -61,7 +61,7 @@ def score(records: Sequence[TimedSummary], documents: Sequence[Document], floor:
 
 
 def assert_rouge_floor(quality: Quality | None) -> None:
-    """Raises QualityError where the mean's one-sided 99% upper bound lies below the floor: chance cannot explain it."""
+    """Raises QualityError if the one-sided 99% upper bound of mean ROUGE-1 is below the floor."""
     if quality is None or quality.floor is None:
         return
     bound = mean_upper_bound(quality.scores["rouge1"])
@@ -73,7 +73,7 @@ def assert_rouge_floor(quality: Quality | None) -> None:
 
 
 def rouge_f1(summary: str, reference: str) -> dict[str, float]:
-    """ROUGE-1, ROUGE-2 and ROUGE-Lsum F1 (rouge_score, stemmed), each sentence on a line of its own."""
+    """ROUGE-1, ROUGE-2 and ROUGE-Lsum F1 (rouge_score with stemming), with one sentence per line."""
     found = _scorer().score(_sentence_lines(reference), _sentence_lines(summary))
     return {name: float(found[name].fmeasure) for name in ROUGE_TYPES}
 
@@ -86,7 +86,7 @@ def _scorer() -> Any:
 
 
 def _sentences(text: str) -> list[str]:
-    """Split after sentence-ending punctuation and at line ends; rouge_score's own splitter would download a model."""
+    """Split after sentence-ending punctuation and at line ends. rouge_score's own splitter would download a model."""
     return [sentence for sentence in re.split(r"(?<=[.!?])\s+|\n+", text.strip()) if sentence]
 
 
@@ -100,16 +100,16 @@ def lead3(text: str) -> str:
 
 
 def is_empty(summary: str) -> bool:
-    """Nothing, or whitespace only: it ends at once and looks fast."""
+    """Whether a summary is empty or only whitespace: it ends at once and looks fast."""
     return not summary.strip()
 
 
 def is_repeating(summary: str) -> bool:
-    """Fewer than half of the three-word sequences are distinct, in 24 words or more: the model is going round in circles."""
+    """Whether fewer than half of the three-word sequences are distinct, in a summary of 24 words or more."""
     words = summary.lower().split()
     trigrams = list(zip(words, words[1:], words[2:], strict=False))
     return len(words) >= 24 and len(set(trigrams)) < len(trigrams) / 2
 
 
 DEGENERATE: Mapping[str, Callable[[str], bool]] = {"empty": is_empty, "repeating": is_repeating}
-"""The kinds of output that fake speed, and how one is told."""
+"""The kinds of summaries that only look fast, and the test for each."""

@@ -1,9 +1,9 @@
-"""Are the summaries as good as another run's: paired ROUGE-1, changed summaries, outputs that became empty or repeating.
+"""Compare summaries with another run's: paired ROUGE-1, changed summaries, and empty or repeating summaries.
 
-ROUGE-1 is compared document by document. The mean difference is bounded from either side by Student's t, each bound
-one-sided at 95% (Schuirmann 1987, two one-sided tests: together the 90% interval), and held against a margin that was
-fixed beforehand. Outputs that fake speed are counted in pairs as well: McNemar's exact test (Psychometrika 12, 1947)
-asks whether more documents became degenerate than ceased to be.
+ROUGE-1 is compared document by document. The mean difference has a bound on either side from Student's t, each one-sided at
+95%; together they are the 90% interval (two one-sided tests, Schuirmann 1987). The bounds are compared with a margin that was
+fixed beforehand. Empty and repeating summaries are counted in pairs as well: McNemar's exact test (Psychometrika 12, 1947)
+asks whether more documents became degenerate than stopped being degenerate.
 """
 
 from __future__ import annotations
@@ -11,27 +11,28 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
 from summarybench.catalogue.models import LOADERS
 from summarybench.core.outcomes import QualityError, QualityVerdict
+from summarybench.runs.comparison_records import McNemarRecord, QualityChangeRecord
 from summarybench.runs.run_file import Entry
 from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS, MOST_DOCUMENTS, Interval, fewest, student_quantile
 
 ROUGE1_MARGIN = 0.015
-"""A loss of less than this, in F1, counts as none."""
+"""A smaller loss of F1 counts as none."""
 INTERVAL_CONFIDENCE = 0.90  # two-sided; each of its bounds is one-sided at 95%
 MCNEMAR_LEVEL = 0.01
 MINIMUM_MORE_DOCUMENTS = 3
 SIXTEEN_BIT_OR_DEFAULT = ("fp16", "bf16", "default")
-"""What a quantized loader is held against: the first of these that the session measured."""
+"""A quantized loader is compared with the first of these loaders that the session measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairedDifference:
-    """The mean over documents of a score now minus the other run's, in the score's own unit."""
+    """The mean over documents of this run's score − the other run's, in the score's own unit."""
 
     mean: float
     standard_deviation: float
@@ -46,9 +47,9 @@ class PairedDifference:
 
 
 def paired_difference(now: Sequence[float], before: Sequence[float]) -> PairedDifference:
-    """Of scores of the same documents, given in the same order.
+    """The difference between scores of the same documents, given in the same order.
 
-    Raises ValueError where the two differ in length or hold fewer than 2.
+    Raises ValueError if the two differ in length or have fewer than 2 scores.
     """
     if len(now) != len(before) or len(now) < 2:
         raise ValueError(
@@ -68,7 +69,7 @@ def judge(difference: PairedDifference, margin: float = ROUGE1_MARGIN) -> Qualit
 
 
 def documents_needed(difference: PairedDifference, margin: float = ROUGE1_MARGIN) -> int | None:
-    """The fewest documents that would decide if mean and deviation stay; None where no number does, or it is decided."""
+    """The fewest documents that would decide if mean and deviation stay; None if no number would, or it is decided."""
 
     def decides(documents: int) -> bool:
         return judge(replace(difference, documents=documents), margin) is not QualityVerdict.INCONCLUSIVE
@@ -78,9 +79,9 @@ def documents_needed(difference: PairedDifference, margin: float = ROUGE1_MARGIN
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class McNemar:
-    """Documents that have a property now and had it not (`more`), and the reverse (`fewer`).
+    """Documents that have a property only now (`more`) or only had it before (`fewer`).
 
-    `p_value` is of the exact test, one-sided: how likely chance alone makes so many of the changed ones `more`.
+    `p_value` is one-sided and exact: the probability that at least as many of the changed documents are `more` by chance.
     """
 
     more: int
@@ -93,21 +94,25 @@ class McNemar:
 
 
 def mcnemar(now: Set[str], before: Set[str]) -> McNemar:
-    """The test on the ids of the documents that have the property, out of those that both runs hold."""
+    """McNemar's test on the ids of the documents that have the property, out of those in both runs."""
     from scipy.stats import binomtest
 
     more, fewer = len(now - before), len(before - now)
-    # Nothing changed: certain, and scipy wants at least one trial.
+    # scipy needs at least one trial
     p_value = float(binomtest(more, more + fewer, alternative="greater").pvalue) if more + fewer else 1.0
     return McNemar(more=more, fewer=fewer, p_value=p_value)
 
 
+def _record(test: McNemar) -> McNemarRecord:
+    return {"more": test.more, "fewer": test.fewer, "p_value": test.p_value}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QualityComparison:
-    """One experiment's summaries beside another's; ROUGE-1 in F1, 0 to 1.
+    """One experiment's summaries compared with another's; ROUGE-1 in F1, 0 to 1.
 
     `against` names the other: a stored run's file, or a loader of the same run. `mcnemar` is by kind of degenerate
-    output, or None where one of the two does not tell them by document.
+    summary; it is None if one of the two did not record them by document.
     """
 
     against: str
@@ -117,22 +122,24 @@ class QualityComparison:
     changed_summaries: int
     mcnemar: Mapping[str, McNemar] | None
 
-    def as_extra_info(self) -> dict[str, Any]:
+    def as_extra_info(self) -> QualityChangeRecord:
         """The key `quality_change` of the run file."""
         return {
             "verdict": self.verdict.value,
             "mean": self.difference.mean,
-            **asdict(self.difference.bounds),
+            "low": self.difference.bounds.low,
+            "high": self.difference.bounds.high,
+            "confidence": self.difference.bounds.confidence,
             "documents": self.difference.documents,
             "documents_needed": self.documents_needed,
             "changed_summaries": self.changed_summaries,
-            "mcnemar": None if self.mcnemar is None else {kind: asdict(test) for kind, test in self.mcnemar.items()},
+            "mcnemar": None if self.mcnemar is None else {kind: _record(test) for kind, test in self.mcnemar.items()},
             "baseline": self.against,
         }
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """What is worse beyond doubt, a phrase each."""
+        """One phrase for each part of the quality that is significantly worse."""
         inferior = (
             [f"quality {self.verdict} {describe(self.as_extra_info())}"]
             if self.verdict is QualityVerdict.INFERIOR
@@ -148,10 +155,10 @@ class QualityComparison:
 
 
 def compare_quality(now: Entry, before: Entry, against: str, margin: float = ROUGE1_MARGIN) -> QualityComparison | None:
-    """The summaries of one entry beside another's, over the documents that both scored.
+    """Compare the summaries of one entry with another's, over the documents that both scored.
 
-    None where those are fewer than MINIMUM_COMMON_DOCUMENTS: synthetic weights have none. That the same prompts were
-    answered is for the caller to know.
+    None if those are fewer than MINIMUM_COMMON_DOCUMENTS; summaries of synthetic weights are not scored. The caller makes sure
+    that both summarized the same prompts.
     """
     texts, others = now.texts, before.texts
     common = [document_id for document_id in texts if document_id in others]
@@ -176,7 +183,7 @@ def _degenerate_changes(now: Entry, before: Entry, common: Set[str]) -> dict[str
 
 
 def quality_against_16_bit(entries: Sequence[Entry]) -> Iterator[tuple[str, QualityComparison]]:
-    """Each quantized experiment of a run beside its model's 16-bit (or default) one, in whatever order they ran."""
+    """Compare each quantized experiment of a run with its model's 16-bit (or default) one, in any order of running."""
     for entry in entries:
         loader = LOADERS.get(entry.extra_info["loader"])
         reference = _sixteen_bit(entry, entries) if loader and loader.quantization else None
@@ -187,8 +194,8 @@ def quality_against_16_bit(entries: Sequence[Entry]) -> Iterator[tuple[str, Qual
 
 
 def quality_against_batch_size_1(entries: Sequence[Entry]) -> Iterator[tuple[str, QualityComparison]]:
-    """Each experiment of a run in batches beside the same one at batch size 1: told, and never failed for."""
-    singles = {_unbatched(entry): entry for entry in entries if entry.extra_info.get("batch_size", 1) == 1}
+    """Compare each batched experiment of a run with the same one at batch size 1. It is reported, and never fails."""
+    singles = {_unbatched(entry): entry for entry in entries if entry.extra_info["batch_size"] == 1}
     for entry in entries:
         single = singles.get(_unbatched(entry))
         if single is None or single is entry:
@@ -198,9 +205,9 @@ def quality_against_batch_size_1(entries: Sequence[Entry]) -> Iterator[tuple[str
 
 
 def _unbatched(entry: Entry) -> str:
-    """The test and its workload, apart from the batch size."""
+    """The kind and its workload, apart from the batch size."""
     settings = {key: value for key, value in entry.extra_info["workload_settings"].items() if key != "batch_size"}
-    return json.dumps([entry.test, entry.extra_info["loader"], settings], sort_keys=True)
+    return json.dumps([entry.kind.name, entry.extra_info["loader"], settings], sort_keys=True)
 
 
 def _sixteen_bit(entry: Entry, entries: Sequence[Entry]) -> Entry | None:
@@ -209,15 +216,15 @@ def _sixteen_bit(entry: Entry, entries: Sequence[Entry]) -> Entry | None:
 
 
 def _task(entry: Entry) -> tuple[str, dict[str, Any]]:
-    """The test and its workload, apart from the loader: where these are equal, so are the prompts."""
+    """The kind and its workload, apart from the loader. If they are equal, so are the prompts."""
     settings = entry.extra_info["workload_settings"]
-    return entry.test, {key: value for key, value in settings.items() if key not in ("loader", "loader_settings")}
+    return entry.kind.name, {key: value for key, value in settings.items() if key not in ("loader", "loader_settings")}
 
 
-def describe(facts: Mapping[str, Any]) -> str:
-    """What follows the verdict's word in a line about a `quality_change` of a run file; ROUGE-1 in points."""
+def describe(facts: QualityChangeRecord) -> str:
+    """Describe a `quality_change` of a run file; the verdict's word precedes it. ROUGE-1 is in points."""
     relation = "against" if facts["verdict"] == QualityVerdict.INCONCLUSIVE else "to"
-    mean, low, high = (f"{100 * facts[name]:+z.1f}" for name in ("mean", "low", "high"))
+    mean, low, high = (f"{100 * value:+z.1f}" for value in (facts["mean"], facts["low"], facts["high"]))
     parts = [
         f"{relation} {facts['baseline']}: ROUGE-1 {mean} points [{low}, {high}]",
         f"{facts['documents']} documents",
@@ -227,7 +234,7 @@ def describe(facts: Mapping[str, Any]) -> str:
     return ", ".join(parts) + _describe_remedy(facts)
 
 
-def _describe_degenerate(tests: Mapping[str, Mapping[str, Any]] | None) -> Iterator[str]:
+def _describe_degenerate(tests: Mapping[str, McNemarRecord] | None) -> Iterator[str]:
     if tests is None:
         yield "empty and repeating outputs not compared (one of the runs does not tell them by document)"
         return
@@ -236,7 +243,7 @@ def _describe_degenerate(tests: Mapping[str, Mapping[str, Any]] | None) -> Itera
             yield f"{kind} {test['more']} more and {test['fewer']} fewer (p {test['p_value']:.2g})"
 
 
-def _describe_remedy(facts: Mapping[str, Any]) -> str:
+def _describe_remedy(facts: QualityChangeRecord) -> str:
     if facts["verdict"] != QualityVerdict.INCONCLUSIVE:
         return ""
     if facts["documents_needed"] is None:
@@ -245,6 +252,6 @@ def _describe_remedy(facts: Mapping[str, Any]) -> str:
 
 
 def assert_quality_held(quality: QualityComparison | None) -> None:
-    """Raises QualityError where ROUGE-1 is INFERIOR to the baseline's, or more outputs became empty or repeating."""
+    """Raises QualityError if ROUGE-1 is INFERIOR to the baseline's, or more summaries are empty or repeating."""
     if quality is not None and quality.faults:
         raise QualityError("; ".join(quality.faults))

@@ -1,23 +1,24 @@
-"""A student's experiment beside its teacher's, of one session."""
+"""Compare a student's experiment with its teacher's of the same session."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 from summarybench.analysis.quality_change import QualityComparison, compare_quality
+from summarybench.runs.comparison_records import TeacherChangeRecord
+from summarybench.runs.extra_info import ExtraInfo
 from summarybench.runs.run_file import Entry
 from summarybench.stats.changes import WITHIN_ONE_PROCESS, paired_change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherChange:
-    """A student's experiment beside its teacher's of the same loader and session; ratios are student ÷ teacher.
+    """A student's experiment beside its teacher's, with the same loader and session; ratios are student ÷ teacher.
 
-    `low` and `high` bound the ratio of generated tokens per second (95%, over documents); `rouge1_ratio` is of the
-    means. `margin` is in ROUGE-1 F1. Quality is None where fewer than 8 documents were scored in both.
+    `low` and `high` bound the ratio of generated tokens per second (95%, over documents). `rouge1_ratio` is the ratio of the
+    means. `margin` is in ROUGE-1 F1. Quality is None if fewer than 8 documents were scored in both.
     """
 
     teacher: str
@@ -30,7 +31,7 @@ class TeacherChange:
     margin: float | None
     quality: QualityComparison | None
 
-    def as_extra_info(self) -> dict[str, Any]:
+    def as_extra_info(self) -> TeacherChangeRecord:
         """The key `teacher_change` of the run file."""
         return {
             "teacher": self.teacher,
@@ -44,10 +45,10 @@ class TeacherChange:
 
 
 def beside_teacher(entry: Entry, teacher: str, entries: Iterable[Entry], margin_share: float) -> TeacherChange | None:
-    """The student's entry beside the teacher's of the same test and loader; None where the session has none of it.
+    """Compare the student's entry with the teacher's of the same kind and loader; None if the session has none.
 
-    Speed is compared without a spread between runs: both were measured in one process. The margin is a share of the
-    teacher's mean ROUGE-1 over the documents in common.
+    Speed is compared without noise between runs, because one process measured both. The margin is a share of the teacher's
+    mean ROUGE-1 over the documents in common.
     """
     before = next((each for each in entries if _is_twin(each, entry, teacher)), None)
     if before is None:
@@ -66,8 +67,8 @@ def beside_teacher(entry: Entry, teacher: str, entries: Iterable[Entry], margin_
         tokens_per_second_ratio=change.ratio,
         low=interval.low,
         high=interval.high,
-        weights_ratio=_ratio(entry, before, "weights_bytes"),
-        peak_memory_ratio=_ratio(entry, before, "peak_memory_bytes"),
+        weights_ratio=entry.extra_info["weights_bytes"] / before.extra_info["weights_bytes"],
+        peak_memory_ratio=entry.extra_info["peak_memory_bytes"] / before.extra_info["peak_memory_bytes"],
         rouge1_ratio=fmean(now) / mean if now and mean else None,
         margin=margin_share * mean if mean else None,
         quality=compare_quality(entry, before, before.experiment, margin_share * mean) if mean else None,
@@ -76,9 +77,11 @@ def beside_teacher(entry: Entry, teacher: str, entries: Iterable[Entry], margin_
 
 def _is_twin(candidate: Entry, entry: Entry, teacher: str) -> bool:
     here, there = entry.extra_info, candidate.extra_info
-    alike = ("loader", "batch_size", "max_new_tokens", "max_prompt_tokens")
-    return candidate.test == entry.test and there["model"] == teacher and all(here[key] == there[key] for key in alike)
+    return (
+        candidate.kind.name == entry.kind.name and there["model"] == teacher and _conditions(here) == _conditions(there)
+    )
 
 
-def _ratio(entry: Entry, before: Entry, key: str) -> float:
-    return float(entry.extra_info[key] / before.extra_info[key])
+def _conditions(info: ExtraInfo) -> tuple[str, int, int, int]:
+    """What a student and its teacher must have in common, apart from the kind."""
+    return info["loader"], info["batch_size"], info["max_new_tokens"], info["max_prompt_tokens"]

@@ -1,4 +1,4 @@
-"""`summarybench adopt RUN NAME`: a finished run becomes a baseline, as --benchmark-save would have stored it."""
+"""`summarybench adopt RUN NAME`: store a finished run as a baseline, as --benchmark-save does."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ NAME = re.compile(r"[\w.-]+")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the folder that a session left in results/")
     parser.add_argument(
-        "name", metavar="NAME", help="stored as baselines/<device>/NNNN_NAME.json; 'anchor' never moves"
+        "name", metavar="NAME", help="stored as baselines/<device>/NNNN_NAME.json; 'anchor' is never replaced"
     )
     add_baselines_argument(parser, "where to store it")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Store the run under the next number of its device's folder. Raises InputError where it may not be a baseline."""
+    """Store the run under the next number of its device's folder. Raises InputError if it must not be a baseline."""
     stored = _adopt(open_run(options.run), options.name, options.baselines)
     print(f"baseline saved: {shown(stored)}")
     return ExitCode.CLEAN
@@ -40,10 +40,12 @@ def run(options: argparse.Namespace) -> int:
 
 def _adopt(finished: StoredRun, name: str, baselines: Path) -> Path:
     if not NAME.fullmatch(name):
-        raise InputError(f"NAME={name}: give letters, digits, dots, dashes and underscores")
+        raise InputError(f"NAME={name}: use only letters, digits, dots, dashes and underscores")
     device = device_of(finished.run)
     if device.stands_in or device.is_limited:
-        raise InputError(f"{finished.path} is from a device that was not itself (--gpu-family, --memory-limit)")
+        raise InputError(
+            f"{finished.path} was measured with --gpu-family or --memory-limit; measure it without them to store it"
+        )
     why = _why_not_clean(finished) or why_unfit(finished.run)
     if why:
         raise InputError(f"{finished.path} does not become a baseline ({why}); only a clean run does")

@@ -1,4 +1,4 @@
-"""`summarybench compare RUN [AGAINST]`: two runs, compared the way a session compares with its baseline."""
+"""`summarybench compare RUN [AGAINST]`: compare two runs as a session compares with its baseline."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from summarybench.analysis.noise import read_spread
 from summarybench.analysis.quality_change import describe
 from summarybench.commands.command import add_baselines_argument
 from summarybench.core.outcomes import ExitCode, InputError, Verdict
+from summarybench.core.share import parse_share
 from summarybench.runs.baselines import (
     StoredRun,
     find_baseline,
@@ -23,7 +24,6 @@ from summarybench.runs.baselines import (
 )
 from summarybench.runs.run_file import Entry, device_of, entries_of
 from summarybench.runs.run_folder import shown
-from summarybench.session.settings import parse_share
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,9 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print a verdict for each experiment; 1 where one regressed or is broken, else 10 where one lost quality.
+    """Print a verdict for each experiment. Return 1 if one regressed or is broken, else 10 if one lost quality.
 
-    Raises InputError where a run cannot be used, or where no stored run can be compared with.
+    Raises InputError if a run cannot be used, or no stored run can be compared with it.
     """
     tolerance = parse_share(options.tolerance)
     now = _find_run(options.run, _folders_in(options.baselines))
@@ -76,14 +76,14 @@ def run(options: argparse.Namespace) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Other:
-    """What to compare with: a run for each experiment, by its test's name, from a folder with the noise between runs."""
+    """The runs to compare with, by the name of the test, and the folder with their measured noise."""
 
     folder: Path
     runs: Mapping[str, StoredRun]
 
     @property
     def is_gpu(self) -> bool:
-        return any(stored.environment.get("driver") is not None for stored in self.runs.values())
+        return any(stored.environment["driver"] is not None for stored in self.runs.values())
 
     def runs_for(self, entry: Entry) -> tuple[StoredRun, ...]:
         found = self.runs.get(entry.name)
@@ -91,13 +91,13 @@ class Other:
 
 
 def _given(now: StoredRun, text: str, baselines: Path) -> Other:
-    """The run that was asked for, for all experiments. A number or a name is looked up among the same device's runs."""
+    """The given run, for all experiments. A number or name is looked up among the runs of the same device."""
     against = open_run(Path(text)) if _is_path(text) else _stored(text, [baselines / device_of(now.run).slug])
     return Other(folder=against.path.parent, runs=dict.fromkeys((entry.name for entry in entries_of(now.run)), against))
 
 
 def _newest_comparable(now: StoredRun, entries: Sequence[Entry], baselines: Path) -> Other:
-    """For each experiment the baseline that a session would choose, among the runs that were measured before this one."""
+    """For each experiment, the baseline that a session would choose among the runs measured before this one."""
     folder = baselines / device_of(now.run).slug
     earlier = [stored for stored in read_baselines(folder).runs if _measured_at(stored) < _measured_at(now)]
     chosen = {entry.name: found[0] for entry in entries if (found := find_baseline(entry, earlier, most=1))}
@@ -109,12 +109,12 @@ def _newest_comparable(now: StoredRun, entries: Sequence[Entry], baselines: Path
 
 
 def _measured_at(stored: StoredRun) -> str:
-    """Coordinated universal time in ISO 8601, which sorts as text."""
-    return str(stored.run.get("datetime", ""))
+    """The start of the session in UTC, ISO 8601, which sorts as text."""
+    return stored.run["datetime"]
 
 
 def _chosen_lines(other: Other, entries: Sequence[Entry]) -> Iterator[str]:
-    """A line for each run that was chosen; it names its experiments where there are several runs."""
+    """One line for each chosen run, with its experiments if there are several runs."""
     groups: dict[tuple[Path, str], list[str]] = {}
     for entry in entries:
         for stored in other.runs_for(entry):
@@ -142,7 +142,7 @@ def _folders_in(baselines: Path) -> list[Path]:
 
 
 def _stored(name: str, folders: Sequence[Path]) -> StoredRun:
-    """The run that is stored under a number or a name. Raises InputError where none is, or several devices have one."""
+    """The run that is stored under a number or a name. Raises InputError unless exactly one device has it."""
     runs = [read_baselines(folder).runs for folder in folders]
     found = [stored for each in runs if (stored := find_stored(each, name))]
     if len(found) == 1:
@@ -154,7 +154,7 @@ def _stored(name: str, folders: Sequence[Path]) -> StoredRun:
     raise InputError(f"'{name}' is neither a file or folder, nor the number or name of a stored run; stored: {there}")
 
 
-# What is said ----------------------------------------------------------------------------------------------------
+# Output ----------------------------------------------------------------------------------------------------------
 
 
 def _lines(entry: Entry, comparison: Comparison) -> Iterator[str]:

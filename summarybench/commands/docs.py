@@ -20,6 +20,7 @@ FILES = (
     Path("docs/reference/commands.md"),
     Path("docs/reference/documents.md"),
     Path("docs/reference/metrics.md"),
+    Path("docs/reference/run-file.md"),
     Path("docs/reference/options.md"),
 )
 """Every page that holds generated tables, each between its markers."""

@@ -1,4 +1,4 @@
-"""`summarybench noise`: run the same experiments in fresh processes, and measure how much the runs differ."""
+"""`summarybench noise`: measure the noise between runs of the same experiments in fresh processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from summarybench.runs.baselines import SPREAD_FILE
 from summarybench.runs.run_file import Run, device_of, read_run
 
 INTERRUPTED_SESSION = frozenset({2, 130})
-"""Pytest's own code for Ctrl-C, and that of a process which Ctrl-C killed."""
+"""pytest's exit code for Ctrl-C, and the exit code of a process that Ctrl-C killed."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,11 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure, store and print the noise. Raises InputError where it cannot be computed, KeyboardInterrupt after Ctrl-C."""
+    """Measure, store and print the noise. Raises InputError if that is impossible, KeyboardInterrupt after Ctrl-C."""
     if options.runs < 2:
-        raise InputError(f"--runs {options.runs}: at least 2, since one run differs from nothing")
+        raise InputError(f"--runs {options.runs}: give at least 2, because noise is the difference between runs")
     if options.existing and options.for_pytest:
-        raise InputError(f"--from measures nothing, so that pytest cannot be given {shlex.join(options.for_pytest)}")
+        raise InputError(
+            f"--from uses finished runs, so {shlex.join(options.for_pytest)} would have no effect; leave it out"
+        )
     runs = [_read(path) for path in options.existing] or list(_measure(options.runs, options.for_pytest))
     for slug in sorted({_slug(run) for run in runs}):
         folder = options.baselines / slug
@@ -49,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _measure(count: int, for_pytest: Sequence[str]) -> Iterator[Run]:
-    """Run the benchmarks so many times, each in a process of its own. Raises InputError where one measures nothing."""
+    """Run the benchmarks `count` times, each in a fresh process. Raises InputError if one measures nothing."""
     parent = Path("results") / f"spread-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     for number in range(1, count + 1):
         print(f"run {number} of {count}: {parent}/{number}", flush=True)

@@ -1,4 +1,4 @@
-"""`summarybench report RUN ...`: one run, or several side by side, as an HTML page."""
+"""`summarybench report RUN ...`: write one run, or several side by side, as an HTML page."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the page and say where. Raises InputError where a run cannot be used or the page cannot be written."""
+    """Write the page and print its path. Raises InputError if a run cannot be used or the page cannot be written."""
     sources = [_with_baselines(path, options.baselines) for path in options.runs]
     path = options.output or _default_output(sources)
     write_where_asked(path, page_text(sources))

@@ -1,4 +1,4 @@
-"""`summarybench summary RUN`: a run as markdown, on standard output or at the end of a file."""
+"""`summarybench summary RUN`: print a run as markdown, or append it to a file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print or append the summary. Raises InputError where the run or the file cannot be used."""
+    """Print or append the summary. Raises InputError if the run or the file cannot be used."""
     found = open_run(options.run)
     text = summary_text(found, f"[details](<{options.details}>)" if options.details else "")
     if options.output is None:

@@ -154,17 +154,17 @@ def as_extra_info(before: Controls, after: Controls) -> dict[str, dict[str, floa
     }
 
 
-def overall_rate(control: Mapping[str, float]) -> float:
+def overall_rate(control: Mapping[str, Any]) -> float:
     """The geometric mean of what a control of a run file was before and after the experiment."""
     return sqrt(control["before"] * control["after"])
 
 
-def has_same_beats(control: Mapping[str, float], other: Mapping[str, float]) -> bool:
+def has_same_beats(control: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether the beats of two run files can be compared; those of run files that do not tell were a fifth as long."""
     return "beat_work" in control and control["beat_work"] == other.get("beat_work")
 
 
-def has_same_work(control: Mapping[str, float], other: Mapping[str, float]) -> bool:
+def has_same_work(control: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two controls of run files can be compared. Of one that does not tell its work nobody knows what it did."""
     return "work" in control and control["work"] == other.get("work")
 

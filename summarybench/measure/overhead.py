@@ -13,6 +13,7 @@ from summarybench.engines.loading import LoadedModel
 from summarybench.machine.clock import Clock
 from summarybench.measure.generation import Benchmark, GenerationRecord, Instruments, Measured, measure
 from summarybench.runs.facts import LEAST_RATIO, _describe_ratios
+from summarybench.runs.kind_records import OverheadRecord
 from summarybench.stats.changes import (
     ALARM_CONFIDENCE,
     WITHIN_ONE_PROCESS,
@@ -39,7 +40,7 @@ class Overhead:
     change: Change
     typical: TypicalChange
 
-    def as_extra_info(self) -> dict[str, Any]:
+    def as_extra_info(self) -> OverheadRecord:
         """The key `overhead` of the run file; a bound that so few documents do not have is None."""
         interval, typical = self.change.interval(), self.typical.interval()
         return {

@@ -295,7 +295,7 @@ def _timings(records: Sequence[GenerationRecord]) -> list[Timing]:
 def _entry(name: str, records: Sequence[GenerationRecord], controls: Sequence[Controls]) -> Entry:
     """One side as a run's entry: the first of each document's two rounds, and two readings before and two after averaged."""
     first_of_each = records[::2]
-    return Entry(
+    return Entry.of(
         name=f"spot_check[{name}]",
         extra_info={
             "document_ids": [record.document_id for record in first_of_each],

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cached_property
-from typing import Any
 
 from summarybench.analysis.quality import DEGENERATE
 from summarybench.analysis.quality_change import SIXTEEN_BIT_OR_DEFAULT
-from summarybench.report.experiment import DocumentRecord, ExperimentView
+from summarybench.report.experiment import DocumentRow, ExperimentView
 
 FLAGS = ("empty", "repeating", "cap-hit", "truncated", "changed")
 WORD = re.compile(r"\S+\s*")
@@ -80,11 +79,11 @@ def documents_of(experiments: Sequence[ExperimentView]) -> Iterator[DocumentView
     ids = dict.fromkeys(document_id for each in holders for document_id in each.places)
     for number, document_id in enumerate(ids, start=1):
         holding = [each for each in holders if document_id in each.places]
-        known: DocumentRecord = next((found for each in holding if (found := each.record(document_id))), {})
+        known: DocumentRow = next((found for each in holding if (found := each.record(document_id))), {})
         yield DocumentView(
             number=number,
             id=document_id,
-            tokens=holding[0].of_document("document_tokens", document_id),
+            tokens=holding[0].experiment.info["document_tokens"][holding[0].places[document_id]],
             title=_title(known.get("url") or "") or document_id,
             section=known.get("section") or "",
             url=known.get("url") or "",
@@ -119,10 +118,7 @@ class _Holder:
             return {}
         return dict(zip(before.extra_info["document_ids"], before.extra_info["summary_sha256"], strict=True))
 
-    def of_document(self, key: str, document_id: str) -> Any:
-        return self.experiment.info[key][self.places[document_id]]
-
-    def record(self, document_id: str) -> DocumentRecord | None:
+    def record(self, document_id: str) -> DocumentRow | None:
         """The document's row of documents.parquet."""
         return self.experiment.source.by_document.get((self.experiment.name, document_id))
 
@@ -131,17 +127,17 @@ class _Holder:
         return None if record is None else record.get("summary")
 
     def score(self, document_id: str) -> float | None:
-        scores = self.experiment.info.get("rouge1_scores")
+        scores = self.experiment.info["rouge1_scores"]
         return scores[self.places[document_id]] if scores else None
 
 
 def _summary_view(holder: _Holder, document_id: str, holding: Sequence[_Holder]) -> SummaryView:
-    experiment, summary = holder.experiment, holder.summary(document_id)
+    experiment, place, summary = holder.experiment, holder.places[document_id], holder.summary(document_id)
     other = _counterpart(holder, holding) if summary is not None and not experiment.is_synthetic else None
     before = other.summary(document_id) if other else None
     return SummaryView(
         experiment=experiment,
-        tokens=holder.of_document("generated_tokens", document_id),
+        tokens=experiment.info["generated_tokens"][place],
         seconds=experiment.document_seconds[document_id],
         rouge1=holder.score(document_id),
         flags=tuple(_flags(holder, document_id, summary)),
@@ -171,8 +167,8 @@ def _counterpart(holder: _Holder, holding: Sequence[_Holder]) -> _Holder | None:
 
 
 def _flags(holder: _Holder, document_id: str, summary: str | None) -> Iterator[str]:
-    info, is_synthetic = holder.experiment.info, holder.experiment.is_synthetic
-    stated = info.get("degenerate_document_ids")
+    info, is_synthetic, place = holder.experiment.info, holder.experiment.is_synthetic, holder.places[document_id]
+    stated = holder.experiment.entry.degenerate
     for kind, has_it in DEGENERATE.items():
         if stated is not None:
             if document_id in stated[kind]:
@@ -181,11 +177,11 @@ def _flags(holder: _Holder, document_id: str, summary: str | None) -> Iterator[s
             yield kind
     record = holder.record(document_id) or {}
     # A run file only counts cap-hits. A summary as long as the limit was most likely cut off there.
-    if record.get("hit_cap", holder.of_document("generated_tokens", document_id) >= info["max_new_tokens"]):
+    if record.get("hit_cap", info["generated_tokens"][place] >= info["max_new_tokens"]):
         yield "cap-hit"
     if record.get("truncated"):
         yield "truncated"
-    digest = holder.of_document("summary_sha256", document_id)
+    digest = info["summary_sha256"][place]
     if not is_synthetic and holder.digests_before.get(document_id, digest) != digest:
         yield "changed"
 

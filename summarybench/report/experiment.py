@@ -12,12 +12,13 @@ from typing import Any
 from summarybench.catalogue.models import MODELS
 from summarybench.core.outcomes import Outcome, Verdict
 from summarybench.machine.device import DeviceRecord
-from summarybench.report.older_runs import kind_of
 from summarybench.runs.baselines import Baselines, StoredRun
+from summarybench.runs.comparison_records import AnchorRecord, AttributionRecord, ChangeRecord
+from summarybench.runs.extra_info import ExtraInfo
 from summarybench.runs.kind_facts import KindFacts, Unit
 from summarybench.runs.run_file import Entry, device_of, entries_of, rounds_of, seconds_per_document
 
-DocumentRecord = Mapping[str, Any]
+DocumentRow = Mapping[str, Any]
 """A row of documents.parquet."""
 
 EAGER = "eager"
@@ -38,11 +39,11 @@ class Source:
     stored: StoredRun
     device: DeviceRecord | None = None
     baselines: Baselines | None = None
-    documents: Sequence[DocumentRecord] = ()
+    documents: Sequence[DocumentRow] = ()
     tag: str = ""
 
     @cached_property
-    def by_document(self) -> dict[tuple[str, str], DocumentRecord]:
+    def by_document(self) -> dict[tuple[str, str], DocumentRow]:
         """The documents by experiment and document id."""
         return {(each["experiment"], each["document_id"]): each for each in self.documents}
 
@@ -83,7 +84,7 @@ class ExperimentView:
     label: str
 
     @property
-    def info(self) -> Mapping[str, Any]:
+    def info(self) -> ExtraInfo:
         """`extra_info` of the run file."""
         return self.entry.extra_info
 
@@ -91,46 +92,46 @@ class ExperimentView:
     def name(self) -> str:
         return self.entry.experiment
 
-    @cached_property
+    @property
     def kind(self) -> KindFacts:
-        return kind_of(self.entry)
+        return self.entry.kind
 
     @property
     def precision(self) -> str:
         """The loader's name without `-compiled`."""
-        return str(self.info["loader"]).removesuffix(COMPILED)
+        return self.info["loader"].removesuffix(COMPILED)
 
     @property
     def way(self) -> str:
         """How the precision was run: `eager`, or `compiled, batch 25`."""
-        return way_of(self.entry, self.kind)
+        return way_of(self.entry)
 
     @property
     def is_synthetic(self) -> bool:
-        return bool(self.info["weights"] == "synthetic")
+        return self.info["weights"] == "synthetic"
 
     @property
     def rouge1(self) -> float | None:
-        return self.info.get("rouge1")
+        return self.info["rouge1"]
 
     @property
     def verdict(self) -> str:
-        return str(self.info.get("verdict", Verdict.NO_BASELINE))
+        return self.info["verdict"]
 
     @property
-    def change(self) -> Mapping[str, Any] | None:
+    def change(self) -> ChangeRecord | None:
         """The ratio to the latest baseline, with its interval."""
-        return self.info.get("change")
+        return self.info["change"]
 
     @property
-    def anchor(self) -> Mapping[str, Any] | None:
+    def anchor(self) -> AnchorRecord | None:
         """The ratio to the stored run that is never replaced, with its interval."""
-        return self.info.get("anchor")
+        return self.info["anchor"]
 
     @property
-    def attribution(self) -> Mapping[str, Any] | None:
+    def attribution(self) -> AttributionRecord | None:
         """The cause of the change, if there is one."""
-        return self.info.get("attribution")
+        return self.info["attribution"]
 
     @cached_property
     def failure(self) -> str:
@@ -139,7 +140,7 @@ class ExperimentView:
             return ""
         return next(
             (
-                str(each["detail"]) or "failed"
+                each["detail"] or "failed"
                 for each in self.source.stored.run["outcomes"]
                 if each["outcome"] == Outcome.FAILED and each["nodeid"].rpartition("::")[2] == self.entry.name
             ),
@@ -158,13 +159,14 @@ class ExperimentView:
     @cached_property
     def baseline(self) -> StoredRun | None:
         """The stored run that the experiment was compared with. None if it is no longer stored."""
-        named = (self.info.get("baseline") or {}).get("file")
-        runs = self.source.baselines.runs if self.source.baselines else ()
-        return next((stored for stored in runs if stored.path.name == named), None)
+        compared = self.info["baseline"]
+        if compared is None or self.source.baselines is None:
+            return None
+        return next((stored for stored in self.source.baselines.runs if stored.path.name == compared["file"]), None)
 
 
-def way_of(entry: Entry, kind: KindFacts) -> str:
-    info = entry.extra_info
+def way_of(entry: Entry) -> str:
+    info, kind = entry.extra_info, entry.kind
     batch_size = max(map(len, rounds_of(info)))
     batching = {Unit.DOCUMENT: "", Unit.BATCH: f"batch {batch_size}", Unit.ROUND: kind.title}
     parts = [
@@ -195,8 +197,8 @@ def _label(entry: Entry, *, is_one_model: bool) -> str:
     info = entry.extra_info
     known = MODELS.get(info["model"])
     model = "" if is_one_model else f"{known.marker if known else info['model']} "
-    batch = f" ×{info['batch_size']}" if info.get("batch_size", 1) != 1 else ""
-    title = kind_of(entry).title
+    batch = f" ×{info['batch_size']}" if info["batch_size"] != 1 else ""
+    title = entry.kind.title
     return f"{model}{info['loader']}{batch}{f' ({title})' if title else ''}"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from summarybench.core.outcomes import Verdict
 from summarybench.report.experiment import ExperimentView, minute_of
 from summarybench.runs.baselines import StoredRun
 from summarybench.runs.run_file import Entry
@@ -71,7 +70,7 @@ def _measurement(stored: StoredRun, name: str, is_shown: bool) -> Measurement:
         date=minute_of(stored),
         label=stored.label,
         speed=float(info["generated_tokens_per_second"]),
-        verdict=str(info.get("verdict", Verdict.NO_BASELINE)),
+        verdict=info["verdict"],
         is_anchor=stored.is_anchor,
         is_shown=is_shown,
     )

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from summarybench.analysis.comparison import FALSE_ALARM_LEVEL, LARGEST_SAFE_BATCH
+from summarybench.analysis.comparison import FALSE_ALARM_LEVEL
 from summarybench.analysis.quality_change import describe, quality_against_16_bit, quality_against_batch_size_1
 from summarybench.catalogue.published import published_rows
-from summarybench.core.numbers import counted, estimate, gib, percent
+from summarybench.core.numbers import MISSING, counted, estimate, gib, percent
 from summarybench.core.outcomes import Outcome, Verdict
 from summarybench.core.session_seconds import session_line
 from summarybench.machine.device import DeviceRecord
 from summarybench.report.experiment import ExperimentView
 from summarybench.report.figures.speed import DOCUMENT_TOKENS
+from summarybench.runs.comparison_records import ChangeRecord, QualityChangeRecord
+from summarybench.runs.extra_info import ExtraInfo
 from summarybench.runs.facts import describe_fidelity, describe_overhead
 from summarybench.runs.run_file import Run, entries_of
-
-Info = Mapping[str, Any]
-"""`extra_info` of one experiment in a run file."""
+from summarybench.runs.schema import OutcomeRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +62,12 @@ def quiet_notes(run: Run) -> Iterator[str]:
         info = benchmark["extra_info"]
         reported[info["experiment"]] = _reported_of(info)
         yield f"{info['experiment']}: {info['verdict']}: {info['verdict_detail']}"
-        if quality := info.get("quality_change"):
+        if quality := info["quality_change"]:
             yield str(_quality_note(info["experiment"], quality))
     yield from outcome_notes(run["outcomes"], reported)
 
 
-def outcome_notes(outcomes: Sequence[Info], reported: Mapping[str, Sequence[str]]) -> Iterator[str]:
+def outcome_notes(outcomes: Sequence[OutcomeRecord], reported: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """What went wrong, unless a verdict has already said so. Experiments with the same reason share a line.
 
     `reported` holds what other notes say about each experiment.
@@ -86,9 +85,9 @@ def _plain(text: str) -> Note:
     return Note(before=text)
 
 
-def _reported_of(info: Info) -> list[str]:
+def _reported_of(info: ExtraInfo) -> list[str]:
     """What the notes on an experiment's verdicts say."""
-    quality = info.get("quality_change")
+    quality = info["quality_change"]
     return [info["verdict_detail"], *([describe(quality)] if quality else [])]
 
 
@@ -102,7 +101,7 @@ def _experiment_notes(experiment: ExperimentView, device: DeviceRecord) -> Itera
     yield from _change_notes(info)
     if info["environment_differences"]:
         yield _plain(f"  environment: {'; '.join(info['environment_differences'])}")
-    if quality := info.get("quality_change"):
+    if quality := info["quality_change"]:
         yield _quality_note(experiment.name, quality)
     for note_of in NOTES_ON_RECORDS:
         for note in note_of(info):
@@ -111,22 +110,24 @@ def _experiment_notes(experiment: ExperimentView, device: DeviceRecord) -> Itera
         yield _plain(f"{experiment.name}: {note}")
 
 
-def _change_notes(info: Info) -> Iterator[Note]:
+def _change_notes(info: ExtraInfo) -> Iterator[Note]:
     """The cause of a change, the result of the first pass, and the comparison with the anchor."""
-    if found := info.get("attribution"):
+    if found := info["attribution"]:
         yield _plain(f"  {found['cause']}: {found['detail']}")
-    if first := info.get("first_pass"):
+    if first := info["first_pass"]:
         after = f" {_ratio(first['change'])}; the verdict above pools both passes"
         yield Note(before="  first pass: ", verdict=first["verdict"], after=after)
-    if anchor := info.get("anchor"):
+    if anchor := info["anchor"]:
         yield Note(before=f"  against {anchor['file']}: ", verdict=anchor["verdict"], after=f" {_ratio(anchor)}")
 
 
-def _ratio(change: Info) -> str:
+def _ratio(change: ChangeRecord | None) -> str:
+    if change is None:
+        return MISSING
     return estimate(change["ratio"], change["low"], change["high"], 3)
 
 
-def _quality_note(experiment: str, facts: Info) -> Note:
+def _quality_note(experiment: str, facts: QualityChangeRecord) -> Note:
     return Note(before=f"{experiment}: quality ", verdict=facts["verdict"], after=f" {describe(facts)}")
 
 
@@ -144,34 +145,35 @@ def _published_note(experiment: ExperimentView, device: DeviceRecord) -> str:
 # What some kinds record ----------------------------------------------------------------------------------------------
 
 
-def _largest_batch_notes(info: Info) -> Iterator[str]:
-    if LARGEST_SAFE_BATCH in info:
+def _largest_batch_notes(info: ExtraInfo) -> Iterator[str]:
+    if "largest_safe_batch" in info:
         tried = ", ".join(f"{size} {'ran' if ran else 'ran out of memory'}" for size, ran in info["batch_tries"])
-        yield f"largest safe batch size {info[LARGEST_SAFE_BATCH]} ({info['predicted_largest_batch']} predicted; tried: {tried})"
+        predicted = info["predicted_largest_batch"]
+        yield f"largest safe batch size {info['largest_safe_batch']} ({predicted} predicted; tried: {tried})"
 
 
-def _teacher_notes(info: Info) -> Iterator[Note | str]:
+def _teacher_notes(info: ExtraInfo) -> Iterator[Note | str]:
     """A student's quality, or that its teacher was not measured."""
     change = info.get("teacher_change")
-    if quality := (change or {}).get("quality_change"):
+    if change is not None and (quality := change["quality_change"]):
         yield _quality_note(info["experiment"], quality)
     if "teacher" in info and change is None:
         yield f"its teacher {info['teacher']} was not measured in this session; select both, for example with -m student"
 
 
-def _overhead_notes(info: Info) -> Iterator[str]:
+def _overhead_notes(info: ExtraInfo) -> Iterator[str]:
     if overhead := info.get("overhead"):
         yield describe_overhead(overhead)
 
 
-def _fidelity_notes(info: Info) -> Iterator[Note | str]:
+def _fidelity_notes(info: ExtraInfo) -> Iterator[Note | str]:
     if fidelity := info.get("fidelity"):
         yield describe_fidelity(fidelity)
         if quality := fidelity["quality_change"]:
             yield _quality_note(info["experiment"], quality)
 
 
-NOTES_ON_RECORDS: tuple[Callable[[Info], Iterator[Note | str]], ...] = (
+NOTES_ON_RECORDS: tuple[Callable[[ExtraInfo], Iterator[Note | str]], ...] = (
     _largest_batch_notes,
     _teacher_notes,
     _overhead_notes,
@@ -183,7 +185,7 @@ NOTES_ON_RECORDS: tuple[Callable[[Info], Iterator[Note | str]], ...] = (
 # The whole run -------------------------------------------------------------------------------------------------------
 
 
-def _baseline_notes(infos: Sequence[Info], device: DeviceRecord) -> Iterator[str]:
+def _baseline_notes(infos: Sequence[ExtraInfo], device: DeviceRecord) -> Iterator[str]:
     without = [info for info in infos if info["verdict"] == Verdict.NO_BASELINE]
     if len(without) == 1:
         yield without[0]["verdict_detail"]

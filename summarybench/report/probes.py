@@ -25,9 +25,9 @@ def probes_of(experiment: ExperimentView) -> tuple[Probe, ...]:
     """The probes around an experiment; empty for runs from before they were measured."""
     stored = experiment.baseline
     before = stored.entry(experiment.entry.name) if stored else None
-    there = before.extra_info.get("controls", {}) if before else {}
+    there = before.extra_info["controls"] if before else {}
     found = []
-    for name, probe in experiment.info.get("controls", {}).items():
+    for name, probe in experiment.info["controls"].items():
         rate, is_alike = overall_rate(probe), has_same_work(probe, there.get(name, {}))
         change = rate / overall_rate(there[name]) - 1 if is_alike else None
         found.append(Probe(name=WORDS.get(name, name), rate=rate, change=change))

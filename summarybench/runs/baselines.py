@@ -21,23 +21,25 @@ from summarybench.runs.workload import differences
 
 ANCHOR = "anchor"
 SPREAD_FILE = "spread.json"
-"""What is measured of the noise between runs; it lies beside them."""
+"""The file with the measured noise between runs, in the same folder."""
 STORED_NAME = re.compile(r"(?P<number>\d{4,})_(?P<name>.+)\.json")
 
 
 @dataclass(frozen=True, kw_only=True)  # not slotted: its entries are kept once they are read
 class StoredRun:
-    """A run in a folder of baselines, `NNNN_NAME.json`, or any run file given by its path."""
+    """A run in a folder of baselines, `NNNN_NAME.json`, or any other run file."""
 
     path: Path
     run: Run
 
     @property
     def label(self) -> str:
+        """The file's name in messages; the results folder's for a run.json."""
         return self.path.parent.name if self.path.name == "run.json" else self.path.name
 
     @property
     def number(self) -> str:
+        """NNNN in NNNN_NAME.json; empty for any other run file."""
         found = STORED_NAME.fullmatch(self.path.name)
         return found["number"] if found else ""
 
@@ -53,13 +55,16 @@ class StoredRun:
 
     @property
     def commit(self) -> str:
-        return str((self.run.get("commit_info") or {}).get("id", "unknown"))
+        """The hash of the commit, or `unknown`."""
+        return self.run["commit_info"]["id"]
 
     @property
     def environment(self) -> Mapping[str, Any]:
-        return dict(self.run["machine_info"])
+        """The run's `machine_info`."""
+        return self.run["machine_info"]
 
     def entry(self, name: str) -> Entry | None:
+        """The experiment that this test measured; None if the run does not have it."""
         return self._entries.get(name)
 
     @cached_property
@@ -68,7 +73,7 @@ class StoredRun:
 
 
 def open_run(path: Path) -> StoredRun:
-    """A run file, or the one in a results folder. Raises InputError."""
+    """Read a run file, or the one in a results folder. Raises InputError."""
     file = (path / "run.json" if path.is_dir() else path).resolve()
     return StoredRun(path=file, run=read_run(file))
 
@@ -81,19 +86,19 @@ class Baselines:
     runs: tuple[StoredRun, ...]
 
     def entries(self, name: str) -> list[Entry]:
-        """A test's entries in the stored runs, oldest first, the anchor's left out."""
+        """A test's entries in the stored runs, oldest first, without the anchor's."""
         return [found for stored in self.runs if not stored.is_anchor and (found := stored.entry(name))]
 
     def hosts_of(self, name: str, runs: int) -> set[str | None]:
-        """The hosts of the newest runs that hold a test, so many at most, the anchor left out."""
+        """The hosts of the newest `runs` runs that have a test, without the anchor."""
         holding = [stored for stored in self.runs if not stored.is_anchor and stored.entry(name)]
-        return {stored.environment.get("host") for stored in holding[-runs:]}
+        return {stored.environment["host"] for stored in holding[-runs:]}
 
 
 def read_baselines(folder: Path) -> Baselines:
-    """The runs in a device's folder of baselines; an absent folder holds nothing.
+    """Read the runs in a device's folder of baselines. An absent folder has no runs.
 
-    Raises InputError naming a file that is corrupt or not this suite's: passing it over would compare with the wrong one.
+    Raises InputError for a file that is damaged or not of this suite: skipping it would compare with an older run.
     """
     runs = []
     for path in folder.glob("*.json"):
@@ -109,12 +114,12 @@ def read_baselines(folder: Path) -> Baselines:
     return Baselines(folder=folder, runs=tuple(runs))
 
 
-def why_unfit(run: Mapping[str, Any]) -> str | None:
-    """Why a finished run never becomes a baseline, or None where it may."""
+def why_unfit(run: Run) -> str | None:
+    """The reason why a finished run must not become a baseline; None if it may."""
     outcomes = run["outcomes"]
-    spoilt = [each["experiment"] for each in outcomes if each["outcome"] in (Outcome.FAILED, Outcome.INVALID)]
-    if spoilt:
-        return f"failed or invalid: {', '.join(spoilt)}"
+    unusable = [each["experiment"] for each in outcomes if each["outcome"] in (Outcome.FAILED, Outcome.INVALID)]
+    if unusable:
+        return f"failed or invalid: {', '.join(unusable)}"
     broken = [entry.experiment for entry in entries_of(run) if entry.broken_output]
     if broken:
         return f"most summaries are empty or repeating: {', '.join(broken)}"
@@ -122,18 +127,18 @@ def why_unfit(run: Mapping[str, Any]) -> str | None:
 
 
 def why_superfluous(run: Run, runs: Iterable[StoredRun]) -> str | None:
-    """Why a run adds nothing to those that are stored, the anchor left out; None where it holds any new measurement."""
+    """The reason why a run adds nothing to the stored ones, without the anchor; None if any measurement is new."""
     measured = {entry.name: entry.seconds for entry in entries_of(run)}.items()
     for stored in runs:
         if not stored.is_anchor and measured <= {each.name: each.seconds for each in entries_of(stored.run)}.items():
-            return f"all of it is stored already, in {stored.label}: counted twice, it would seem to confirm itself"
+            return f"{stored.label} already has all of its measurements, and each must count once"
     return None
 
 
 def save_baseline(folder: Path, name: str, run: Run) -> Path:
-    """Store a run under the next number, whole or not at all and never over another.
+    """Store a run under the next number, whole or not at all. No file is overwritten.
 
-    Raises InputError where the disk refuses, and for a second anchor.
+    Raises InputError if the file cannot be written, and for a second anchor.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -151,17 +156,17 @@ def save_baseline(folder: Path, name: str, run: Run) -> Path:
 
 
 def refuse_second_anchor(folder: Path) -> None:
-    """Raises InputError where the folder has an anchor."""
+    """Raises InputError if the folder has an anchor."""
     for path in sorted(folder.glob(f"*_{ANCHOR}.json")):
         if (found := STORED_NAME.fullmatch(path.name)) and found["name"] == ANCHOR:
             raise InputError(
-                f"{path} is the anchor, and an anchor never moves; save under another name, or delete it if it is to be another"
+                f"{path} is the anchor, and an anchor is never replaced; save under another name, or delete that file first"
             )
 
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Wait until no other process takes a number in this folder; the lock goes with the process, whatever ends it."""
+    """Keep other processes from taking a number in this folder. The lock ends with the process."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -181,7 +186,7 @@ def find_stored(runs: Sequence[StoredRun], name: str) -> StoredRun | None:
 
 
 def pick_run(baselines: Baselines, number: str) -> StoredRun:
-    """The run that --benchmark-compare=NNNN names. Raises InputError where there is none."""
+    """The run that --benchmark-compare=NNNN names. Raises InputError if there is none."""
     if stored := find_stored(baselines.runs, number):
         return stored
     there = ", ".join(stored.path.name for stored in baselines.runs) or "nothing"
@@ -189,32 +194,32 @@ def pick_run(baselines: Baselines, number: str) -> StoredRun:
 
 
 def find_baseline(entry: Entry, runs: Sequence[StoredRun], most: int) -> tuple[StoredRun, ...]:
-    """The newest run with this experiment and workload, and those before it that measured it alike, newest first.
+    """The newest run with this experiment and workload, and older runs under equal conditions, newest first.
 
-    Alike is: the same workload, documents and versions of the environment; `most` runs at most. Failing the workload,
-    the newest with the experiment alone (to say what differs). The anchor is never among them: it stands still, and is
-    there to show a slow slide. Runs stored before broken output failed are passed over.
+    Equal conditions are the same workload, documents and versions of the environment. At most `most` runs are returned. If
+    no run has the workload, the result is the newest run with the experiment, so that a message can say what differs. The
+    anchor is left out, because it is not a recent run. So are runs from before broken output failed.
     """
-    holding = [
+    candidates = [
         (stored, found)
         for stored in reversed(runs)
         if not stored.is_anchor and (found := stored.entry(entry.name)) and not found.broken_output
     ]
-    same = [(stored, found) for stored, found in holding if has_same_workload(entry, found)]
+    same = [(stored, found) for stored, found in candidates if has_same_workload(entry, found)]
     if not same:
-        return tuple(stored for stored, _ in holding[:1])
+        return tuple(stored for stored, _ in candidates[:1])
     newest, newest_entry = same[0]
     documents = entry.timings.keys() & newest_entry.timings.keys()
-    alike = (
+    under_equal_conditions = (
         stored
         for stored, found in same
         if documents <= found.timings.keys() and not differing_versions(stored.environment, newest.environment)
     )
-    return tuple(islice(alike, most))
+    return tuple(islice(under_equal_conditions, most))
 
 
 def find_anchor(entry: Entry, runs: Sequence[StoredRun]) -> StoredRun | None:
-    """The anchor, where it measured this experiment with this workload."""
+    """The anchor, if it measured this experiment with this workload."""
     for stored in runs:
         found = stored.entry(entry.name) if stored.is_anchor else None
         if found is not None and not found.broken_output and has_same_workload(entry, found):
@@ -223,9 +228,10 @@ def find_anchor(entry: Entry, runs: Sequence[StoredRun]) -> StoredRun | None:
 
 
 def has_same_workload(one: Entry, other: Entry) -> bool:
+    """Whether the fingerprints of the workloads are equal."""
     return bool(one.extra_info["workload"] == other.extra_info["workload"])
 
 
 def differing_versions(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """What differs between the versions in two environments: the host is none."""
+    """The differences between the versions of two environments, one phrase each. The host is not a version."""
     return differences({name: one.get(name) for name in VERSIONS}, {name: other.get(name) for name in VERSIONS})

@@ -1,4 +1,4 @@
-"""`documents.parquet`: one row a document and experiment with the raw facts and the texts, typed, for pandas or datasets."""
+"""`documents.parquet`: one typed row per document and experiment, with raw facts and texts, for pandas or datasets."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import Any
 from summarybench.core.invocation import this_invocation
 from summarybench.core.outcomes import InputError, first_line
 from summarybench.documents.sources import Document
-from summarybench.runs.journal import JournalContents, Record
+from summarybench.runs.journal import JournalContents
+from summarybench.runs.migration import migrated_document, migrated_extra_info, migrated_header
 from summarybench.runs.run_file import DEGENERATE_KINDS, ROUGE_TYPES
+from summarybench.runs.schema import DocumentRecord, ExperimentRecord, SessionRecord
 
 SCHEMA_VERSION = 1
-"""Raised when a column changes its meaning, type or name; a column that is added does not raise it."""
+"""The version that the file states. It is raised when a column changes its name, type or meaning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,16 +108,16 @@ COLUMNS = (*OF_EXPERIMENT, *OF_DOCUMENT, *OF_SUMMARY, *OF_SOURCE)
 
 
 def write_documents_table(path: Path, journal: JournalContents, documents: Iterable[Document]) -> None:
-    """Write the documents of the finished experiments, as `COLUMNS` has them. Raises OSError.
+    """Write the documents of the finished experiments, with the columns of `COLUMNS`. Raises OSError.
 
-    A document that is not among `documents` has its raw facts and no texts but its summary. The file's metadata say the
-    schema's version, the device, the commit and when the session began; each column's says what it means.
+    A document that is not among `documents` has its raw facts and its summary, but no other text. The file's metadata have
+    the schema's version, the device, the commit and the start of the session; each column's metadata have its meaning.
     """
     import pyarrow
     from pyarrow import parquet
 
     by_id = {document.id: document for document in documents}
-    facts = {(record["nodeid"], record["document_id"]): record for record in journal.documents}
+    facts = {(record["nodeid"], record["document_id"]): migrated_document(record) for record in journal.documents}
     rows = [row for experiment in journal.experiments for row in _rows(experiment, facts, by_id)]
     if rows:
         temporary = path.with_name(f".{path.name}")
@@ -124,7 +126,7 @@ def write_documents_table(path: Path, journal: JournalContents, documents: Itera
 
 
 def read_documents_table(path: Path) -> list[dict[str, Any]]:
-    """Its rows by column name. Raises InputError where it is not there or cannot be read: `--resume` writes it anew."""
+    """The rows, by column name. Raises InputError if the file is missing or cannot be read."""
     from pyarrow import ArrowException, parquet
 
     if not path.exists():
@@ -136,35 +138,37 @@ def read_documents_table(path: Path) -> list[dict[str, Any]]:
         raise InputError(f"cannot read {path}: {first_line(error)}; `--resume` writes it anew") from error
 
 
-def _schema(session: Record) -> Any:
+def _schema(session: SessionRecord) -> Any:
     import pyarrow
 
     fields = [
         pyarrow.field(column.name, pyarrow.type_for_alias(column.type), metadata={"meaning": column.meaning})
         for column in COLUMNS
     ]
+    header = migrated_header(session)
     about = {
         "schema_version": SCHEMA_VERSION,
-        "device": session.get("machine_info", {}).get("device", "unknown"),
-        "commit": (session.get("commit_info") or {}).get("id", "unknown"),
-        "datetime": session.get("datetime", "unknown"),
+        "device": header["machine_info"]["device"],
+        "commit": header["commit_info"]["id"],
+        "datetime": header["datetime"] or "unknown",
     }
     return pyarrow.schema(fields, metadata={name: str(value) for name, value in about.items()})
 
 
 def _rows(
-    experiment: Record, facts: Mapping[tuple[str, str], Record], by_id: Mapping[str, Document]
+    experiment: ExperimentRecord, facts: Mapping[tuple[str, str], DocumentRecord], by_id: Mapping[str, Document]
 ) -> Sequence[dict[str, Any]]:
-    info = experiment["extra_info"]
+    info: Mapping[str, Any] = migrated_extra_info(experiment["name"], experiment["extra_info"])
     rows = []
     for number, document_id in enumerate(info["document_ids"]):
-        record, document = facts[experiment["fullname"], document_id], by_id.get(document_id)
+        record: Mapping[str, Any] = facts[experiment["fullname"], document_id]
+        document = by_id.get(document_id)
         rows.append(
             {
-                **{column.name: info.get(column.name) for column in OF_EXPERIMENT},
-                **{column.name: record.get(column.name) for column in OF_DOCUMENT},
+                **{column.name: info[column.name] for column in OF_EXPERIMENT},
+                **{column.name: record[column.name] for column in OF_DOCUMENT},
                 "summary_sha256": info["summary_sha256"][number],
-                **_flags(info.get("degenerate_document_ids"), document_id),
+                **_flags(info["degenerate_document_ids"], document_id),
                 **{name: _item(info[f"{name}_scores"], number) for name in ROUGE_TYPES},
                 **{column.name: getattr(document, column.name, None) for column in OF_SOURCE},
             }
@@ -173,10 +177,10 @@ def _rows(
 
 
 def _flags(degenerate: Mapping[str, Sequence[str]] | None, document_id: str) -> dict[str, bool | None]:
-    """Whether the output is one that fakes speed, by kind; None where that was not looked at."""
+    """Whether the summary only looks fast, by kind; None if that was not checked."""
     return {kind: None if degenerate is None else document_id in degenerate[kind] for kind in DEGENERATE_KINDS}
 
 
 def _item(scores: Sequence[float], number: int) -> float | None:
-    """A document's score; None where outputs of random weights have none."""
+    """A document's score; None for the outputs of synthetic weights, which are not scored."""
     return scores[number] if scores else None

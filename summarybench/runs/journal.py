@@ -1,4 +1,4 @@
-"""The durable record of a run: one JSON object a line, on disk as soon as it is known."""
+"""The durable record of a run: one JSON object per line, on disk as soon as it is known. schema.py declares the keys."""
 
 from __future__ import annotations
 
@@ -8,30 +8,37 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from summarybench.core.files import write_atomically
 from summarybench.core.outcomes import InputError, outcome_as_record, outcome_not_run
+from summarybench.runs.schema import (
+    DocumentRecord,
+    ExperimentRecord,
+    OutcomeRecord,
+    SessionRecord,
+    SessionSecondsRecord,
+)
 
 Record = dict[str, Any]
 
 SELECTED = "selected"
-"""The key of the session's record that has the selected tests: nodeid → experiment."""
+"""The key of the session's record with the selected tests: nodeid → experiment."""
 
 
 class Journal:
-    """Appends records to `path`; each is with the operating system before `append` returns.
+    """Appends records to `path`. Each record is with the operating system before `append` returns.
 
-    Kinds: `session` (first), `document` (one a timed document), `experiment` (one a measured experiment), `outcome`
-    (one a selected test), `superseded_document` (of an attempt whose experiment is measured again), `session_seconds`
-    (once, at the end: `session` of the run file). Raises InputError where the disk refuses: what was written before stays readable.
+    Kinds: `session` (first), `document` (one per timed document), `experiment` (one per measured experiment), `outcome`
+    (one per selected test), `superseded_document` (of an attempt whose experiment is measured again) and `session_seconds`
+    (once, at the end). Raises InputError if a record cannot be written; the records before it stay readable.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def begin(self, session: Mapping[str, Any], records: Iterable[tuple[str, Mapping[str, Any]]] = ()) -> None:
-        """Write the session's record and those carried into it (kind, fields), all of them or none. Raises OSError."""
+        """Write the session's record and records of an earlier run (kind, fields): all or none. Raises OSError."""
         write_atomically(self.path, "".join(_line(*each) for each in (("session", session), *records)))
 
     def append(self, kind: str, fields: Mapping[str, Any]) -> None:
@@ -41,7 +48,7 @@ class Journal:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(line)
         except OSError as error:
-            with contextlib.suppress(OSError):  # half a line in the middle of the file would make the rest unreadable
+            with contextlib.suppress(OSError):  # half a line inside the file would make the rest unreadable
                 os.truncate(self.path, finished_bytes)
             raise InputError(
                 f"cannot write {self.path}: {error.strerror}; free some space or name another --results-dir"
@@ -54,34 +61,34 @@ def _line(kind: str, fields: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalContents:
-    """What a journal holds.
+    """The records of a journal as they were written; one of an older version can lack keys.
 
-    `outcomes` has one of every test that the session selected: a run is cut short until its last test has come to an end.
-    `dropped_lines` counts last lines that a crash cut off: its own, and those of the runs that it was resumed from.
+    `outcomes` has one record for every selected test; a test without an end counts as not run. `dropped_lines` counts last
+    lines that a crash cut off, including those of the runs that it was resumed from.
     """
 
-    session: Record
-    documents: tuple[Record, ...]
-    experiments: tuple[Record, ...]
-    outcomes: tuple[Record, ...]
-    superseded_documents: tuple[Record, ...] = ()
+    session: SessionRecord
+    documents: tuple[DocumentRecord, ...]
+    experiments: tuple[ExperimentRecord, ...]
+    outcomes: tuple[OutcomeRecord, ...]
+    superseded_documents: tuple[DocumentRecord, ...] = ()
     dropped_lines: int
-    session_seconds: Record | None = None
+    session_seconds: SessionSecondsRecord | None = None
 
 
 def read_journal(path: Path) -> JournalContents:
     """Everything that was finished when the run ended, however it ended.
 
-    Raises InputError where the file is missing or a line other than the last is not a record.
+    Raises InputError if the file is missing or a line other than the last is not a record.
     """
     records, dropped = _records(path)
-    by_kind: dict[str, list[Record]] = {"session": [], "document": [], "experiment": [], "outcome": []}
+    by_kind: dict[str, list[Any]] = {"session": [], "document": [], "experiment": [], "outcome": []}
     by_kind |= {"superseded_document": [], "session_seconds": []}
     for record in records:
         by_kind.setdefault(str(record.pop("kind", "")), []).append(record)
     if not by_kind["session"]:
         raise InputError(f"{path} has no session record: it is not a journal of this suite")
-    session = by_kind["session"][-1]
+    session: SessionRecord = by_kind["session"][-1]
     return JournalContents(
         session=session,
         documents=tuple(by_kind["document"]),
@@ -89,16 +96,16 @@ def read_journal(path: Path) -> JournalContents:
         outcomes=(*by_kind["outcome"], *_not_run(session, by_kind["outcome"])),
         superseded_documents=tuple(by_kind["superseded_document"]),
         session_seconds=by_kind["session_seconds"][-1] if by_kind["session_seconds"] else None,
-        dropped_lines=dropped + int(session.get("dropped_lines", 0)),
+        dropped_lines=dropped + session.get("dropped_lines", 0),
     )
 
 
-def _not_run(session: Record, outcomes: Iterable[Record]) -> Iterator[Record]:
-    """The outcomes of the selected tests that have none; journals of older versions do not say what was selected."""
+def _not_run(session: SessionRecord, outcomes: Iterable[OutcomeRecord]) -> Iterator[OutcomeRecord]:
+    """The outcomes of the selected tests that have none. Older journals do not record which tests were selected."""
     ended = {record.get("nodeid") for record in outcomes}
-    for nodeid, experiment in session.get(SELECTED, {}).items():
+    for nodeid, experiment in session.get("selected", {}).items():
         if nodeid not in ended:
-            yield outcome_as_record(outcome_not_run(nodeid, experiment))
+            yield cast(OutcomeRecord, outcome_as_record(outcome_not_run(nodeid, experiment)))
 
 
 def _records(path: Path) -> tuple[list[Record], int]:

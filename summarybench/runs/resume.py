@@ -1,65 +1,67 @@
-"""What a new run takes over of an earlier one: the records of its finished tests, each marked with where it was measured."""
+"""The records that a new run takes over from an earlier one, each marked with the run that measured it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from summarybench.core.outcomes import InputError, Outcome, TestOutcome, outcome_of_record
 from summarybench.runs.journal import JournalContents, Record, read_journal
+from summarybench.runs.migration import migrated_header
+from summarybench.runs.schema import Origin
 from summarybench.runs.workload import differences
 
 JOURNAL, RUN_FILE = "journal.jsonl", "run.json"
 
 ENDS = frozenset({Outcome.PASSED, Outcome.FAILED, Outcome.OUT_OF_MEMORY})
-"""What a test can end in for good; whatever kept it from being measured or judged may be gone the next time."""
+"""The outcomes that a resumed run keeps. Tests with other outcomes are repeated, because the obstacle may be gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlierRun:
-    """A run that ended, however it ended; `name` is its folder's."""
+    """A run that ended, however it ended. `name` is the name of its results folder."""
 
     name: str
     journal: JournalContents
 
     @property
     def outcomes(self) -> dict[str, TestOutcome]:
-        """What became of each test, by nodeid."""
+        """The outcome of each test, by nodeid."""
         return {record["nodeid"]: outcome_of_record(record) for record in self.journal.outcomes}
 
     @property
     def finished(self) -> dict[str, TestOutcome]:
-        """The outcomes of the tests that came to their end, by nodeid."""
+        """The outcomes of the tests that ran to their end, by nodeid."""
         return {nodeid: each for nodeid, each in self.outcomes.items() if each.is_final and each.outcome in ENDS}
 
     @property
-    def origin(self) -> dict[str, Any]:
-        """What a run that goes on from here says of this one: plain JSON types."""
-        commit = self.journal.session.get("commit_info") or {}
-        return {"run": self.name, "commit": commit.get("id"), "datetime": self.journal.session.get("datetime")}
+    def origin(self) -> Origin:
+        """What the run file of a run that continues this one states about it."""
+        session = migrated_header(self.journal.session)
+        return {"run": self.name, "commit": session["commit_info"]["id"], "datetime": session["datetime"]}
 
 
 def read_earlier_run(path: Path) -> EarlierRun:
     """The run of a results folder, or of the run.json or journal.jsonl in it.
 
-    Raises InputError where it is none, or its journal cannot be read.
+    Raises InputError if there is no run, or its journal cannot be read.
     """
-    folder = (path if path.is_dir() else path.parent).resolve()  # now: results/latest will point elsewhere
+    folder = (path if path.is_dir() else path.parent).resolve()  # before results/latest points to the new run
     if not path.is_dir() and path.name not in (JOURNAL, RUN_FILE):
         raise InputError(f"{path} is not a run; give a results folder such as results/latest, or the {JOURNAL} in it")
     return EarlierRun(name=folder.name, journal=read_journal(folder / JOURNAL))
 
 
 def check_same_conditions(earlier: EarlierRun, *, machine_info: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """Raises InputError naming what differs, where the earlier run is not of this environment and these settings."""
+    """Raises InputError naming the differences if the earlier run had another environment or other settings."""
     session = earlier.journal.session
     if "settings" not in session:
         raise InputError(f"{earlier.name} does not say with which settings it was measured; measure anew")
     for what, now, before in (
         ("settings", settings, session["settings"]),
-        ("environment", machine_info, session.get("machine_info", {})),
+        ("environment", machine_info, session["machine_info"]),
     ):
         if named := differences(now, before):
             raise InputError(
@@ -70,10 +72,10 @@ def check_same_conditions(earlier: EarlierRun, *, machine_info: Mapping[str, Any
 def carried_records(
     earlier: EarlierRun, *, carry: Collection[str], again: Collection[str]
 ) -> Iterator[tuple[str, Record]]:
-    """The records with which a new run's journal begins, as (kind, fields), each with `carried_from`.
+    """The records at the start of a new run's journal, as (kind, fields), each with `carried_from`.
 
-    Of the nodeids in `carry`: documents, experiment and outcome. Of those in `again`: the documents that were finished,
-    as superseded ones, which no figure is made from. A record that was carried before keeps its first origin.
+    Of the nodeids in `carry`, these are documents, experiment and outcome. Of those in `again`, these are the finished
+    documents, as superseded ones that no figure uses. A record that was taken over before keeps its first origin.
     """
     journal = earlier.journal
     for nodeid in carry:
@@ -84,8 +86,6 @@ def carried_records(
     yield from _marked(earlier, "superseded_document", (*journal.superseded_documents, *unfinished))
 
 
-def _marked(
-    earlier: EarlierRun, kind: str, records: Collection[Record] | Iterator[Record]
-) -> Iterator[tuple[str, Record]]:
+def _marked(earlier: EarlierRun, kind: str, records: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Record]]:
     for record in records:
         yield kind, {"carried_from": earlier.name, **record}

@@ -1,4 +1,8 @@
-"""A run file: pytest-benchmark's own JSON with the suite's facts in `extra_info`, made from the journal and nothing else."""
+"""The run file: its only writer and its only reader.
+
+The file is pytest-benchmark's own JSON, with the suite's facts in `extra_info`; schema.py declares its keys. It is made from
+the journal and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -7,65 +11,81 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, cast
 
 from summarybench.core.outcomes import InputError
 from summarybench.machine.device import DeviceRecord
+from summarybench.runs.extra_info import ExtraInfo
 from summarybench.runs.facts import describe_broken_output
 from summarybench.runs.journal import SELECTED, JournalContents, Record
+from summarybench.runs.kind_facts import KindFacts, Unit, kind_facts_in
+from summarybench.runs.migration import migrated, migrated_extra_info
+from summarybench.runs.schema import SCHEMA, ExperimentRecord, Run
+from summarybench.runs.validation import InvalidValueError, check_run, check_shape
 from summarybench.stats.changes import Timing
 
-SCHEMA = 1
+__all__ = [
+    "DEGENERATE_KINDS",
+    "ROUGE_TYPES",
+    "SCHEMA",
+    "Entry",
+    "Run",
+    "Text",
+    "build_run",
+    "device_of",
+    "empty_run",
+    "entries_of",
+    "read_run",
+    "rounds_of",
+    "run_text",
+    "seconds_per_document",
+]
+
 ROUGE_TYPES = ("rouge1", "rouge2", "rougeLsum")
 DEGENERATE_KINDS = ("empty", "repeating")
-"""Outputs that fake speed."""
+"""Outputs that only look fast."""
 
-Run = dict[str, Any]
-"""A whole run file, as JSON has it."""
+
+# Writing ---------------------------------------------------------------------------------------------------------
 
 
 def build_run(journal: JournalContents) -> Run:
     """The run file of everything that was finished, whether the run ended well or not.
 
-    What was carried from an earlier run says so in `extra_info["carried_from"]`; documents of superseded attempts are
-    in the journal alone.
+    Experiments that a resumed run took over state it in `extra_info["carried_from"]`. Documents of superseded attempts are
+    only in the journal. The journal may be from an older version: what it lacks is filled in.
     """
     seconds = {
         (record["nodeid"], record["document_id"]): record["end_seconds"] - record["start_seconds"]
         for record in journal.documents
     }
-    return {
-        **{key: value for key, value in journal.session.items() if key != SELECTED},
-        **({"session": journal.session_seconds} if journal.session_seconds else {}),
-        "benchmarks": [_benchmark(record, seconds) for record in journal.experiments],
-        # A fault found in a test's teardown is recorded after the test's own outcome: the last one has both.
-        "outcomes": list({record["nodeid"]: record for record in journal.outcomes}.values()),
-        "dropped_lines": journal.dropped_lines,
-    }
+    return migrated(
+        {
+            **{key: value for key, value in journal.session.items() if key != SELECTED},
+            **({"session": journal.session_seconds} if journal.session_seconds else {}),
+            "benchmarks": [_benchmark(record, seconds) for record in journal.experiments],
+            # A fault found in a test's teardown is recorded after the test's own outcome: the last one has both.
+            "outcomes": list({record["nodeid"]: record for record in journal.outcomes}.values()),
+            "dropped_lines": journal.dropped_lines,
+        }
+    )
 
 
-def _benchmark(experiment: Record, seconds: Mapping[tuple[str, str], float]) -> Record:
-    info = experiment["extra_info"]
-    if at_once := info.get("continuous"):
-        data = [each["seconds"] for each in at_once["rounds"]]
+def empty_run() -> Run:
+    """The run of a session that has not measured anything yet."""
+    return migrated({"benchmarks": [], "outcomes": []})
+
+
+def _benchmark(experiment: ExperimentRecord, seconds: Mapping[tuple[str, str], float]) -> Record:
+    info = migrated_extra_info(experiment["name"], experiment["extra_info"])
+    if sample_rounds := info.get("sample_rounds"):
+        data = [each["seconds"] for each in sample_rounds]
     else:
         data = [seconds[experiment["fullname"], ids[0]] for ids in rounds_of(info)]
-    fields = dict(experiment)
-    if carried_from := fields.pop("carried_from", None):
-        fields["extra_info"] = {**experiment["extra_info"], "carried_from": carried_from}
-    return {**fields, "stats": _stats(data)}
-
-
-def rounds_of(extra_info: Mapping[str, Any]) -> list[list[str]]:
-    """The ids of the documents of each round, in the order of `stats.data`."""
-    if at_once := extra_info.get("continuous"):
-        return [extra_info["document_ids"]] * len(at_once["rounds"])
-    return extra_info.get("batch_document_ids") or [[document_id] for document_id in extra_info["document_ids"]]
-
-
-def seconds_per_document(extra_info: Mapping[str, Any], seconds: Sequence[float]) -> list[float]:
-    """Each document's share of its round, from the seconds of the rounds; in the order of the rounds."""
-    return [each / len(ids) for ids, each in zip(rounds_of(extra_info), seconds, strict=True) for _ in range(len(ids))]
+    if carried_from := experiment.get("carried_from"):
+        info["carried_from"] = carried_from
+    others = {key: value for key, value in experiment.items() if key != "carried_from"}
+    return {**others, "extra_info": info, "stats": _stats(data)}
 
 
 def _stats(data: Sequence[float]) -> Record:
@@ -78,10 +98,65 @@ def _stats(data: Sequence[float]) -> Record:
 
 
 def run_text(run: Run) -> str:
+    """The file's content. Raises ValueError for numbers that JSON does not have."""
     return json.dumps(run, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
 
 
-TESTS_OF_ANOTHER_FIGURE = frozenset({"test_distributed", "test_fidelity", "test_memory", "test_overhead"})
+# Reading ---------------------------------------------------------------------------------------------------------
+
+
+def read_run(path: Path) -> Run:
+    """Read a run file of this or an older version. All that the schema requires is in the result.
+
+    Raises InputError naming the file, the key and its value if the file is missing, is not JSON or does not fit the schema.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON ({error}); restore it from version control or delete it") from error
+    try:
+        check_shape(found)
+        run = migrated(found)
+        check_run(run)
+    except InvalidValueError as error:
+        raise InputError(
+            f"{path} is not a run of this suite: {error}; restore it from version control, or delete it or move it elsewhere"
+        ) from error
+    return run
+
+
+def device_of(run: Run) -> DeviceRecord:
+    """The device that a run was measured on. Raises InputError if the run does not say."""
+    found = run["device"]
+    if found is None:
+        raise InputError("the run does not say on which device it was measured; measure it again")
+    known = {field.name for field in fields(DeviceRecord)}
+    return DeviceRecord(**{name: value for name, value in cast(Mapping[str, Any], found).items() if name in known})
+
+
+def entries_of(run: Run) -> list[Entry]:
+    """The experiments of a run."""
+    return [
+        Entry(name=each["name"], extra_info=each["extra_info"], seconds=tuple(each["stats"]["data"]))
+        for each in run["benchmarks"]
+    ]
+
+
+# One experiment --------------------------------------------------------------------------------------------------
+
+
+def rounds_of(extra_info: Mapping[str, Any]) -> list[list[str]]:
+    """The ids of the documents of each round, in the order of `stats.data`."""
+    if sample_rounds := extra_info.get("sample_rounds"):
+        return [extra_info["document_ids"]] * len(sample_rounds)
+    return extra_info["batch_document_ids"] or [[document_id] for document_id in extra_info["document_ids"]]
+
+
+def seconds_per_document(extra_info: Mapping[str, Any], seconds: Sequence[float]) -> list[float]:
+    """Each document's share of its round, from the seconds of the rounds; in the order of the rounds."""
+    return [each / len(ids) for ids, each in zip(rounds_of(extra_info), seconds, strict=True) for _ in range(len(ids))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,59 +173,79 @@ class Text:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One experiment of a run file, as comparisons need it. `name` is the test's, with the experiment in brackets."""
+    """One experiment of a run file, as comparisons need it. `name` is the test's, with the experiment in brackets.
+
+    `seconds` has the duration of each round.
+    """
 
     name: str
-    extra_info: Mapping[str, Any]
+    extra_info: ExtraInfo
     seconds: tuple[float, ...]
+
+    @classmethod
+    def of(cls, name: str, extra_info: Mapping[str, Any], seconds: Sequence[float]) -> Self:
+        """The entry of what was just measured. What only a finished comparison adds is filled in as unknown."""
+        return cls(name=name, extra_info=migrated_extra_info(name, extra_info), seconds=tuple(seconds))
 
     @property
     def experiment(self) -> str:
-        return str(self.extra_info["experiment"])
+        return self.extra_info["experiment"]
+
+    @property
+    def kind(self) -> KindFacts:
+        """The kind of benchmark that measured it: several kinds measure experiments of the same name."""
+        return kind_facts_in(self.extra_info) or KindFacts(name=self.test)
 
     @property
     def test(self) -> str:
-        """The test that measured it: other tests measure experiments of the same name."""
+        """The name of the test that measured it."""
         return self.name.partition("[")[0]
 
     @property
     def is_own_speed(self) -> bool:
-        """Whether it is the experiment's own speed, and not measured in pairs, on a few documents or beside other processes."""
-        return self.test not in TESTS_OF_ANOTHER_FIGURE
+        """Whether the speed is the experiment's own: undisturbed by a second measurement, and over all documents."""
+        return self.kind.is_own_speed
+
+    @property
+    def compared_count(self) -> int | None:
+        """The number that the kind compares instead of the speed; None if it compares the speed."""
+        key = self.kind.compared_count
+        return int(cast(Mapping[str, Any], self.extra_info)[key]) if key else None
 
     @property
     def tuned_kernels(self) -> str | None:
-        """What the compiler chose, as one digest; None of what is not compiled, or from before it was stored."""
-        return self.extra_info.get("tuned_kernels")
+        """The digest of the kernels that the compiler chose; None if nothing was compiled or it was not recorded."""
+        return self.extra_info["tuned_kernels"]
 
     @property
     def is_batched(self) -> bool:
-        return bool(self.extra_info.get("batch_document_ids"))
+        return self.kind.unit is Unit.BATCH
 
     @property
     def is_at_once(self) -> bool:
         """Whether each round was the whole sample."""
-        return "continuous" in self.extra_info
+        return self.kind.unit is Unit.ROUND
 
     @property
     def rounds_are(self) -> str:
-        """What one timing is of, in the plural."""
-        return "rounds" if self.is_at_once else "batches" if self.is_batched else "documents"
+        """What one timing measures, in the plural."""
+        return self.kind.unit.plural
 
     @property
     def timings(self) -> dict[str, Timing]:
-        """By round, which is what is compared: a document's id, in document order, or a batch's ids together.
+        """By round, which is what is compared: a document's id, in document order, or the ids of a batch together.
 
-        Batches of other documents are other rounds, whatever documents they share; so is the whole sample, numbered.
+        Batches of other documents are other rounds, even if they share documents. Rounds over the whole sample are
+        numbered.
         """
         if self.is_at_once:
             sample = hashlib.sha256(_key(self.extra_info["document_ids"]).encode()).hexdigest()
-            rounds = zip(self.extra_info["continuous"]["rounds"], self.seconds, strict=True)
+            rounds = zip(self.extra_info["sample_rounds"], self.seconds, strict=True)
             return {
                 f"round {number} of {sample}": Timing(tokens=each["generated_tokens"], seconds=seconds)
                 for number, (each, seconds) in enumerate(rounds, start=1)
             }
-        tokens = self._by_document("generated_tokens")
+        tokens = dict(zip(self.extra_info["document_ids"], self.extra_info["generated_tokens"], strict=True))
         return {
             _key(ids): Timing(tokens=sum(tokens[each] for each in ids), seconds=seconds)
             for ids, seconds in zip(rounds_of(self.extra_info), self.seconds, strict=True)
@@ -159,15 +254,13 @@ class Entry:
     @property
     def first_token_seconds(self) -> dict[str, float]:
         """The time to the first token by round, as `timings` has them."""
-        seconds = self._by_document("time_to_first_token_seconds")
-        return {_key(ids): seconds[ids[0]] for ids in rounds_of(self.extra_info)}
-
-    def _by_document(self, key: str) -> dict[str, Any]:
-        return dict(zip(self.extra_info["document_ids"], self.extra_info[key], strict=True))
+        info = self.extra_info
+        seconds = dict(zip(info["document_ids"], info["time_to_first_token_seconds"], strict=True))
+        return {_key(ids): seconds[ids[0]] for ids in rounds_of(info)}
 
     @property
     def texts(self) -> dict[str, Text]:
-        """By document id, in document order; empty where outputs were not scored (synthetic weights)."""
+        """By document id, in document order; empty for outputs that were not scored (synthetic weights)."""
         info = self.extra_info
         if not info["rouge1_scores"]:
             return {}
@@ -176,60 +269,18 @@ class Entry:
 
     @property
     def degenerate(self) -> dict[str, frozenset[str]] | None:
-        """Ids of the documents with outputs that fake speed, by kind; None where the run does not tell them by document."""
-        found = self.extra_info.get("degenerate_document_ids")
-        return None if found is None else {kind: frozenset(found[kind]) for kind in DEGENERATE_KINDS}
+        """Ids of the documents whose summaries only look fast, by kind; None if they were not recorded by document."""
+        found = self.extra_info["degenerate_document_ids"]
+        return (
+            None if found is None else {"empty": frozenset(found["empty"]), "repeating": frozenset(found["repeating"])}
+        )
 
     @property
     def broken_output(self) -> str:
-        """One line if most summaries are empty or repeating; empty if they are not, or were not scored (synthetic weights)."""
-        counts = self.extra_info.get("degenerate")
+        """One line if most summaries are empty or repeating; empty if they are not, or were not scored."""
+        counts = self.extra_info["degenerate"]
         return "" if counts is None else describe_broken_output(counts, len(self.extra_info["document_ids"]))
 
 
 def _key(document_ids: Sequence[str]) -> str:
     return " ".join(sorted(document_ids))
-
-
-def read_run(path: Path) -> Run:
-    """A run file. Raises InputError where it is missing, is not JSON or is not this suite's, naming it."""
-    try:
-        run = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON ({error}); restore it from version control or delete it") from error
-    try:
-        entries_of(run)
-        _ = run["machine_info"]["device"], [outcome["outcome"] for outcome in run["outcomes"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path} is not a run of this suite ({type(error).__name__}: {error}); delete it or move it elsewhere"
-        ) from error
-    return dict(run)
-
-
-def device_of(run: Mapping[str, Any]) -> DeviceRecord:
-    """The device that a run was measured on. Raises InputError where the run does not say."""
-    try:
-        known = {field.name for field in fields(DeviceRecord)}
-        return DeviceRecord(**{name: value for name, value in run["device"].items() if name in known})
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"the run does not say on which device it was measured ({type(error).__name__}: {error}); measure it anew"
-        ) from error
-
-
-def entries_of(run: Mapping[str, Any]) -> list[Entry]:
-    """The experiments of a run. Raises KeyError, TypeError or ValueError where it is not this suite's."""
-    found = []
-    for benchmark in run["benchmarks"]:
-        if benchmark["extra_info"]["schema"] != SCHEMA:
-            raise ValueError(f"schema {benchmark['extra_info']['schema']}, and this version reads {SCHEMA}")
-        entry = Entry(
-            name=benchmark["name"], extra_info=benchmark["extra_info"], seconds=tuple(benchmark["stats"]["data"])
-        )
-        _ = entry.timings, entry.texts, entry.degenerate, entry.broken_output
-        _ = entry.extra_info["workload"], entry.experiment
-        found.append(entry)
-    return found

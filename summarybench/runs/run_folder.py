@@ -1,4 +1,4 @@
-"""The folder that a run leaves behind: its journal, and everything that is made from the journal."""
+"""The results folder of a run: its journal, and the files that are made from the journal."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from summarybench.core.outcomes import InputError
 from summarybench.documents.sources import Document
 from summarybench.runs.documents_table import write_documents_table
 from summarybench.runs.journal import Journal, Record, read_journal
-from summarybench.runs.run_file import Run, build_run, run_text
+from summarybench.runs.run_file import build_run, empty_run, run_text
 
 FOLDER_FILE = "SUMMARIZATION_FOLDER_FILE"
-"""The environment variable with the file into which a session writes the path of its results folder, for the process that
-started it."""
+"""The environment variable with a file. A session writes the path of its results folder into it, for the process that started
+it."""
 
 
 class Results:
-    """A new folder results/<UTC time>-<slug>, to which results/latest points once its journal has begun.
+    """A new folder results/<UTC time>-<slug>. results/latest points to it once its journal has begun.
 
-    Raises InputError where the disk refuses: the folder at first, a file later. What is in the journal by then stays.
+    Raises InputError if the folder, or later a file, cannot be written. The records in the journal by then are kept.
     """
 
     def __init__(self, parent: Path, slug: str) -> None:
         self.folder = _new_results_folder(parent, slug)
         self.journal = Journal(self.folder / "journal.jsonl")
-        self.run: Run = {"benchmarks": [], "outcomes": []}
+        self.run = empty_run()
 
     def begin(self, session: Mapping[str, Any], carried: Sequence[tuple[str, Record]] = ()) -> None:
-        """Begin the journal with the session's record and those carried from an earlier run.
+        """Begin the journal with the session's record and those taken over from an earlier run.
 
-        Whenever the process is killed, results/latest names a folder that can be resumed, and its run.json says that the
-        run was cut short.
+        Whenever the process is killed, results/latest points to a folder that can be resumed, and its run.json states that
+        the run was cut short.
         """
         try:
             self.journal.begin(session, carried)
@@ -45,7 +45,7 @@ class Results:
             raise _no_folder_in(self.folder.parent, error) from error
 
     def write_run(self) -> None:
-        """Write run.json from the journal: whole at any moment, whatever becomes of the session later."""
+        """Write run.json from the journal. The file is whole at any moment."""
         self.run = build_run(read_journal(self.journal.path))
         self.write(self.folder / "run.json", run_text(self.run))
 
@@ -54,11 +54,11 @@ class Results:
         self.write(folder_file, f"{self.folder.absolute()}\n")
 
     def write_exit_code(self, exit_code: int) -> None:
-        """For those who call through make, which turns every failure into 2."""
+        """Write the session's exit code, for callers through make, which turns every failure into 2."""
         self.write(self.folder / "exit_code", f"{exit_code}\n")
 
     def write_documents(self, documents: Iterable[Document]) -> None:
-        """Write documents.parquet; `documents` are those that were drawn."""
+        """Write documents.parquet. `documents` are the drawn ones."""
         path = self.folder / "documents.parquet"
         try:
             write_documents_table(path, read_journal(self.journal.path), documents)
@@ -66,7 +66,7 @@ class Results:
             raise InputError(f"cannot write {path}: {error}; the summaries are in {self.journal.path}") from error
 
     def write(self, path: Path, text: str) -> None:
-        """Write a file whole or not at all, its folder made if missing."""
+        """Write a file whole or not at all, and make its folder if necessary."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, text)
@@ -77,19 +77,19 @@ class Results:
 
 
 def environment_with(folder_file: Path | None) -> dict[str, str]:
-    """The environment for a session that this process starts; the session names its results folder in `folder_file`."""
+    """The environment of a session that this process starts, which writes its results folder into `folder_file`."""
     others = {name: value for name, value in os.environ.items() if name != FOLDER_FILE}
     return others if folder_file is None else {**others, FOLDER_FILE: str(folder_file)}
 
 
 def take_folder_file() -> Path | None:
-    """The file that the process which started this session asks for; only once, so that no session started here inherits it."""
+    """The file for the path of the results folder, if one was asked for. It is removed from the environment."""
     asked = os.environ.pop(FOLDER_FILE, None)
     return Path(asked) if asked else None
 
 
 def read_folder_file(path: Path) -> Path | None:
-    """The results folder that a session has named; None where it had none."""
+    """The results folder that a session wrote into the file; None if it has none."""
     try:
         return Path(path.read_text(encoding="utf-8").removesuffix("\n"))
     except FileNotFoundError:
@@ -101,18 +101,18 @@ class _SilentJournal(Journal):
 
 
 class SilentResults(Results):
-    """The results of a process that leaves none behind: another one reports."""
+    """The results of a process that writes none, because another process reports."""
 
     def __init__(self) -> None:
         self.folder = Path(os.devnull)
         self.journal = _SilentJournal(self.folder)
-        self.run: Run = {"benchmarks": [], "outcomes": []}
+        self.run = empty_run()
 
     def write_run(self) -> None: ...
 
 
 def read_exit_code(folder: Path) -> int | None:
-    """The exit code that a session left in its results folder; None where there is none: it was killed, or still runs."""
+    """The exit code in a results folder; None if the session was killed or is still running."""
     try:
         return int((folder / "exit_code").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -120,12 +120,12 @@ def read_exit_code(folder: Path) -> int | None:
 
 
 def shown(path: Path) -> Path:
-    """A path as the user would type it."""
+    """A path as the user would type it: relative inside the current folder."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _new_results_folder(results: Path, slug: str) -> Path:
-    """results/<UTC time>-<slug>, which no other session has. Raises InputError where it cannot be made."""
+    """Make results/<UTC time>-<slug>, or one with a number at its end. Raises InputError."""
     base = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{slug}"
     try:
         results.mkdir(parents=True, exist_ok=True)
@@ -143,7 +143,7 @@ def _new_results_folder(results: Path, slug: str) -> Path:
 
 def _point_latest_to(folder: Path) -> None:
     temporary = folder.parent / f".latest.{os.getpid()}"
-    temporary.unlink(missing_ok=True)  # a killed process of the same id may have left one
+    temporary.unlink(missing_ok=True)  # a killed process with the same id may have left it
     temporary.symlink_to(folder.name)
     temporary.replace(folder.parent / "latest")
 

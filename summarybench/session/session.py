@@ -512,7 +512,7 @@ class Suite:
         # Random weights say nothing: a score of it would look like one.
         quality = None if loaded.weights.kind == "synthetic" else self._score(measured, sample, experiment)
         workload = workload or self._workload(loaded, sample)
-        entry = Entry(
+        entry = Entry.of(
             name=nodeid.rpartition("::")[2],
             extra_info={**extra_info_of(loaded, workload, measured, quality, self.copy_bandwidth), **more},
             seconds=tuple(seconds or (records[0].round_seconds for records in measured.rounds)),

@@ -10,6 +10,7 @@ from typing import Any
 
 from summarybench.catalogue.models import MODELS
 from summarybench.core.outcomes import InputError
+from summarybench.core.share import parse_share
 from summarybench.documents.sources import DocumentSource
 from summarybench.engines.weights import check_model_folder, folder_digest
 from summarybench.kinds.registry import KINDS
@@ -212,14 +213,3 @@ def model_paths_of(pairs: Sequence[str]) -> dict[str, Path]:
         found[name] = Path(folder).absolute()
         check_model_folder(MODELS[name], found[name])
     return found
-
-
-def parse_share(text: str, option: str = "--tolerance") -> float:
-    """'5%' or '0.05' → 0.05."""
-    try:
-        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        share = -1.0
-    if not 0 < share < 1:
-        raise InputError(f"{option} {text}: give a share between 0 and 1, such as 5% or 0.05")
-    return share

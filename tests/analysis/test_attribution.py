@@ -204,8 +204,9 @@ def test_without_controls_in_both_runs_nobody_can_tell(now, before):
 
 
 def test_run_stored_before_there_were_controls_is_one_without():
-    before = entry()
-    del before.extra_info["controls"]
+    old = benchmark()
+    del old["extra_info"]["controls"]
+    (before,) = entries_of(run_of(old))
     assert sits(-0.1, entry(at(matrix=0.5)), before).cause is Cause.UNKNOWN
 
 

@@ -15,7 +15,7 @@ from summarybench.runs.resume import EarlierRun
 from summarybench.runs.run_file import Entry, entries_of
 from summarybench.session.session import Suite
 from summarybench.stats.changes import Change, Spread, student_quantile
-from tests.run_files import MACHINE, benchmark, run_of
+from tests.run_files import CHANGE, MACHINE, benchmark, run_of
 
 NAME = "llama2-7b-chat-4-bit"
 ENTRY = entries_of(run_of(benchmark()))[0]
@@ -159,7 +159,7 @@ def test_run_file_keeps_the_first_pass_s_facts_in_plain_types():
             "run": "the first",
             "verdict": "REGRESSED",
             "verdict_detail": f"no baseline for '{NAME}'",
-            "change": {"ratio": 0.9},
+            "change": CHANGE | {"ratio": 0.9},
             "attribution": None,
             "document_ids": [f"document {number}" for number in range(1, 9)],
             "batch_document_ids": None,

@@ -21,6 +21,7 @@ from summarybench.analysis.noise import (
 from summarybench.commands import noise as replicate
 from summarybench.core.outcomes import InputError
 from summarybench.machine.environment import VERSIONS
+from summarybench.runs.migration import migrated
 from summarybench.stats.changes import Spread, Timing, pooled_spread, replicates_of
 from tests.command import command
 from tests.run_files import A100, MACHINE, benchmark, run_of
@@ -342,6 +343,7 @@ def test_control_that_one_of_the_runs_lacks_is_left_out(tmp_path):
     runs = [measured(2.0, controls={"a": control(1.0), "b": control(1.0)}), measured(2.1, controls={"b": control(1.1)})]
     old = measured(3.1, workload="old")
     del old["benchmarks"][0]["extra_info"]["controls"]
+    old = migrated(old)
     spread, _ = add_replicates(tmp_path, [*runs, measured(3.0, workload="old", controls={"a": control(1.0)}), old])
     assert spread.controls == {"b": pytest.approx(stdev([0.0, math.log(1.1)]))}
 
@@ -445,7 +447,7 @@ def test_each_run_is_a_session_with_the_same_options_and_a_results_folder_of_its
 
 @pytest.mark.parametrize("runs", ["1", "0", "-3"])
 def test_fewer_than_two_runs_are_refused_before_anything_is_measured(sessions, capsys, runs):
-    assert f"ERROR: --runs {runs}: at least 2" in refused(capsys, 4, "--runs", runs)
+    assert f"ERROR: --runs {runs}: give at least 2" in refused(capsys, 4, "--runs", runs)
     assert sessions[0] == []
 
 
@@ -479,7 +481,7 @@ def test_interrupted_run_ends_it_with_130_and_says_what_to_do(sessions, capsys, 
 
 def test_arguments_for_pytest_are_refused_where_nothing_is_measured(folder, capsys):
     files = [write(folder / f"{number}.json", measured(number)) for number in (2.0, 2.1)]
-    assert "pytest cannot be given --documents 8" in refused(capsys, 4, "--documents", "8", "--from", *files)
+    assert "so --documents 8 would have no effect" in refused(capsys, 4, "--documents", "8", "--from", *files)
 
 
 @pytest.mark.parametrize(

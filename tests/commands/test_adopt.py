@@ -46,7 +46,7 @@ def test_run_that_is_stored_already_is_refused_and_one_with_anything_new_is_not(
     first = ["baselines/nvidia-a100-sxm4-40gb/0001_nightly.json"]
     adopt(CLEAN)
     assert adopt(CLEAN) == (4, first)
-    assert "all of it is stored already, in 0001_nightly.json: counted twice" in capsys.readouterr().err
+    assert "0001_nightly.json already has all of its measurements, and each must count once" in capsys.readouterr().err
     assert adopt(CLEAN, name="anchor")[0] == 0
     more = {**CLEAN, "benchmarks": [*CLEAN["benchmarks"], benchmark("llama2-7b-chat-fp16")]}
     assert adopt(more)[0] == 0
@@ -58,7 +58,7 @@ def test_anchor_is_adopted_once_and_a_second_one_is_refused_in_one_line(adopt, c
     assert adopt(CLEAN, name="anchor") == (4, [anchor])
     shown = capsys.readouterr()
     assert shown.out == f"baseline saved: {anchor}\n"
-    assert shown.err.startswith(f"ERROR: {anchor} is the anchor, and an anchor never moves; ")
+    assert shown.err.startswith(f"ERROR: {anchor} is the anchor, and an anchor is never replaced; ")
     assert shown.err.count("\n") == 1
 
 
@@ -82,10 +82,16 @@ def test_outcomes_that_are_expected_do_not_spoil_a_run(adopt, what):
         pytest.param(with_outcome("invalid"), 0, "failed or invalid: another", id="invalid-inside"),
         pytest.param({**CLEAN, "benchmarks": []}, 0, "nothing was measured", id="empty"),
         pytest.param(
-            {**CLEAN, "device": {**asdict(A100), "stands_in": True}}, 0, "a device that was not itself", id="stand-in"
+            {**CLEAN, "device": {**asdict(A100), "stands_in": True}},
+            0,
+            "was measured with --gpu-family or --memory-limit",
+            id="stand-in",
         ),
         pytest.param(
-            {**CLEAN, "device": {**asdict(A100), "is_limited": True}}, 0, "a device that was not itself", id="limited"
+            {**CLEAN, "device": {**asdict(A100), "is_limited": True}},
+            0,
+            "was measured with --gpu-family or --memory-limit",
+            id="limited",
         ),
         pytest.param({**CLEAN, "device": None}, 0, "does not say on which device", id="no-device"),
         pytest.param({"benchmarks": {}}, 0, "is not a run of this suite", id="foreign"),
@@ -103,7 +109,7 @@ def test_any_other_run_is_refused_in_one_line_and_nothing_is_stored(adopt, capsy
 @pytest.mark.parametrize("name", ["", "a/b", "../up", "two words"])
 def test_name_that_is_no_part_of_a_file_s_name_is_refused(adopt, capsys, name):
     assert adopt(CLEAN, name=name) == (4, [])
-    assert f"NAME={name}: give letters" in capsys.readouterr().err
+    assert f"NAME={name}: use only letters" in capsys.readouterr().err
 
 
 def test_adopted_run_is_the_next_session_s_baseline(project, monkeypatch):

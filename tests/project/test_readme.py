@@ -165,7 +165,7 @@ def test_runs_of_cpus_and_tests_of_memory_are_left_out(store):
 
 
 def test_several_gpus_have_a_table_of_their_own_and_batches_are_not_beside_single_documents(store):
-    scaling = {"tokens_per_second": 98.0, "tokens_per_second_alone": 50.0}
+    scaling = {"tokens_per_second": 98.0, "tokens_per_second_alone": 50.0, "per_process": []}
     spread = benchmark(processes=2, scaling_efficiency=0.98, scaling=scaling) | {"name": "test_distributed[x]"}
     batched = benchmark(experiment="llama2-7b-chat-4-bit-batch8", batch_size=8) | {"name": "test_batching[x]"}
     tables = tables_of(store(spread, batched))
@@ -177,7 +177,7 @@ def test_several_gpus_have_a_table_of_their_own_and_batches_are_not_beside_singl
 
 
 def test_figures_that_an_older_run_lacks_are_dashes_and_new_ones_are_no_obstacle(store):
-    old = benchmark(joules_per_token=None, rouge1=None, scaling_efficiency={"2": 0.9})
+    old = benchmark(joules_per_token=None, rouge1=None, unheard_of={"2": 0.9})
     del old["extra_info"]["model_bandwidth_utilization"], old["extra_info"]["predicted_memory_bytes"]
     assert tables_of(store(old))["measured"].splitlines()[-1] == (
         "| llama2-7b-chat-4-bit | 8 | 50.0 | 250.0 | – | 5.00 | – | – | – |"

@@ -161,7 +161,10 @@ def test_output_is_appended_and_the_headline_still_told(summarize, tmp_path, cap
         (None, "cannot read"),
         ("{half", "is not JSON"),
         ("[]", "is not a run of this suite"),
-        (json.dumps({**run_of(), "outcomes": [{"outcome": "failed"}], "device": asdict(A100)}), "is not a whole run"),
+        (
+            json.dumps({**run_of(), "outcomes": [{"outcome": "failed"}], "device": asdict(A100)}),
+            "outcomes[0].nodeid is missing",
+        ),
         (json.dumps(run_of()), "does not say on which device"),
     ],
 )

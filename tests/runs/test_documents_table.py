@@ -25,7 +25,7 @@ def journal_of(*experiments, **facts):
     documents, finished = [], []
     for each in experiments:
         info, nodeid = with_ids(each["extra_info"]), each["name"]
-        finished.append({"fullname": nodeid, "extra_info": info})
+        finished.append({"name": nodeid, "fullname": nodeid, "extra_info": info})
         for number, document_id in enumerate(info["document_ids"]):
             times = {"start_seconds": 1.0, "first_token_seconds": 1.25, "end_seconds": 3.0}
             counts = {name: info[name][number] for name in ("document_tokens", "prompt_tokens", "generated_tokens")}

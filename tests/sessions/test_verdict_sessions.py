@@ -177,7 +177,7 @@ def test_second_anchor_is_refused_before_anything_is_measured(project, one_error
     before = anchor.read_bytes()
     session = project.bench("--benchmark-save=anchor", *FOUR_BIT)
     assert session.exit_code == 4
-    assert f"{anchor} is the anchor, and an anchor never moves; " in one_error_line(session)
+    assert f"{anchor} is the anchor, and an anchor is never replaced; " in one_error_line(session)
     assert (session.stored, anchor.read_bytes()) == ([anchor], before)
     assert len(list((project.folder / "results").glob("2*"))) == 1
 

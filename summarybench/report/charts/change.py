@@ -21,9 +21,7 @@ from summarybench.report.experiment import ExperimentView
 from summarybench.report.figures.comparison import RATIO
 from summarybench.report.figures.values import estimate_of
 from summarybench.report.view import RunView
-
-RATIOS = ("change", "anchor")
-"""The keys of `extra_info` that hold a ratio."""
+from summarybench.runs.comparison_records import ChangeRecord
 
 
 def change_chart(view: RunView) -> Chart | None:
@@ -43,18 +41,22 @@ def change_chart(view: RunView) -> Chart | None:
         axes.set_xlim(min(low, 0.94), max(high, 1.06))
         axes.locator_params(axis="x", nbins=8 if width == WIDE else 4)
         axes.set_xlabel("generated tokens/s, now ÷ then" if width == WIDE else "now ÷ then")
-        return {f"{key}-{each.number}": _tip(each, key) for each in shown for key in RATIOS}
+        return {f"change-{each.number}": _tip(each, each.change) for each in shown} | {
+            f"anchor-{each.number}": _tip(each, each.anchor) for each in shown
+        }
 
-    words = "Change of generated tokens per second: " + "; ".join(_tip(each, "change") for each in shown)
+    words = "Change of generated tokens per second: " + "; ".join(_tip(each, each.change) for each in shown)
     return chart("change", words, draw, lambda _: 62 + 44 * len(shown))
 
 
 def _draw_ratios(axes: Any, place: int, experiment: ExperimentView) -> None:
     """A filled circle for the latest baseline and, below it, an empty diamond for the anchor."""
     color = series_color(experiment.number)
-    upwards = 0.13 if experiment.info.get("anchor") else 0
-    for key, shift, is_filled in (("change", 0.0, True), ("anchor", -0.26, False)):
-        found = experiment.info.get(key)
+    upwards = 0.13 if experiment.anchor else 0
+    for key, found, shift, is_filled in (
+        ("change", experiment.change, 0.0, True),
+        ("anchor", experiment.anchor, -0.26, False),
+    ):
         if found:
             y = place + shift + upwards
             axes.plot([found["low"], found["high"]], [y, y], color=color, linewidth=2.4, zorder=2)
@@ -71,6 +73,5 @@ def _draw_ratios(axes: Any, place: int, experiment: ExperimentView) -> None:
             )
 
 
-def _tip(experiment: ExperimentView, key: str) -> str:
-    found = experiment.info.get(key)
+def _tip(experiment: ExperimentView, found: ChangeRecord | None) -> str:
     return f"{experiment.label}: {RATIO.format.text(estimate_of(found))}" if found else experiment.label

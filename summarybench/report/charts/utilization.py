@@ -21,7 +21,7 @@ from summarybench.report.view import RunView
 
 def utilization_chart(view: RunView) -> Chart | None:
     """None if no experiment has the figure."""
-    found = ((each, each.info.get("model_bandwidth_utilization")) for each in view.experiments)
+    found = ((each, each.info["model_bandwidth_utilization"]) for each in view.experiments)
     shares = {each.number: float(share) for each, share in found if share is not None}
     shown = [each for each in view.experiments if each.number in shares]
     if not shown:

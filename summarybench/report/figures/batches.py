@@ -39,7 +39,7 @@ BATCH_SECONDS = Figure(
 
 def _batches(experiment: ExperimentView) -> list[list[str]]:
     """The document ids of each batch; empty for experiments that are not batched."""
-    return rounds_of(experiment.info) if experiment.info.get("batch_document_ids") else []
+    return rounds_of(experiment.info) if experiment.info["batch_document_ids"] else []
 
 
 def _padding(experiment: ExperimentView) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from summarybench.report.figures.figure import Better, Figure, Format, Group
-from summarybench.report.figures.values import HUNDREDTHS, THOUSANDTHS, stored, stored_if_known
+from summarybench.report.figures.values import HUNDREDTHS, THOUSANDTHS
 
 UTILIZATION = Figure(
     key="utilization",
@@ -12,7 +12,7 @@ UTILIZATION = Figure(
     short="bandw.\nutiliz.",
     format=THOUSANDTHS,
     better=Better.HIGHER,
-    value=stored_if_known("model_bandwidth_utilization"),
+    value=lambda experiment: experiment.info["model_bandwidth_utilization"],
     definition=(
         "Bytes of weights read per decode step × decode steps per second ÷ the copy bandwidth measured at the start of the "
         "session. 1 is the device's limit at batch size 1. On a CPU it can exceed 1 if the weights fit the caches."
@@ -25,7 +25,7 @@ COPY_BANDWIDTH = Figure(
     unit="GB/s",
     format=Format(spec=".0f", divisor=1e9),
     better=Better.HIGHER,
-    value=stored("copy_bandwidth_bytes_per_second"),
+    value=lambda experiment: experiment.info["copy_bandwidth_bytes_per_second"],
     definition="How fast the device copies its own memory, measured at the start of the session, in 10⁹ bytes per second.",
 )
 JOULES = Figure(
@@ -36,7 +36,7 @@ JOULES = Figure(
     unit="J",
     format=HUNDREDTHS,
     better=Better.LOWER,
-    value=stored_if_known("joules_per_token"),
+    value=lambda experiment: experiment.info["joules_per_token"],
     definition="Energy during the rounds, by NVML's energy counter, ÷ generated tokens.",
 )
 POWER = Figure(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from summarybench.report.experiment import ExperimentView
 from summarybench.report.figures.figure import Better, Figure, Format, Group
-from summarybench.report.figures.values import IN_GIB, TENTHS, stored, stored_if_known
+from summarybench.report.figures.values import IN_GIB, TENTHS
 
 PEAK = Figure(
     key="peak",
@@ -14,7 +14,7 @@ PEAK = Figure(
     unit="GiB",
     format=IN_GIB,
     better=Better.LOWER,
-    value=stored("peak_memory_bytes"),
+    value=lambda experiment: experiment.info["peak_memory_bytes"],
     definition=(
         "The most memory in use during the rounds, in GiB (2³⁰ bytes). On a GPU it is what torch's allocator held, on a CPU "
         "the resident memory of the process."
@@ -28,7 +28,7 @@ LOAD = Figure(
     unit="s",
     format=TENTHS,
     better=Better.LOWER,
-    value=stored("load_seconds"),
+    value=lambda experiment: experiment.info["load_seconds"],
     definition="Seconds to load the model from disk, quantization included. No round contains it.",
 )
 WEIGHTS = Figure(
@@ -39,7 +39,7 @@ WEIGHTS = Figure(
     unit="GiB",
     format=IN_GIB,
     better=Better.LOWER,
-    value=stored("weights_bytes"),
+    value=lambda experiment: experiment.info["weights_bytes"],
     definition="The size of the loaded weights, quantization scales included.",
 )
 PREDICTED = Figure(
@@ -49,7 +49,7 @@ PREDICTED = Figure(
     short="predicted\npeak GiB",
     unit="GiB",
     format=IN_GIB,
-    value=stored_if_known("predicted_memory_bytes"),
+    value=lambda experiment: experiment.info["predicted_memory_bytes"],
     definition="The peak memory that was predicted before loading, from the model's shape, the loader and the batch size.",
 )
 
@@ -59,7 +59,8 @@ def _prediction_error(experiment: ExperimentView) -> float | None:
     info = experiment.info
     if "threads" in info["workload_settings"]["loader_settings"]:
         return None
-    return float(info["predicted_memory_bytes"] / info["peak_memory_bytes"] - 1)
+    predicted = info["predicted_memory_bytes"]
+    return None if predicted is None else predicted / info["peak_memory_bytes"] - 1
 
 
 PREDICTION_ERROR = Figure(

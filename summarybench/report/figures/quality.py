@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from summarybench.report.experiment import ExperimentView
 from summarybench.report.figures.figure import Better, Estimate, Figure, Format, Group, Term
-from summarybench.report.figures.values import COUNT, THOUSANDTHS, WORD, stored
+from summarybench.report.figures.values import COUNT, THOUSANDTHS, WORD
 
 
-def _degenerate(kind: str) -> Callable[[ExperimentView], int | None]:
-    def count(experiment: ExperimentView) -> int | None:
-        counts = experiment.info["degenerate"]
-        return None if counts is None else int(counts[kind])
+def _empty(experiment: ExperimentView) -> int | None:
+    counts = experiment.info["degenerate"]
+    return None if counts is None else counts["empty"]
 
-    return count
+
+def _repeating(experiment: ExperimentView) -> int | None:
+    counts = experiment.info["degenerate"]
+    return None if counts is None else counts["repeating"]
+
+
+def _quality_verdict(experiment: ExperimentView) -> str | None:
+    change = experiment.info["quality_change"]
+    return None if change is None else change["verdict"]
 
 
 ROUGE1 = Figure(
@@ -41,7 +46,7 @@ ROUGE2 = Figure(
     short="ROUGE\n-2",
     format=THOUSANDTHS,
     better=Better.HIGHER,
-    value=stored("rouge2"),
+    value=lambda experiment: experiment.info["rouge2"],
     definition="F1 score of the word pairs that summary and reference share, 0 to 1; the mean over documents.",
 )
 ROUGE_LSUM = Figure(
@@ -51,7 +56,7 @@ ROUGE_LSUM = Figure(
     short="ROUGE\n-Lsum",
     format=THOUSANDTHS,
     better=Better.HIGHER,
-    value=stored("rougeLsum"),
+    value=lambda experiment: experiment.info["rougeLsum"],
     definition=("F1 score of the longest common subsequences, sentence by sentence, 0 to 1; the mean over documents."),
 )
 LEAD3 = Figure(
@@ -60,7 +65,7 @@ LEAD3 = Figure(
     heading="lead-3",
     short="lead\n-3",
     format=THOUSANDTHS,
-    value=stored("lead3_rouge1"),
+    value=lambda experiment: experiment.info["lead3_rouge1"],
     definition="ROUGE-1 of the document's own first three sentences. A useful model should score higher.",
 )
 FLOOR = Figure(
@@ -68,7 +73,7 @@ FLOOR = Figure(
     name="Floor",
     heading="floor",
     format=Format(spec=".3f", missing="none"),
-    value=stored("rouge1_floor"),
+    value=lambda experiment: experiment.info["rouge1_floor"],
     definition=(
         "The lowest acceptable ROUGE-1. The test fails if the one-sided 99% upper bound of the mean ROUGE-1 is below it."
     ),
@@ -79,7 +84,7 @@ QUALITY = Figure(
     heading="quality verdict",
     format=WORD,
     is_verdict=True,
-    value=lambda experiment: (experiment.info.get("quality_change") or {}).get("verdict"),
+    value=_quality_verdict,
     definition=(
         "ROUGE-1 now minus that of the baseline, paired by document, in points (100 × F1). NON-INFERIOR: the one-sided 95% "
         "lower bound is above −1.5 points. INFERIOR: the upper bound is below 0, and the mean is −1.5 or less. INCONCLUSIVE: "
@@ -92,7 +97,7 @@ EMPTY = Figure(
     heading="empty",
     format=COUNT,
     better=Better.LOWER,
-    value=_degenerate("empty"),
+    value=_empty,
     definition="Summaries without any text. They end at once, so they make a model look fast.",
 )
 REPEATING = Figure(
@@ -102,7 +107,7 @@ REPEATING = Figure(
     short="rep.",
     format=COUNT,
     better=Better.LOWER,
-    value=_degenerate("repeating"),
+    value=_repeating,
     definition=(
         "Summaries of 24 words or more that repeat themselves: fewer than half of their three-word sequences are distinct."
     ),
@@ -113,7 +118,7 @@ CAP_HITS = Figure(
     heading="cap-hits",
     short="cut\noff",
     format=COUNT,
-    value=stored("cap_hits"),
+    value=lambda experiment: experiment.info["cap_hits"],
     definition="Summaries that reached the token limit and were cut off there. This is normal if the limit is low.",
 )
 TRUNCATED = Figure(
@@ -122,7 +127,7 @@ TRUNCATED = Figure(
     heading="truncated",
     short="trun-\ncated",
     format=COUNT,
-    value=stored("truncated_documents"),
+    value=lambda experiment: experiment.info["truncated_documents"],
     definition="Documents that lost their end so that the prompt fits its limit. The instruction is never cut.",
 )
 CHANGED = Term(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from summarybench.report.figures.figure import Better, Figure, Group
-from summarybench.report.figures.values import COUNT, HUNDREDTHS, TENTHS, THOUSANDTHS, counted, percentiles, stored
+from summarybench.report.figures.values import COUNT, HUNDREDTHS, TENTHS, THOUSANDTHS, percentiles
 from summarybench.stats.changes import percentile
 
 DOCUMENTS = Figure(
@@ -12,7 +12,7 @@ DOCUMENTS = Figure(
     heading="documents",
     short="docs",
     format=COUNT,
-    value=counted("document_ids"),
+    value=lambda experiment: len(experiment.info["document_ids"]),
     definition="The number of documents that were summarized.",
 )
 GENERATED = Figure(
@@ -23,7 +23,7 @@ GENERATED = Figure(
     unit="tokens/s",
     format=TENTHS,
     better=Better.HIGHER,
-    value=stored("generated_tokens_per_second"),
+    value=lambda experiment: experiment.info["generated_tokens_per_second"],
     definition=(
         "Σ generated tokens ÷ Σ seconds over all documents. The end token counts, padding does not. Verdicts compare this "
         "figure."
@@ -37,7 +37,7 @@ DOCUMENT_TOKENS = Figure(
     unit="tokens/s",
     format=TENTHS,
     better=Better.HIGHER,
-    value=stored("document_tokens_per_second"),
+    value=lambda experiment: experiment.info["document_tokens_per_second"],
     definition="Σ document tokens ÷ Σ seconds. The first published table called this “tokens/sec”.",
 )
 DECODE = Figure(
@@ -47,7 +47,7 @@ DECODE = Figure(
     unit="tokens/s",
     format=TENTHS,
     better=Better.HIGHER,
-    value=stored("decode_tokens_per_second"),
+    value=lambda experiment: experiment.info["decode_tokens_per_second"],
     definition=(
         "Σ (generated tokens − 1) ÷ Σ (end − first token): the speed after the prompt has been processed. Continuous batching "
         "has no such figure."
@@ -61,7 +61,7 @@ DOCUMENTS_PER_SECOND = Figure(
     unit="documents/s",
     format=HUNDREDTHS,
     better=Better.HIGHER,
-    value=stored("documents_per_second"),
+    value=lambda experiment: experiment.info["documents_per_second"],
     definition="Documents ÷ Σ seconds of the rounds.",
 )
 FIRST_TOKEN = Figure(

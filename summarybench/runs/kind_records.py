@@ -1,0 +1,151 @@
+"""What a run file states about kinds of benchmarks, and the keys that only some kinds have."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, NotRequired, TypedDict
+
+from summarybench.runs.comparison_records import QualityChangeRecord
+from summarybench.runs.declared_keys import SMALLEST_POSITIVE, Key
+from summarybench.runs.kind_facts import Unit
+
+
+class KindFigureRecord(TypedDict):
+    """A figure that only one kind of benchmark has, as its kind declares it."""
+
+    key: Annotated[str, Key("the key of `extra_info`; dots lead into nested objects", may_be_empty=False)]
+    heading: Annotated[str, Key("the column's heading")]
+    unit: Annotated[str, Key("the unit of the number")]
+    format: Annotated[str, Key("Python's format specification of the number")]
+    meaning: Annotated[str, Key("the definition in one sentence")]
+
+
+class KindRecord(TypedDict):
+    """The kind of benchmark that measured the experiment."""
+
+    name: Annotated[str, Key("the kind's name", may_be_empty=False)]
+    unit: Annotated[str, Key("what one round measures, and what comparisons pair", choices=Unit)]
+    title: Annotated[str, Key("follows the experiment's name where kinds must be told apart; empty for the usual kind")]
+    compared_count: Annotated[str, Key("the key of the number that is compared instead of the speed; empty for none")]
+    is_own_speed: Annotated[bool, Key("whether the speed is the experiment's own, undisturbed and over all documents")]
+    place: Annotated[
+        int | None, Key("the order of kinds, from the plainest to the fastest; null: not shown side by side")
+    ]
+    figures: Annotated[list[KindFigureRecord], Key("the figures that only this kind has")]
+
+
+class SampleRound(TypedDict):
+    """One round over the whole sample."""
+
+    seconds: Annotated[float, Key("duration of the round", unit="s", at_least=SMALLEST_POSITIVE)]
+    generated_tokens: Annotated[int, Key("tokens of all summaries", unit="tokens", at_least=1)]
+
+
+class ContinuousRound(TypedDict):
+    """One pass over the whole sample through continuous batching."""
+
+    seconds: Annotated[float, Key("duration of the pass", unit="s", at_least=SMALLEST_POSITIVE)]
+    generated_tokens: Annotated[int, Key("tokens of all summaries", unit="tokens", at_least=1)]
+    steps: Annotated[int, Key("steps of the engine")]
+    changed_summaries: Annotated[int, Key("summaries that differ from the first round's")]
+
+
+class Continuous(TypedDict):
+    """Continuous batching: its rounds and the engine's limits."""
+
+    rounds: Annotated[list[ContinuousRound], Key("one per round")]
+    requests_in_flight: Annotated[int, Key("most requests in one step")]
+    page_tokens: Annotated[int, Key("tokens per page of the KV cache", unit="tokens")]
+    pages: Annotated[int, Key("pages of the KV cache")]
+    step_tokens: Annotated[int, Key("most tokens in one step", unit="tokens")]
+
+
+class ProcessSpeedRecord(TypedDict):
+    """One of several processes that measured together."""
+
+    process: Annotated[int, Key("rank of the process")]
+    device: Annotated[str, Key("its device")]
+    documents: Annotated[int, Key("documents that it summarized")]
+    generated_tokens: Annotated[int, Key("tokens that it generated", unit="tokens")]
+    seconds: Annotated[float, Key("duration of its rounds together", unit="s")]
+    tokens_per_second: Annotated[float, Key("its throughput", unit="tokens/s")]
+
+
+class ScalingRecord(TypedDict):
+    """Several processes against one."""
+
+    tokens_per_second: Annotated[float, Key("throughput of all processes at once", unit="tokens/s")]
+    tokens_per_second_alone: Annotated[float, Key("throughput of process 0 alone", unit="tokens/s")]
+    per_process: Annotated[list[ProcessSpeedRecord], Key("one per process")]
+
+
+class TypicalOverhead(TypedDict):
+    """The harness against a bare loop in the typical document. Null for too few documents."""
+
+    ratio: Annotated[float, Key("median over documents", at_least=SMALLEST_POSITIVE)]
+    low: Annotated[float | None, Key("lower bound of the median")]
+    high: Annotated[float | None, Key("upper bound of the median", at_most=math.inf)]
+    confidence: Annotated[float, Key("confidence of the interval", at_most=1)]
+    lower_bound: Annotated[float | None, Key("one-sided lower bound", at_least=SMALLEST_POSITIVE)]
+    bound_confidence: Annotated[float, Key("confidence of the one-sided bound", at_most=0.999999)]
+    documents: Annotated[int, Key("documents that were measured both ways")]
+
+
+class OverheadRecord(TypedDict):
+    """The harness's tokens per second ÷ a bare loop's."""
+
+    ratio: Annotated[float, Key("over all tokens", at_least=SMALLEST_POSITIVE)]
+    low: Annotated[float, Key("lower bound of the ratio")]
+    high: Annotated[float, Key("upper bound of the ratio", at_most=math.inf)]
+    confidence: Annotated[float, Key("confidence of the interval", at_most=1)]
+    typical: Annotated[TypicalOverhead | None, Key("in the typical document; null in runs that did not estimate it")]
+
+
+class AgreementRecord(TypedDict):
+    """How many summaries of two loaders are the same."""
+
+    documents: Annotated[int, Key("documents that were compared")]
+    equal_summaries: Annotated[int, Key("documents with the same tokens")]
+    equal_tokens: Annotated[int, Key("tokens before the first difference", unit="tokens")]
+    tokens: Annotated[int, Key("tokens of the longer summary of each pair", unit="tokens", at_least=1)]
+
+
+class FidelityRecord(TypedDict):
+    """A compiled loader beside its eager counterpart, both against float32."""
+
+    reference_loader: Annotated[str, Key("the loader with float32 weights")]
+    eager_loader: Annotated[str, Key("the eager counterpart")]
+    logit_error: Annotated[float, Key("relative error of the compiled loader's logits")]
+    eager_logit_error: Annotated[float, Key("relative error of the eager counterpart's logits")]
+    ratio: Annotated[float | None, Key("logit error ÷ the eager counterpart's; null if that is 0")]
+    forced_tokens: Annotated[int, Key("tokens whose logits were compared", unit="tokens")]
+    agreement: Annotated[AgreementRecord, Key("summaries against the eager counterpart's")]
+    eager_agreement: Annotated[AgreementRecord, Key("the eager counterpart's summaries in two passes")]
+    quality_change: Annotated[
+        QualityChangeRecord | None, Key("quality against the eager counterpart's; null for too few documents")
+    ]
+
+
+class KindKeys(TypedDict):
+    """The keys that only some kinds of benchmarks have. A new kind may add keys that are not declared here."""
+
+    sample_rounds: NotRequired[
+        Annotated[list[SampleRound], Key("one per round; only for kinds whose round is the whole sample")]
+    ]
+    largest_safe_batch: NotRequired[Annotated[int, Key("largest batch size that ran")]]
+    predicted_largest_batch: NotRequired[Annotated[int, Key("largest batch size as predicted")]]
+    batch_tries: NotRequired[
+        Annotated[list[list[int | bool]], Key("batch sizes in the order of the tries, and whether each ran")]
+    ]
+    continuous: NotRequired[Annotated[Continuous, Key("continuous batching")]]
+    finish_seconds: NotRequired[
+        Annotated[list[float], Key("continuous batching: from the start to the end of each summary", unit="s")]
+    ]
+    processes: NotRequired[Annotated[int, Key("processes that measured together", at_least=1)]]
+    scaling_efficiency: NotRequired[Annotated[float, Key("throughput of n processes ÷ n times that of one")]]
+    baseline_scaling_efficiency: NotRequired[
+        Annotated[float | None, Key("the baseline's scaling efficiency; null if unknown")]
+    ]
+    scaling: NotRequired[Annotated[ScalingRecord, Key("several processes against one")]]
+    overhead: NotRequired[Annotated[OverheadRecord, Key("the harness against a bare loop")]]
+    fidelity: NotRequired[Annotated[FidelityRecord, Key("a compiled loader against float32")]]

@@ -1,0 +1,195 @@
+"""Fill in what older run files and journals do not state, so that nothing else needs to know how old a file is.
+
+Each function here derives what one kind of record lacks. A key that is there is never changed. What an older version did
+not record and nothing implies becomes null, empty or zero, as the schema says for unknown values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any, cast
+
+from summarybench.machine.environment import VERSIONS
+from summarybench.runs.extra_info import ExtraInfo
+from summarybench.runs.kind_facts import KIND, KindFacts, Unit
+from summarybench.runs.schema import DocumentRecord, Run, RunHeader
+
+KINDS_BY_TEST: Mapping[str, KindFacts] = {
+    "test_summarize": KindFacts(name="summarize", place=0),
+    "test_batching": KindFacts(name="batching", unit=Unit.BATCH, title="batching", place=1),
+    "test_largest_safe_batch": KindFacts(
+        name="largest_safe_batch",
+        unit=Unit.BATCH,
+        title="largest safe batch",
+        compared_count="largest_safe_batch",
+        place=2,
+    ),
+    "test_continuous": KindFacts(name="continuous", unit=Unit.ROUND, title="continuous", place=3),
+    "test_fastest": KindFacts(name="fastest", unit=Unit.BATCH, title="fastest", place=4),
+    "test_distributed": KindFacts(name="distributed", title="distributed", is_own_speed=False, place=0),
+    "test_fidelity": KindFacts(name="fidelity", title="fidelity", is_own_speed=False, place=0),
+    "test_memory": KindFacts(name="memory", title="memory", is_own_speed=False),
+    "test_overhead": KindFacts(name="overhead", title="overhead", is_own_speed=False),
+}
+"""The kinds that measured runs before each experiment stated its kind, by the name of their test."""
+
+NO_TELEMETRY: Mapping[str, Any] = {
+    "throttled_share": {},
+    "temperature_celsius_max": None,
+    "sm_clock_mhz": [None, None],
+    "power_watts_mean": None,
+    "power_limit_watts": None,
+    "foreign_processes": None,
+    "note": None,
+}
+
+UNKNOWN: Mapping[str, Any] = {
+    "batch_document_ids": None,  # before there were batches, each document was a round
+    "rouge1_floor": None,
+    "predicted_memory_bytes": None,
+    "model_bandwidth_utilization": None,
+    "copy_bandwidth_bytes_per_second": None,
+    "joules_per_token": None,
+    "degenerate": None,
+    "compile_seconds": None,
+    "tuned_kernels": None,
+    "controls": {},
+    "telemetry": NO_TELEMETRY,
+    "attribution": None,
+    "anchor": None,
+    "first_pass": None,
+    "quality_change": None,
+}
+"""What an experiment states if its version did not record it."""
+
+UNSTATED_KIND: Mapping[str, Any] = {
+    key: value for key, value in KindFacts(name="").as_record().items() if key != "name"
+}
+"""The defaults of what a kind declares, for records from before a fact was added."""
+
+
+def migrated(run: Mapping[str, Any]) -> Run:
+    """A copy of a run in which every key that the schema requires is there, unless nothing implies its value.
+
+    The caller has checked the run's shape (`validation.check_shape`); other values may still be of any type.
+    """
+    found: dict[str, Any] = {**run, **migrated_header(run)}
+    found["benchmarks"] = [_benchmark(each) for each in run["benchmarks"]]
+    if "outcomes" in run:
+        found["outcomes"] = _outcomes(run["outcomes"])
+    return cast(Run, found)
+
+
+def migrated_header(session: Mapping[str, Any]) -> RunHeader:
+    """A copy of what a run or a journal states about its session, with every key that the schema requires."""
+    found: dict[str, Any] = _with(dict(session), datetime="", device=None, dropped_lines=0)
+    found["commit_info"] = _commit_info(session.get("commit_info"))
+    if "machine_info" in session:
+        found["machine_info"] = _machine_info(session["machine_info"])
+    return cast(RunHeader, found)
+
+
+def migrated_document(record: Mapping[str, Any]) -> DocumentRecord:
+    """A timed document with null for what its version did not record."""
+    return cast(DocumentRecord, _with(dict(record), host_rate_per_second=None, batch=None, rows=None))
+
+
+def _machine_info(found: Any) -> Any:
+    """Null for versions and facts that were not recorded. The device's name cannot be derived."""
+    return _with(found, **dict.fromkeys(("device_memory_bytes", "cpu", "cpu_count", "host", *VERSIONS)))
+
+
+def _commit_info(found: Any) -> Any:
+    """`unknown` outside a repository."""
+    return _with({} if found is None else found, id="unknown")
+
+
+def _outcomes(found: Any) -> Any:
+    """Outcomes from before --resume are final, and those from before attribution blame no machine."""
+    if not isinstance(found, list):
+        return found
+    return [_with(each, detail="", quality_only=False, machine_only=False, is_final=True) for each in found]
+
+
+# One experiment --------------------------------------------------------------------------------------------------
+
+
+def _benchmark(benchmark: Mapping[str, Any]) -> dict[str, Any]:
+    return {**benchmark, "extra_info": migrated_extra_info(benchmark["name"], benchmark["extra_info"])}
+
+
+def migrated_extra_info(name: str, info: Mapping[str, Any]) -> ExtraInfo:
+    """One experiment's facts with every key that the schema requires; `name` is the test's."""
+    found = {**info, **{key: deepcopy(value) for key, value in UNKNOWN.items() if key not in info}}
+    for key, value in _derived(name, info):
+        found.setdefault(key, value)
+    found["first_pass"] = _first_pass(found["first_pass"])
+    found["workload_settings"] = _with(found["workload_settings"], loader_settings={})
+    found[KIND] = _with(found[KIND], **UNSTATED_KIND)
+    if "overhead" in info:
+        found["overhead"] = _with(info["overhead"], typical=None)
+    return cast(ExtraInfo, found)
+
+
+def _derived(name: str, info: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What the name of the test and other keys imply."""
+    yield KIND, kind_of_older_entry(name, info).as_record()
+    yield "host_rate_per_second", [None] * len(info["document_ids"])
+    yield "degenerate_document_ids", _degenerate_ids(info.get("degenerate"))
+    yield "workload_settings", {}
+    if rounds := _sample_rounds(info.get("continuous")):
+        yield "sample_rounds", rounds
+    for mean in ("rouge1", "rouge2", "rougeLsum"):
+        scores = f"{mean}_scores"
+        if scores in info:
+            yield mean, _mean(info[scores])
+        elif info.get(mean) is None:
+            yield from ((mean, None), (scores, []))
+
+
+def kind_of_older_entry(name: str, info: Mapping[str, Any]) -> KindFacts:
+    """The kind of an experiment that does not state it: by the name of its test, with the unit that was recorded."""
+    test = name.partition("[")[0]
+    kind = test.removeprefix("test_") or test
+    facts = KINDS_BY_TEST.get(test) or KindFacts(name=kind, title=kind.replace("_", " "))
+    is_by_sample = "continuous" in info or "sample_rounds" in info
+    unit = Unit.ROUND if is_by_sample else Unit.BATCH if info.get("batch_document_ids") else Unit.DOCUMENT
+    return replace(facts, unit=unit)
+
+
+def _degenerate_ids(counts: Any) -> dict[str, list[str]] | None:
+    """Where no summary is degenerate, no document has one. Otherwise the counts do not say which."""
+    if not isinstance(counts, dict) or any(counts.values()):
+        return None
+    return {"empty": [], "repeating": []}
+
+
+def _sample_rounds(continuous: Any) -> list[dict[str, Any]] | None:
+    """Seconds and tokens of each round. Before other kinds could have such rounds, only `continuous` recorded them."""
+    try:
+        return [{key: each[key] for key in ("seconds", "generated_tokens")} for each in continuous["rounds"]]
+    except (TypeError, KeyError):
+        return None
+
+
+def _mean(scores: Any) -> float | None:
+    """The mean, as newer versions record it; None for documents that were not scored."""
+    is_scored = isinstance(scores, list) and scores and all(isinstance(each, int | float) for each in scores)
+    return sum(scores) / len(scores) if is_scored else None
+
+
+def _first_pass(found: Any) -> Any:
+    """A first pass keeps what its experiment recorded: null for keys that the experiment lacked."""
+    if not isinstance(found, dict):
+        return found
+    stated = {key: value for key, value in found.items() if value is not None or key != "controls"}
+    return _with(stated, batch_document_ids=None, change=None, attribution=None, controls={})
+
+
+def _with(record: Any, **missing: Any) -> Any:
+    """A copy of the record with these keys at its end if it lacks them. What is not a record is returned as it is."""
+    if not isinstance(record, dict):
+        return record
+    return record | {key: value for key, value in missing.items() if key not in record}
