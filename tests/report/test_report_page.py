@@ -1,4 +1,4 @@
-"""The report: what it says, and what a browser makes of it (Debian's Chromium, skipped where there is none)."""
+"""The HTML page: its content, and its behaviour in a browser (Debian's Chromium; skipped without it)."""
 
 import copy
 import json
@@ -74,7 +74,7 @@ def records(experiment, *summaries, **facts):
 # What it says --------------------------------------------------------------------------------------------------------
 
 
-def test_words_that_changed_are_told_from_those_that_stayed():
+def test_changed_words_are_distinguished_from_unchanged_ones():
     assert word_changes("heat the water slowly", "heat cold water") == (
         Segment(kind="same", text="heat "),
         Segment(kind="removed", text="the "),
@@ -100,7 +100,7 @@ def test_a_regression_is_the_verdict_whatever_else_there_is():
     )
 
 
-def test_what_failed_of_its_quality_is_the_verdict_and_not_a_run_without_regression():
+def test_failed_quality_is_the_headline_of_a_run_without_regression():
     lost = [outcome(name, "failed", "quality INFERIOR to fp16: ROUGE-1 -9.0 points") for name in (EIGHT, FOUR)]
     held = benchmark(FP16, verdict="UNCHANGED", change=CHANGE | {"ratio": 1.0})
     page = view_of([source(held, benchmark(EIGHT), benchmark(FOUR), outcomes=lost)])
@@ -188,7 +188,7 @@ def test_flags_say_what_each_summary_is():
     ]
 
 
-def test_a_summary_stands_beside_its_own_of_an_earlier_run_first():
+def test_a_summary_is_compared_with_its_own_of_an_earlier_run_first():
     entries = benchmark(FP16), benchmark(FOUR)
     old = source(*entries, documents=records(FP16, "a") + records(FOUR, "b c"))
     new = source(*entries, documents=records(FP16, "a") + records(FOUR, "b d"), path="results/b-run/run.json")
@@ -212,7 +212,7 @@ def test_what_differs_in_the_environment_is_marked():
     ]
 
 
-def test_text_of_models_and_documents_is_escaped_wherever_it_stands():
+def test_text_of_models_and_documents_is_escaped_everywhere():
     one = source(
         benchmark(FP16, verdict_detail=HOSTILE),
         outcomes=[outcome(HOSTILE, "out_of_memory", HOSTILE)],
@@ -242,7 +242,7 @@ def test_a_run_older_than_its_newer_keys_has_a_page():
 
 
 @pytest.mark.parametrize(("work", "change"), [({"work": 10}, -0.5), ({"work": 20}, None), ({}, None)])
-def test_a_control_is_set_beside_the_baseline_s_where_both_did_the_same_work(work, change):
+def test_a_probe_is_compared_with_the_baseline_s_if_both_did_the_same_work(work, change):
     now, before = (
         benchmark(
             FP16,
@@ -296,7 +296,7 @@ def test_several_runs_become_one_page_and_its_place_is_said(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("spoil", ["no run", "not whole", "not parquet"])
-def test_what_cannot_be_shown_is_one_line(tmp_path, capsys, spoil):
+def test_a_run_that_cannot_be_shown_is_one_line(tmp_path, capsys, spoil):
     broken = benchmark(FP16)
     if spoil == "not whole":
         del broken["extra_info"]["load_seconds"]

@@ -1,4 +1,4 @@
-"""A run as markdown: what the headline says, what a row holds, and no text taken for markup."""
+"""A run as markdown: the headline, the rows, and no text read as markup."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_rows_read_by_a_markdown_parser_have_their_cells(summarize):
     ]
 
 
-def test_output_is_appended_and_the_headline_still_told(summarize, tmp_path, capsys):
+def test_output_is_appended_and_the_headline_printed(summarize, tmp_path, capsys):
     page = tmp_path / "page.md"
     page.write_text("before\n")
     whole = "\n\n".join(summarize(benchmark())) + "\n"
