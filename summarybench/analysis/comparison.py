@@ -9,6 +9,7 @@ from typing import Any
 from summarybench.analysis.attribution import Attribution, MeasuredPass, attribute_passes
 from summarybench.analysis.noise import DeviceSpread, are_tuned_alike
 from summarybench.analysis.quality_change import QualityComparison, compare_quality
+from summarybench.core.numbers import decimal, interval
 from summarybench.core.outcomes import DeviceInvalidError, MachineSlowerError, RegressionError, Verdict
 from summarybench.runs.baselines import StoredRun, has_same_workload
 from summarybench.runs.comparison_records import AnchorRecord, ChangeRecord, Decision
@@ -270,10 +271,10 @@ class Judge:
         return None
 
     def _describe(self, change: Change, verdict: Verdict, stored: Sequence[StoredRun], rounds: str) -> str:
-        interval = change.interval()
+        found = change.interval()
         older = f" and {len(stored) - 1} before it" if len(stored) > 1 else ""
         parts = [
-            f"{change.ratio:.3f} of {stored[0].label}{older} [{interval.low:.3f}, {interval.high:.3f}]",
+            f"{decimal(change.ratio, 3)} of {stored[0].label}{older} {interval(found.low, found.high, 3)}",
             *([f"{change.runs_now} passes"] if change.runs_now > 1 else []),
             f"{change.documents} {rounds}",
             f"spread between runs {percent(change.spread.standard_deviation)} {change.spread.origin}",

@@ -19,6 +19,7 @@ FILES = (
     Path("docs/results/first-table.md"),
     Path("docs/reference/commands.md"),
     Path("docs/reference/documents.md"),
+    Path("docs/reference/metrics.md"),
     Path("docs/reference/run-file.md"),
     Path("docs/reference/options.md"),
 )

@@ -1,4 +1,4 @@
-"""The reference pages that are made from the code: commands, options, run.json and documents.parquet."""
+"""The reference pages that are made from the code: commands, options, figures, run.json and documents.parquet."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from inspect import cleandoc
 
 from summarybench.commands.command_line import PROGRAM, parser_of
+from summarybench.commands.docs_metrics import metrics_page
 from summarybench.commands.registry import COMMANDS, Registered, ToPytest
 from summarybench.core.invocation import MAKE_TARGETS
 from summarybench.report.markdown import escaped, markdown_row
@@ -19,6 +20,7 @@ from summarybench.session.options import all_options
 def reference_tables() -> dict[str, str]:
     return {
         "documents": _columns(),
+        "metrics": metrics_page(),
         "run-file": "\n".join(_records(Run)),
         "journal": "\n".join(_records(*JOURNAL, left_out=_records_of(Run))),
         "everyday-options": _options(is_everyday=True),

@@ -2,215 +2,203 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from summarybench.catalogue.models import LOADERS, MODELS
 from summarybench.catalogue.published import published_rows
-from summarybench.machine.device import GIB
-from summarybench.machine.environment import VERSIONS
-from summarybench.report.markdown import escaped, markdown_row
-from summarybench.report.page import USUAL_TEST
-from summarybench.report.terminal import EAGER, way_of
+from summarybench.core.numbers import MISSING, decimal
+from summarybench.report.environment import versions_of
+from summarybench.report.experiment import EAGER, ExperimentView, Source, experiments_of
+from summarybench.report.figures import device, memory, processes, quality, speed
+from summarybench.report.figures.figure import Column, Figure
+from summarybench.report.markdown import escaped, markdown_table
+from summarybench.report.tables import SIDE_BY_SIDE, columns_of, way_rows
 from summarybench.runs.baselines import StoredRun, read_baselines
-from summarybench.runs.run_file import Entry, device_of
+from summarybench.runs.run_file import device_of
 
-KINDS = (USUAL_TEST, "test_batching", "test_largest_safe_batch", "test_continuous", "test_fastest")
-"""The order of a loader's rows."""
-WAYS = (USUAL_TEST, "test_batching", "test_continuous", "test_fastest")
-"""The kinds that are ways of running one model and precision over the same documents."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One experiment of a stored GPU run."""
-
-    stored: StoredRun
-    entry: Entry
-
-    @property
-    def info(self) -> Mapping[str, Any]:
-        return self.entry.extra_info
-
-    @property
-    def date(self) -> str:
-        return str(self.stored.run["datetime"])[:10]
-
-    @property
-    def weights(self) -> str:
-        return f"{self.info['weights']} weights"
-
-    @property
-    def conditions(self) -> str:
-        """What the rows of one table have in common: where, when, with which versions, and of what."""
-        machine = self.stored.environment
-        settings = self.info["workload_settings"]
-        versions = [f"{name} {machine[name]}" for name in VERSIONS if machine.get(name) is not None]
-        what = [
-            self.weights,
-            *([f"documents {settings['document_source']}"] if settings.get("document_source") else []),
-            f"{self.info['max_new_tokens']} new tokens at most",
-        ]
-        return f"{machine['device']}, {self.date}: {', '.join(versions)}; {', '.join(what)}"
-
-    @property
-    def is_spread(self) -> bool:
-        """Whether several processes, each with a GPU, measured it."""
-        return "scaling" in self.info
-
-    @property
-    def precision(self) -> str:
-        """The loader's name, whether it is compiled or not."""
-        return str(self.info["loader"]).removesuffix("-compiled")
-
-    @property
-    def way(self) -> str:
-        """How documents were run: `eager`, or `compiled, batch 8`."""
-        return way_of(self.info)
-
-    @property
-    def tokens_per_second(self) -> float:
-        return float(self.info["generated_tokens_per_second"])
-
-    @property
-    def order(self) -> tuple[Any, ...]:
-        models, loaders = list(MODELS), list(LOADERS)
-        return (
-            _place(models, self.info["model"]),
-            _place(loaders, self.info["loader"]),
-            _place(KINDS, self.entry.test),
-            self.info["batch_size"],
-            self.entry.name,
-        )
-
-
-def _place(known: Sequence[str], name: str) -> int:
-    return known.index(name) if name in known else len(known)
+FASTEST = "fastest"
+"""The kind that the table of --fastest is about."""
 
 
 def stored_tables(baselines: Path) -> dict[str, str]:
     """Each table by its name. Raises InputError for a stored run that cannot be used."""
-    stored = {folder: list(stored_rows(folder)) for folder in sorted(baselines.glob("*")) if folder.is_dir()}
-    newest = [row for rows in stored.values() for row in newest_of(rows)]
-    of_one = [row for row in newest if not row.is_spread]
-    groups = [group for rows in stored.values() for group in ways_of(rows)]
+    stored = {folder: list(stored_experiments(folder)) for folder in sorted(baselines.glob("*")) if folder.is_dir()}
+    newest = [each for experiments in stored.values() for each in newest_of(experiments)]
+    of_one_process = [each for each in newest if not _is_distributed(each)]
+    groups = [group for experiments in stored.values() for group in ways_of(experiments)]
     return {
-        "published": _as_published([row for row in of_one if row.entry.test == USUAL_TEST]),
-        "measured": _measured(of_one),
-        "scaling": _scaling([row for row in newest if row.is_spread]),
+        "published": _as_published([each for each in of_one_process if _is_plain(each)]),
+        "measured": _measured(of_one_process),
+        "scaling": _scaling([each for each in newest if _is_distributed(each)]),
         "headline": _headline(groups),
         "ways": _ways(groups),
-        "fastest": _fastest(of_one),
+        "fastest": _fastest(of_one_process),
     }
 
 
-def stored_rows(folder: Path) -> Iterator[Row]:
-    """Every entry of speed in one device's folder of baselines, the oldest run first.
+# The stored experiments ----------------------------------------------------------------------------------------------
 
-    CPUs are left out: two with one name differ by more than there is to show.
+
+def stored_experiments(folder: Path) -> Iterator[ExperimentView]:
+    """Every experiment with a speed of its own in one device's folder of baselines, the oldest run first.
+
+    CPUs are left out: two CPUs with the same name can differ more than any two results here.
     """
     for stored in read_baselines(folder).runs:
-        if not device_of(stored.run).is_gpu:
-            continue
-        for benchmark in stored.run["benchmarks"]:
-            entry = stored.entry(benchmark["name"])
-            row = None if entry is None else Row(stored=stored, entry=entry)
-            if row and (row.entry.is_own_speed or row.is_spread):
-                yield row
+        if device_of(stored.run).is_gpu:
+            for each in experiments_of([Source(stored=stored)]):
+                if each.kind.is_own_speed or _is_distributed(each):
+                    yield each
 
 
-def newest_of(rows: Sequence[Row]) -> list[Row]:
-    """The newest row of each experiment and workload."""
-    newest = {(row.entry.name, row.info["workload"]): row for row in rows}
-    return sorted(newest.values(), key=lambda row: row.order)
+def newest_of(experiments: Sequence[ExperimentView]) -> list[ExperimentView]:
+    """The newest measurement of each experiment and workload."""
+    newest = {(each.entry.name, each.info["workload"]): each for each in experiments}
+    return sorted(newest.values(), key=_order)
 
 
-def ways_of(rows: Sequence[Row]) -> list[list[Row]]:
-    """The rows of each run that ran one model and precision in more than one way, eager first."""
-    groups: dict[tuple[Path, str, str], list[Row]] = {}
-    for row in rows:
-        if row.entry.test in WAYS and not row.is_spread:
-            groups.setdefault((row.stored.path, row.info["model"], row.precision), []).append(row)
+def ways_of(experiments: Sequence[ExperimentView]) -> list[list[ExperimentView]]:
+    """The experiments of each run that ran one model and precision in more than one way, eager first."""
+    groups: dict[tuple[Path, str, str], list[ExperimentView]] = {}
+    for each in experiments:
+        if _is_way(each):
+            groups.setdefault((each.source.stored.path, each.info["model"], each.precision), []).append(each)
     return [
-        sorted(group, key=lambda row: (_place(WAYS, row.entry.test), row.info["batch_size"], row.info["loader"]))
+        sorted(group, key=lambda each: (each.kind.place, each.info["batch_size"], each.info["loader"]))
         for group in groups.values()
-        if len({row.way for row in group}) > 1
+        if len({each.way for each in group}) > 1
     ]
 
 
-# The tables ------------------------------------------------------------------------------------------------------
+def _is_distributed(experiment: ExperimentView) -> bool:
+    """Whether several processes measured it, each with a GPU."""
+    return processes.ALONE.value(experiment) is not None
+
+
+def _is_way(experiment: ExperimentView) -> bool:
+    """Whether the kind is a way of running one model and precision, and compares its speed with others."""
+    kind = experiment.kind
+    return kind.place is not None and kind.is_own_speed and not kind.compared_count
+
+
+def _is_plain(experiment: ExperimentView) -> bool:
+    """Whether single documents were measured, which is the usual kind: it has no title."""
+    return not experiment.kind.title
+
+
+def _order(experiment: ExperimentView) -> tuple[Any, ...]:
+    """By model, loader and kind, as the catalogue and the kinds are ordered."""
+    info, place = experiment.info, experiment.kind.place
+    return (
+        _index(list(MODELS), info["model"]),
+        _index(list(LOADERS), info["loader"]),
+        len(LOADERS) if place is None else place,
+        info["batch_size"],
+        experiment.entry.name,
+    )
+
+
+def _index(known: Sequence[str], name: str) -> int:
+    return known.index(name) if name in known else len(known)
+
+
+# What the tables say about them --------------------------------------------------------------------------------------
+
+
+def _text(experiment: ExperimentView, *shown: Figure) -> list[str]:
+    """The figures without their intervals."""
+    return [each.format.number(each.value(experiment)) for each in shown]
+
+
+def _device(experiment: ExperimentView) -> str:
+    return experiment.source.device_name
+
+
+def _day(stored: StoredRun) -> str:
+    return str(stored.run["datetime"])[:10]
+
+
+def _weights(experiment: ExperimentView) -> str:
+    return f"{experiment.info['weights']} weights"
+
+
+def _when(experiment: ExperimentView) -> str:
+    return f"{_day(experiment.source.stored)}, {_weights(experiment)}"
+
+
+def conditions_of(experiment: ExperimentView) -> str:
+    """What the rows of one table have in common: device, day, versions, weights, documents and limit."""
+    stored = experiment.source.stored
+    settings = experiment.info["workload_settings"]
+    what = [
+        _weights(experiment),
+        *([f"documents {settings['document_source']}"] if settings.get("document_source") else []),
+        f"{experiment.info['max_new_tokens']} new tokens at most",
+    ]
+    versions = ", ".join(versions_of(stored.environment))
+    return f"{_device(experiment)}, {_day(stored)}: {versions}; {', '.join(what)}"
+
+
+# The tables ----------------------------------------------------------------------------------------------------------
 
 STEMMED_ROUGE1 = "ROUGE-1 (stemmed)"
+TEXT_COLUMNS = ("experiment", "GPU", "measured", "way")
+"""Headings of columns that hold texts."""
 
-MEASURED: Mapping[str, Callable[[Row], str]] = {
-    "experiment": lambda row: row.entry.experiment,
-    "documents": lambda row: str(len(row.info["document_ids"])),
-    "generated tok/s": lambda row: _number(row.info, "generated_tokens_per_second", 1),
-    "document tok/s": lambda row: _number(row.info, "document_tokens_per_second", 1),
-    STEMMED_ROUGE1: lambda row: _number(row.info, "rouge1", 3),
-    "peak GiB": lambda row: _gib(row.info, "peak_memory_bytes"),
-    "predicted GiB": lambda row: _gib(row.info, "predicted_memory_bytes"),
-    "bandwidth utilization": lambda row: _number(row.info, "model_bandwidth_utilization", 3),
-    "J/token": lambda row: _number(row.info, "joules_per_token", 2),
-}
+MEASURED = columns_of(
+    speed.DOCUMENTS,
+    speed.GENERATED,
+    speed.DOCUMENT_TOKENS,
+    Column(figure=quality.ROUGE1, heading=STEMMED_ROUGE1, has_interval=False),
+    memory.PEAK,
+    Column(figure=memory.PREDICTED, heading="predicted GiB"),
+    device.UTILIZATION,
+    device.JOULES,
+)
 
 
-def _measured(rows: Sequence[Row]) -> str:
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.conditions, []).append(row)
+def _measured(experiments: Sequence[ExperimentView]) -> str:
+    groups: dict[str, list[ExperimentView]] = {}
+    for each in experiments:
+        groups.setdefault(conditions_of(each), []).append(each)
     parts = []
     for conditions, group in groups.items():
-        cells = [[cell(row) for cell in MEASURED.values()] for row in group]
-        parts += [f"**{escaped(conditions)}**\n", _table(list(MEASURED), cells)]
+        rows = [[each.name, *(column.cell(column.figure.value(each)).text for column in MEASURED)] for each in group]
+        headings = ["experiment", *(column.long_heading for column in MEASURED)]
+        parts.append(f"**{escaped(conditions)}**\n\n{_table(headings, rows)}")
     return "\n".join(parts) if parts else "No run of a GPU is stored.\n"
 
 
-UTILIZATION = "bandwidth utilization"
-WAY: Mapping[str, Callable[[Row], str]] = {
-    "way": lambda row: row.way,
-    "generated tok/s": lambda row: _number(row.info, "generated_tokens_per_second", 1),
-    "documents/s": lambda row: _number(row.info, "documents_per_second", 2),
-    UTILIZATION: lambda row: _number(row.info, "model_bandwidth_utilization", 3),
-    "peak GiB": lambda row: _gib(row.info, "peak_memory_bytes"),
-}
 NO_WAYS = "No run of several ways is stored.\n"
 
 
-def _ways(groups: Sequence[Sequence[Row]]) -> str:
-    """A table for each of them, with all versions in its title."""
+def _ways(groups: Sequence[Sequence[ExperimentView]]) -> str:
+    """A table for each group, with all conditions in its title."""
 
-    def titled(group: Sequence[Row]) -> str:
+    def titled(group: Sequence[ExperimentView]) -> str:
         first = group[0]
-        documents = len(first.info["document_ids"])
-        return f"{first.info['model']}, {first.precision}, {documents} documents ({first.conditions})"
+        (documents,) = _text(first, speed.DOCUMENTS)
+        return f"{first.info['model']}, {first.precision}, {documents} documents ({conditions_of(first)})"
 
-    return "\n".join(_side_by_side(titled(group), group, WAY) for group in groups) or NO_WAYS
+    return "\n".join(_side_by_side(titled(group), group, SIDE_BY_SIDE) for group in groups) or NO_WAYS
 
 
-def _headline(groups: Sequence[Sequence[Row]]) -> str:
-    """The run with the most ways, the newest of several; its versions are on the page of all of them."""
+def _headline(groups: Sequence[Sequence[ExperimentView]]) -> str:
+    """The run with the most ways, and the newest of several. Its versions are on the page of all ways."""
     if not groups:
         return NO_WAYS
-    group = max(groups, key=lambda each: (len(each), each[0].date))
+    group = max(groups, key=lambda each: (len(each), _day(each[0].source.stored)))
     first = group[0]
-    device, documents = first.stored.environment["device"], len(first.info["document_ids"])
-    title = f"{first.info['model']}, {first.precision}, {device}, {documents} documents ({first.date}, {first.weights})"
-    return _side_by_side(title, group, {name: cell for name, cell in WAY.items() if name != UTILIZATION})
+    (documents,) = _text(first, speed.DOCUMENTS)
+    title = f"{first.info['model']}, {first.precision}, {_device(first)}, {documents} documents ({_when(first)})"
+    return _side_by_side(title, group, [each for each in SIDE_BY_SIDE if each.figure is not device.UTILIZATION])
 
 
-def _side_by_side(title: str, group: Sequence[Row], columns: Mapping[str, Callable[[Row], str]]) -> str:
-    """One table of ways; the speeds are divided by eager's, where eager is among them."""
-    eager = next((row for row in group if row.way == EAGER), None)
-    cells = []
-    for row in group:
-        way, speed, *others = (cell(row) for cell in columns.values())
-        times = "–" if eager is None else f"{row.tokens_per_second / eager.tokens_per_second:.2f}"
-        cells.append([way, speed, times, *others])
-    way, speed, *others = columns
-    return f"**{escaped(title)}**\n\n{_table([way, speed, '× eager', *others], cells)}"
+def _side_by_side(title: str, group: Sequence[ExperimentView], columns: Sequence[Column]) -> str:
+    rows = [[cell.text for cell in row.cells] for row in way_rows(group, columns)]
+    return f"**{escaped(title)}**\n\n{_table([column.long_heading for column in columns], rows)}"
 
 
 FASTEST_HEADINGS = (
@@ -224,55 +212,55 @@ FASTEST_HEADINGS = (
 )
 
 
-def _fastest(rows: Sequence[Row]) -> str:
+def _fastest(experiments: Sequence[ExperimentView]) -> str:
     """`--fastest` beside the newest single documents of the same model and precision on the same GPU, eager."""
-    fastest = [row for row in rows if row.entry.test == "test_fastest"]
+    fastest = [each for each in experiments if each.kind.name == FASTEST]
     if not fastest:
         return "No run with --fastest is stored.\n"
-    return _table(FASTEST_HEADINGS, [_fastest_cells(row, _eager_twin(row, rows)) for row in fastest])
+    return _table(FASTEST_HEADINGS, [_fastest_cells(each, _eager_twin(each, experiments)) for each in fastest])
 
 
-def _eager_twin(row: Row, rows: Sequence[Row]) -> Row | None:
-    def is_twin(other: Row) -> bool:
-        return (
-            other.entry.test == USUAL_TEST
-            and other.way == EAGER
-            and other.stored.path.parent == row.stored.path.parent
-            and (other.info["model"], other.precision) == (row.info["model"], row.precision)
-        )
+def _eager_twin(experiment: ExperimentView, others: Sequence[ExperimentView]) -> ExperimentView | None:
+    mine = experiment.source.stored.path.parent, experiment.info["model"], experiment.precision
+    twins = [
+        each
+        for each in others
+        if each.way == EAGER
+        and _is_plain(each)
+        and (each.source.stored.path.parent, each.info["model"], each.precision) == mine
+    ]
+    return max(twins, key=lambda each: str(each.source.stored.run["datetime"]), default=None)
 
-    return max(filter(is_twin, rows), key=lambda other: str(other.stored.run["datetime"]), default=None)
 
-
-def _fastest_cells(row: Row, eager: Row | None) -> list[str]:
-    times = "–" if eager is None else f"{row.tokens_per_second / eager.tokens_per_second:.1f} ({eager.stored.label})"
+def _fastest_cells(experiment: ExperimentView, eager: ExperimentView | None) -> list[str]:
+    times = MISSING
+    if eager is not None:
+        ratio = float(experiment.info["generated_tokens_per_second"]) / float(eager.info["generated_tokens_per_second"])
+        times = f"{decimal(ratio, 1)} ({eager.source.stored.label})"
     return [
-        row.entry.experiment,
-        str(row.stored.environment["device"]),
-        str(len(row.info["document_ids"])),
-        _number(row.info, "generated_tokens_per_second", 1),
-        _number(row.info, "documents_per_second", 2),
+        experiment.name,
+        _device(experiment),
+        *_text(experiment, speed.DOCUMENTS, speed.GENERATED, speed.DOCUMENTS_PER_SECOND),
         times,
-        _gib(row.info, "peak_memory_bytes"),
+        *_text(experiment, memory.PEAK),
     ]
 
 
-SCALING: Mapping[str, Callable[[Row], str]] = {
-    "experiment": lambda row: row.entry.experiment,
-    "GPU": lambda row: str(row.stored.environment["device"]),
-    "processes": lambda row: str(row.info["processes"]),
-    "documents": lambda row: str(len(row.info["document_ids"])),
-    "one alone tok/s": lambda row: _number(row.info["scaling"], "tokens_per_second_alone", 1),
-    "all at once tok/s": lambda row: _number(row.info["scaling"], "tokens_per_second", 1),
-    "efficiency": lambda row: _number(row.info, "scaling_efficiency", 3),
-    "measured": lambda row: f"{row.date}, {row.weights}",
-}
+SCALING = (
+    processes.PROCESSES,
+    speed.DOCUMENTS,
+    processes.ALONE,
+    processes.ALL_AT_ONCE,
+    processes.EFFICIENCY,
+)
 
 
-def _scaling(rows: Sequence[Row]) -> str:
-    if not rows:
+def _scaling(experiments: Sequence[ExperimentView]) -> str:
+    if not experiments:
         return "No run of several GPUs is stored.\n"
-    return _table(list(SCALING), [[cell(row) for cell in SCALING.values()] for row in rows])
+    headings = ["experiment", "GPU", *(each.heading for each in SCALING), "measured"]
+    rows = [[each.name, _device(each), *_text(each, *SCALING), _when(each)] for each in experiments]
+    return _table(headings, rows)
 
 
 AS_PUBLISHED = (
@@ -287,54 +275,29 @@ AS_PUBLISHED = (
 )
 
 
-def _as_published(rows: Sequence[Row]) -> str:
-    cells = [
+def _as_published(experiments: Sequence[ExperimentView]) -> str:
+    rows = [
         [
             f"{row.model}-{row.loader}",
             row.family.upper(),
-            f"{row.document_tokens_per_second:.2f}",
-            f"≤ {row.max_new_tokens / row.seconds_per_document:.1f}",
+            decimal(row.document_tokens_per_second, 2),
+            f"≤ {decimal(row.max_new_tokens / row.seconds_per_document, 1)}",
             str(row.documents),
-            f"{row.seconds_per_document:.3f}",
+            decimal(row.seconds_per_document, 3),
             _with_common_documents(row.rouge1_stemmed, row.rouge1_common_documents_stemmed),
             f"as published; unstemmed {_with_common_documents(row.rouge1, row.rouge1_common_documents)}",
         ]
         for row in published_rows()
     ]
-    cells += [
-        [
-            row.entry.experiment,
-            row.stored.environment["device"],
-            _number(row.info, "document_tokens_per_second", 1),
-            _number(row.info, "generated_tokens_per_second", 1),
-            str(len(row.info["document_ids"])),
-            f"{1 / row.info['documents_per_second']:.2f}",
-            _number(row.info, "rouge1", 3),
-            f"{row.date}, {row.weights}",
-        ]
-        for row in rows
-    ]
-    return _table(AS_PUBLISHED, cells)
+    shown = (speed.DOCUMENT_TOKENS, speed.GENERATED, speed.DOCUMENTS, speed.MEAN_SECONDS, quality.ROUGE1)
+    rows += [[each.name, _device(each), *_text(each, *shown), _when(each)] for each in experiments]
+    return _table(AS_PUBLISHED, rows)
 
 
 def _with_common_documents(own: float | None, common: float) -> str:
-    """A published row's score on its own sample and, in brackets, on the sample that all rows have in common."""
-    return f"{'–' if own is None else f'{own:.3f}'} ({common:.3f})"
+    """A published score on the row's own sample and, in brackets, on the sample that all rows have in common."""
+    return f"{decimal(own, 3)} ({decimal(common, 3)})"
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Texts to the left, figures to the right."""
-    texts = {"experiment", "GPU", "measured", "way"}
-    sides = ["---" if heading in texts else "---:" for heading in headings]
-    return "\n".join(map(markdown_row, [headings, sides, *([escaped(cell) for cell in row] for row in rows)])) + "\n"
-
-
-def _number(info: Mapping[str, Any], name: str, digits: int) -> str:
-    """A figure; a dash where it was not measured, or not known yet when the run was stored."""
-    value = info.get(name)
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _gib(info: Mapping[str, Any], name: str) -> str:
-    value = info.get(name)
-    return "–" if value is None else f"{value / GIB:.2f}"
+    return f"{markdown_table(headings, rows, TEXT_COLUMNS)}\n"

@@ -9,8 +9,8 @@ from pathlib import Path
 from summarybench.commands.command import add_baselines_argument
 from summarybench.core.files import write_where_asked
 from summarybench.core.outcomes import ExitCode
+from summarybench.report.experiment import Source
 from summarybench.report.html import page_text, source_of
-from summarybench.report.page import Source
 from summarybench.runs.baselines import open_run, read_baselines
 from summarybench.runs.run_file import device_of
 from summarybench.runs.run_folder import shown

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
+from summarybench.core import numbers
 from summarybench.core.outcomes import InputError
 from summarybench.machine.clock import Clock
 from summarybench.machine.families import FAMILIES
@@ -15,7 +16,7 @@ from summarybench.machine.probes import DeviceProbes
 if TYPE_CHECKING:
     from summarybench.machine.telemetry import Monitor
 
-GIB = 1024**3
+GIB = numbers.GIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

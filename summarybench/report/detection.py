@@ -17,10 +17,13 @@ from summarybench.analysis.detection import (
     Row,
 )
 from summarybench.analysis.simulation import BASELINE_RUNS, DISTURBED_RATIO, DOCUMENTS, PASSES
-from summarybench.stats.intervals import percent
+from summarybench.core.numbers import decimal, estimate, percent, percent_interval
+from summarybench.report.markdown import markdown_row
+from summarybench.stats.intervals import percent as deviation
 
 
 def detection_lines(found: Row) -> Iterator[str]:
+    """The page: simulated rates for each device, then the slowdowns that were really made."""
     yield "# What is detected"
     for device in found["devices"]:
         yield from _device_lines(device, found)
@@ -38,52 +41,57 @@ def _device_lines(device: Row, found: Row) -> Iterator[str]:
         _other_condition_lines(device),
     )
     yield ""
-    yield f"## Simulated from what was measured on {device['slug']}"
+    yield f"## Simulated with the noise measured on {device['slug']}"
     for section in sections:
         yield ""
         yield from section
 
 
 def _setting_lines(device: Row, found: Row) -> Iterator[str]:
-    yield f"{DOCUMENTS} documents, {BASELINE_RUNS} baseline runs, {PASSES} passes; {found['trials']:,} trials a row, seed {found['seed']}."
-    for name, facts in device["experiments"].items():
-        yield f"- {name}: {facts['documents']} stored documents, one document in one run deviates by {percent(facts['document_deviation'])}"
     yield (
-        f"- measured spread between runs {percent(device['run_deviation'])}, {device['degrees_of_freedom']:.1f} degrees of freedom; "
-        "in each row the verdict's own estimate of s_run is drawn with these (chi-square)"
+        f"{DOCUMENTS} documents, {BASELINE_RUNS} baseline runs, {PASSES} passes; {found['trials']:,} trials per row, "
+        f"seed {found['seed']}."
+    )
+    for name, facts in device["experiments"].items():
+        noise = deviation(facts["document_deviation"])
+        yield f"- {name}: {facts['documents']} stored documents; one document in one run deviates by {noise}"
+    freedom = decimal(device["degrees_of_freedom"], 1)
+    yield (
+        f"- measured spread between runs: {deviation(device['run_deviation'])}, with {freedom} degrees of freedom; each "
+        "trial draws the verdict's own estimate of s_run with these (chi-square)"
     )
     yield (
-        f"- {device['trials_decided_by_the_suite_too']:,} of the trials were decided by the suite's own functions too, "
-        "from the single timings: all alike"
+        f"- {device['trials_decided_by_the_suite_too']:,} of the trials were also decided by the suite's own functions from "
+        "the single timings, with the same results"
     )
 
 
 def _rate_lines(device: Row) -> Iterator[str]:
-    headings = [f"{slowdown:.0%} slower" if slowdown else "unchanged" for slowdown in SLOWDOWNS]
+    headings = list(map(_slower, SLOWDOWNS))
     yield from _table(
         ["s_run", "rule", *headings, "95% found from"],
         (
             [
-                f"{percent(cell['run_deviation'])}{_mark(cell, device)}",
+                f"{deviation(cell['run_deviation'])}{_mark(cell, device)}",
                 cell["rule"],
                 *map(_shown, cell["rates"]),
-                f"{cell['found_in_95_percent_from']:.0%} slower",
+                _slower(cell["found_in_95_percent_from"]),
             ]
             for cell in device["cells"]
         ),
     )
     yield ""
-    yield "Share of trials with an alarm [exact 95% bounds]; \\* the spread that was measured here."
+    yield "Share of trials with an alarm [exact 95% bounds]. \\* marks the spread that was measured here."
 
 
 def _session_lines(device: Row) -> Iterator[str]:
-    yield f"A session of {EXPERIMENTS_OF_A_SESSION} unchanged experiments that raises an alarm:"
+    yield f"Share of sessions of {EXPERIMENTS_OF_A_SESSION} unchanged experiments that raise an alarm:"
     yield ""
     yield from _table(
-        ["s_run", "rule", "without Holm's correction", f"with, at {FALSE_ALARM_LEVEL:.0%}"],
+        ["s_run", "rule", "without Holm's correction", f"with, at {percent(FALSE_ALARM_LEVEL)}"],
         (
             [
-                f"{percent(row['run_deviation'])}{_mark(row, device)}",
+                f"{deviation(row['run_deviation'])}{_mark(row, device)}",
                 row["rule"],
                 _shown(row["without_holm"]),
                 _shown(row["with_holm"]),
@@ -95,8 +103,8 @@ def _session_lines(device: Row) -> Iterator[str]:
 
 def _other_condition_lines(device: Row) -> Iterator[str]:
     yield (
-        f"What finding {GOAL_SLOWDOWN:.0%} would take; other deviations and degrees of freedom than the measured ones are "
-        "assumed:"
+        f"What it would take to find a slowdown of {percent(GOAL_SLOWDOWN)}. Deviations and degrees of freedom other than the "
+        "measured ones are assumed:"
     )
     yield ""
     yield from _table(
@@ -104,13 +112,13 @@ def _other_condition_lines(device: Row) -> Iterator[str]:
             "s_run",
             "one document deviates by",
             "degrees of freedom of the spread",
-            *(f"{rule}: {what}" for rule in OWN_RULES for what in ("unchanged", f"{GOAL_SLOWDOWN:.0%} slower")),
+            *(f"{rule}: {what}" for rule in OWN_RULES for what in ("unchanged", _slower(GOAL_SLOWDOWN))),
         ],
         (
             [
-                percent(row["run_deviation"]),
-                "as measured" if row["document_deviation"] is None else f"{row['document_deviation']:.0%}",
-                f"{row['degrees_of_freedom']:.1f}",
+                deviation(row["run_deviation"]),
+                "as measured" if row["document_deviation"] is None else percent(row["document_deviation"]),
+                decimal(row["degrees_of_freedom"], 1),
                 *(_shown(row["rules"][rule][what]) for rule in OWN_RULES for what in ("false_alarms", "found")),
             ]
             for row in device["other_conditions"]
@@ -120,16 +128,16 @@ def _other_condition_lines(device: Row) -> Iterator[str]:
 
 def _disturbed_lines(device: Row) -> Iterator[str]:
     yield (
-        f"Each of today's passes is disturbed with a probability of {DISTURBED_SHARE:.0%}, by something else on the machine "
-        f"that leaves {DISTURBED_RATIO:.0%} of its speed:"
+        f"Each pass of today is disturbed with a probability of {percent(DISTURBED_SHARE)}, by another program on the machine that "
+        f"leaves {percent(DISTURBED_RATIO)} of the speed:"
     )
     yield ""
-    headings = [f"{slowdown:.0%} slower" if slowdown else "unchanged" for slowdown in DISTURBED_SLOWDOWNS]
+    headings = list(map(_slower, DISTURBED_SLOWDOWNS))
     yield from _table(
         ["s_run", *(f"{rule}: {heading}" for rule in OWN_RULES for heading in headings)],
         (
             [
-                f"{percent(row['run_deviation'])}{_mark(row, device)}",
+                f"{deviation(row['run_deviation'])}{_mark(row, device)}",
                 *(_shown(rate) for rule in OWN_RULES for rate in row["rules"][rule]),
             ]
             for row in device["disturbed"]
@@ -142,10 +150,10 @@ def _goal_lines(device: Row) -> Iterator[str]:
         worst = goal["worst"]
         yield (
             f"- {'goal met' if goal['is_met'] else 'GOAL NOT MET'}: {goal['goal']} ({goal['rule']}): "
-            f"{_shown(worst)} at s_run {percent(worst['run_deviation'])}, the worst of its rows"
+            f"{_shown(worst)} at s_run {deviation(worst['run_deviation'])}, the worst row"
         )
     here = [
-        f"{cell['rule']}: a slowdown of {cell['found_in_95_percent_from']:.0%} or more"
+        f"{cell['rule']}: a slowdown of {percent(cell['found_in_95_percent_from'])} or more"
         for cell in device["cells"]
         if cell["rule"] in OWN_RULES and cell["run_deviation"] == device["run_deviation"]
     ]
@@ -157,27 +165,31 @@ def _mark(row: Row, device: Row) -> str:
 
 
 def _shown(rate: Mapping[str, Any]) -> str:
-    return f"{rate['share']:.1%} [{rate['low']:.1%}, {rate['high']:.1%}]"
+    return f"{percent(rate['share'], 1)} {percent_interval(rate['low'], rate['high'])}"
+
+
+def _slower(slowdown: float) -> str:
+    return f"{percent(slowdown)} slower" if slowdown else "unchanged"
 
 
 def _spot_lines(checks: Row) -> Iterator[str]:
     yield ""
-    yield f"## The real thing: {checks['experiment']} on {checks['device']}, {checks['cpus']} CPUs"
+    yield f"## Real slowdowns: {checks['experiment']} on {checks['device']}, {checks['cpus']} CPUs"
     yield ""
     yield (
         f"{checks['documents']} documents, at most {checks['max_prompt_tokens']} prompt and {checks['max_new_tokens']} new "
-        "tokens, one thread; each document as it is and disturbed, A B B A in one process, so that no spread between runs stands "
-        "between them. A control's deviation is that between the undisturbed sides of all rows."
+        "tokens, one thread. Each document is measured undisturbed and disturbed, in the order A B B A and in one process, so "
+        "noise between runs plays no part. The deviation of a probe is the one between the undisturbed sides of all rows."
     )
     yield ""
     yield from _table(
-        ["disturbance", "tokens/s with ÷ without [95%]", "verdict", "controls with ÷ without", "attribution"],
+        ["disturbance", "tokens/s with ÷ without [95%]", "verdict", "probes with ÷ without", "attribution"],
         (
             [
                 spot["name"],
-                f"{spot['ratio']:.3f} [{spot['low']:.3f}, {spot['high']:.3f}]",
+                estimate(spot["ratio"], spot["low"], spot["high"], 3),
                 spot["verdict"],
-                ", ".join(f"{WORDS[name]} {ratio:.2f}" for name, ratio in spot["controls"].items()),
+                ", ".join(f"{WORDS[name]} {decimal(ratio, 2)}" for name, ratio in spot["controls"].items()),
                 "–" if spot["attribution"] is None else "{cause}: {detail}".format(**spot["attribution"]),
             ]
             for spot in checks["spots"]
@@ -186,7 +198,6 @@ def _spot_lines(checks: Row) -> Iterator[str]:
 
 
 def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(headings)} |"
+    yield markdown_row(headings)
     yield f"|{'---|' * len(headings)}"
-    for row in rows:
-        yield f"| {' | '.join(row)} |"
+    yield from map(markdown_row, rows)

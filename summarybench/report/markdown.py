@@ -1,53 +1,31 @@
-"""A run as markdown: `report.md` in its folder, and the page on which CI shows it."""
+"""A run as markdown: `report.md` in its folder, and the summary that CI shows."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from summarybench.core.outcomes import ExitCode, InputError, Verdict
-from summarybench.report.terminal import cells_by_column, notes
+from summarybench.core.outcomes import InputError
+from summarybench.report.environment import versions_of
+from summarybench.report.experiment import Source
+from summarybench.report.headline import exit_headline
+from summarybench.report.tables import SUMMARY, Table
+from summarybench.report.view import RunView, view_of
 from summarybench.runs.baselines import StoredRun
-from summarybench.runs.run_file import device_of
-from summarybench.runs.run_folder import Results, read_exit_code
+from summarybench.runs.run_folder import Results
 
 PAGE = "report.md"
 FILES = ("report.html", "documents.parquet", "run.json")
-"""What a run's folder may hold besides, for those who want the details."""
-
-IN_WORDS = {
-    ExitCode.CLEAN: "Clean: nothing regressed",
-    ExitCode.FAILED: "Failed",
-    2: "Interrupted",
-    3: "Internal error of pytest",
-    4: "Wrong input",
-    5: "No tests",
-    ExitCode.QUALITY: "Quality: below its floor, or worse than the baseline's",
-    ExitCode.NO_VERDICT: "No verdict: a model could not be had, or the device was not itself",
-    ExitCode.NOTHING_MEASURED: "Nothing measured: every test was for another device",
-}
-"""What each exit code says of a night; 2 to 5 are pytest's."""
-
-COLUMNS = {
-    "docs": "documents",
-    "gen. tok/s": "generated tok/s",
-    "doc. tok/s": "document tok/s",
-    "ROUGE-1 95% interval": "ROUGE-1 (95% interval)",
-    "peak GiB": "peak GiB",
-    "verdict": "verdict",
-}
-"""The report's columns that are shown, and what they are called where there is room."""
+"""Other files of a run's folder, which the page links to."""
 
 ENVIRONMENT = ("driver", "cuda", "torch", "transformers", "bitsandbytes", "accelerate", "python")
 
 SPECIAL = re.compile(r"([\\`*{}\[\]<>#|~$&]|(?<![^\W_])_|_(?![^\W_]))")
-"""What markdown would read as more than text; an underscore within a word is none of that, and part of many an address."""
+"""What markdown would read as markup. An underscore within a word is no markup, and is common in addresses."""
 
 
 def write_page(results: Results) -> None:
-    """Write report.md of a finished run, beside its run file. Raises InputError where the disk refuses."""
+    """Write report.md of a finished run, beside its run file. Raises InputError if it cannot be written."""
     there = [name for name in FILES if (results.folder / name).is_file()]
     links = ", ".join(f"[{name}]({name})" for name in there)
     found = StoredRun(path=results.folder / "run.json", run=results.run)
@@ -55,90 +33,69 @@ def write_page(results: Results) -> None:
 
 
 def summary_text(found: StoredRun, details: str) -> str:
-    """`summary`, which raises InputError where the run is not whole."""
+    """Headline, outcomes, tables, notes, and where all this was measured.
+
+    `details` is markdown with a link to more, shown below the outcomes. Raises InputError if the run is damaged.
+    """
     try:
-        return summary(found, details)
+        return _text(found, view_of([Source(stored=found)]), details)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{found.path} is not a whole run of this suite ({type(error).__name__}: {error})") from error
 
 
-def summary(found: StoredRun, details: str = "") -> str:
-    """Headline, outcomes, a row an experiment, what there is to say about them, and where all this was measured.
+def headline(found: StoredRun) -> str:
+    """The exit code of the session in words. A regression is named."""
+    return exit_headline(found)
 
-    `details` is markdown with a link to more, shown below the outcomes.
-    """
-    run = found.run
-    paragraphs = [f"## {escaped(headline(found))}", escaped(_outcomes(run))]
+
+def _text(found: StoredRun, view: RunView, details: str) -> str:
+    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in view.outcomes.items())
+    paragraphs = [f"## {escaped(exit_headline(found))}", escaped(outcomes or "no test finished")]
     if details:
         paragraphs.append(details)
-    if run["benchmarks"]:
-        paragraphs.append("\n".join(_table(run["benchmarks"])))
-    if said := [f"- {escaped(str(note))}" for note in notes(run, device_of(run))]:
-        paragraphs.append("\n".join(said))
-    paragraphs.append(f"{escaped(_environment(run))}  \n{escaped(_origin(found))}")
+    if view.experiments:
+        paragraphs.append(_table(SUMMARY.table(view.experiments)))
+    for table in view.kind_tables:
+        paragraphs += [f"**{escaped(table.title)}**", _table(table)]
+    if view.notes:
+        paragraphs.append("\n".join(f"- {escaped(str(note))}" for note in view.notes))
+    paragraphs.append(f"{escaped(_environment(found))}  \n{escaped(_origin(found))}")
     return "\n\n".join(paragraphs) + "\n"
 
 
-def headline(found: StoredRun) -> str:
-    """The session's exit code in words; a regression is named for what it is."""
-    code = read_exit_code(found.path.parent)
-    if code is None:
-        return "Unknown: no exit_code beside the run file (killed, or a copy)"
-    verdicts = [benchmark["extra_info"]["verdict"] for benchmark in found.run["benchmarks"]]
-    regressed = f"REGRESSED: {verdicts.count(Verdict.REGRESSED)} of {len(verdicts)} experiments"
-    if code == ExitCode.FAILED and Verdict.REGRESSED in verdicts:
-        words = regressed
-    elif code == ExitCode.NO_VERDICT and any(_is_of_machine(outcome) for outcome in found.run["outcomes"]):
-        words = f"{regressed}, along with the machine"
-    else:
-        words = IN_WORDS.get(code, "Ended by something else than the suite")
-    return f"{words} (exit code {code})"
+def _table(table: Table) -> str:
+    rows = [[row.experiment.name, *(cell.text for cell in row.cells)] for row in table.rows]
+    return markdown_table(["experiment", *(column.long_heading for column in table.columns)], rows)
 
 
-def _is_of_machine(outcome: Mapping[str, Any]) -> bool:
-    return bool(outcome.get("machine_only"))
-
-
-def _outcomes(run: Mapping[str, Any]) -> str:
-    counted = Counter(str(outcome["outcome"]).replace("_", " ") for outcome in run["outcomes"])
-    return ", ".join(f"{count} {outcome}" for outcome, count in counted.items()) or "no test came to an end"
-
-
-def _table(benchmarks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    headings = ["experiment", *COLUMNS.values(), "ratio (95% interval)"]
-    yield markdown_row(headings)
-    yield markdown_row(["---"] + ["---:"] * (len(headings) - 1))
-    for benchmark in benchmarks:
-        cells = cells_by_column(benchmark)
-        shown = [escaped(cells.get(column, "–")) for column in COLUMNS]
-        yield markdown_row(
-            [escaped(benchmark["extra_info"]["experiment"]), *shown, escaped(_ratio(benchmark["extra_info"]))]
-        )
-
-
-def markdown_row(cells: Sequence[str]) -> str:
-    """One line of a table; its cells are markdown already."""
-    return f"| {' | '.join(cells)} |"
-
-
-def _ratio(info: Mapping[str, Any]) -> str:
-    change = info["change"]
-    return "–" if change is None else f"{change['ratio']:.3f} [{change['low']:.3f}, {change['high']:.3f}]"
-
-
-def _environment(run: Mapping[str, Any]) -> str:
-    machine = run["machine_info"]
-    versions = (f"{name} {machine[name]}" for name in ENVIRONMENT if machine.get(name) is not None)
-    return ", ".join([str(machine["device"]), *versions])
+def _environment(found: StoredRun) -> str:
+    return ", ".join([str(found.environment["device"]), *versions_of(found.environment, ENVIRONMENT)])
 
 
 def _origin(found: StoredRun) -> str:
     commit = found.run.get("commit_info") or {}
-    dirty = ", with changes that are not committed" if commit.get("dirty") else ""
+    dirty = ", with uncommitted changes" if commit.get("dirty") else ""
     branch = f" ({commit['branch']})" if commit.get("branch") else ""
     return f"commit {found.commit}{branch}{dirty}; run {found.label}"
 
 
+# Markdown ------------------------------------------------------------------------------------------------------------
+
+
+def markdown_table(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], texts: Sequence[str] = ("experiment",)
+) -> str:
+    """A table without a newline at its end. Columns whose heading is in `texts` are aligned left, others right."""
+    sides = ["---" if heading in texts else "---:" for heading in headings]
+    lines = [headings, sides, *([escaped(cell) for cell in row] for row in rows)]
+    return "\n".join(map(markdown_row, lines))
+
+
+def markdown_row(cells: Sequence[str]) -> str:
+    """One line of a table. Its cells must be markdown already."""
+    return f"| {' | '.join(cells)} |"
+
+
 def escaped(text: str) -> str:
-    """One line of markdown that is shown as the text it was made from."""
+    """One line of markdown that shows the text unchanged."""
     return SPECIAL.sub(r"\\\1", " ".join(text.split()))

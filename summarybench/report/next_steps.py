@@ -1,4 +1,4 @@
-"""What to do after a session, a line for each verdict that asks for something."""
+"""What to do after a session: one line for each verdict that needs an action."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from summarybench.runs.run_file import Run
 from summarybench.runs.run_folder import shown
 
 PAGES = ("report.html", "report.md")
-"""What there may be to open in a run's folder, the best first."""
+"""The pages that a run's folder may have, the best first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """A session that has ended. `arguments` are those that were typed, for pytest or for `summarybench bench`.
+    """A finished session.
 
-    `is_new_gpu` says that no run of this device was stored before.
+    `arguments` are the ones that the user gave to pytest or to `summarybench bench`. `is_new_gpu` is true if no run of this
+    device was stored before. `is_saved` is true if the session stored this run as a baseline.
     """
 
     run: Run
@@ -35,24 +36,25 @@ class Finished:
 
     @property
     def may_become_baseline(self) -> bool:
-        is_itself = not (self.device.stands_in or self.device.is_limited)
-        return is_itself and self.exit_code == ExitCode.CLEAN and why_unfit(self.run) is None
+        is_real = not (self.device.stands_in or self.device.is_limited)
+        return is_real and self.exit_code == ExitCode.CLEAN and why_unfit(self.run) is None
 
     def again_with(self, option: str) -> str:
+        """The command of this session with an option that takes its folder."""
         return self.invocation.benchmarks(*self.arguments, option, shown(self.folder))
 
 
 def next_steps(finished: Finished) -> Iterator[str]:
-    """One line a step, each naming what it is for and the command."""
+    """One line for each step, with its purpose and the command."""
     verdicts = _experiments_by_verdict(finished.run)
     if regressed := verdicts.get(Verdict.REGRESSED):
         yield f"next: {Verdict.REGRESSED} {_named(regressed)}: {_after_regression(finished)}"
     if unfinished := _unfinished(finished.run):
-        yield f"next: once the reason is gone, measure {_named(unfinished)} alone: {finished.again_with('--resume')}"
+        yield f"next: after removing the cause, measure only {_named(unfinished)}: {finished.again_with('--resume')}"
     if undecided := verdicts.get(Verdict.INCONCLUSIVE):
         yield (
-            f"next: {Verdict.INCONCLUSIVE} {_named(undecided)}: rerun with what its line says would decide, or with "
-            f"`{finished.invocation.command('bench', '--passes', 2)}`; --plan says beforehand what can be seen"
+            f"next: {Verdict.INCONCLUSIVE} {_named(undecided)}: rerun with as many documents or runs as its line above asks for, or with "
+            f"`{finished.invocation.command('bench', '--passes', 2)}`; --plan predicts what a run can detect"
         )
     yield from _saving(finished, verdicts)
     page = next((path for name in PAGES if (path := finished.folder / name).is_file()), None)
@@ -63,13 +65,13 @@ def next_steps(finished: Finished) -> Iterator[str]:
 def _after_regression(finished: Finished) -> str:
     if "confirms" in finished.run:
         compare = finished.invocation.command("compare", shown(finished.folder))
-        return f"both passes show it: the report says where it sits, and `{compare}` what differs from the baseline"
+        return f"both passes show it; the report names the cause, and `{compare}` lists what differs from the baseline"
     bench = finished.invocation.command("bench")
-    return f"`{bench}` measures a regression again by itself; to do it by hand: {finished.again_with('--confirm')}"
+    return f"`{bench}` measures a regression again automatically; to do so by hand: {finished.again_with('--confirm')}"
 
 
 def _saving(finished: Finished, verdicts: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """How this run becomes a baseline, where that is wanted; and how a GPU's first one comes to everybody."""
+    """How to make this run a baseline, and how to contribute the first run of a GPU."""
     device = finished.device
     adopt = finished.invocation.command("adopt", shown(finished.folder), "main")
     wanting = [
@@ -80,13 +82,13 @@ def _saving(finished: Finished, verdicts: Mapping[str, Sequence[str]]) -> Iterat
     if device.is_gpu and finished.is_new_gpu and not (device.stands_in or device.is_limited):
         store = "" if finished.is_saved else f"{adopt}, then "
         if not finished.may_become_baseline:
-            store = "once a run of it is clean, save it with --benchmark-save=main; then "
+            store = "save a clean run with --benchmark-save=main, then "
         yield (
-            f"next: no run of '{device.slug}' is stored yet, and yours can be the first: {store}"
-            f"{finished.invocation.command('docs')}, and a pull request with baselines/{device.slug}/ and the pages that it rewrites"
+            f"next: no run of '{device.slug}' is stored yet; to contribute the first: {store}"
+            f"{finished.invocation.command('docs')}, then open a pull request with baselines/{device.slug}/ and the rewritten pages"
         )
     elif wanting and finished.may_become_baseline and not finished.is_saved:
-        yield f"next: let this run be the baseline of {_named(wanting)}: {adopt}"
+        yield f"next: to make this run the baseline of {_named(wanting)}: {adopt}"
 
 
 def _experiments_by_verdict(run: Run) -> dict[str, list[str]]:
@@ -97,7 +99,7 @@ def _experiments_by_verdict(run: Run) -> dict[str, list[str]]:
 
 
 def _unfinished(run: Run) -> list[str]:
-    """What --resume would measure: see summarybench/runs/resume.py."""
+    """The experiments that --resume would measure. summarybench/runs/resume.py decides this."""
     again = (Outcome.INVALID, Outcome.UNAVAILABLE)
     outcomes = run["outcomes"]
     return [each["experiment"] for each in outcomes if each["outcome"] in again or not each.get("is_final", True)]

@@ -10,7 +10,7 @@ from typing import Any
 
 from summarybench.analysis.planning import NoiseSource, Planned
 from summarybench.catalogue.models import Experiment
-from summarybench.report.terminal import Name, console_on, table, tables_that_fit, without_trailing_blanks
+from summarybench.report.console import Name, console_on, table, tables_that_fit, without_trailing_blanks
 from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
 from summarybench.stats.decision import MOST_RUNS, REGRESSION_RATIO
 from summarybench.stats.intervals import percent

@@ -88,7 +88,10 @@ def test_slowdown_of_the_first_pass_alone_does_not_fail_and_the_report_says_so(s
     assert (info["verdict"], info["first_pass"]["verdict"]) == ("INCONCLUSIVE", "REGRESSED")
     assert info["change"]["ratio"] == pytest.approx(2 / 2.25)
     assert info["first_pass"]["change"]["ratio"] == pytest.approx(1 / 1.25)
-    assert "  first pass: REGRESSED 0.800 [0.677, 0.945]; both together above" in session.output.splitlines()
+    assert (
+        "  first pass: REGRESSED 0.800 [0.677, 0.945]; the verdict above pools both passes"
+        in session.output.splitlines()
+    )
     assert "2 passes" in info["verdict_detail"]
     assert session.outcomes == dict.fromkeys(EMBEDDED, "passed")
     assert [path.name for path in session.stored] == ["0001_main.json", "0002_again.json"]
@@ -483,7 +486,7 @@ def test_suspect_that_five_comparisons_may_show_by_chance_does_not_fail_and_says
     assert 0.002 < info["change"]["p_value"] < 0.01
     told = "not failed: p 0.005, and of 5 comparisons only below 0.002 keeps the session's false alarms at 1% (Holm)"
     assert len(lines_with(session, told)) == 1
-    assert "false alarms: held at 1% of sessions (Holm, 5 comparisons)" in session.output.splitlines()
+    assert "false alarms: at most 1% of sessions (Holm, 5 comparisons)" in session.output.splitlines()
 
 
 @pytest.mark.parametrize(("controls", "expected"), [(1.0, 1), (1.2, 11)])

@@ -270,7 +270,7 @@ def test_table_is_written_as_markdown_and_as_json_and_printed(tmp_path, capsys):
     for row in device["disturbed"]:
         assert list(row["rules"]) == [CONFIRMED, TWO_PASSES]
         assert [[rate["slowdown"] for rate in rates] for rates in row["rules"].values()] == [[0.0, 0.1, 0.2]] * 2
-    assert "Each of today's passes is disturbed with a probability of 5%" in text
+    assert "Each pass of today is disturbed with a probability of 5%" in text
     assert text.count(" | this suite, --passes 1 | ") == 2 * len(RUN_DEVIATIONS)
     assert "2.0% \\* | this suite, --passes 1" in text
 
@@ -341,10 +341,10 @@ def test_spot_checks_alone_draw_nothing_and_tell_each_disturbance_of_each_device
     assert command(name)([*options, "--output", "table.md"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("| it |", "## "))]
     assert lines == [
-        f"## The real thing: smollm2-135m-instruct-fp16 on {A_GPU.name}, 2 CPUs",
+        f"## Real slowdowns: smollm2-135m-instruct-fp16 on {A_GPU.name}, 2 CPUs",
         "| it | 0.800 [0.800, 0.800] | REGRESSED | Python loop 0.75 | HOST: controls moved along: Python loop -25% |",
         "| it | 1.000 [1.000, 1.000] | UNCHANGED | Python loop 1.00 | – |",
-        "## The real thing: smollm2-135m-instruct-4-bit on a CPU, 2 CPUs",
+        "## Real slowdowns: smollm2-135m-instruct-4-bit on a CPU, 2 CPUs",
         "| it | 1.000 [1.000, 1.000] | UNCHANGED | Python loop 1.00 | – |",
     ]
 

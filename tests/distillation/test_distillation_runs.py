@@ -384,7 +384,7 @@ def test_student_without_its_teacher_says_so(project, tmp_path):
     folder = student_folder(tmp_path / "small")
     session = project.bench("--student", str(folder), "-k", "small-default")
     assert session.by_experiment["small-default"]["teacher_change"] is None
-    assert f"its teacher {TEACHER} was not measured beside it" in session.output
+    assert f"its teacher {TEACHER} was not measured in this session" in session.output
 
 
 WORTHLESS_STUDENT = """

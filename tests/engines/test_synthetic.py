@@ -150,4 +150,4 @@ def test_session_with_synthetic_weights_measures_speed_and_memory_and_leaves_qua
         assert info["model_bandwidth_utilization"] > 0
     assert "Speed" in session.output
     assert "Quality (F1)" not in session.output
-    assert "synthetic weights: speed and memory are the model's, quality is left out" in session.output
+    assert "synthetic weights: speed and memory are those of the real model; its summaries are noise" in session.output

@@ -12,7 +12,7 @@ import pytest
 
 from summarybench.catalogue.published import PUBLISHED_FILE, published_rows
 from summarybench.commands.docs import FILES, rewritten, tables_of
-from summarybench.commands.docs_tables import newest_of, stored_rows
+from summarybench.commands.docs_tables import newest_of, stored_experiments
 from summarybench.core.outcomes import InputError
 from summarybench.documents.sources import documents_of_file
 from summarybench.session.options import all_options
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 def newest_rows(baselines):
     """The newest row of each experiment and workload, over all devices."""
-    return newest_of([row for folder in sorted(baselines.iterdir()) for row in stored_rows(folder)])
+    return newest_of([row for folder in sorted(baselines.iterdir()) for row in stored_experiments(folder)])
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_newest_run_of_an_experiment_and_workload_wins(store):
     store(benchmark(), benchmark("llama2-7b-chat-fp16"), number=1, date="2026-11-01")
     store(benchmark(workload="another"), number=2, date="2026-11-02")
     rows = newest_rows(store(benchmark(), number=10, date="2026-11-10"))
-    assert [(row.entry.experiment, row.info["workload"], row.date) for row in rows] == [
+    assert [(row.entry.experiment, row.info["workload"], row.source.date[:10]) for row in rows] == [
         ("llama2-7b-chat-fp16", "a workload", "2026-11-01"),
         ("llama2-7b-chat-4-bit", "a workload", "2026-11-10"),
         ("llama2-7b-chat-4-bit", "another", "2026-11-02"),

@@ -32,7 +32,7 @@ print(json.dumps({
     "package": fixtures.__file__,
     "documents": [document.id for document in embedded_documents().documents],
     "published": list(map(repr, published_rows())),
-    "templates": sorted(path.name for path in TEMPLATES.iterdir()),
+    "templates": sorted(path.name for path in (ROOT / "summarybench/report/templates").iterdir()),
 }))
 """
 
@@ -114,7 +114,7 @@ def test_unpacked_wheel_reads_its_articles_its_published_table_and_its_templates
         "package": str(tmp_path / "site" / "fixtures" / "__init__.py"),
         "documents": [document.id for document in embedded_documents().documents],
         "published": list(map(repr, published_rows())),
-        "templates": ["report.css", "report.html.j2", "report.js"],
+        "templates": sorted(path.name for path in (ROOT / "summarybench/report/templates").iterdir()),
     }
 
 

@@ -34,7 +34,7 @@ def steps(*benchmarks, outcomes=(), folder="/r/a-run", run=None, **facts):
 
 @pytest.mark.parametrize("verdict", ["NO BASELINE", "INCOMPARABLE", "IMPROVED"])
 def test_clean_run_is_offered_as_a_baseline(verdict):
-    assert steps(benchmark(verdict=verdict)) == [f"next: let this run be the baseline of {NAME}: {ADOPT}"]
+    assert steps(benchmark(verdict=verdict)) == [f"next: to make this run the baseline of {NAME}: {ADOPT}"]
     assert steps(benchmark(verdict=verdict), is_saved=True) == []
     assert steps(benchmark(verdict=verdict), exit_code=1) == []
     assert steps(benchmark(verdict=verdict), device=replace(A100, is_limited=True)) == []
@@ -47,7 +47,7 @@ def test_nothing_is_asked_for_where_nothing_changed():
 def test_regression_is_to_be_measured_once_more_with_the_same_options():
     regressed = benchmark(verdict="REGRESSED")
     (line,) = steps(regressed, exit_code=1)
-    assert line.startswith(f"next: REGRESSED {NAME}: `summarybench bench` measures a regression again by itself")
+    assert line.startswith(f"next: REGRESSED {NAME}: `summarybench bench` measures a regression again automatically")
     assert line.endswith("by hand: summarybench bench -m 'a b' --confirm /r/a-run")
     (line,) = steps(regressed, exit_code=1, run={"confirms": {}})
     assert "both passes show it" in line
@@ -57,7 +57,7 @@ def test_regression_is_to_be_measured_once_more_with_the_same_options():
 def test_what_was_invalid_or_cut_short_is_to_be_resumed():
     ended = (outcome("a", "invalid"), outcome("b", "passed"), outcome("c", "failed") | {"is_final": False})
     assert steps(outcomes=ended, exit_code=1) == [
-        "next: once the reason is gone, measure a, c alone: summarybench bench -m 'a b' --resume /r/a-run"
+        "next: after removing the cause, measure only a, c: summarybench bench -m 'a b' --resume /r/a-run"
     ]
 
 
@@ -88,25 +88,27 @@ def test_what_was_invalid_or_cut_short_is_to_be_resumed():
 def test_commands_are_those_that_were_typed_with_paths_quoted(invocation, arguments, resume, adopt):
     given = {"invocation": invocation, "arguments": arguments, "folder": "/r/a run"}
     unfinished = steps(outcomes=[outcome("a", "invalid")], exit_code=1, **given)
-    assert unfinished == [f"next: once the reason is gone, measure a alone: {resume}"]
-    assert steps(benchmark(), **given) == [f"next: let this run be the baseline of {NAME}: {adopt}"]
+    assert unfinished == [f"next: after removing the cause, measure only a: {resume}"]
+    assert steps(benchmark(), **given) == [f"next: to make this run the baseline of {NAME}: {adopt}"]
 
 
 def test_undecided_says_how_to_decide():
     (line,) = steps(*[benchmark(verdict="INCONCLUSIVE")] * 4)
-    assert line.startswith("next: INCONCLUSIVE 4 experiments: rerun with what its line says")
+    assert line.startswith(
+        "next: INCONCLUSIVE 4 experiments: rerun with as many documents or runs as its line above asks for"
+    )
 
 
 def test_gpu_that_is_new_to_the_suite_is_asked_for_its_baseline():
-    said = "next: no run of 'nvidia-a100-sxm4-40gb' is stored yet, and yours can be the first: "
+    said = "next: no run of 'nvidia-a100-sxm4-40gb' is stored yet; to contribute the first: "
     request = (
-        "summarybench docs, and a pull request with baselines/nvidia-a100-sxm4-40gb/ and the pages that it rewrites"
+        "summarybench docs, then open a pull request with baselines/nvidia-a100-sxm4-40gb/ and the rewritten pages"
     )
     new = {"is_new_gpu": True}
     assert steps(benchmark(), **new) == [f"{said}{ADOPT}, then {request}"]
     assert steps(benchmark(), is_saved=True, **new) == [f"{said}{request}"]
     (line,) = steps(benchmark(), exit_code=10, **new)
-    assert line == f"{said}once a run of it is clean, save it with --benchmark-save=main; then {request}"
+    assert line == f"{said}save a clean run with --benchmark-save=main, then {request}"
     assert steps(benchmark(), device=replace(A100, stands_in=True), **new) == []
     assert "pull request" not in steps(benchmark(), device=replace(A100, kind="cpu"), **new)[0]
 

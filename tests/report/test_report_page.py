@@ -1,4 +1,4 @@
-"""The report: what it says, and what a browser makes of it (Debian's Chromium, skipped where there is none)."""
+"""The HTML page: its content, and its behaviour in a browser (Debian's Chromium; skipped without it)."""
 
 import copy
 import json
@@ -14,8 +14,13 @@ from pyarrow import parquet
 from summarybench.machine.device import GIB
 from summarybench.machine.probes import MATRIX_PRODUCT
 from summarybench.report import html as report_html
-from summarybench.report.charts import tradeoff_chart
-from summarybench.report.page import Segment, Source, page_of, word_changes
+from summarybench.report.charts.tradeoff import tradeoff_chart
+from summarybench.report.documents import Segment, word_changes
+from summarybench.report.environment import EnvironmentFact
+from summarybench.report.experiment import Source
+from summarybench.report.headline import Headline
+from summarybench.report.probes import Probe, probes_of
+from summarybench.report.view import view_of
 from summarybench.runs.baselines import Baselines, StoredRun
 from tests.command import command
 from tests.conftest import FAKE_MODELS
@@ -69,7 +74,7 @@ def records(experiment, *summaries, **facts):
 # What it says --------------------------------------------------------------------------------------------------------
 
 
-def test_words_that_changed_are_told_from_those_that_stayed():
+def test_changed_words_are_distinguished_from_unchanged_ones():
     assert word_changes("heat the water slowly", "heat cold water") == (
         Segment(kind="same", text="heat "),
         Segment(kind="removed", text="the "),
@@ -88,32 +93,34 @@ def test_a_regression_is_the_verdict_whatever_else_there_is():
     slow = benchmark(
         EIGHT, verdict="REGRESSED", change=CHANGE, attribution={"cause": "CODE", "detail": "controls held"}
     )
-    page = page_of([source(benchmark(FP16, verdict="IMPROVED", change=CHANGE | {"ratio": 1.1}), slow)])
-    assert page.verdict == (
-        "REGRESSED",
-        "1 of 2 experiments regressed: 8-bit is 10.0% slower [5.0%, 15.0%], put down to CODE.",
+    page = view_of([source(benchmark(FP16, verdict="IMPROVED", change=CHANGE | {"ratio": 1.1}), slow)])
+    assert page.headline == Headline(
+        word="REGRESSED",
+        sentence="1 of 2 experiments regressed: 8-bit is 10.0% slower [5.0%, 15.0%], attributed to CODE.",
     )
 
 
-def test_what_failed_of_its_quality_is_the_verdict_and_not_a_run_without_regression():
+def test_failed_quality_is_the_headline_of_a_run_without_regression():
     lost = [outcome(name, "failed", "quality INFERIOR to fp16: ROUGE-1 -9.0 points") for name in (EIGHT, FOUR)]
     held = benchmark(FP16, verdict="UNCHANGED", change=CHANGE | {"ratio": 1.0})
-    page = page_of([source(held, benchmark(EIGHT), benchmark(FOUR), outcomes=lost)])
-    assert page.verdict == (
-        "FAILED",
-        "2 of 3 experiments failed: 8-bit: quality INFERIOR to fp16, and 1 more; no regression of speed.",
+    page = view_of([source(held, benchmark(EIGHT), benchmark(FOUR), outcomes=lost)])
+    assert page.headline == Headline(
+        word="FAILED",
+        sentence="2 of 3 experiments failed: 8-bit: quality INFERIOR to fp16, and 1 more; no regression of speed.",
     )
     slow = benchmark(FP16, verdict="REGRESSED", change=CHANGE)
-    word, sentence = page_of([source(slow, benchmark(EIGHT), outcomes=lost[:1])]).verdict
-    assert word == "REGRESSED"
-    assert sentence.endswith("; 1 failed of something else.")
+    regressed = view_of([source(slow, benchmark(EIGHT), outcomes=lost[:1])]).headline
+    assert regressed.word == "REGRESSED"
+    assert regressed.sentence.endswith("; 1 failed for another reason.")
 
 
 def test_what_ran_out_of_memory_is_in_the_sentence_the_table_and_the_chart():
     lost = outcome("llama2-7b-chat-default", "out_of_memory", "predicted not to fit (as expected on this device)")
     one = source(benchmark(FP16, verdict="UNCHANGED", change=CHANGE | {"ratio": 1.0}), outcomes=[lost])
-    page = page_of([one])
-    assert page.verdict == ("UNCHANGED", "No regression found: 1 experiment unchanged; 1 out of memory.")
+    page = view_of([one])
+    assert page.headline == Headline(
+        word="UNCHANGED", sentence="No regression found: 1 experiment unchanged; 1 out of memory."
+    )
     chart = tradeoff_chart(page)
     assert "✕ llama2-7b-chat-default: out of memory" in chart.wide
     assert "✕ llama2-7b-chat-default: out of memory" in chart.narrow
@@ -121,7 +128,7 @@ def test_what_ran_out_of_memory_is_in_the_sentence_the_table_and_the_chart():
 
 
 def test_the_frontier_leaves_out_what_another_beats_in_both():
-    page = page_of(
+    page = view_of(
         [
             source(
                 benchmark(FP16, generated_tokens_per_second=30.0, rouge1=0.30),
@@ -130,7 +137,7 @@ def test_the_frontier_leaves_out_what_another_beats_in_both():
             )
         ]
     )
-    assert [row.label for row in page.frontier] == ["fp16", "4-bit"]
+    assert [each.label for each in page.frontier] == ["fp16", "4-bit"]
 
 
 def test_without_scores_the_frontier_is_of_speed_and_memory():
@@ -147,7 +154,7 @@ def test_without_scores_the_frontier_is_of_speed_and_memory():
         )
 
     one = source(unscored(FP16, 30.0, 13), unscored(EIGHT, 10.0, 7), unscored(FOUR, 28.0, 5))
-    assert [row.label for row in page_of([one]).frontier] == ["4-bit", "fp16"]
+    assert [each.label for each in view_of([one]).frontier] == ["4-bit", "fp16"]
     assert "The weights are synthetic, so there is no ROUGE" in report_html.report_html([one])
 
 
@@ -156,7 +163,7 @@ def test_a_run_that_was_stored_is_one_measurement_of_the_history():
     before = stored(benchmark(FP16))
     copy_of_now = stored(now, name="0002_main.json", date="2026-11-23T10:00:00+00:00")
     other_workload = stored(benchmark(FP16, workload="another"), name="0003_main.json")
-    page = page_of([source(now, baselines=baselines(before, copy_of_now, other_workload))])
+    page = view_of([source(now, baselines=baselines(before, copy_of_now, other_workload))])
     (history,) = page.histories
     assert [(each.date, each.speed, each.verdict, each.is_shown) for each in history.measurements] == [
         ("2026-11-20 10:00", 50.0, "NO BASELINE", False),
@@ -172,7 +179,7 @@ def test_flags_say_what_each_summary_is():
         degenerate_document_ids={"empty": ["document 2"], "repeating": ["document 1"]},
         generated_tokens=[99] * 7 + [100],
     )
-    page = page_of([source(now, baselines=baselines(before))])
+    page = view_of([source(now, baselines=baselines(before))])
     assert [document.flags for document in page.documents] == [
         ["repeating"],
         ["empty"],
@@ -181,11 +188,11 @@ def test_flags_say_what_each_summary_is():
     ]
 
 
-def test_a_summary_stands_beside_its_own_of_an_earlier_run_first():
+def test_a_summary_is_compared_with_its_own_of_an_earlier_run_first():
     entries = benchmark(FP16), benchmark(FOUR)
     old = source(*entries, documents=records(FP16, "a") + records(FOUR, "b c"))
     new = source(*entries, documents=records(FP16, "a") + records(FOUR, "b d"), path="results/b-run/run.json")
-    cells = {cell.row.label: cell for cell in page_of([old, new]).documents[0].cells}
+    cells = {each.experiment.label: each for each in view_of([old, new]).documents[0].summaries}
     assert {label: cell.against for label, cell in cells.items()} == {
         "fp16 · A": "",
         "4-bit · A": "fp16 · A",
@@ -198,13 +205,14 @@ def test_a_summary_stands_beside_its_own_of_an_earlier_run_first():
 def test_what_differs_in_the_environment_is_marked():
     before = stored(benchmark(FP16))
     before.run["machine_info"]["torch"] = "2.12.0"
-    page = page_of([source(benchmark(FP16, baseline={"file": "0001_main.json"}), baselines=baselines(before))])
-    names, lines = page.environment
-    assert names == ("a-run", "0001_main.json")
-    assert [line for line in lines if line[2]] == [("torch", ("2.13.0", "2.12.0"), True)]
+    page = view_of([source(benchmark(FP16, baseline={"file": "0001_main.json"}), baselines=baselines(before))])
+    assert page.environments.runs == ("a-run", "0001_main.json")
+    assert [each for each in page.environments.facts if each.differs] == [
+        EnvironmentFact(name="torch", values=("2.13.0", "2.12.0"))
+    ]
 
 
-def test_text_of_models_and_documents_is_escaped_wherever_it_stands():
+def test_text_of_models_and_documents_is_escaped_everywhere():
     one = source(
         benchmark(FP16, verdict_detail=HOSTILE),
         outcomes=[outcome(HOSTILE, "out_of_memory", HOSTILE)],
@@ -234,7 +242,7 @@ def test_a_run_older_than_its_newer_keys_has_a_page():
 
 
 @pytest.mark.parametrize(("work", "change"), [({"work": 10}, -0.5), ({"work": 20}, None), ({}, None)])
-def test_a_control_is_set_beside_the_baseline_s_where_both_did_the_same_work(work, change):
+def test_a_probe_is_compared_with_the_baseline_s_if_both_did_the_same_work(work, change):
     now, before = (
         benchmark(
             FP16,
@@ -243,8 +251,8 @@ def test_a_control_is_set_beside_the_baseline_s_where_both_did_the_same_work(wor
         )
         for rate, amount in ((1e12, {"work": 10}), (2e12, work))
     )
-    (row,) = page_of([source(now, baselines=baselines(stored(before)))]).rows
-    assert row.controls == (("matrix product", pytest.approx(1e12), change),)
+    (experiment,) = view_of([source(now, baselines=baselines(stored(before)))]).experiments
+    assert probes_of(experiment) == (Probe(name="matrix product", rate=pytest.approx(1e12), change=change),)
 
 
 def test_a_run_in_which_nothing_was_measured_has_a_page():
@@ -288,7 +296,7 @@ def test_several_runs_become_one_page_and_its_place_is_said(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("spoil", ["no run", "not whole", "not parquet"])
-def test_what_cannot_be_shown_is_one_line(tmp_path, capsys, spoil):
+def test_a_run_that_cannot_be_shown_is_one_line(tmp_path, capsys, spoil):
     broken = benchmark(FP16)
     if spoil == "not whole":
         del broken["extra_info"]["load_seconds"]

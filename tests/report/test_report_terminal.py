@@ -1,4 +1,4 @@
-"""What a run looks like: tables that fit, notes that say only what is so, and no text taken for markup."""
+"""The report in the terminal: tables that fit, correct notes, and no text read as markup."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_device_table_is_left_out_where_the_device_was_not_measured():
     assert "Device" not in report(run_of(benchmark(copy_bandwidth_bytes_per_second=None)))
 
 
-def test_no_prediction_is_held_against_a_cpu_s_peak():
+def test_prediction_is_not_compared_with_the_peak_of_a_cpu():
     run = run_of(benchmark(workload_settings={"loader_settings": {"threads": 8}}))
     assert tables_of(report(run))[-1].split()[3:6] == ["6.00", "5.00", "–"]
 
@@ -158,7 +158,7 @@ def test_no_prediction_is_held_against_a_cpu_s_peak():
         ("t4", NAME, "published for t4: 54.2 document tok/s (100 documents); here 250.0"),
     ],
 )
-def test_published_figure_is_named_for_what_it_is(family, name, note):
+def test_published_figure_is_shown_beside_the_measured_one(family, name, note):
     assert f"{name}: {note}" in notes_of(report(run_of(benchmark(name)), replace(A100, family=family)))
 
 
@@ -187,7 +187,7 @@ def test_markup_in_what_is_reported_is_shown_as_it_is(text, color):
     assert notes[-1] == f"x: failed: {text}"
 
 
-def test_failure_that_is_the_verdict_is_told_once():
+def test_failure_that_is_the_verdict_is_reported_once():
     regressed = benchmark(verdict="REGRESSED", verdict_detail="0.500 of 0001_main.json")
     failed = outcome(regressed["extra_info"]["experiment"], "failed", "REGRESSED: tokens/s 0.500 of 0001_main.json")
     assert report(run_of(regressed, outcomes=(failed,))).count("0.500 of 0001_main.json") == 1
@@ -211,7 +211,7 @@ def test_experiments_that_share_a_reason_share_a_line():
     ]
 
 
-def test_one_missing_baseline_is_told_whole_and_several_are_counted():
+def test_one_missing_baseline_is_reported_whole_and_several_are_counted():
     one, two = benchmark(verdict_detail="no baseline, save one"), benchmark("llama2-7b-chat-fp16")
     assert "no baseline, save one" in notes_of(report(run_of(one)))
     assert notes_of(report(run_of(one, two)))[-1] == (
@@ -219,12 +219,12 @@ def test_one_missing_baseline_is_told_whole_and_several_are_counted():
     )
 
 
-def test_overhead_of_a_run_before_the_typical_document_is_told_with_its_interval():
+def test_overhead_of_a_run_before_the_typical_document_is_reported_with_its_interval():
     run = run_of(benchmark(overhead={"ratio": 0.99876, "low": 0.99, "high": 1.0051, "confidence": 0.95}))
     assert f"{NAME}: the harness keeps 0.9988 [0.9900, 1.0051] of a bare loop's tok/s" in notes_of(report(run))
 
 
-def test_overhead_is_told_with_what_it_shows():
+def test_overhead_is_reported_with_what_it_shows():
     typical = {
         "ratio": 0.99912,
         "low": 0.9961,
@@ -245,7 +245,7 @@ CARRIED = {"carried_from": "the run"}
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "told"),
+    ("outcomes", "said"),
     [
         (
             (outcome("a", "passed") | CARRIED, outcome("b", "out_of_memory") | CARRIED, outcome(NAME, "passed")),
@@ -254,10 +254,10 @@ CARRIED = {"carried_from": "the run"}
         ((outcome(NAME, "passed"), outcome("b", "skipped")), f"carried nothing; measured now: {NAME}"),
     ],
 )
-def test_resumed_run_says_in_one_line_what_was_carried_and_what_measured(outcomes, told):
+def test_resumed_run_says_in_one_line_what_was_carried_and_what_measured(outcomes, said):
     run = run_of(benchmark(), benchmark("llama2-7b-chat-fp16", **CARRIED), outcomes=outcomes)
     run["resumed_from"] = {"run": "the run", "commit": "0123456789abcdef"}
-    assert f"resumed from the run (commit 0123456789ab): {told}" in notes_of(report(run))
+    assert f"resumed from the run (commit 0123456789ab): {said}" in notes_of(report(run))
 
 
 def test_resumed_run_of_which_everything_was_finished_says_so():
@@ -270,7 +270,7 @@ def test_resumed_run_of_which_everything_was_finished_says_so():
 
 @pytest.mark.parametrize(("count", "lines"), [(1, "1 line"), (2, "2 lines")])
 def test_cut_off_lines_are_counted(count, lines):
-    assert report(run_of() | {"dropped_lines": count}) == f"journal: {lines} that a crash had cut off dropped\n"
+    assert report(run_of() | {"dropped_lines": count}) == f"journal: dropped {lines} that a crash had cut off\n"
     assert report(run_of() | {"dropped_lines": 0}) == ""
 
 
@@ -291,7 +291,7 @@ def test_change_has_its_cause_its_first_pass_and_the_anchor_below_it():
     assert notes_of(report(run))[:4] == [
         f"{NAME}: REGRESSED: 0.900 of 0002_main.json",
         "  CODE: controls held",
-        "  first pass: REGRESSED 0.890 [0.880, 0.920]; both together above",
+        "  first pass: REGRESSED 0.890 [0.880, 0.920]; the verdict above pools both passes",
         "  against 0001_anchor.json: UNCHANGED 0.910 [0.880, 0.920]",
     ]
 
@@ -301,8 +301,8 @@ def test_change_has_its_cause_its_first_pass_and_the_anchor_below_it():
     [
         (0, False, None),
         (1, False, None),
-        (3, False, "false alarms: up to 1% a comparison, 3.0% of sessions with 3; "),  # 1 - 0.99³
-        (3, True, "false alarms: held at 1% of sessions (Holm, 3 comparisons)"),
+        (3, False, "false alarms: up to 1% for each comparison, so 3.0% of sessions with 3; "),  # 1 - 0.99³
+        (3, True, "false alarms: at most 1% of sessions (Holm, 3 comparisons)"),
     ],
 )
 def test_rate_of_false_alarms_is_stated(compared, confirms, said):
@@ -342,19 +342,19 @@ QUALITY_CHANGE = {
 LOST = "INFERIOR to 0001_main.json: ROUGE-1 -2.5 points [-3.1, +0.0], 8 documents, 6 summaries changed"
 
 
-def test_quality_against_the_baseline_has_its_line_and_a_failure_for_it_is_told_once():
+def test_quality_against_the_baseline_has_its_line_and_a_failure_for_it_is_reported_once():
     run = run_of(benchmark(quality_change=QUALITY_CHANGE), outcomes=(outcome(NAME, "failed", f"quality {LOST}"),))
     assert report(run).count(LOST) == 1
     assert f"{NAME}: quality {LOST}" in notes_of(report(run))
 
 
-def test_failure_for_more_empty_outputs_is_told_beside_the_quality_line():
+def test_failure_for_more_empty_outputs_is_reported_beside_the_quality_line():
     tests = {"empty": {"more": 7, "fewer": 0, "p_value": 0.0078}}
     change = QUALITY_CHANGE | {"verdict": "NON-INFERIOR", "mcnemar": tests}
     failed = outcome(NAME, "failed", "7 more empty outputs than 0001_main.json")
-    told = notes_of(report(run_of(benchmark(quality_change=change), outcomes=(failed,))))
-    assert f"{NAME}: quality NON-{LOST}, empty 7 more and 0 fewer (p 0.0078)" in told
-    assert told[-1] == f"{NAME}: failed: 7 more empty outputs than 0001_main.json"
+    said = notes_of(report(run_of(benchmark(quality_change=change), outcomes=(failed,))))
+    assert f"{NAME}: quality NON-{LOST}, empty 7 more and 0 fewer (p 0.0078)" in said
+    assert said[-1] == f"{NAME}: failed: 7 more empty outputs than 0001_main.json"
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -373,9 +373,11 @@ def test_run_stored_before_quality_was_compared_is_shown_without():
     assert "quality" not in report(run_of(old))
 
 
-def test_device_that_is_not_itself_is_said_last():
+def test_limited_or_emulated_device_is_noted_last():
     limited = replace(A100, memory_bytes=int(14.5 * GIB), is_limited=True)
-    assert notes_of(report(run_of(), limited)) == ["held to 14.5 GiB: never a baseline"]
+    assert notes_of(report(run_of(), limited)) == [
+        "memory was limited to 14.5 GiB, so this run cannot become a baseline"
+    ]
     assert notes_of(report(run_of(), replace(A100, family="t4", stands_in=True))) == [
-        "NVIDIA A100-SXM4-40GB stands in for t4: its capacity can be compared, its speed cannot"
+        "NVIDIA A100-SXM4-40GB emulates t4: its memory capacity is comparable, its speed is not"
     ]

@@ -1,4 +1,4 @@
-"""A run as markdown: what the headline says, what a row holds, and no text taken for markup."""
+"""A run as markdown: the headline, the rows, and no text read as markup."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import asdict
 import pytest
 
 from summarybench.core.outcomes import ExitCode
-from summarybench.report.markdown import IN_WORDS, escaped
+from summarybench.report.headline import EXIT_CODES_IN_WORDS
+from summarybench.report.markdown import escaped
 from tests.command import command
 from tests.commands.test_adopt import A100
 from tests.run_files import benchmark, outcome, run_of
@@ -44,12 +45,20 @@ def summarize(tmp_path, capsys):
         (1, [REGRESSED, benchmark("llama2-7b-chat-fp16")], "## REGRESSED: 1 of 2 experiments (exit code 1)"),
         (1, [benchmark()], "## Failed (exit code 1)"),
         (2, [], "## Interrupted (exit code 2)"),
-        (10, [], "## Quality: below its floor, or worse than the baseline's (exit code 10)"),
-        (11, [], "## No verdict: a model could not be had, or the device was not itself (exit code 11)"),
-        (11, [REGRESSED], "## No verdict: a model could not be had, or the device was not itself (exit code 11)"),
+        (10, [], "## Quality failed: below its floor, or worse than the baseline (exit code 10)"),
+        (
+            11,
+            [],
+            "## No verdict: a model could not be downloaded, or the machine was throttled, shared or slower (exit code 11)",
+        ),
+        (
+            11,
+            [REGRESSED],
+            "## No verdict: a model could not be downloaded, or the machine was throttled, shared or slower (exit code 11)",
+        ),
         (12, [], "## Nothing measured: every test was for another device (exit code 12)"),
-        (99, [], "## Ended by something else than the suite (exit code 99)"),
-        (None, [], "## Unknown: no exit_code beside the run file (killed, or a copy)"),
+        (99, [], "## Ended by something other than the suite (exit code 99)"),
+        (None, [], "## Unknown: there is no exit_code beside the run file (killed, or a copy)"),
     ],
 )
 def test_headline_is_the_exit_code_in_words(summarize, exit_code, benchmarks, headline):
@@ -57,7 +66,7 @@ def test_headline_is_the_exit_code_in_words(summarize, exit_code, benchmarks, he
 
 
 def test_every_exit_code_has_its_words():
-    assert IN_WORDS.keys() == {*ExitCode, 2, 3, 4, 5}
+    assert EXIT_CODES_IN_WORDS.keys() == {*ExitCode, 2, 3, 4, 5}
 
 
 def test_row_has_the_run_s_figures_with_the_interval_of_the_ratio(summarize):
@@ -83,7 +92,7 @@ def test_last_lines_say_where_and_of_which_commit_and_run(summarize):
     assert summarize(benchmark(), commit_info=commit)[-1].splitlines() == [
         "NVIDIA A100-SXM4-40GB, driver 580.95.05, cuda 13.0, torch 2.13.0, transformers 5.23.0, bitsandbytes 0.50.2, "
         "accelerate 1.15.0, python 3.11.7  ",
-        "commit 0123abcd (main), with changes that are not committed; run a-run",
+        "commit 0123abcd (main), with uncommitted changes; run a-run",
     ]
     assert summarize(benchmark(), commit_info=None)[-1].endswith("\ncommit unknown; run a-run")
 
@@ -91,7 +100,7 @@ def test_last_lines_say_where_and_of_which_commit_and_run(summarize):
 def test_run_without_benchmarks_has_outcomes_and_no_table(summarize):
     outcomes = (outcome("a", "out_of_memory", "too large"), outcome("b", "skipped"), outcome("c", "skipped"))
     assert summarize(outcomes=outcomes)[1:3] == ["1 out of memory, 2 skipped", "- a: out of memory: too large"]
-    assert summarize()[1] == "no test came to an end"
+    assert summarize()[1] == "no test finished"
 
 
 @pytest.mark.parametrize(
@@ -137,7 +146,7 @@ def test_rows_read_by_a_markdown_parser_have_their_cells(summarize):
     ]
 
 
-def test_output_is_appended_and_the_headline_still_told(summarize, tmp_path, capsys):
+def test_output_is_appended_and_the_headline_printed(summarize, tmp_path, capsys):
     page = tmp_path / "page.md"
     page.write_text("before\n")
     whole = "\n\n".join(summarize(benchmark())) + "\n"

@@ -1,4 +1,4 @@
-"""What is told of a verdict beside its word, in the terminal and on the page of a night: the same lines, whole."""
+"""The notes on a verdict: the same lines in the terminal and in the markdown summary, never cut."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ CONFIRMS = {"run": "20261124T021700Z-nvidia-a100", "commit": "0123456789abcdef",
 
 
 @pytest.fixture(params=["80 columns", "100 columns", "200 columns", "summary"])
-def told(request, tmp_path, capsys):
-    """The notes on a run as they are shown, without markdown's escapes and list signs."""
+def noted(request, tmp_path, capsys):
+    """The notes on a run, without markdown's escapes and list signs."""
 
     def of_terminal(run):
         text = final_report(run, A100, width=int(request.param.partition(" ")[0]), color=False)
@@ -53,23 +53,23 @@ def lines(shown):
     return [line.strip() for line in shown]
 
 
-def test_attribution_the_first_pass_and_the_anchor_follow_the_verdict(told):
+def test_attribution_the_first_pass_and_the_anchor_follow_the_verdict(noted):
     run = run_of(benchmark(**COMPARED, attribution=SITS, first_pass=FIRST, anchor=ANCHOR))
-    assert lines(told(run))[:4] == [
+    assert lines(noted(run))[:4] == [
         f"{NAME}: REGRESSED: 0.800 of 0002_main.json",
         f"HOST: {SITS['detail']}",
-        "first pass: REGRESSED 0.790 [0.750, 0.853]; both together above",
+        "first pass: REGRESSED 0.790 [0.750, 0.853]; the verdict above pools both passes",
         "against 0001_anchor.json: REGRESSED 0.700 [0.750, 0.853]",
     ]
 
 
-def test_run_stored_before_there_were_any_is_shown_without(told):
-    shown = "\n".join(told(run_of(benchmark(**COMPARED))))
+def test_run_without_causes_and_passes_is_shown_without_them(noted):
+    shown = "\n".join(noted(run_of(benchmark(**COMPARED))))
     assert "first pass" not in shown
     assert "against" not in shown
 
 
-def test_second_pass_says_of_which_run_what_was_carried_and_what_measured(told):
+def test_second_pass_names_its_run_and_what_was_carried_and_measured(noted):
     carried = {"carried_from": CONFIRMS["run"]}
     run = run_of(
         benchmark(**COMPARED, first_pass=FIRST),
@@ -77,37 +77,37 @@ def test_second_pass_says_of_which_run_what_was_carried_and_what_measured(told):
         outcomes=(outcome(NAME, "failed", "0.800 of 0002_main.json"), outcome(OTHER, "passed") | carried),
     )
     expected = f"second pass of {CONFIRMS['run']} (commit 0123456789ab): carried {OTHER}; measured now: {NAME}"
-    assert expected in lines(told(run | {"confirms": CONFIRMS}))
+    assert expected in lines(noted(run | {"confirms": CONFIRMS}))
 
 
-def test_false_alarms_of_a_confirmed_session_are_held(told):
+def test_rate_of_false_alarms_of_a_confirmed_session_is_stated(noted):
     run = run_of(benchmark(**COMPARED), benchmark(OTHER, **COMPARED)) | {"confirms": CONFIRMS}
-    assert "false alarms: held at 1% of sessions (Holm, 2 comparisons)" in lines(told(run))
+    assert "false alarms: at most 1% of sessions (Holm, 2 comparisons)" in lines(noted(run))
 
 
-def test_false_alarms_of_one_pass_over_several_experiments_are_stated(told):
+def test_false_alarms_of_one_pass_over_several_experiments_are_stated(noted):
     run = run_of(benchmark(**COMPARED), benchmark(OTHER, **COMPARED))
     assert (
-        "false alarms: up to 1% a comparison, 2.0% of sessions with 2; "
-        "`summarybench bench` (make bench) confirms each and holds sessions at 1% (Holm)"
-    ) in [line.replace("\\", "") for line in lines(told(run))]
+        "false alarms: up to 1% for each comparison, so 2.0% of sessions with 2; "
+        "`summarybench bench` (make bench) measures regressions again and keeps it at 1% of sessions (Holm)"
+    ) in [line.replace("\\", "") for line in lines(noted(run))]
 
 
 @pytest.mark.parametrize("benchmarks", [(benchmark(**COMPARED),), (benchmark(**COMPARED), benchmark(OTHER))])
-def test_one_comparison_has_its_own_level_and_no_line(told, benchmarks):
-    assert "false alarms" not in "\n".join(told(run_of(*benchmarks)))
+def test_one_comparison_has_its_own_level_and_no_line(noted, benchmarks):
+    assert "false alarms" not in "\n".join(noted(run_of(*benchmarks)))
 
 
 @pytest.mark.parametrize(
     ("exit_code", "cause", "headline"),
     [
         (1, "CODE", "## REGRESSED: 1 of 2 experiments (exit code 1)"),
-        (11, "HOST", "## REGRESSED: 1 of 2 experiments, along with the machine (exit code 11)"),
-        (11, "GPU", "## REGRESSED: 1 of 2 experiments, along with the machine (exit code 11)"),
-        (10, "HOST", "## Quality: below its floor, or worse than the baseline's (exit code 10)"),
+        (11, "HOST", "## REGRESSED: 1 of 2 experiments; the machine was slower too (exit code 11)"),
+        (11, "GPU", "## REGRESSED: 1 of 2 experiments; the machine was slower too (exit code 11)"),
+        (10, "HOST", "## Quality failed: below its floor, or worse than the baseline (exit code 10)"),
     ],
 )
-def test_headline_of_a_regression_says_whether_it_is_the_machine_s(tmp_path, capsys, exit_code, cause, headline):
+def test_headline_of_a_regression_says_whether_the_machine_was_slower(tmp_path, capsys, exit_code, cause, headline):
     failed = outcome(NAME, "failed") | {"machine_only": exit_code == 11}
     run = run_of(benchmark(**COMPARED, attribution=SITS | {"cause": cause}), benchmark(OTHER), outcomes=(failed,))
     (tmp_path / "run.json").write_text(json.dumps({**run, "device": asdict(A100)}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -12,11 +13,14 @@ from summarybench.core.session_seconds import SessionSeconds, session_line
 from summarybench.engines.inductor import inductor_options
 from summarybench.engines.memory_model import MemoryPrediction
 from summarybench.kinds.fastest import FastestKind
+from summarybench.kinds.registry import KINDS
 from summarybench.machine.device import GIB
 from summarybench.machine.families import GPU_FAMILIES
 from summarybench.measure.batching import BATCH_SIZES, even_batch_size
-from summarybench.report.page import Row
-from summarybench.report.terminal import _side_by_side, final_report, way_of
+from summarybench.report.experiment import ExperimentView, Source, experiments_of
+from summarybench.report.tables import side_by_side
+from summarybench.report.terminal import final_report
+from summarybench.runs.baselines import StoredRun
 from summarybench.runs.run_file import Entry
 from tests.conftest import FAKE_MODELS
 from tests.fakes import FakeGpu
@@ -167,13 +171,22 @@ def test_line_has_shares_of_the_whole():
 IN_FOURS = [[f"document {first + more}" for more in range(4)] for first in (1, 5)]
 
 
+def experiments_in(*benchmarks):
+    return experiments_of([Source(stored=StoredRun(path=Path("run.json"), run=run_of(*benchmarks)))])
+
+
 def test_ways_have_names_and_speed_is_beside_eager():
     eager = benchmark()
     compiled = benchmark("llama2-7b-chat-4-bit-compiled", seconds=(0.5,) * 8)
-    batched = benchmark("llama2-7b-chat-4-bit-compiled", batch_document_ids=IN_FOURS, generated_tokens_per_second=400.0)
+    batched = benchmark(
+        "llama2-7b-chat-4-bit-compiled",
+        batch_document_ids=IN_FOURS,
+        generated_tokens_per_second=400.0,
+        kind=KINDS["batching"].facts.as_record(),
+    )
     batched["stats"]["data"] = [1.0, 1.0]
     alone = benchmark("llama2-7b-chat-8-bit")
-    assert [way_of(each["extra_info"]) for each in (eager, compiled, batched)] == [
+    assert [each.way for each in experiments_in(eager, compiled, batched)] == [
         "eager",
         "compiled",
         "compiled, batch 4",
@@ -190,34 +203,35 @@ def test_ways_have_names_and_speed_is_beside_eager():
 
 
 def test_ways_stand_from_the_plainest_to_the_fastest_whatever_ran_first():
-    eights, fours = ([[f"document {n}" for n in range(8)]], IN_FOURS)
+    eights, fours = ([[f"document {n}" for n in range(1, 9)]], IN_FOURS)
     ways = [
-        ("", {}),
-        ("-compiled", {}),
-        ("", {"processes": 2}),
-        ("-batch4", {"batch_document_ids": fours}),
-        ("-compiled-batch4", {"batch_document_ids": fours}),
-        ("-batch8", {"batch_document_ids": eights}),
-        ("-largest-batch", {"batch_document_ids": fours}),
-        ("-compiled-largest-batch", {"batch_document_ids": eights}),
-        ("-continuous", {"continuous": {"rounds": [0] * 8}}),
-        ("-compiled-fastest", {"batch_document_ids": fours}),
+        ("", "summarize", {}),
+        ("-compiled", "summarize", {}),
+        ("", "distributed", {"processes": 2}),
+        ("-batch4", "batching", {"batch_document_ids": fours}),
+        ("-compiled-batch4", "batching", {"batch_document_ids": fours}),
+        ("-batch8", "batching", {"batch_document_ids": eights}),
+        ("-largest-batch", "largest_safe_batch", {"batch_document_ids": fours}),
+        ("-compiled-largest-batch", "largest_safe_batch", {"batch_document_ids": eights}),
+        ("-continuous", "continuous", {"continuous": {"rounds": [{"generated_tokens": 800}]}}),
+        ("-compiled-fastest", "fastest", {"batch_document_ids": fours}),
     ]
-    infos = []
-    for ending, more in ways:
+    made = []
+    for ending, kind, more in ways:
         loader = "4-bit-compiled" if ending.startswith("-compiled") else "4-bit"
-        info = benchmark(f"llama2-7b-chat-{loader}", **more)["extra_info"]
-        infos.append(info | {"experiment": f"llama2-7b-chat-4-bit{ending}"})
-    names = [info["experiment"] for info in infos]
-    for order in (infos, infos[::-1], infos[3:] + infos[:3]):
-        rows = _side_by_side(
-            [{"name": "test_x[]", "extra_info": info} for info in order], lambda info: info["experiment"]
-        )
-        assert [row[0] for row in rows] == names
+        one = benchmark(f"llama2-7b-chat-{loader}", kind=KINDS[kind].facts.as_record(), **more)
+        one["extra_info"]["experiment"] = f"llama2-7b-chat-4-bit{ending}"
+        rounds = more["continuous"]["rounds"] if "continuous" in more else more.get("batch_document_ids", range(8))
+        one["stats"]["data"] = [2.0] * len(rounds)
+        made.append(one)
+    names = [one["extra_info"]["experiment"] for one in made]
+    for order in (made, made[::-1], made[3:] + made[:3]):
+        table = side_by_side(experiments_in(*order))
+        assert [row.experiment.name for row in table.rows] == names
 
 
 def test_page_gives_each_document_its_share_of_its_batch():
     info = benchmark(batch_document_ids=IN_FOURS)["extra_info"]
     entry = Entry(name="test_batching[a]", extra_info=info, seconds=(4.0, 8.0))
-    row = Row(number=0, source=None, entry=entry, label="a")
-    assert list(row.document_seconds.values()) == [1.0] * 4 + [2.0] * 4
+    experiment = ExperimentView(number=0, source=None, entry=entry, label="a")
+    assert list(experiment.document_seconds.values()) == [1.0] * 4 + [2.0] * 4

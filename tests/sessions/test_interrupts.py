@@ -127,7 +127,7 @@ def check_cut_short(session: Session, *, finished: Sequence[str] = ()) -> None:
         expected = ("passed", "", True) if name in finished else ("failed", NOT_RUN, False)
         assert (each["outcome"], each["detail"], each["is_final"]) == expected
     assert NOT_RUN in session.output
-    assert "let this run be the baseline" not in session.output
+    assert "to make this run the baseline" not in session.output
     page = (folder / "report.md").read_text(encoding="utf-8")
     assert "Clean" not in page
     assert NOT_RUN in page

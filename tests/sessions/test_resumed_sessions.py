@@ -147,7 +147,7 @@ def test_a_cut_off_last_line_is_dropped_counted_and_said(killed):
     session = killed.bench("--resume", "results/latest")
     assert session.exit_code == 0
     assert session.run["dropped_lines"] == 1
-    assert "journal: 1 line that a crash had cut off dropped" in session.output
+    assert "journal: dropped 1 line that a crash had cut off" in session.output
 
 
 def test_only_what_is_selected_is_carried(project):

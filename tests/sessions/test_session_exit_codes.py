@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from summarybench.report.markdown import IN_WORDS
+from summarybench.report.headline import EXIT_CODES_IN_WORDS
 from tests.conftest import FAKE_MODELS, ROOT
 from tests.sessions.test_sessions import A_T4, FLOOR_OF_NINETY_PERCENT, UNAVAILABLE_MODELS, failing
 
@@ -90,4 +90,4 @@ def test_every_exit_code_is_in_the_readme_s_table():
         for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
         if line.startswith("| ")
     ]
-    assert {str(int(code)) for code in IN_WORDS} <= set(rows)
+    assert {str(int(code)) for code in EXIT_CODES_IN_WORDS} <= set(rows)

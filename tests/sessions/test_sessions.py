@@ -342,7 +342,7 @@ def test_only_the_own_family_marker_counts(project):
 def test_device_standing_in_for_another_never_makes_a_baseline(project, one_error_line):
     session = project.bench("--gpu-family", "t4", "-m", "t4", "-k", "4-bit and llama2", "--document-source", "embedded")
     assert session.outcomes == {"llama2-7b-chat-4-bit": "passed"}
-    assert "stands in for t4" in session.output
+    assert "emulates t4" in session.output
     assert "never become baselines" in one_error_line(project.bench("--gpu-family", "t4", "--benchmark-save=main"))
 
 

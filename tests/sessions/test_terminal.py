@@ -33,7 +33,7 @@ def test_session_ends_with_what_to_do_next_and_a_page_that_is_there(project):
     (folder,) = [path for path in (session.folder / "results").iterdir() if not path.is_symlink()]
     adopt = f"{forked_python()} -m summarybench adopt results/{folder.name} main"
     lines = session.output.splitlines()
-    assert f"next: let this run be the baseline of {EXPERIMENT}: {adopt}" in lines
+    assert f"next: to make this run the baseline of {EXPERIMENT}: {adopt}" in lines
     assert f"report: results/{folder.name}/report.md" in lines
     page = (folder / "report.md").read_text()
     assert page.startswith("## Clean: nothing regressed (exit code 0)\n")

@@ -1,0 +1,79 @@
+"""How numbers, intervals, sizes and times are written in reports, tables and messages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sized
+
+GIB = 1024**3
+"""Bytes in a GiB."""
+
+MISSING = "–"
+"""Shown in place of a figure that was not measured."""
+
+PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def formatted(value: float | None, spec: str, *, grouped: bool = False) -> str:
+    """The number by a format specification such as `.1f` or `.0%`. `grouped` separates thousands by commas.
+
+    Raises ValueError for a specification that does not fit the number.
+    """
+    if value is None:
+        return MISSING
+    return format(value, re.sub(r"(?=\.\d+f$|d$)", ",", spec) if grouped else spec)
+
+
+def decimal(value: float | None, digits: int, *, signed: bool = False) -> str:
+    """12.3 with one digit. `signed` writes the plus of a positive number."""
+    return formatted(value, f"{'+z' if signed else ''}.{digits}f")
+
+
+def percent(share: float | None, digits: int = 0, *, signed: bool = False) -> str:
+    """0.123 as 12%, or with one digit as 12.3%."""
+    return formatted(share, f"{'+' if signed else ''}.{digits}%")
+
+
+def gib(size_bytes: float | None, digits: int = 2) -> str:
+    """Bytes in GiB, without the unit."""
+    return MISSING if size_bytes is None else decimal(size_bytes / GIB, digits)
+
+
+def interval(low: float, high: float, digits: int) -> str:
+    """[0.855, 0.945]."""
+    return f"[{decimal(low, digits)}, {decimal(high, digits)}]"
+
+
+def percent_interval(low: float, high: float, digits: int = 1) -> str:
+    """[5.0%, 15.0%], from shares."""
+    return f"[{percent(low, digits)}, {percent(high, digits)}]"
+
+
+def estimate(value: float, low: float, high: float, digits: int) -> str:
+    """0.900 [0.855, 0.945]: a number and its interval."""
+    return f"{decimal(value, digits)} {interval(low, high, digits)}"
+
+
+def span(low: float, high: float, digits: int) -> str:
+    """53.9–54.1: the smallest and the largest of several numbers, or an interval where brackets take too much room."""
+    return f"{decimal(low, digits)}–{decimal(high, digits)}"
+
+
+def prefixed(value: float) -> str:
+    """2.83 T: three significant digits and the prefix of a unit."""
+    for factor, prefix in PREFIXES:
+        if value >= factor:
+            return f"{value / factor:.3g} {prefix}"
+    return f"{value:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """6 min 27 s, or 27 s."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def counted(things: int | Sized, singular: str, plural: str = "") -> str:
+    """1 document, 2 documents. `plural` defaults to the singular with an s."""
+    count = things if isinstance(things, int) else len(things)
+    return f"{count} {singular if count == 1 else plural or f'{singular}s'}"

@@ -1,0 +1,1 @@
+"""The charts of the HTML page, one file each: SVG by matplotlib, without scripts."""

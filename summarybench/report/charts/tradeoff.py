@@ -1,0 +1,183 @@
+"""Speed against quality, or against memory where nothing is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from summarybench.core.numbers import GIB
+from summarybench.report.charts.svg import BAD, CHARACTER_WIDTH, INK, MUTED, WIDE, Chart, axes_in, chart, series_color
+from summarybench.report.experiment import ExperimentView
+from summarybench.report.figures.memory import PEAK
+from summarybench.report.figures.quality import ROUGE1
+from summarybench.report.figures.speed import GENERATED
+from summarybench.report.headline import NotMeasured
+from summarybench.report.view import RunView
+
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "p")
+PLAIN_AREA = 110
+"""Area of a point in square pixels where it shows nothing."""
+LEAST_AREA, MOST_AREA = 60, 900
+
+Box = tuple[float, float, float, float]
+"""Left, bottom, right and top in pixels."""
+Point = tuple[str, float, float]
+"""A label, x and y in units of the axes."""
+
+
+def tradeoff_chart(view: RunView) -> Chart:
+    """Speed against ROUGE-1, with bubbles as large as the peak memory; against peak memory where nothing is scored."""
+    scored = view.is_scored
+    shown = [each for each in view.experiments if each.rouge1 is not None or not scored]
+    lost = [each for each in view.not_measured if each.is_out_of_memory]
+
+    def draw(figure: Any, width: float) -> dict[str, str]:
+        axes = axes_in(figure, width, left=56, bottom=52 + 19 * len(lost), top=14)
+        points = [(each.label, _speed(each), _height(each, scored=scored)) for each in shown]
+        areas = _areas(shown) if scored else [PLAIN_AREA] * len(shown)
+        _draw_frontier(axes, view)
+        for each, (_, x, y), area in zip(shown, points, areas, strict=True):
+            axes.scatter(
+                x,
+                y,
+                s=area,
+                marker="o" if scored else _marker(each.number),
+                facecolor=series_color(each.number),
+                edgecolor=INK,
+                alpha=0.85,
+                linewidth=1,
+                gid=f"point-{each.number}",
+                zorder=3,
+            )
+        _scale(axes, scored=scored)
+        _place_labels(axes, points, [area**0.5 / 2 for area in areas])
+        _name_lost(figure, width, lost)
+        return {f"point-{each.number}": _tip(each) for each in shown}
+
+    what = ROUGE1.name if scored else PEAK.name.lower()
+    words = f"Speed against {what}: " + "; ".join(map(_tip, shown))
+    return chart("tradeoff", words, draw, lambda width: (400 if width == WIDE else 330) + 19 * len(lost))
+
+
+def _tip(experiment: ExperimentView) -> str:
+    score = f", {ROUGE1.name} {ROUGE1.format.number(ROUGE1.value(experiment))}" if experiment.rouge1 is not None else ""
+    speed, peak = GENERATED.text(experiment), PEAK.text(experiment)
+    return f"{experiment.label}: {speed} generated {GENERATED.unit}{score}, peak {peak} {PEAK.unit}"
+
+
+def _speed(experiment: ExperimentView) -> float:
+    return float(experiment.info["generated_tokens_per_second"])
+
+
+def _peak_gib(experiment: ExperimentView) -> float:
+    return float(experiment.info["peak_memory_bytes"]) / GIB
+
+
+def _height(experiment: ExperimentView, *, scored: bool) -> float:
+    return float(experiment.rouge1 or 0) if scored else _peak_gib(experiment)
+
+
+def _areas(experiments: Sequence[ExperimentView]) -> list[float]:
+    """Areas in square pixels, proportional to the peak memory above a least area."""
+    peaks = [_peak_gib(each) for each in experiments]
+    return [LEAST_AREA + (MOST_AREA - LEAST_AREA) * peak / max(peaks) for peak in peaks]
+
+
+def _marker(number: int) -> str:
+    return MARKERS[(number + number // len(MARKERS)) % len(MARKERS)]
+
+
+def _scale(axes: Any, *, scored: bool) -> None:
+    axes.set_xlabel("generated tokens per second →")
+    axes.set_ylabel("ROUGE-1 F1 →" if scored else "peak memory, GiB")
+    axes.margins(x=0.16, y=0.22)
+    axes.set_xlim(left=max(0, axes.get_xlim()[0]))
+    if not scored:
+        axes.set_ylim(bottom=0)
+
+
+def _draw_frontier(axes: Any, view: RunView) -> None:
+    if len(view.frontier) > 1:
+        axes.plot(
+            [_speed(each) for each in view.frontier],
+            [_height(each, scored=view.is_scored) for each in view.frontier],
+            color=MUTED,
+            linestyle=(0, (5, 3)),
+            linewidth=1.4,
+            zorder=2,
+        )
+
+
+def _name_lost(figure: Any, width: float, lost: Sequence[NotMeasured]) -> None:
+    """The experiments without a point, below the chart."""
+    most = int(width / CHARACTER_WIDTH)
+    for place, each in enumerate(lost):
+        words = f"✕ {each.experiment}{f' · {each.tag}' if each.tag else ''}: out of memory, so it has no point"
+        figure.text(
+            8 / width,
+            (8 + 19 * (len(lost) - 1 - place)) / (figure.get_figheight() * 72),
+            words if len(words) <= most else f"✕ {each.experiment}: out of memory",
+            color=BAD,
+            fontsize=10.5,
+        )
+
+
+# Labels that do not overlap ------------------------------------------------------------------------------------------
+
+
+def _place_labels(axes: Any, points: Sequence[Point], radii: Sequence[float]) -> None:
+    """Write each label beside its point, where it covers the least of other labels and points."""
+    at = axes.transData.transform([(x, y) for _, x, y in points])
+    frame = axes.get_window_extent()
+    taken: list[Box] = [(x - r, y - r, x + r, y + r) for (x, y), r in zip(at, radii, strict=True)]
+    for (label, _, _), (x, y), radius in zip(points, at, radii, strict=True):
+        dx, dy = min(
+            _places(len(label) * CHARACTER_WIDTH, radius),
+            key=lambda place: _cost(_box(label, x, y, place), taken, frame) + place[2],
+        )[:2]
+        taken.append(_box(label, x, y, (dx, dy, 0)))
+        is_far = abs(dy) > radius + 22
+        axes.annotate(
+            label,
+            tuple(axes.transData.inverted().transform((x, y))),
+            xytext=(dx, dy),
+            textcoords="offset points",
+            color=INK,
+            fontsize=11.5,
+            zorder=5,
+            arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.8, "shrinkB": 3} if is_far else None,
+        )
+
+
+def _places(width: float, radius: float) -> list[tuple[float, float, float]]:
+    """Offsets of a label of this width from its point, each with the cost of its distance."""
+    found = []
+    for distance in range(0, 60, 6):
+        near = radius + 4 + distance
+        diagonal = near * 0.8
+        found += [
+            (dx, dy, distance * 0.5)
+            for dx, dy in (
+                (near, -4), (-near - width, -4), (-width / 2, near), (-width / 2, -near - 9),
+                (diagonal, diagonal), (diagonal, -diagonal - 9),
+                (-diagonal - width, diagonal), (-diagonal - width, -diagonal - 9),
+            )
+        ]  # fmt: skip
+    return found
+
+
+def _box(label: str, x: float, y: float, place: tuple[float, float, float]) -> Box:
+    dx, dy, _ = place
+    return x + dx - 2, y + dy - 3, x + dx + len(label) * CHARACTER_WIDTH, y + dy + 11
+
+
+def _cost(box: Box, taken: Sequence[Box], frame: Any) -> float:
+    """The area that a label would cover, and much more if it left the chart."""
+    is_outside: bool = box[0] < frame.x0 or box[2] > frame.x1 + 10 or box[1] < frame.y0 + 2 or box[3] > frame.y1 + 8
+    return sum(_overlap(box, other) for other in taken) + 1_000 * is_outside
+
+
+def _overlap(one: Box, other: Box) -> float:
+    across = min(one[2], other[2]) - max(one[0], other[0])
+    up = min(one[3], other[3]) - max(one[1], other[1])
+    return across * up if across > 0 and up > 0 else 0.0

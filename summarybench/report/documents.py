@@ -1,0 +1,206 @@
+"""The documents of a report, with the summary that each experiment made of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from functools import cached_property
+
+from summarybench.analysis.quality import DEGENERATE
+from summarybench.analysis.quality_change import SIXTEEN_BIT_OR_DEFAULT
+from summarybench.report.experiment import DocumentRow, ExperimentView
+
+FLAGS = ("empty", "repeating", "cap-hit", "truncated", "changed")
+WORD = re.compile(r"\S+\s*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A piece of a summary. `kind` is "same", "added" or "removed", compared with another summary."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SummaryView:
+    """One experiment's summary of one document.
+
+    `summary` is None for a stored run, which has only figures. `changes` compares it with the summary of the experiment
+    labelled `against`; it is empty if there is no such summary.
+    """
+
+    experiment: ExperimentView
+    tokens: int
+    seconds: float
+    rouge1: float | None
+    flags: tuple[str, ...]
+    summary: str | None
+    changes: tuple[Segment, ...] = ()
+    against: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentView:
+    """A document and its summaries. `text` and `reference` are None for a stored run."""
+
+    number: int
+    id: str
+    tokens: int
+    title: str
+    section: str
+    url: str
+    text: str | None
+    reference: str | None
+    summaries: tuple[SummaryView, ...]
+
+    @property
+    def flags(self) -> list[str]:
+        return [flag for flag in FLAGS if any(flag in each.flags for each in self.summaries)]
+
+    @property
+    def rouge1(self) -> tuple[float, float] | None:
+        """The lowest and the highest score."""
+        scores = [each.rouge1 for each in self.summaries if each.rouge1 is not None]
+        return (min(scores), max(scores)) if scores else None
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """Of the fastest and of the slowest experiment."""
+        seconds = [each.seconds for each in self.summaries]
+        return min(seconds), max(seconds)
+
+
+def documents_of(experiments: Sequence[ExperimentView]) -> Iterator[DocumentView]:
+    """The documents of all experiments, in the order of the first experiment that has them."""
+    holders = [_Holder(each) for each in experiments]
+    ids = dict.fromkeys(document_id for each in holders for document_id in each.places)
+    for number, document_id in enumerate(ids, start=1):
+        holding = [each for each in holders if document_id in each.places]
+        known: DocumentRow = next((found for each in holding if (found := each.record(document_id))), {})
+        yield DocumentView(
+            number=number,
+            id=document_id,
+            tokens=holding[0].experiment.info["document_tokens"][holding[0].places[document_id]],
+            title=_title(known.get("url") or "") or document_id,
+            section=known.get("section") or "",
+            url=known.get("url") or "",
+            text=known.get("text"),
+            reference=known.get("reference"),
+            summaries=tuple(_summary_view(each, document_id, holding) for each in holding),
+        )
+
+
+def _title(url: str) -> str:
+    """The article's name: the last part of its address."""
+    return re.split("[/:]", url.rstrip("/"))[-1].replace("-", " ")
+
+
+@dataclass(frozen=True)  # without slots, for cached properties
+class _Holder:
+    """An experiment, asked for what it has of single documents."""
+
+    experiment: ExperimentView
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """The place of each document in the lists of the run file."""
+        return {each: place for place, each in enumerate(self.experiment.info["document_ids"])}
+
+    @cached_property
+    def digests_before(self) -> Mapping[str, str]:
+        """The SHA-256 of the baseline's summaries by document id."""
+        stored = self.experiment.baseline
+        before = stored.entry(self.experiment.entry.name) if stored else None
+        if before is None:
+            return {}
+        return dict(zip(before.extra_info["document_ids"], before.extra_info["summary_sha256"], strict=True))
+
+    def record(self, document_id: str) -> DocumentRow | None:
+        """The document's row of documents.parquet."""
+        return self.experiment.source.by_document.get((self.experiment.name, document_id))
+
+    def summary(self, document_id: str) -> str | None:
+        record = self.record(document_id)
+        return None if record is None else record.get("summary")
+
+    def score(self, document_id: str) -> float | None:
+        scores = self.experiment.info["rouge1_scores"]
+        return scores[self.places[document_id]] if scores else None
+
+
+def _summary_view(holder: _Holder, document_id: str, holding: Sequence[_Holder]) -> SummaryView:
+    experiment, place, summary = holder.experiment, holder.places[document_id], holder.summary(document_id)
+    other = _counterpart(holder, holding) if summary is not None and not experiment.is_synthetic else None
+    before = other.summary(document_id) if other else None
+    return SummaryView(
+        experiment=experiment,
+        tokens=experiment.info["generated_tokens"][place],
+        seconds=experiment.document_seconds[document_id],
+        rouge1=holder.score(document_id),
+        flags=tuple(_flags(holder, document_id, summary)),
+        summary=summary,
+        changes=word_changes(before, summary) if before is not None and summary is not None else (),
+        against=other.experiment.label if other and before is not None else "",
+    )
+
+
+def _counterpart(holder: _Holder, holding: Sequence[_Holder]) -> _Holder | None:
+    """The experiment whose summary is compared: the same one of an earlier run, else the run's 16-bit or default one."""
+    mine = holder.experiment
+    earlier = [
+        each
+        for each in holding
+        if each.experiment.number < mine.number and each.experiment.entry.name == mine.entry.name
+    ]
+    if earlier:
+        return earlier[-1]
+    alike = {
+        each.experiment.info["loader"]: each
+        for each in holding
+        if each.experiment.source is mine.source and each.experiment.info["model"] == mine.info["model"]
+    }
+    reference = next((alike[loader] for loader in SIXTEEN_BIT_OR_DEFAULT if loader in alike), None)
+    return None if reference is holder else reference
+
+
+def _flags(holder: _Holder, document_id: str, summary: str | None) -> Iterator[str]:
+    info, is_synthetic, place = holder.experiment.info, holder.experiment.is_synthetic, holder.places[document_id]
+    stated = holder.experiment.entry.degenerate
+    for kind, has_it in DEGENERATE.items():
+        if stated is not None:
+            if document_id in stated[kind]:
+                yield kind
+        elif summary is not None and not is_synthetic and has_it(summary):
+            yield kind
+    record = holder.record(document_id) or {}
+    # A run file only counts cap-hits. A summary as long as the limit was most likely cut off there.
+    if record.get("hit_cap", info["generated_tokens"][place] >= info["max_new_tokens"]):
+        yield "cap-hit"
+    if record.get("truncated"):
+        yield "truncated"
+    digest = info["summary_sha256"][place]
+    if not is_synthetic and holder.digests_before.get(document_id, digest) != digest:
+        yield "changed"
+
+
+def word_changes(before: str, now: str) -> tuple[Segment, ...]:
+    """The words of `now`, and those of `before` that are missing in it.
+
+    The words are matched by Ratcliff and Obershelp's method, as in Python's difflib.
+    """
+    old, new = WORD.findall(before), WORD.findall(now)
+    matcher = SequenceMatcher(None, [word.strip() for word in old], [word.strip() for word in new], autojunk=False)
+    found: list[Segment] = []
+    for operation, a, b, c, d in matcher.get_opcodes():
+        if operation == "equal":
+            found.append(Segment(kind="same", text="".join(new[c:d])))
+            continue
+        if b > a:
+            gap = "" if not found or found[-1].text[-1:].isspace() else " "  # no blank follows the last word of `now`
+            found.append(Segment(kind="removed", text=f"{gap}{''.join(old[a:b]).strip()} "))
+        if d > c:
+            found.append(Segment(kind="added", text="".join(new[c:d])))
+    return tuple(found)

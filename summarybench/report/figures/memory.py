@@ -1,0 +1,84 @@
+"""Memory, measured and predicted, and the time to load a model."""
+
+from __future__ import annotations
+
+from summarybench.report.experiment import ExperimentView
+from summarybench.report.figures.figure import Better, Figure, Format, Group
+from summarybench.report.figures.values import IN_GIB, TENTHS
+
+PEAK = Figure(
+    key="peak",
+    name="Peak memory",
+    heading="peak GiB",
+    short="peak\nGiB",
+    unit="GiB",
+    format=IN_GIB,
+    better=Better.LOWER,
+    value=lambda experiment: experiment.info["peak_memory_bytes"],
+    definition=(
+        "The most memory in use during the rounds, in GiB (2³⁰ bytes). On a GPU it is what torch's allocator held, on a CPU "
+        "the resident memory of the process."
+    ),
+)
+LOAD = Figure(
+    key="load",
+    name="Load time",
+    heading="load s",
+    short="load\ns",
+    unit="s",
+    format=TENTHS,
+    better=Better.LOWER,
+    value=lambda experiment: experiment.info["load_seconds"],
+    definition="Seconds to load the model from disk, quantization included. No round contains it.",
+)
+WEIGHTS = Figure(
+    key="weights",
+    name="Weights",
+    heading="weights GiB",
+    short="weights\nGiB",
+    unit="GiB",
+    format=IN_GIB,
+    better=Better.LOWER,
+    value=lambda experiment: experiment.info["weights_bytes"],
+    definition="The size of the loaded weights, quantization scales included.",
+)
+PREDICTED = Figure(
+    key="predicted",
+    name="Predicted peak",
+    heading="predicted peak GiB",
+    short="predicted\npeak GiB",
+    unit="GiB",
+    format=IN_GIB,
+    value=lambda experiment: experiment.info["predicted_memory_bytes"],
+    definition="The peak memory that was predicted before loading, from the model's shape, the loader and the batch size.",
+)
+
+
+def _prediction_error(experiment: ExperimentView) -> float | None:
+    """On a CPU the peak is that of the whole process, Python and torch included: no prediction covers that."""
+    info = experiment.info
+    if "threads" in info["workload_settings"]["loader_settings"]:
+        return None
+    predicted = info["predicted_memory_bytes"]
+    return None if predicted is None else predicted / info["peak_memory_bytes"] - 1
+
+
+PREDICTION_ERROR = Figure(
+    key="prediction-error",
+    name="Prediction error",
+    heading="error",
+    format=Format(spec="+.1%"),
+    value=_prediction_error,
+    definition="Predicted ÷ measured peak memory − 1. On a CPU the two are not comparable, and the report shows –.",
+)
+
+GROUP = Group(
+    title="Memory",
+    terms=(
+        PEAK,
+        LOAD,
+        WEIGHTS,
+        PREDICTED,
+        PREDICTION_ERROR,
+    ),
+)

@@ -1,0 +1,236 @@
+"""The lines below the tables: verdicts with their reasons, what went wrong, and the limits of the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from summarybench.analysis.comparison import FALSE_ALARM_LEVEL
+from summarybench.analysis.quality_change import describe, quality_against_16_bit, quality_against_batch_size_1
+from summarybench.catalogue.published import published_rows
+from summarybench.core.numbers import MISSING, counted, estimate, gib, percent
+from summarybench.core.outcomes import Outcome, Verdict
+from summarybench.core.session_seconds import session_line
+from summarybench.machine.device import DeviceRecord
+from summarybench.report.experiment import ExperimentView
+from summarybench.report.figures.speed import DOCUMENT_TOKENS
+from summarybench.runs.comparison_records import ChangeRecord, QualityChangeRecord
+from summarybench.runs.extra_info import ExtraInfo
+from summarybench.runs.facts import describe_fidelity, describe_overhead
+from summarybench.runs.run_file import Run, entries_of
+from summarybench.runs.schema import OutcomeRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """One line. `verdict` is the word in it that reports may show in a colour of its own."""
+
+    before: str = ""
+    verdict: str = ""
+    after: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.before}{self.verdict}{self.after}"
+
+
+def notes_of(run: Run, device: DeviceRecord, experiments: Sequence[ExperimentView]) -> Iterator[Note]:
+    """What the tables of a run leave out, one line each."""
+    for each in experiments:
+        yield from _experiment_notes(each, device)
+    entries = entries_of(run)
+    for experiment, found in (*quality_against_16_bit(entries), *quality_against_batch_size_1(entries)):
+        yield _quality_note(experiment, found.as_extra_info())
+    infos = [each.info for each in experiments]
+    yield from map(_plain, _baseline_notes(infos, device))
+    if any(each.is_synthetic for each in experiments):
+        yield _plain(
+            "synthetic weights: speed and memory are those of the real model; its summaries are noise, so quality is not reported"
+        )
+    reported = {info["experiment"]: _reported_of(info) for info in infos}
+    yield from map(_plain, outcome_notes(run["outcomes"], reported))
+    if device.gpus_in_machine > 1:
+        yield _plain(f"measured on GPU {device.index} of {device.gpus_in_machine}: {device.name} ({device.uuid})")
+    yield from map(_plain, _session_notes(run))
+    yield from map(_plain, _false_alarm_notes(run))
+    yield from map(_plain, _limit_notes(device))
+
+
+def quiet_notes(run: Run) -> Iterator[str]:
+    """One line for each verdict, and one for each experiment without a verdict."""
+    reported: dict[str, list[str]] = {}
+    for benchmark in run["benchmarks"]:
+        info = benchmark["extra_info"]
+        reported[info["experiment"]] = _reported_of(info)
+        yield f"{info['experiment']}: {info['verdict']}: {info['verdict_detail']}"
+        if quality := info["quality_change"]:
+            yield str(_quality_note(info["experiment"], quality))
+    yield from outcome_notes(run["outcomes"], reported)
+
+
+def outcome_notes(outcomes: Sequence[OutcomeRecord], reported: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """What went wrong, unless a verdict has already said so. Experiments with the same reason share a line.
+
+    `reported` holds what other notes say about each experiment.
+    """
+    experiments: dict[tuple[str, str], list[str]] = {}
+    for outcome in outcomes:
+        is_reported = any(detail in outcome["detail"] for detail in reported.get(outcome["experiment"], ()))
+        if outcome["outcome"] not in (Outcome.PASSED, Outcome.SKIPPED) and not is_reported:
+            experiments.setdefault((outcome["outcome"], outcome["detail"]), []).append(outcome["experiment"])
+    for (what, detail), names in experiments.items():
+        yield f"{', '.join(names)}: {what.replace('_', ' ')}: {detail}"
+
+
+def _plain(text: str) -> Note:
+    return Note(before=text)
+
+
+def _reported_of(info: ExtraInfo) -> list[str]:
+    """What the notes on an experiment's verdicts say."""
+    quality = info["quality_change"]
+    return [info["verdict_detail"], *([describe(quality)] if quality else [])]
+
+
+# One experiment ------------------------------------------------------------------------------------------------------
+
+
+def _experiment_notes(experiment: ExperimentView, device: DeviceRecord) -> Iterator[Note]:
+    info = experiment.info
+    if info["verdict"] != Verdict.NO_BASELINE:
+        yield Note(before=f"{experiment.name}: ", verdict=info["verdict"], after=f": {info['verdict_detail']}")
+    yield from _change_notes(info)
+    if info["environment_differences"]:
+        yield _plain(f"  environment: {'; '.join(info['environment_differences'])}")
+    if quality := info["quality_change"]:
+        yield _quality_note(experiment.name, quality)
+    for note_of in NOTES_ON_RECORDS:
+        for note in note_of(info):
+            yield note if isinstance(note, Note) else _plain(f"{experiment.name}: {note}")
+    if note := _published_note(experiment, device):
+        yield _plain(f"{experiment.name}: {note}")
+
+
+def _change_notes(info: ExtraInfo) -> Iterator[Note]:
+    """The cause of a change, the result of the first pass, and the comparison with the anchor."""
+    if found := info["attribution"]:
+        yield _plain(f"  {found['cause']}: {found['detail']}")
+    if first := info["first_pass"]:
+        after = f" {_ratio(first['change'])}; the verdict above pools both passes"
+        yield Note(before="  first pass: ", verdict=first["verdict"], after=after)
+    if anchor := info["anchor"]:
+        yield Note(before=f"  against {anchor['file']}: ", verdict=anchor["verdict"], after=f" {_ratio(anchor)}")
+
+
+def _ratio(change: ChangeRecord | None) -> str:
+    if change is None:
+        return MISSING
+    return estimate(change["ratio"], change["low"], change["high"], 3)
+
+
+def _quality_note(experiment: str, facts: QualityChangeRecord) -> Note:
+    return Note(before=f"{experiment}: quality ", verdict=facts["verdict"], after=f" {describe(facts)}")
+
+
+def _published_note(experiment: ExperimentView, device: DeviceRecord) -> str:
+    """The first published table's figure for this device family, model and loader; empty if it has none."""
+    info = experiment.info
+    for row in published_rows():
+        if (row.family, row.model, row.loader) == (device.family, info["model"], info["loader"]):
+            published = DOCUMENT_TOKENS.format.text(row.document_tokens_per_second)
+            here = DOCUMENT_TOKENS.text(experiment)
+            return f"published for {device.family}: {published} document tok/s ({row.documents} documents); here {here}"
+    return ""
+
+
+# What some kinds record ----------------------------------------------------------------------------------------------
+
+
+def _largest_batch_notes(info: ExtraInfo) -> Iterator[str]:
+    if "largest_safe_batch" in info:
+        tried = ", ".join(f"{size} {'ran' if ran else 'ran out of memory'}" for size, ran in info["batch_tries"])
+        predicted = info["predicted_largest_batch"]
+        yield f"largest safe batch size {info['largest_safe_batch']} ({predicted} predicted; tried: {tried})"
+
+
+def _teacher_notes(info: ExtraInfo) -> Iterator[Note | str]:
+    """A student's quality, or that its teacher was not measured."""
+    change = info.get("teacher_change")
+    if change is not None and (quality := change["quality_change"]):
+        yield _quality_note(info["experiment"], quality)
+    if "teacher" in info and change is None:
+        yield f"its teacher {info['teacher']} was not measured in this session; select both, for example with -m student"
+
+
+def _overhead_notes(info: ExtraInfo) -> Iterator[str]:
+    if overhead := info.get("overhead"):
+        yield describe_overhead(overhead)
+
+
+def _fidelity_notes(info: ExtraInfo) -> Iterator[Note | str]:
+    if fidelity := info.get("fidelity"):
+        yield describe_fidelity(fidelity)
+        if quality := fidelity["quality_change"]:
+            yield _quality_note(info["experiment"], quality)
+
+
+NOTES_ON_RECORDS: tuple[Callable[[ExtraInfo], Iterator[Note | str]], ...] = (
+    _largest_batch_notes,
+    _teacher_notes,
+    _overhead_notes,
+    _fidelity_notes,
+)
+"""Each describes one record of a run file, for the experiments that have it."""
+
+
+# The whole run -------------------------------------------------------------------------------------------------------
+
+
+def _baseline_notes(infos: Sequence[ExtraInfo], device: DeviceRecord) -> Iterator[str]:
+    without = [info for info in infos if info["verdict"] == Verdict.NO_BASELINE]
+    if len(without) == 1:
+        yield without[0]["verdict_detail"]
+    elif without:
+        yield f"no baseline for {len(without)} experiments on '{device.slug}'; save one with --benchmark-save=NAME"
+
+
+def _session_notes(run: Run) -> Iterator[str]:
+    """The choices that the suite made for a CPU, where the time went, what was resumed, and what a crash destroyed."""
+    if choices := run.get("choices"):
+        yield choices
+    session = run.get("session")
+    if session and session["generating_seconds"]:
+        yield session_line(session)
+    how = "resumed from" if "resumed_from" in run else "second pass of"
+    if origin := run.get("resumed_from") or run.get("confirms"):
+        ran = [outcome for outcome in run["outcomes"] if outcome["outcome"] != Outcome.SKIPPED]
+        carried = [outcome["experiment"] for outcome in ran if "carried_from" in outcome]
+        infos = [benchmark["extra_info"] for benchmark in run["benchmarks"]]
+        measured = [info["experiment"] for info in infos if "carried_from" not in info]
+        what = f"carried {', '.join(carried) or 'nothing'}; measured now: {', '.join(measured) or 'nothing'}"
+        if len(carried) == len(ran):
+            what += " (everything was finished already)"
+        yield f"{how} {origin['run']} (commit {str(origin['commit'])[:12]}): {what}"
+    if dropped := run.get("dropped_lines"):
+        yield f"journal: dropped {counted(dropped, 'line')} that a crash had cut off"
+
+
+def _false_alarm_notes(run: Run) -> Iterator[str]:
+    """How often a session with so many comparisons raises a false alarm."""
+    comparisons = sum(benchmark["extra_info"]["change"] is not None for benchmark in run["benchmarks"])
+    level = percent(FALSE_ALARM_LEVEL)
+    if "confirms" in run:
+        yield f"false alarms: at most {level} of sessions (Holm, {counted(comparisons, 'comparison')})"
+    elif comparisons > 1:
+        together = percent(1 - (1 - FALSE_ALARM_LEVEL) ** comparisons, 1)
+        yield (
+            f"false alarms: up to {level} for each comparison, so {together} of sessions with {comparisons}; "
+            f"`summarybench bench` (make bench) measures regressions again and keeps it at {level} of sessions (Holm)"
+        )
+
+
+def _limit_notes(device: DeviceRecord) -> Iterator[str]:
+    """Why the run can never become a baseline."""
+    if device.is_limited:
+        yield f"memory was limited to {gib(device.memory_bytes, 1)} GiB, so this run cannot become a baseline"
+    if device.stands_in:
+        yield f"{device.name} emulates {device.family}: its memory capacity is comparable, its speed is not"

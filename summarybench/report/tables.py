@@ -1,0 +1,299 @@
+"""Which figures each table of a report shows, and for which experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from summarybench.report.experiment import EAGER, ExperimentView
+from summarybench.report.figures import (
+    batches,
+    comparison,
+    continuous,
+    declared,
+    device,
+    memory,
+    processes,
+    quality,
+    speed,
+    students,
+    ways,
+)
+from summarybench.report.figures.figure import Cell, Column, Figure
+from summarybench.runs.run_file import rounds_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableRow:
+    """One experiment and its cells, one for each column of the table."""
+
+    experiment: ExperimentView
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table with one row for each experiment. The column with its name comes before `columns`."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[TableRow, ...]
+
+
+def columns_of(*shown: Figure | Column) -> tuple[Column, ...]:
+    return tuple(each if isinstance(each, Column) else Column(figure=each) for each in shown)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableLayout:
+    """The columns of a table. It shows the experiments that have the figure `key`, or all if there is no key."""
+
+    title: str
+    columns: tuple[Column, ...]
+    key: Figure | None = None
+
+    def table(self, experiments: Sequence[ExperimentView]) -> Table:
+        """The table, without rows if no experiment belongs to it."""
+        shown = [each for each in experiments if self.key is None or self.key.value(each) is not None]
+        return Table(title=self.title, columns=self.columns, rows=tuple(map(self._row, shown)))
+
+    def _row(self, experiment: ExperimentView) -> TableRow:
+        cells = tuple(column.cell(column.figure.value(experiment)) for column in self.columns)
+        return TableRow(experiment=experiment, cells=cells)
+
+
+# The terminal --------------------------------------------------------------------------------------------------------
+
+SPEED = TableLayout(
+    title="Speed",
+    columns=columns_of(
+        speed.DOCUMENTS,
+        speed.GENERATED,
+        speed.DOCUMENT_TOKENS,
+        speed.FIRST_TOKEN,
+        speed.SECONDS,
+        memory.PEAK,
+        comparison.VERDICT,
+        Column(figure=comparison.RATIO, has_interval=False),
+    ),
+)
+QUALITY = TableLayout(
+    title="Quality (F1)",
+    key=quality.ROUGE1,
+    columns=columns_of(
+        Column(figure=quality.ROUGE1, short="ROUGE-1\n95% interval"),
+        quality.ROUGE2,
+        quality.ROUGE_LSUM,
+        quality.LEAD3,
+        quality.FLOOR,
+        quality.EMPTY,
+        quality.REPEATING,
+        quality.CAP_HITS,
+        quality.TRUNCATED,
+    ),
+)
+DEVICE = TableLayout(
+    title="Device",
+    key=device.COPY_BANDWIDTH,
+    columns=columns_of(
+        memory.LOAD,
+        memory.WEIGHTS,
+        memory.PREDICTED,
+        Column(figure=memory.PEAK, short="measured\npeak GiB"),
+        memory.PREDICTION_ERROR,
+        device.UTILIZATION,
+        device.JOULES,
+        device.POWER,
+        device.TEMPERATURE,
+    ),
+)
+
+# Experiments of some kinds, in every report --------------------------------------------------------------------------
+
+CONTINUOUS = TableLayout(
+    title="Continuous batching",
+    key=continuous.IN_FLIGHT,
+    columns=columns_of(
+        continuous.IN_FLIGHT,
+        continuous.ROUNDS,
+        speed.DOCUMENTS_PER_SECOND,
+        continuous.FINISH,
+        continuous.LAST_FINISH,
+        continuous.STEPS,
+        continuous.CHANGED_SUMMARIES,
+        continuous.ATTENTION,
+    ),
+)
+BATCHES = TableLayout(
+    title="Batches",
+    key=batches.BATCHES,
+    columns=columns_of(
+        batches.BATCH_SIZE,
+        batches.BATCHES,
+        speed.GENERATED,
+        speed.DOCUMENTS_PER_SECOND,
+        batches.BATCH_SECONDS,
+        batches.PADDING,
+        memory.PEAK,
+        Column(figure=quality.ROUGE1, has_interval=False),
+    ),
+)
+PROCESSES = TableLayout(
+    title="Several processes",
+    key=processes.ALONE,
+    columns=columns_of(
+        processes.PROCESSES,
+        processes.ALONE,
+        processes.ALL_AT_ONCE,
+        processes.EACH_PROCESS,
+        processes.EFFICIENCY,
+        processes.STORED_EFFICIENCY,
+    ),
+)
+STUDENTS = TableLayout(
+    title="Students beside their teachers",
+    key=students.STUDENT_WEIGHTS,
+    columns=columns_of(
+        students.STUDENT_SPEED,
+        students.STUDENT_WEIGHTS,
+        students.STUDENT_PEAK,
+        students.STUDENT_ROUGE1,
+        students.STUDENT_MARGIN,
+        students.STUDENT_QUALITY,
+    ),
+)
+
+# The HTML page -------------------------------------------------------------------------------------------------------
+
+ANCHOR_COLUMN = Column(figure=comparison.ANCHOR, is_strong=True)
+OVERVIEW = columns_of(
+    Column(figure=speed.GENERATED, is_strong=True),
+    comparison.VERDICT,
+    Column(figure=comparison.RATIO, heading="ratio to latest", is_strong=True),
+    ANCHOR_COLUMN,
+    quality.ROUGE1,
+    memory.PEAK,
+    speed.SECONDS,
+    speed.FIRST_TOKEN,
+    speed.DOCUMENT_TOKENS,
+    Column(figure=speed.DOCUMENTS, heading="docs"),
+)
+SCORES = (
+    quality.ROUGE2,
+    quality.ROUGE_LSUM,
+    quality.LEAD3,
+    quality.FLOOR,
+    quality.QUALITY,
+    quality.EMPTY,
+    quality.REPEATING,
+)
+DETAILS = (
+    quality.CAP_HITS,
+    quality.TRUNCATED,
+    speed.DECODE,
+    memory.LOAD,
+    memory.WEIGHTS,
+    memory.PREDICTED,
+    device.JOULES,
+)
+
+# Markdown ------------------------------------------------------------------------------------------------------------
+
+SUMMARY = TableLayout(
+    title="Experiments",
+    columns=columns_of(
+        speed.DOCUMENTS,
+        speed.GENERATED,
+        speed.DOCUMENT_TOKENS,
+        Column(figure=quality.ROUGE1, heading="ROUGE-1 (95% interval)"),
+        memory.PEAK,
+        comparison.VERDICT,
+        Column(figure=comparison.RATIO, heading="ratio (95% interval)"),
+    ),
+)
+
+
+def run_tables(experiments: Sequence[ExperimentView]) -> list[Table]:
+    """The tables of the terminal that have rows, in the order in which they are shown."""
+    first = [SPEED.table(experiments), QUALITY.table(experiments)]
+    last = [DEVICE.table(experiments), side_by_side(experiments)]
+    return [each for each in (*first, *kind_tables(experiments), *last) if each.rows]
+
+
+def kind_tables(experiments: Sequence[ExperimentView]) -> list[Table]:
+    """The tables of figures that only some experiments have. Kinds that declare figures have a table each."""
+    known = [layout.table(experiments) for layout in (CONTINUOUS, BATCHES, PROCESSES, STUDENTS)]
+    return [each for each in (*known, *_declared_tables(experiments)) if each.rows]
+
+
+def _declared_tables(experiments: Sequence[ExperimentView]) -> Iterator[Table]:
+    for kind in dict.fromkeys(each.kind for each in experiments if each.kind.figures):
+        title = kind.title or kind.name.replace("_", " ")
+        layout = TableLayout(title=title[:1].upper() + title[1:], columns=columns_of(*declared.figures_of_kind(kind)))
+        yield layout.table([each for each in experiments if each.kind == kind])
+
+
+def overview(experiments: Sequence[ExperimentView]) -> Table:
+    """The page's main table. Columns without any value are left out if they are about scores or the anchor."""
+    optional = {quality.ROUGE1.key, comparison.ANCHOR.key}
+    columns = [
+        column
+        for column in OVERVIEW
+        if column.figure.key not in optional or any(column.figure.value(each) is not None for each in experiments)
+    ]
+    layout = TableLayout(title="Speed, memory and quality of each experiment", columns=tuple(columns))
+    return layout.table(experiments)
+
+
+def details(experiments: Sequence[ExperimentView]) -> Table:
+    """The page's table of further figures, with those of quality if anything was scored."""
+    is_scored = any(each.rouge1 is not None for each in experiments)
+    layout = TableLayout(
+        title="Further figures of each experiment", columns=columns_of(*(SCORES if is_scored else ()), *DETAILS)
+    )
+    return layout.table(experiments)
+
+
+# Ways side by side ---------------------------------------------------------------------------------------------------
+
+SIDE_BY_SIDE = columns_of(
+    ways.WAY,
+    speed.GENERATED,
+    ways.TIMES_EAGER,
+    speed.DOCUMENTS_PER_SECOND,
+    device.UTILIZATION,
+    memory.PEAK,
+)
+
+
+def side_by_side(experiments: Sequence[ExperimentView]) -> Table:
+    """Each model and precision that one run measured in more than one way, with the speed of each way beside eager's.
+
+    Kinds without a place measure other documents or disturb the speed, and are left out.
+    """
+    groups: dict[tuple[str, str, str], list[ExperimentView]] = {}
+    for each in experiments:
+        if each.kind.place is not None:
+            groups.setdefault((each.source.tag, each.info["model"], each.precision), []).append(each)
+    rows = [row for group in groups.values() if len(group) > 1 for row in way_rows(sorted(group, key=_place))]
+    return Table(title="Side by side", columns=SIDE_BY_SIDE, rows=tuple(rows))
+
+
+def way_rows(group: Sequence[ExperimentView], columns: Sequence[Column] = SIDE_BY_SIDE) -> Iterator[TableRow]:
+    """The rows of one model and precision, each with its speed ÷ that of the eager way, if there is one."""
+    speeds = {each.way: float(each.info["generated_tokens_per_second"]) for each in group}
+    eager = speeds.get(EAGER)
+    for each in group:
+        speed = float(each.info["generated_tokens_per_second"])
+        times = None if eager is None else speed / eager
+        cells = [
+            column.cell(times if column.figure is ways.TIMES_EAGER else column.figure.value(each)) for column in columns
+        ]
+        yield TableRow(experiment=each, cells=tuple(cells))
+
+
+def _place(experiment: ExperimentView) -> tuple[int, int, int, bool]:
+    """From single documents to the fastest kind, then by processes and batch size, compiled last."""
+    info = experiment.info
+    is_compiled = experiment.precision != info["loader"]
+    return experiment.kind.place or 0, info.get("processes", 1), max(map(len, rounds_of(info))), is_compiled

@@ -1,0 +1,49 @@
+"""Numbers, intervals, sizes and times as they are written."""
+
+from __future__ import annotations
+
+import pytest
+
+from summarybench.core import numbers
+from summarybench.core.numbers import GIB
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (numbers.decimal(12.345, 1), "12.3"),
+        (numbers.decimal(None, 1), "–"),
+        (numbers.decimal(-0.001, 1, signed=True), "+0.0"),
+        (numbers.percent(0.123), "12%"),
+        (numbers.percent(0.123, 1, signed=True), "+12.3%"),
+        (numbers.percent(None), "–"),
+        (numbers.gib(5.5 * GIB), "5.50"),
+        (numbers.gib(None), "–"),
+        (numbers.interval(0.855, 0.9449, 3), "[0.855, 0.945]"),
+        (numbers.percent_interval(0.05, 0.15), "[5.0%, 15.0%]"),
+        (numbers.estimate(0.9, 0.855, 0.945, 3), "0.900 [0.855, 0.945]"),
+        (numbers.span(53.9, 54.1, 1), "53.9–54.1"),
+        (numbers.duration(387), "6 min 27 s"),
+        (numbers.duration(27.4), "27 s"),
+        (numbers.counted(1, "document"), "1 document"),
+        (numbers.counted(["a", "b"], "batch", "batches"), "2 batches"),
+    ],
+)
+def test_numbers_are_written(written, expected):
+    assert written == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "spec", "expected"),
+    [(1234.56, ".1f", "1,234.6"), (1234, "d", "1,234"), (0.5, ".1%", "50.0%"), (-1234.5, "+.1f", "-1,234.5")],
+)
+def test_thousands_are_separated_only_in_numbers_that_have_them(value, spec, expected):
+    assert numbers.formatted(value, spec, grouped=True) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(2.834e12, "2.83 T"), (651e9, "651 G"), (1.5e6, "1.5 M"), (159_000, "159 k"), (12.3, "12.3")],
+)
+def test_prefix_replaces_three_zeros(value, expected):
+    assert numbers.prefixed(value) == expected
