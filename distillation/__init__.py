@@ -1,1 +1,4 @@
-"""From a teacher's summaries to a smaller model: `python -m distillation`. It imports the library, which never imports it."""
+"""Train a smaller model (the student) on the summaries of a larger one (the teacher): `python -m distillation`.
+
+This package imports the library. The library never imports it.
+"""
