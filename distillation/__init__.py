@@ -1,4 +1,6 @@
-"""Train a smaller model (the student) on the summaries of a larger one (the teacher): `python -m distillation`.
+"""Training a smaller model (student) on the summaries of a larger one (teacher).
+
+`python -m distillation` is the command.
 
 This package imports the library. The library never imports it.
 """

@@ -22,7 +22,10 @@ from summarybench.machine.detection import detect_device, leave_one_gpu_visible
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Distil and return the exit code. Of several processes, only the first prints errors."""
+    """Distil and return the exit code.
+
+    Of several processes, only the first prints errors.
+    """
     is_first = os.environ.get("RANK", "0") == "0"
     return run_to_exit_code(lambda: _distil(arguments, is_first=is_first), reports=is_first)
 

@@ -17,14 +17,14 @@ from transformers import TrainerCallback
 
 
 class TrainingInterrupted(Exception):  # noqa: N818  (requested by the user, not an error)
-    """Training was stopped by Ctrl-C or SIGTERM, after a finished step and with a checkpoint."""
+    """Ctrl-C or SIGTERM stopped training, after a finished step and with a checkpoint."""
 
     def __init__(self, step: int) -> None:
         super().__init__(f"interrupted after step {step}, with a checkpoint; run the same command again to continue")
 
 
 class ProgressBar(TrainerCallback):  # type: ignore[misc]
-    """Shows a bar with loss and remaining time on a terminal, and one line per log elsewhere."""
+    """Progress of training: a bar on a terminal, and one line per log elsewhere."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         from tqdm import tqdm
@@ -54,7 +54,9 @@ class ProgressBar(TrainerCallback):  # type: ignore[misc]
 
 
 class StopOnSignal(TrainerCallback):  # type: ignore[misc]
-    """Ends training after the current step, with a checkpoint, on Ctrl-C or SIGTERM. A second signal ends it at once.
+    """Callback that ends training with a checkpoint on Ctrl-C or SIGTERM.
+
+    Training ends after the current step; a second signal ends it at once.
 
     `step` is the step after which training stopped, None if it was not interrupted.
     """
@@ -65,7 +67,10 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Handle the signals in this context. Only the main thread can; in others, this does nothing."""
+        """Handle the signals in this context.
+
+        Only the main thread can do that; in other threads this does nothing.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -96,7 +101,10 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
 
 
 def _in_any_process(is_requested: bool, args: Any) -> bool:
-    """Whether any process was asked to stop. All must stop after the same step, or the others would wait forever."""
+    """Whether any process was asked to stop.
+
+    All must stop after the same step, or the others would wait forever.
+    """
     if args.world_size == 1:
         return is_requested
     requested = torch.tensor([float(is_requested)], device=args.device)

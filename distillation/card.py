@@ -1,4 +1,4 @@
-"""Step 5: the provenance beside the student's weights, which benchmarks read, and a model card."""
+"""Step 5: the provenance, which benchmarks read, and the model card of a student."""
 
 from __future__ import annotations
 
@@ -112,12 +112,15 @@ class StudentRecord:
 
 
 def shared_steps(seconds: Mapping[str, float], earlier: Mapping[str, float]) -> list[str]:
-    """The steps that both students share, such as synthetic documents. Their durations are exactly equal."""
+    """The steps that both students share, such as synthetic documents.
+
+    Shared steps are recognized by their durations, which are exactly equal.
+    """
     return [name for name, spent in seconds.items() if earlier.get(name) == spent]
 
 
 def own_seconds(facts: Mapping[str, Any]) -> dict[str, float]:
-    """Seconds of each step, without the steps that an earlier student has counted already."""
+    """Seconds of each step, without steps that an earlier student has counted."""
     shared = facts.get("shared_steps", ())
     return {name: spent for name, spent in facts["seconds"].items() if name not in shared}
 
@@ -128,7 +131,10 @@ def total_seconds(facts: Mapping[str, Any]) -> float:
 
 
 def write_card(folder: Path, record: StudentRecord) -> None:
-    """Write README.md and then distillation.json, which marks the folder as a student. Raises OSError."""
+    """Write README.md, then distillation.json, which marks the folder as a student.
+
+    Raises OSError.
+    """
     facts = record.provenance()
     write_atomically(folder / "README.md", model_card(facts, record.teacher, record.settings))
     write_atomically(folder / PROVENANCE_FILE, json.dumps(facts, indent=1) + "\n")
@@ -237,7 +243,10 @@ def _cost_row(facts: Mapping[str, Any]) -> str:
 
 
 def _history(training: Mapping[str, Any]) -> list[str]:
-    """A table with one row per validation: the last training loss before it, its loss, and ROUGE-1."""
+    """A table with one row per validation.
+
+    Its columns are the step, the last training loss before it, the validation loss and ROUGE-1.
+    """
     by_step: dict[int, dict[str, float]] = {}
     loss: dict[str, float] = {}
     for each in training["history"]:

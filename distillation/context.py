@@ -1,4 +1,4 @@
-"""What all steps of one distillation share: settings, teacher, documents, device and processes."""
+"""What all steps share: settings, teacher, documents, device and processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ def say(line: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """One process's view of a distillation. `drawn` has no synthetic documents; `state` is accelerate's PartialState."""
+    """One process's view of a distillation.
+
+    `drawn` has no synthetic documents. `state` is accelerate's PartialState.
+    """
 
     settings: DistillSettings
     teacher: Teacher
@@ -56,7 +59,10 @@ class Context:
         self.state.wait_for_everyone()
 
     def in_all(self, steps: Steps, name: str, inputs: Inputs, output: Path, make: Make) -> bool:
-        """Run a step in all processes, of which the first records it. Return whether it was run now."""
+        """Run a step in all processes, and return whether it was run now.
+
+        The first process records it.
+        """
         is_done = steps.is_done(name, inputs, output)
         self.state.wait_for_everyone()  # every process has looked before the first one changes anything
         if self.state.is_main_process:

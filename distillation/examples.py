@@ -53,7 +53,9 @@ def training_and_validation(rows: Sequence[Example], settings: DistillSettings) 
 
 
 def overlap(summary: str, text: str) -> float:
-    """The share of a summary's word pairs that its text has too, counted with repetition; 0 for a summary without pairs.
+    """The share of a summary's word pairs that its text has too.
+
+    Pairs count as often as they occur. A summary without pairs has 0.
 
     This is the precision of ROUGE-2 (Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries"), with the
     tokens of rouge_score. Its scorer takes 4 ms a text, too long for tens of thousands of them.
@@ -65,7 +67,10 @@ def overlap(summary: str, text: str) -> float:
 
 
 def repeated_tokens(ids: Sequence[int]) -> list[bool]:
-    """For each token, whether it belongs to a sequence of REPEATED_TOKENS that occurred earlier in the text."""
+    """For each token, whether it is part of a repeated sequence.
+
+    That is a sequence of REPEATED_TOKENS tokens that occurred earlier in the text.
+    """
     seen: set[tuple[int, ...]] = set()
     repeated = [False] * len(ids)
     for start in range(len(ids) - REPEATED_TOKENS + 1):

@@ -1,4 +1,4 @@
-"""Generating texts in batches: left-padded, greedy or sampled, in smaller batches after running out of memory."""
+"""Generating texts in left-padded batches, greedy or sampled."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def end_tokens(model: Any) -> tuple[int, ...]:
 
 
 class BatchGenerator:
-    """Generates texts with one model, at most `batch_size` at a time.
+    """Generator of texts with one model, at most `batch_size` at a time.
 
     Decoding is compiled if `tokens`, the longest prompt and its text together, is known and the device suits the
     compiler: a small model otherwise spends most of its time launching kernels. Else transformers' `generate` decodes.
@@ -57,7 +57,9 @@ class BatchGenerator:
     def generate(
         self, prompts: Sequence[TokenIds], max_new_tokens: int, sampling: Sampling | None = None
     ) -> list[list[int]]:
-        """Return the generated tokens of each prompt, end token included; greedy without `sampling`.
+        """Return the generated tokens of each prompt, end token included.
+
+        Decoding is greedy without `sampling`.
 
         A batch that runs out of memory is halved until it fits, and later batches are no larger. Raises
         DeviceMemoryError if a single prompt does not fit.
@@ -125,7 +127,10 @@ class BatchGenerator:
 
 
 def is_compiled_for(device: Device) -> bool:
-    """Whether the compiler's kernels run on the device: GPUs with bfloat16, from compute capability 8.0."""
+    """Whether the compiler's kernels run on the device.
+
+    They need a GPU with bfloat16, which means compute capability 8.0.
+    """
     return device.is_gpu and device.compute_dtype == "bfloat16"
 
 

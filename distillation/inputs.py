@@ -40,7 +40,7 @@ class StepInputs:
 
     @cached_property
     def documents(self) -> TrainingDocuments:
-        """All documents: those drawn, and the synthetic ones, which must have been written."""
+        """All documents: the drawn ones and the synthetic ones, which must exist by now."""
         if not self.context.settings.invented_documents:
             return self.context.drawn
         return with_synthetic(self.context.drawn, read_rows(self.synthetic_path))

@@ -1,4 +1,4 @@
-"""`python -m distillation.judge RUN`: compare the students of a run with their teachers, and check the targets.
+"""`python -m distillation.judge RUN`: compare students with their teachers.
 
 Beside the run's figures it computes the perplexity of each summary under the teacher, which notices broken language
 that ROUGE misses. The summaries are those that were timed and scored, from the run's documents.parquet.
@@ -35,7 +35,10 @@ MOST_PERPLEXITY_RATIO = 1.5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table as markdown, also write it to students.md in the run's folder, and return the exit code."""
+    """Print the table of a run as markdown, and return the exit code.
+
+    The table is also written to students.md in the run's folder.
+    """
     return run_to_exit_code(lambda: _judge(arguments))
 
 
@@ -56,7 +59,9 @@ def _judge(arguments: Sequence[str] | None) -> int:
 
 
 def judge_run(folder: Path, model_paths: Mapping[str, Path]) -> str:
-    """The table of a run's students and teachers, as markdown, which is also written to students.md in its folder.
+    """The table of a run's students and teachers, as markdown.
+
+    It is also written to students.md in the run's folder.
 
     Raises InputError if the run has no student or no documents.parquet, UnavailableError if a teacher could not be
     downloaded.
@@ -86,7 +91,10 @@ def _read(folder: Path) -> Run:
 def _perplexities(
     infos: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], teacher: Teacher, device: Device
 ) -> dict[str, float]:
-    """By experiment: exp of the mean negative log-likelihood per token that the teacher assigns to the summaries."""
+    """The perplexity of each experiment's summaries under the teacher.
+
+    That is exp of the mean negative log-likelihood per token.
+    """
     place = "cuda" if device.is_gpu else "cpu"
     model = load_teacher(teacher, compute_dtype(device, float32=False), place)
     perplexities = {}
@@ -105,7 +113,7 @@ def _perplexities(
 
 
 def _likelihood(model: Any, teacher: Teacher, row: Mapping[str, Any], limit: int) -> tuple[float, int]:
-    """The log-likelihood in nats of one summary after its prompt, and its number of tokens."""
+    """The log-likelihood of one summary in nats, and its number of tokens."""
     import torch
     from torch.nn import functional
 
@@ -120,7 +128,9 @@ def _likelihood(model: Any, teacher: Teacher, row: Mapping[str, Any], limit: int
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetCheck:
-    """One experiment of a student, compared with its teacher's. Ratios are student ÷ teacher.
+    """One experiment of a student, compared with its teacher's.
+
+    Ratios are student ÷ teacher.
 
     `quality` is the verdict on ROUGE-1, None with too few documents. `more_degenerate` counts empty and repeating
     summaries in excess of the teacher's.
@@ -165,7 +175,10 @@ class TargetCheck:
 def check_targets(
     info: Mapping[str, Any], teacher: Mapping[str, Any], perplexities: Mapping[str, float]
 ) -> TargetCheck:
-    """Compare one experiment of a student with its teacher's; `perplexities` are by experiment."""
+    """Compare one experiment of a student with its teacher's.
+
+    `perplexities` are by experiment.
+    """
     change = info["teacher_change"]
     quality = change["quality_change"]
     return TargetCheck(

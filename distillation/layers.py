@@ -1,4 +1,4 @@
-"""Which of the teacher's layers the student keeps: evenly spaced ones, or those that matter most."""
+"""Which layers of the teacher the student keeps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ CHOICE_TEXTS = 16
 
 
 def evenly_spaced_layers(total: int, keep: int) -> tuple[int, ...]:
-    """Indices of `keep` out of `total` layers, evenly spaced from the first to the last; a single one is the first."""
+    """Indices of `keep` out of `total` layers, evenly spaced from first to last.
+
+    A single layer is the first one.
+    """
     return tuple(round(number * (total - 1) / max(1, keep - 1)) for number in range(keep))
 
 
@@ -28,7 +31,9 @@ def check_layers(teacher: Teacher, layers: int) -> None:
 
 
 def choose_layers(model: Any, texts: Sequence[Mapping[str, Any]], keep: int) -> tuple[tuple[int, ...], float]:
-    """Drop layers one at a time until `keep` are left, each time the one that changes the model's logits least.
+    """Drop layers one at a time until `keep` are left.
+
+    Each time, the layer is dropped whose absence changes the model's logits least.
 
     Returns the indices of the remaining layers and the KL divergence that their logits have from the whole model's, in
     nats per token. `texts` are examples with prompt and output tokens; some of them are used. The method is that of
@@ -71,7 +76,10 @@ def choose_layers(model: Any, texts: Sequence[Mapping[str, Any]], keep: int) -> 
 
 
 def passes_to_choose(total: int, keep: int) -> int:
-    """How often `choose_layers` passes over its texts: once for each remaining layer before each layer is dropped."""
+    """How often `choose_layers` passes over its texts.
+
+    Before each layer is dropped, it tries the model without each of the remaining layers.
+    """
     return sum(range(keep + 1, total + 1))
 
 

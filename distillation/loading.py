@@ -18,14 +18,17 @@ from summarybench.machine.device import Device
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Teacher:
-    """A teacher's tokenizer, configuration and source of weights. The weights themselves are not loaded yet."""
+    """A teacher's tokenizer, configuration and source of weights.
+
+    The weights themselves are not loaded yet.
+    """
 
     spec: ModelSpec
     weights: Weights
     chat: Chat
 
     def facts(self) -> dict[str, str]:
-        """Name, source of the weights and revision, as files record them: plain JSON types."""
+        """Name, source of the weights and revision, as files record them."""
         return {"name": self.spec.name, "weights": self.weights.kind, "revision": self.weights.revision}
 
 
@@ -48,7 +51,7 @@ def find_teacher(name: str, model_paths: Mapping[str, Path]) -> Teacher:
 
 
 def load_weights(location: str | Path, dtype: str, place: Any, **options: Any) -> Any:
-    """Load a causal language model in `dtype` onto the device `place`, in evaluation mode.
+    """Load a causal language model in `dtype` on `place`, in evaluation mode.
 
     Raises UnavailableError if it cannot be loaded, ContradictedLoaderError if it is quantized, and CheckpointError if
     its tensors do not match its configuration.
@@ -75,5 +78,8 @@ def load_teacher(teacher: Teacher, dtype: str, place: Any) -> Any:
 
 
 def compute_dtype(device: Device, *, float32: bool) -> str:
-    """bfloat16 on devices that have it, otherwise float32. float16 would need loss scaling."""
+    """bfloat16 on devices that have it, otherwise float32.
+
+    float16 would need loss scaling.
+    """
     return "bfloat16" if device.is_gpu and device.compute_dtype == "bfloat16" and not float32 else "float32"

@@ -47,7 +47,10 @@ class DistillationLoss:
         self._token_losses = token_losses or partial(split_token_losses, settings)
 
     def __call__(self, model: Any, inputs: Mapping[str, torch.Tensor], count: Any = None) -> torch.Tensor:
-        """The loss of a batch from `Collator`; `count` replaces its number of labelled tokens as the divisor."""
+        """Return the loss of a batch from `Collator`.
+
+        `count` is the divisor, if it is not the batch's own number of labelled tokens.
+        """
         fills = {"labels": IGNORED, "loss_weights": 0, "repeats": False}
         labels, weights, repeats = (shift_left(inputs[name], fill) for name, fill in fills.items())
         needs_hidden = bool(self._settings.hidden_weight) and model.training
@@ -79,13 +82,19 @@ def shift_left(columns: torch.Tensor, fill: float) -> torch.Tensor:
 
 
 def compile_layers(model: Any) -> None:
-    """Compile each layer in place, for any batch size. A step takes a third less time, and all layers share the code."""
+    """Compile each layer in place, for any batch size.
+
+    A step takes a third less time. All layers share the compiled code.
+    """
     for layer in model.model.layers:
         layer.compile(dynamic=True)
 
 
 def compiled_token_losses(settings: DistillSettings) -> TokenLosses:
-    """As `split_token_losses`, compiled: few passes over the logits, and no float32 copy of them in memory."""
+    """As `split_token_losses`, compiled.
+
+    It passes over the logits few times, and keeps no float32 copy of them in memory.
+    """
     return torch.compile(partial(_token_losses, settings))
 
 
@@ -137,7 +146,9 @@ def _token_losses(
 def hidden_error(
     student: Sequence[torch.Tensor], teacher: Sequence[torch.Tensor], layers: Sequence[int]
 ) -> torch.Tensor:
-    """The relative squared error of the student's hidden states: [batch, tokens], averaged over its layers.
+    """The relative squared error of the student's hidden states: [batch, tokens].
+
+    It is the mean over the student's layers.
 
     A layer's output is compared with the teacher's input of the next layer that was kept, as ‖difference‖² ÷
     ‖teacher's‖² of each token, because the norms differ by orders of magnitude (Muralidharan et al. 2024, "Compact
@@ -153,7 +164,10 @@ def hidden_error(
 
 
 def divergence(true: torch.Tensor, other: torch.Tensor, temperature: float) -> torch.Tensor:
-    """T² × KL(true ‖ other) in nats, of logits [tokens, vocabulary] at temperature T: [tokens]."""
+    """T² × KL(true ‖ other) at temperature T, in nats: [tokens].
+
+    `true` and `other` are logits: [tokens, vocabulary].
+    """
     true_log = functional.log_softmax(true / temperature, dim=-1)
     other_log = functional.log_softmax(other / temperature, dim=-1)
     return functional.kl_div(other_log, true_log, log_target=True, reduction="none").sum(dim=-1) * temperature**2

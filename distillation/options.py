@@ -1,4 +1,4 @@
-"""The command line of `python -m distillation`, parsed once into a `DistillSettings`."""
+"""The options of `python -m distillation`, parsed once into a `DistillSettings`."""
 
 from __future__ import annotations
 
@@ -58,7 +58,10 @@ LIMITS: Mapping[str, Limit] = {
 
 
 def parse_settings(arguments: Sequence[str] | None) -> DistillSettings:
-    """Parse the command line; None means `sys.argv`. Raises InputError for invalid or contradictory options."""
+    """Parse the command line; None means `sys.argv`.
+
+    Raises InputError for invalid or contradictory options.
+    """
     options = _parser().parse_args(arguments)
     _check_ranges(options)
     _check_combinations(options)

@@ -31,12 +31,18 @@ UNTRAINED: Mapping[str, Any] = {"steps": 0, "best_step": 0, "best_validation_los
 
 @dataclass(frozen=True)
 class Distillation:
-    """One run of all steps. The first process does what is done once; all processes write texts and train."""
+    """One run of all steps.
+
+    The first process does what is done once. All processes write texts and train.
+    """
 
     context: Context
 
     def run(self) -> None:
-        """Do the steps that are not done yet. Raises SuiteError, and KeyboardInterrupt after a checkpoint."""
+        """Do the steps that are not done yet.
+
+        Raises SuiteError, and KeyboardInterrupt after training was stopped with a checkpoint.
+        """
         in_first = self.context.in_first
         in_first(lambda: Steps(self.out))
         if self.settings.invented_documents:
@@ -113,7 +119,10 @@ class Distillation:
         self.steps.run("student", self.inputs.student, self.untrained_folder, make)
 
     def _kept_layers(self) -> tuple[int, ...]:
-        """The teacher's layers that the student keeps; none if it starts from a model that was not distilled here."""
+        """The teacher's layers that the student keeps.
+
+        There are none if it starts from a model that was not distilled here.
+        """
         keep, earlier = self.settings.layers, self.inputs.earlier
         if keep is None:
             return () if earlier is None else tuple(earlier.provenance["layers"])
@@ -129,7 +138,10 @@ class Distillation:
         return kept
 
     def _train(self, path: Path) -> Mapping[str, Any]:
-        """Train, and save the weights at `path`, completely or not at all. Return facts about the training."""
+        """Train, save the weights at `path`, and return facts about the training.
+
+        The weights are saved completely or not at all.
+        """
         model, facts = self._load_untrained(), dict(UNTRAINED)
         if self.settings.steps != 0:
             from distillation.callbacks import TrainingInterrupted
@@ -163,7 +175,7 @@ class Distillation:
         return load_local_weights(self.untrained_folder, "float32", "cpu")
 
     def _finish(self) -> None:
-        """Save the student's own files and delete the checkpoints, which nothing will resume from."""
+        """Save the student's own files, and delete the checkpoints."""
         out, held_out = self.out, self.inputs.documents.held_out
         layers = tuple(self.steps.facts("student")["layers"])
         model = load_local_weights(out / "trained", "float32", "cpu")

@@ -1,4 +1,7 @@
-"""`python -m distillation … --plan`: expected time and memory, from the drawn prompts and a short probe of the device."""
+"""`python -m distillation … --plan`: expected time and memory.
+
+They follow from the drawn prompts and a short probe of the device.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,10 @@ LARGE_TEACHER, LARGE_LAYERS, LARGE_SECTIONS, LARGE_EPOCHS = "llama2-7b-chat", 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """The work of one distillation. `prompt_tokens` and `new_tokens` are means per text; sizes are parameters or bytes."""
+    """The work of one distillation, in tokens, parameters and bytes.
+
+    `prompt_tokens` and `new_tokens` are means per text.
+    """
 
     title: str
     teacher_parameters: int
@@ -58,7 +64,10 @@ class Job:
 
     @property
     def training_flop(self) -> float:
-        """6 FLOP per parameter and token for the student's forward and backward pass, 2 for the teacher's forward pass."""
+        """FLOP of training, from parameters and tokens.
+
+        The student's forward and backward pass take 6 per parameter and token, the teacher's forward pass 2.
+        """
         return self.trained_tokens * (6 * self.student_parameters + 2 * self.teacher_parameters)
 
     @property
@@ -69,7 +78,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """Measured rates of this device with this teacher: bytes of weights read in decoding, and FLOP in a forward pass."""
+    """Measured rates of this device with this teacher.
+
+    They are the bytes of weights read per second of decoding, and the FLOP per second of a forward pass.
+    """
 
     bytes_per_second: float
     flop_per_second: float
@@ -80,7 +92,10 @@ class Probe:
 
 
 def print_plan(settings: DistillSettings, teacher: Teacher, documents: TrainingDocuments, device: Device) -> None:
-    """Print the plan. Raises SuiteError if the teacher cannot be loaded or does not fit into memory."""
+    """Print the plan.
+
+    Raises SuiteError if the teacher cannot be loaded or does not fit into memory.
+    """
     synthetic = synthetic_document_requests(documents, settings, teacher.chat)
     summaries = [
         *summary_requests(documents, settings, teacher.chat),
@@ -133,7 +148,7 @@ def _starting_config(settings: DistillSettings) -> Any:
 
 
 def large_job(here: Job, device: Device, *, batch: int, dtype: str) -> Job:
-    """Llama-2-7b-chat to 16 layers on 50,000 sections, assuming prompts as long as those of `here`."""
+    """The large distillation, with prompts as long as those of `here`."""
     config = model_config(MODELS[LARGE_TEACHER])
     kept = evenly_spaced_layers(int(config.num_hidden_layers), LARGE_LAYERS)
     return _job(
@@ -176,7 +191,10 @@ def _parameters(config: Any) -> int:
 
 
 def _activation_bytes(config: Any, tokens: int) -> int:
-    """Memory for the backward pass: per token and layer, about 8 hidden and 3 inner widths in float32; and the logits."""
+    """Memory that the backward pass needs.
+
+    About 8 hidden and 3 intermediate sizes per token and layer, in float32, and the logits.
+    """
     a_layer = 4 * (8 * int(config.hidden_size) + 3 * int(config.intermediate_size))
     return tokens * (int(config.num_hidden_layers) * a_layer + 4 * LOGIT_COPIES * int(config.vocab_size))
 

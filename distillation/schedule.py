@@ -17,7 +17,9 @@ def total_steps(examples: int, settings: DistillSettings) -> int:
 
 
 def micro_batch_size(settings: DistillSettings, device: Device, processes: int) -> int:
-    """Examples at a time on one device: the largest divisor of its share of a step, up to --micro-batch.
+    """Examples at a time on one device.
+
+    This is the largest divisor of its share of a step that is at most --micro-batch.
 
     Raises InputError if the processes cannot share a step evenly.
     """

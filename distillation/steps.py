@@ -1,4 +1,4 @@
-"""The steps of a distillation. A step is skipped if its output exists and its inputs are unchanged."""
+"""Steps that are skipped if their output exists and their inputs are unchanged."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def fingerprint(inputs: Inputs) -> str:
 
 
 class Steps:
-    """The finished steps of one output folder, kept in its steps.json, which is created in an empty or new folder.
+    """The finished steps of one output folder, kept in its steps.json.
+
+    The file is created in a new or empty folder.
 
     Raises InputError if the folder holds anything else, or cannot be written.
     """
@@ -44,7 +46,9 @@ class Steps:
             raise InputError(f"--out {folder}: cannot be written ({error.strerror}); name a writable folder") from error
 
     def run(self, name: str, inputs: Inputs, output: Path, make: Make) -> bool:
-        """Make `output`, unless this step has made it from the same inputs before. Return whether it was made now.
+        """Make `output` unless it exists, and return whether it was made now.
+
+        It exists if this step has made it from the same inputs before.
 
         The facts that `make` returns are kept: see `facts`.
         """
@@ -85,7 +89,7 @@ class Steps:
 
 
 def check_out_folder(folder: Path) -> None:
-    """Raises InputError if `folder` exists, and is neither empty nor the output of an earlier run."""
+    """Raises InputError if `folder` exists and holds anything but an earlier run."""
     _read(folder / STEPS_FILE)
 
 

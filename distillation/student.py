@@ -1,4 +1,4 @@
-"""Step 3: the untrained student, made from layers of the teacher or from a smaller model, and saving students."""
+"""Step 3: the untrained student; and saving students."""
 
 from __future__ import annotations
 
@@ -47,7 +47,10 @@ def check_starting_model(folder: Path, teacher: Teacher) -> Chat:
 
 
 def untrained_student(teacher: Teacher, kept: tuple[int, ...], student_from: Path | None) -> Any:
-    """The untrained student, in float32 on the CPU: these layers of the teacher, or the --student-from model."""
+    """The untrained student, in float32 on the CPU.
+
+    It is made of these layers of the teacher, or is the --student-from model.
+    """
     if student_from is not None:
         return load_local_weights(student_from, "float32", "cpu")
     return _with_layers(load_teacher(teacher, "float32", "cpu"), kept)
@@ -63,7 +66,7 @@ def student_config(config: Any, kept: tuple[int, ...]) -> Any:
 
 
 def _with_layers(whole: Any, kept: tuple[int, ...]) -> Any:
-    """A model with these layers of `whole`, and with its embeddings, output head and final norm."""
+    """A model with these layers of `whole`, its embeddings, head and final norm."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -84,7 +87,7 @@ def _with_layers(whole: Any, kept: tuple[int, ...]) -> Any:
 
 
 def save_student(model: Any, tokenizer: Any, folder: Path, *, dtype: Any, mark: str) -> None:
-    """Save weights as safetensors in the teacher's dtype, with configuration and tokenizer.
+    """Save weights in the teacher's dtype, configuration and tokenizer.
 
     `mark` is the digest of the trained weights. The configuration holds it, so that a copy of config.json can be traced
     to them.

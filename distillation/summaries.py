@@ -35,7 +35,10 @@ TRAINING, VALIDATION = "training", "validation"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One text to generate. Summaries with sample 0 are greedy; all other texts are sampled."""
+    """One text to generate.
+
+    Summaries with sample 0 are greedy. All other texts are sampled.
+    """
 
     role: str
     task: str
@@ -55,7 +58,10 @@ class Request:
 
 
 def summary_requests(documents: TrainingDocuments, settings: DistillSettings, chat: Chat) -> list[Request]:
-    """All summaries and paraphrases to generate, ordered for batching: by kind, then the longest prompts first."""
+    """All summaries and paraphrases to generate, ordered for batching.
+
+    Requests that may share a batch are consecutive, the longest prompts first.
+    """
     found = [
         *(each for document in documents.training for each in _training_requests(document, settings, chat)),
         *(build_request(TRAINING, "summarize", 0, document, settings, chat) for document in documents.synthetic),
@@ -75,7 +81,10 @@ def _training_requests(document: Document, settings: DistillSettings, chat: Chat
 def build_request(
     role: str, task: str, sample: int, document: Document, settings: DistillSettings, chat: Chat
 ) -> Request:
-    """Build the request with its prompt. Raises InputError if the prompt leaves no room for the document."""
+    """Build a request and its prompt.
+
+    Raises InputError if the prompt leaves no room for the document.
+    """
     new_tokens = settings.max_new_tokens * LENGTH_FACTORS[task]
     limit = min(settings.max_prompt_tokens, chat.context_tokens - new_tokens)
     return Request(
@@ -96,7 +105,7 @@ def batches(requests: Sequence[Request], size: int) -> list[list[Request]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartWriter:
-    """Generates the texts of a list of batches, and writes each batch to a parquet file of its own."""
+    """Generator of texts in parts: each part is one batch and one parquet file."""
 
     parts: Sequence[Sequence[Request]]
     folder: Path
@@ -110,7 +119,9 @@ class PartWriter:
         return [number for number in own if not part_path(self.folder, number).is_file()]
 
     def write(self, numbers: Iterable[int], model: Any, device: Device, on_part: Callable[[int], None]) -> None:
-        """Generate and write these parts; after each, `on_part` gets the number of generated tokens.
+        """Generate and write these parts.
+
+        After each part, `on_part` gets the number of generated tokens.
 
         Raises DeviceMemoryError if a single text does not fit into memory.
         """
@@ -126,7 +137,10 @@ class PartWriter:
             on_part(sum(map(len, texts)))
 
     def _sampling(self, number: int) -> Sampling | None:
-        """One seed for each part, so that parts do not depend on which process writes them, or when."""
+        """How to sample a part: with a seed of its own.
+
+        So a part does not depend on which process writes it, or when.
+        """
         if not self.parts[number][0].is_sampled:
             return None
         digest = hashlib.sha256(f"{self.seed}:{number}".encode()).digest()
@@ -175,7 +189,10 @@ def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]], provenance: Mappi
 
 
 def join_parts(folder: Path, count: int, path: Path, provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """Join all parts into one file with its provenance, and return the counts that the model card shows."""
+    """Join all parts into one file, and return the counts for the model card.
+
+    `provenance` goes into the file's metadata.
+    """
     rows = [row for number in range(count) for row in read_rows(part_path(folder, number))]
     _write_rows(path, rows, provenance)
     dropped = Counter(row["dropped"] for row in rows if row["dropped"])

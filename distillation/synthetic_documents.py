@@ -1,4 +1,7 @@
-"""Documents that the teacher writes for training, each around two sentences of a training document."""
+"""Synthetic documents, which the teacher writes for training.
+
+Each is about two sentences of a training document.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,10 @@ def _topics(document: Document) -> Iterator[str]:
 
 
 def _rank(topic: str, seed: int) -> bytes:
-    """Order topics by a keyed hash, so that a few of them already come from many documents."""
+    """A keyed hash to order topics by.
+
+    In this order, even a few topics come from many documents.
+    """
     return hashlib.blake2b(topic.encode(), key=str(seed).encode()).digest()
 
 
@@ -65,7 +71,10 @@ def with_synthetic(documents: TrainingDocuments, rows: Sequence[Mapping[str, Any
 
 
 def placeholder_summary_requests(requests: Sequence[Request], settings: DistillSettings, chat: Chat) -> list[Request]:
-    """Requests to summarize documents that do not exist yet, each as long as it may become: for --plan."""
+    """Requests to summarize documents that are not written yet, for --plan.
+
+    Each document is as long as its token limit allows.
+    """
     frame = len(chat.chat_ids(f"{INSTRUCTION}\n\n"))
     limit = min(settings.max_prompt_tokens, chat.context_tokens - settings.max_new_tokens)
     return [

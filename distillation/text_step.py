@@ -15,7 +15,9 @@ from distillation.summaries import PartWriter, Request, batches, describe_degene
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextStep:
-    """Writes the texts of `requests` to the parquet file `output`, in a folder that other students share.
+    """A step that writes the texts of `requests` to the parquet file `output`.
+
+    The file is in a folder that other students share.
 
     `requests` and `load_writer`, which take time, are called only if texts are missing. `title` says in the output what
     was written by whom. `keeps_repeating` says whether repeating texts become training examples.
@@ -30,7 +32,10 @@ class TextStep:
     keeps_repeating: bool = False
 
     def run(self, context: Context) -> None:
-        """Write the missing texts in all processes, and report the counts in the first. Raises SuiteError."""
+        """Write the missing texts in all processes, and print the counts in the first.
+
+        Raises SuiteError.
+        """
         steps = Steps(self.output.parent)
         is_new = context.in_all(steps, self.name, self.inputs, self.output, lambda path: self._make(context, path))
         if context.state.is_main_process:

@@ -27,7 +27,9 @@ ROUGE_DOCUMENTS = 32
 
 
 class DistillationTrainer(Trainer):  # type: ignore[misc]
-    """Minimizes `DistillationLoss`. Validates with the loss of all validation examples and ROUGE-1 of some.
+    """Trainer that minimizes `DistillationLoss`.
+
+    It validates with the loss of all validation examples, and with ROUGE-1 of some.
 
     `teacher` is None if the loss needs only its texts. `decode` turns tokens into text.
     """
@@ -75,7 +77,10 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         return (loss, {"logits": loss.detach()}) if return_outputs else loss
 
     def _check_last_loss(self) -> None:
-        """Raises JudgementError if the previous loss is not finite. Checking a step later keeps the GPU busy."""
+        """Raises JudgementError if the previous loss is not finite.
+
+        Checking it one step later avoids waiting for the GPU.
+        """
         if self._unchecked is None:
             return
         (loss, step), self._unchecked = self._unchecked, None
@@ -90,20 +95,23 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         super()._save_checkpoint(*arguments, **options)
 
     def prediction_step(self, model: Any, inputs: Any, *_: Any, **__: Any) -> tuple[Any, None, None]:
-        """Compute the loss alone, so that the Trainer does not gather logits that nobody uses."""
+        """Compute the loss alone, so that no logits are gathered in vain."""
         with torch.no_grad(), self.compute_loss_context_manager():
             loss = self.compute_loss(model, self._prepare_inputs(inputs))
         return loss.detach(), None, None
 
     def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
-        """The loss over all validation examples, and ROUGE-1 of some against their references."""
+        """The loss over all validation examples, and ROUGE-1 of some."""
         metrics: dict[str, float] = super().evaluate(*arguments, **options)
         rouge1 = {"eval_rouge1": self._rouge1()}
         self.log(rouge1)
         return metrics | rouge1
 
     def _rouge1(self) -> float:
-        """Mean ROUGE-1 F1 of greedy summaries, over all processes; each summarizes its part of the documents."""
+        """Mean ROUGE-1 F1 of greedy summaries against their references.
+
+        Each process summarizes a part of the documents. The mean is over all of them.
+        """
         from accelerate.utils import gather_object
 
         rank, world = self.args.process_index, self.args.world_size

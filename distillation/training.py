@@ -1,4 +1,6 @@
-"""Step 4: training the student, resumable, with smaller micro-batches after running out of memory.
+"""Step 4: training the student.
+
+Training resumes from the last checkpoint, and continues with smaller micro-batches after running out of memory.
 
 Imports torch and transformers: import this module only when training begins.
 """
@@ -51,7 +53,10 @@ class TrainingRun:
 
 
 def train(run: TrainingRun) -> tuple[Any, dict[str, Any]]:
-    """Train, from the last checkpoint on, and return the student with the lowest validation loss, and facts about it.
+    """Train the student, and return it with facts about the training.
+
+    Training starts from the last checkpoint, if there is one. The returned weights are those with the lowest validation
+    loss.
 
     When memory runs out, the micro-batch is halved and gradients are accumulated over more of them, so that a step
     keeps its size. Raises TrainingInterrupted after Ctrl-C, InputError without usable examples, JudgementError if the
@@ -145,7 +150,10 @@ def _arguments(run: TrainingRun, steps: int, micro_batch: int, *, is_resumed: bo
 
 
 def last_complete_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written completely: trainer_state.json is written last."""
+    """The newest complete checkpoint, which has a valid trainer_state.json.
+
+    The Trainer writes that file last.
+    """
     found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
     return next((path for path in found if _is_complete(path)), None)
 
@@ -158,7 +166,7 @@ def _is_complete(folder: Path) -> bool:
 
 
 def _facts(trainer: Any, training: Sequence[Example], micro_batch: int) -> dict[str, Any]:
-    """Steps, losses and sizes, as provenance and model card show them: plain JSON types."""
+    """Steps, losses and sizes for provenance and model card: plain JSON types."""
     history = trainer.state.log_history
     keep = ("step", "epoch", "loss", "eval_loss", "eval_rouge1")
     return {

@@ -19,7 +19,9 @@ PAD = 0
 
 
 class Collator:
-    """Makes right-padded batches. They need no attention mask, because a token attends only to tokens on its left.
+    """Collator of right-padded batches.
+
+    They need no attention mask, because a token attends only to tokens on its left.
 
     `input_ids` is [batch, tokens]. `labels`, `loss_weights` and `repeats` are [batch, kept] and belong to the last
     `kept` tokens, which start just before the first label. The first token of a prompt is never a label, because
@@ -49,7 +51,9 @@ class Collator:
 
 
 class SimilarLengthSampler(LengthGroupedSampler):  # type: ignore[misc]
-    """Puts examples of similar length into one batch. In random batches, two thirds would be padding.
+    """Sampler that puts examples of similar length into one batch.
+
+    In random batches, two thirds of the tokens would be padding.
 
     The order depends on seed and epoch alone, not on the random state, so that a resumed run has the same order.
     """

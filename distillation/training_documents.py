@@ -1,4 +1,4 @@
-"""Step 1: drawing documents from the sources' `train` half, which no benchmark uses."""
+"""Step 1: documents from the `train` half of the sources, which no benchmark uses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ from summarybench.documents.sources import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingDocuments:
-    """Documents for training and for validation (of different articles), and those held out for benchmarks.
+    """Documents for training, for validation, and held out for benchmarks.
+
+    Training and validation documents come from different articles.
 
     `synthetic` documents were written by the teacher and are used for training. `held_out` is empty unless files were
     given: of the other sources, benchmarks draw from the other half anyway.
@@ -87,7 +89,9 @@ def _validation_rank(url: str) -> bytes:
 
 
 def passages(document: Document, most: int) -> tuple[Document, ...]:
-    """The whole document, then its parts: 2 of about equally many sentences, 3 of them, and so on up to `most`.
+    """The whole document, its 2 halves, its 3 thirds, and so on up to `most` parts.
+
+    Parts have about equally many sentences.
 
     Each part has at least two sentences.
     """
@@ -112,7 +116,10 @@ def _parts(document: Document, found: Sequence[str], count: int) -> Iterator[Doc
 
 
 def write_documents(path: Path, documents: Sequence[Document]) -> None:
-    """Write a file that --documents-file reads: WikiLingua's schema, one section a line. Raises OSError."""
+    """Write a file that --documents-file reads.
+
+    It has WikiLingua's schema, with one section a line. Raises OSError.
+    """
     lines = (
         {
             "url": each.url,
