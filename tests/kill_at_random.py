@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -30,9 +30,11 @@ from summarybench.documents.sources import embedded_documents
 from summarybench.engines.loading import Weights
 from summarybench.machine.cpu_device import CpuDevice
 from summarybench.machine.device import GIB
+from summarybench.measure.generation import GenerationRecord
 from summarybench.runs.baselines import StoredRun, read_baselines
 from summarybench.runs.journal import JournalContents, read_journal
 from summarybench.runs.run_file import entries_of, read_run
+from summarybench.session.progress import Progress
 from summarybench.session.session import Suite
 from summarybench.session.settings import Settings
 from tests.conftest import FAKE_MODELS, Project, make_project
@@ -54,25 +56,16 @@ Say = Callable[[str], None]
 # A session without pytest ---------------------------------------------------------------------------------------------
 
 
-class Telling:
-    """A progress display that reports each document, as the live line does."""
-
-    is_live = False
+class Telling(Progress):
+    """A progress display without a terminal that reports each document, as the live line does."""
 
     def __init__(self, say: Say) -> None:
-        self._say = say
+        super().__init__(terminal=None, capture=None)
+        self._report = say
 
-    def document(self, experiment: str, records: list[Any], total: int) -> None:
-        self._say(f"document {experiment} {records[-1].document_id}")
-
-    def warn(self, line: str) -> None:
-        return
-
-    def say(self, line: str) -> None:
-        return
-
-    def warmed_up(self, experiment: str, seconds: float, *, rounds: int, expected_seconds: float | None) -> None:
-        return
+    def document(self, experiment: str, records: Sequence[GenerationRecord], total: int) -> None:
+        del total
+        self._report(f"document {experiment} {records[-1].document_id}")
 
 
 class Unscored(FakeModel):
