@@ -188,7 +188,9 @@ def _starting_point(facts: Mapping[str, Any]) -> str:
     if facts["student_from"]:
         return f"the smaller model {facts['student_from']}"
     choice = " (chosen by their effect on the teacher's predictions)" if facts["choose_layers"] else ""
-    return f"layers {', '.join(map(str, facts['layers']))} of the teacher{choice}, with its embeddings and output head"
+    layers = ", ".join(map(str, facts["layers"]))
+    noun = "layer" if len(facts["layers"]) == 1 else "layers"
+    return f"{noun} {layers} of the teacher{choice}, with its embeddings and output head"
 
 
 def _text_rows(facts: Mapping[str, Any], settings: DistillSettings) -> list[str]:

@@ -25,7 +25,6 @@ from summarybench.machine.cpu_device import CpuDevice
 from summarybench.session.students import read_students
 from tests.distillation.test_distillation import student_folder
 from tests.forked import ENVIRONMENT, forked_python
-from tests.sessions.test_real_sessions import OWN_CONFTEST_IS_NOT_NEEDED
 
 CPU = CpuDevice(kind="cpu", name="cpu", slug="cpu", family="cpu", memory_bytes=2**34, compute_dtype="float32")
 TEACHER = "smollm2-135m-instruct"
@@ -312,9 +311,16 @@ def test_repeating_texts_are_reported_as_kept_with_unlikelihood(with_synthetic, 
 
 # Measured beside its teacher -------------------------------------------------------------------------------------
 
+ONE_THREAD = """
+    import torch
+
+    torch.set_num_threads(1)
+"""
+"""On a busy machine, threads that wait for each other made the machine probes of six experiments take minutes."""
+
 
 def bench(project, finished, *arguments):
-    project.use(OWN_CONFTEST_IS_NOT_NEEDED)
+    project.use(ONE_THREAD)
     return project.bench(
         "--student", str(finished.student), "--model-path", f"{TEACHER}={finished.teacher}",
         "--documents", "8", "--max-new-tokens", "6", *arguments,
