@@ -1,1 +1,6 @@
-"""From a teacher's summaries to a smaller model: `python -m distillation`. It imports the library, which never imports it."""
+"""Training a smaller model (student) on the summaries of a larger one (teacher).
+
+`python -m distillation` is the command.
+
+This package imports the library. The library never imports it.
+"""

@@ -1,6 +1,7 @@
-"""`python -m distillation.judge RUN`: a run's students beside their teachers, with what ROUGE cannot tell: perplexity under the teacher.
+"""`python -m distillation.judge RUN`: compare students with their teachers.
 
-The summaries that were timed and scored are the ones that are judged: they are in the run's documents.parquet.
+Beside the run's figures it computes the perplexity of each summary under the teacher, which notices broken language
+that ROUGE misses. The summaries are those that were timed and scored, from the run's documents.parquet.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distillation.opening import Teacher, compute_dtype, load_teacher, open_teacher
+from distillation.loading import Teacher, compute_dtype, find_teacher, load_teacher
 from summarybench.commands.command import Parser
 from summarybench.core.exit_codes import run_to_exit_code
 from summarybench.core.files import write_atomically
@@ -30,40 +31,52 @@ LEAST_SPEED_RATIO = 1.7
 MOST_WEIGHTS_RATIO = 0.65
 LEAST_ROUGE1_RATIO = 0.9
 MOST_PERPLEXITY_RATIO = 1.5
-"""What a student is to reach beside its teacher of the same loader."""
+"""The targets, as ratios of student to teacher with the same loader."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table as markdown, and leave it in the run's folder as students.md. Returns the exit code."""
+    """Print the table of a run as markdown, and return the exit code.
+
+    The table is also written to students.md in the run's folder.
+    """
     return run_to_exit_code(lambda: _judge(arguments))
 
 
 def _judge(arguments: Sequence[str] | None) -> int:
     program = this_invocation().program("distillation.judge")
-    parser = Parser(prog=program, description="Judge the students of a run beside their teachers.")
-    parser.add_argument("run", type=Path, nargs="?", default=Path("results/latest"), help="a results folder")
-    parser.add_argument("--model-path", action="append", default=[], metavar="NAME=FOLDER", help="the teacher's folder")
+    parser = Parser(
+        prog=program, description="Compare the students of a run with their teachers, and check the targets."
+    )
+    parser.add_argument(
+        "run", type=Path, nargs="?", default=Path("results/latest"), help="a results folder (default: results/latest)"
+    )
+    parser.add_argument(
+        "--model-path", action="append", default=[], metavar="NAME=FOLDER", help="load the teacher from a local folder"
+    )
     options = parser.parse_args(arguments)
     print(judge_run(options.run, model_paths_of(options.model_path)), end="")
     return ExitCode.CLEAN
 
 
 def judge_run(folder: Path, model_paths: Mapping[str, Path]) -> str:
-    """The table of a run's students and teachers, also written into its folder.
+    """The table of a run's students and teachers, as markdown.
 
-    Raises InputError where the run has no student or lost its texts, UnavailableError where a teacher cannot be had.
+    It is also written to students.md in the run's folder.
+
+    Raises InputError if the run has no student or no documents.parquet, UnavailableError if a teacher could not be
+    downloaded.
     """
     infos = [each["extra_info"] for each in _read(folder)["benchmarks"]]
     teachers = {info["teacher"] for info in infos if info.get("teacher")}
     if not teachers:
-        raise InputError(f"{folder}: has no student; measure one with pytest benchmarks -m student --student FOLDER")
+        raise InputError(f"{folder}: has no student; measure one: pytest benchmarks -m student --student FOLDER")
     quiet_libraries(show_progress=False)
     device, rows = detect_device(), read_documents_table(folder / "documents.parquet")
     perplexities: dict[str, float] = {}
     for name in sorted(teachers):
-        teacher = open_teacher(name, model_paths)
-        chosen = [info for info in infos if name in (info["model"], info.get("teacher"))]
-        perplexities |= _perplexities(chosen, rows, teacher, device)
+        teacher = find_teacher(name, model_paths)
+        selected = [info for info in infos if name in (info["model"], info.get("teacher"))]
+        perplexities |= _perplexities(selected, rows, teacher, device)
     text = "\n".join(_table(infos, perplexities)) + "\n"
     write_atomically(folder / "students.md", text)
     return text
@@ -71,17 +84,20 @@ def judge_run(folder: Path, model_paths: Mapping[str, Path]) -> str:
 
 def _read(folder: Path) -> Run:
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder of results")
+        raise InputError(f"{folder}: no such results folder; give the folder of a run, such as results/latest")
     return read_run(folder / "run.json")
 
 
 def _perplexities(
     infos: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], teacher: Teacher, device: Device
 ) -> dict[str, float]:
-    """By experiment: exp of the mean negative log-likelihood a token that the teacher gives to its summaries."""
+    """The perplexity of each experiment's summaries under the teacher.
+
+    That is exp of the mean negative log-likelihood per token.
+    """
     place = "cuda" if device.is_gpu else "cpu"
     model = load_teacher(teacher, compute_dtype(device, float32=False), place)
-    found = {}
+    perplexities = {}
     for info in infos:
         limit = min(info["max_prompt_tokens"], teacher.chat.context_tokens - info["max_new_tokens"])
         likelihoods = [
@@ -90,12 +106,14 @@ def _perplexities(
             if row["experiment"] == info["experiment"] and row["summary"].strip() and row["text"]
         ]
         tokens = sum(count for _, count in likelihoods)
-        found[info["experiment"]] = math.exp(-sum(each for each, _ in likelihoods) / tokens) if tokens else math.inf
-    return found
+        perplexities[info["experiment"]] = (
+            math.exp(-sum(each for each, _ in likelihoods) / tokens) if tokens else math.inf
+        )
+    return perplexities
 
 
 def _likelihood(model: Any, teacher: Teacher, row: Mapping[str, Any], limit: int) -> tuple[float, int]:
-    """Log-likelihood of one summary after its prompt, and its tokens."""
+    """The log-likelihood of one summary in nats, and its number of tokens."""
     import torch
     from torch.nn import functional
 
@@ -109,10 +127,13 @@ def _likelihood(model: Any, teacher: Teacher, row: Mapping[str, Any], limit: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """What one student's experiment reaches beside its teacher's; ratios are student ÷ teacher.
+class TargetCheck:
+    """One experiment of a student, compared with its teacher's.
 
-    `more_degenerate` counts empty and repeating outputs beyond the teacher's.
+    Ratios are student ÷ teacher.
+
+    `quality` is the verdict on ROUGE-1, None with too few documents. `more_degenerate` counts empty and repeating
+    summaries in excess of the teacher's.
     """
 
     speed_ratio: float
@@ -124,7 +145,7 @@ class Standing:
 
     @property
     def shortfalls(self) -> tuple[str, ...]:
-        """What it misses, a phrase each."""
+        """The missed targets, one phrase each."""
         rouge1 = self.rouge1_ratio if self.rouge1_ratio is not None else 0.0
         checks = (
             (self.speed_ratio >= LEAST_SPEED_RATIO, f"tok/s {self.speed_ratio:.2f}× (at least {LEAST_SPEED_RATIO}×)"),
@@ -138,9 +159,9 @@ class Standing:
                 self.perplexity_ratio <= MOST_PERPLEXITY_RATIO,
                 f"perplexity {self.perplexity_ratio:.2f}× (at most {MOST_PERPLEXITY_RATIO}×)",
             ),
-            (self.more_degenerate <= 0, f"{self.more_degenerate} more empty or repeating"),
+            (self.more_degenerate <= 0, f"{self.more_degenerate} more empty or repeating summaries"),
         )
-        return tuple(phrase for holds, phrase in checks if not holds)
+        return tuple(phrase for is_reached, phrase in checks if not is_reached)
 
     @property
     def verdict(self) -> str:
@@ -151,11 +172,16 @@ class Standing:
         )
 
 
-def standing(info: Mapping[str, Any], teacher: Mapping[str, Any], perplexities: Mapping[str, float]) -> Standing:
-    """One student's experiment, its teacher's, and both their perplexities."""
+def check_targets(
+    info: Mapping[str, Any], teacher: Mapping[str, Any], perplexities: Mapping[str, float]
+) -> TargetCheck:
+    """Compare one experiment of a student with its teacher's.
+
+    `perplexities` are by experiment.
+    """
     change = info["teacher_change"]
     quality = change["quality_change"]
-    return Standing(
+    return TargetCheck(
         speed_ratio=change["generated_tokens_per_second"]["ratio"],
         weights_ratio=change["weights_ratio"],
         rouge1_ratio=change["rouge1_ratio"],
@@ -181,7 +207,7 @@ HEADER = (
     "perplexity under the teacher",
     "empty",
     "repeating",
-    "verdict beside the teacher",
+    "verdict against the teacher",
 )
 
 
@@ -192,17 +218,17 @@ def _table(infos: Sequence[Mapping[str, Any]], perplexities: Mapping[str, float]
     for info in infos:
         if info["experiment"] in perplexities:
             change = info.get("teacher_change")
-            verdict = "–" if not change else standing(info, by_name[change["teacher"]], perplexities).verdict
+            verdict = "–" if not change else check_targets(info, by_name[change["teacher"]], perplexities).verdict
             yield "| " + " | ".join([*_cells(info, perplexities[info["experiment"]]), verdict]) + " |"
 
 
 def _cells(info: Mapping[str, Any], perplexity: float) -> list[str]:
-    interval, told = info["rouge1_interval"], info.get("student_provenance")
+    interval, provenance = info["rouge1_interval"], info.get("student_provenance")
     rouge1 = "–" if info["rouge1"] is None else f"{info['rouge1']:.3f}"
     return [
         info["experiment"],
-        "all" if told is None else str(len(told["layers"]) or told["student_from"]),
-        *("–" if told is None else f"{told['training'][count]:,}" for count in ("examples", "steps")),
+        "all" if provenance is None else str(len(provenance["layers"]) or provenance["student_from"]),
+        *("–" if provenance is None else f"{provenance['training'][count]:,}" for count in ("examples", "steps")),
         f"{info['generated_tokens_per_second']:.1f}",
         f"{info['weights_bytes'] / GIB:.2f}",
         f"{info['peak_memory_bytes'] / GIB:.2f}",

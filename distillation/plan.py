@@ -1,4 +1,7 @@
-"""`python -m distillation … --plan`: what it will cost, from the prompts that were drawn and a short probe of this device."""
+"""`python -m distillation … --plan`: expected time and memory.
+
+They follow from the drawn prompts and a short probe of the device.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,15 @@ from math import prod
 from statistics import fmean
 from typing import Any
 
-from distillation.generate import Writer
-from distillation.invented import inventions, stand_ins
-from distillation.opening import Teacher, compute_dtype, load_teacher
+from distillation.generation import BatchGenerator
+from distillation.layers import evenly_spaced_layers
+from distillation.loading import Teacher, compute_dtype, load_teacher
+from distillation.schedule import micro_batch_size, total_steps
 from distillation.settings import DistillSettings
-from distillation.student import spaced_layers, student_config
-from distillation.summaries import TRAINING, Request, requests
-from distillation.trainer import micro_batch_of, total_steps
-from distillation.training_documents import Drawn
+from distillation.student import student_config
+from distillation.summaries import TRAINING, Request, summary_requests
+from distillation.synthetic_documents import placeholder_summary_requests, synthetic_document_requests
+from distillation.training_documents import TrainingDocuments
 from summarybench.catalogue.models import MODELS
 from summarybench.engines.memory_model import predict_memory, predict_weights
 from summarybench.engines.pretrained import load_config
@@ -24,17 +28,23 @@ from summarybench.engines.synthetic import model_config
 from summarybench.machine.device import GIB, Device
 
 PROBE_TOKENS = 8
+"""New tokens of each text in the probe of decoding."""
+PROBE_TEXTS = 8
 TRAINING_BYTES = 16
-"""A parameter in training: weight, gradient and Adam's two moments, float32 each."""
+"""Bytes per parameter in training: weight, gradient and Adam's two moments, in float32."""
 LOGIT_COPIES = 4
-"""Of [labelled tokens, vocabulary] in float32 at the loss: both logits, and the student's gradient in parts and joined."""
-LARGE_TEACHER, LARGE_LAYERS, LARGE_SECTIONS = "llama2-7b-chat", 16, 50_000
-LARGE_EPOCHS = 3
+"""Copies of the float32 logits [labelled tokens, vocabulary] in the loss: both models' logits, and the student's
+gradient in parts and joined."""
+LARGE_TEACHER, LARGE_LAYERS, LARGE_SECTIONS, LARGE_EPOCHS = "llama2-7b-chat", 16, 50_000, 3
+"""A large distillation, which the plan shows for comparison."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What is to be generated and learnt, in tokens and parameters; the lengths are means, in tokens."""
+    """The work of one distillation, in tokens, parameters and bytes.
+
+    `prompt_tokens` and `new_tokens` are means per text.
+    """
 
     title: str
     teacher_parameters: int
@@ -54,83 +64,93 @@ class Job:
 
     @property
     def training_flop(self) -> float:
-        """6 a parameter and token for the student (forward and backward), 2 for the teacher's forward pass."""
+        """FLOP of training, from parameters and tokens.
+
+        The student's forward and backward pass take 6 per parameter and token, the teacher's forward pass 2.
+        """
         return self.trained_tokens * (6 * self.student_parameters + 2 * self.teacher_parameters)
 
     @property
     def decoding_bytes(self) -> float:
-        """The teacher's weights, read once a step of a batch."""
+        """Bytes of the teacher's weights, which each decode step of a batch reads once."""
         return self.teacher_bytes * self.generated_tokens / self.batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """What this device did with this teacher: bytes of weights read in decoding, FLOP in a forward pass, a second each."""
+    """Measured rates of this device with this teacher.
+
+    They are the bytes of weights read per second of decoding, and the FLOP per second of a forward pass.
+    """
 
     bytes_per_second: float
     flop_per_second: float
 
     def hours(self, job: Job) -> tuple[float, float]:
-        """To generate and to train."""
+        """Expected hours of generating and of training."""
         return job.decoding_bytes / self.bytes_per_second / 3600, job.training_flop / self.flop_per_second / 3600
 
 
-def tell_plan(settings: DistillSettings, teacher: Teacher, drawn: Drawn, device: Device) -> None:
-    """Print it. Raises SuiteError where the teacher cannot be loaded or does not fit."""
-    invented = inventions(drawn, settings, teacher.chat)
-    asked = [*requests(drawn, settings, teacher.chat), *stand_ins(invented, settings, teacher.chat)]
+def print_plan(settings: DistillSettings, teacher: Teacher, documents: TrainingDocuments, device: Device) -> None:
+    """Print the plan.
+
+    Raises SuiteError if the teacher cannot be loaded or does not fit into memory.
+    """
+    synthetic = synthetic_document_requests(documents, settings, teacher.chat)
+    summaries = [
+        *summary_requests(documents, settings, teacher.chat),
+        *placeholder_summary_requests(synthetic, settings, teacher.chat),
+    ]
     batch = settings.teacher_batch or (128 if device.is_gpu else 8)
     dtype = compute_dtype(device, float32=settings.float32)
-    here = job_of(settings, teacher.chat.config, asked, invented, device, batch=batch, dtype=dtype)
+    here = requested_job(settings, teacher.chat.config, summaries, synthetic, device, batch=batch, dtype=dtype)
     large = large_job(here, device, batch=batch, dtype=dtype)
-    print(f"probing {device} for some seconds", flush=True)
-    measured = probe(teacher, asked, device, here, dtype)
-    print("\n".join([*lines(here, measured, device), *lines(large, measured, device), *ASSUMPTIONS]))
+    print(f"probing {device} for a few seconds", flush=True)
+    measured = probe(teacher, summaries, device, here, dtype)
+    print("\n".join([*plan_lines(here, measured, device), *plan_lines(large, measured, device), *ASSUMPTIONS]))
 
 
-def job_of(
+def requested_job(
     settings: DistillSettings,
     config: Any,
-    asked: Sequence[Request],
-    invented: Sequence[Request],
+    summaries: Sequence[Request],
+    synthetic: Sequence[Request],
     device: Device,
     *,
     batch: int,
     dtype: str,
 ) -> Job:
-    """The run at hand; every text as long as it may become."""
-    training = [each for each in asked if each.role == TRAINING]
-    kept = spaced_layers(int(config.num_hidden_layers), settings.layers) if settings.layers else ()
-    smaller = student_config(config, kept) if kept else _config_of(settings)
-    steps = total_steps(len(training), settings)
-    prompt, new = fmean(len(each.prompt_ids) for each in asked), fmean(each.max_new_tokens for each in asked)
-    texts = [*invented, *asked]
-    longest = max(len(each.prompt_ids) + each.max_new_tokens for each in texts)
-    told = f", {len(invented):,} of them invented" if invented else ""
+    """The distillation with these settings, if every text reaches its token limit."""
+    training = [each for each in summaries if each.role == TRAINING]
+    kept = evenly_spaced_layers(int(config.num_hidden_layers), settings.layers) if settings.layers else ()
+    smaller = student_config(config, kept) if kept else _starting_config(settings)
+    texts = [*synthetic, *summaries]
+    sources = len({each.document.id for each in training})
+    of_these = f", {len(synthetic):,} of them synthetic documents" if synthetic else ""
     return _job(
-        f"{settings.teacher} → {len(kept) or 'given'} layers, {len({each.document.id for each in training})} training texts{told}",
+        f"{settings.teacher} → {f'{len(kept)} layers' if kept else 'the given model'}, {sources} training texts{of_these}",
         config,
         smaller,
         texts=len(texts),
         generated_tokens=sum(each.max_new_tokens for each in texts),
-        prompt_tokens=prompt,
-        new_tokens=new,
-        examples_seen=steps * settings.batch_size,
-        batch=min(batch, len(asked)),
-        longest=longest,
-        micro_batch=micro_batch_of(settings, device, 1),
+        prompt_tokens=fmean(len(each.prompt_ids) for each in summaries),
+        new_tokens=fmean(each.max_new_tokens for each in summaries),
+        examples_seen=total_steps(len(training), settings) * settings.batch_size,
+        batch=min(batch, len(summaries)),
+        longest=max(len(each.prompt_ids) + each.max_new_tokens for each in texts),
+        micro_batch=micro_batch_size(settings, device, 1),
         dtype=dtype,
     )
 
 
-def _config_of(settings: DistillSettings) -> Any:
+def _starting_config(settings: DistillSettings) -> Any:
     return load_config(str(settings.student_from), local_files_only=True)
 
 
 def large_job(here: Job, device: Device, *, batch: int, dtype: str) -> Job:
-    """Llama-2-7b-chat → 16 layers on 50,000 sections, from its configuration and the lengths seen here."""
+    """The large distillation, with prompts as long as those of `here`."""
     config = model_config(MODELS[LARGE_TEACHER])
-    kept = spaced_layers(int(config.num_hidden_layers), LARGE_LAYERS)
+    kept = evenly_spaced_layers(int(config.num_hidden_layers), LARGE_LAYERS)
     return _job(
         f"{LARGE_TEACHER} → {LARGE_LAYERS} layers, {LARGE_SECTIONS:,} WikiLingua sections, {LARGE_EPOCHS} epochs",
         config,
@@ -171,43 +191,48 @@ def _parameters(config: Any) -> int:
 
 
 def _activation_bytes(config: Any, tokens: int) -> int:
-    """Kept for the backward pass: about 4 hidden and 3 inner widths a layer and token in float32, and the logits' copies."""
+    """Memory that the backward pass needs.
+
+    About 8 hidden and 3 intermediate sizes per token and layer, in float32, and the logits.
+    """
     a_layer = 4 * (8 * int(config.hidden_size) + 3 * int(config.intermediate_size))
     return tokens * (int(config.num_hidden_layers) * a_layer + 4 * LOGIT_COPIES * int(config.vocab_size))
 
 
-def probe(teacher: Teacher, asked: Sequence[Request], device: Device, job: Job, dtype: str) -> Probe:
-    """Some tokens of one small batch, and a forward pass of it: each once to warm up, and once timed."""
+def probe(teacher: Teacher, requests: Sequence[Request], device: Device, job: Job, dtype: str) -> Probe:
+    """Time decoding and the forward pass of one small batch, each after one warm-up."""
     clock = device.clock()
     model = load_teacher(teacher, dtype, "cuda" if device.is_gpu else "cpu")
-    batch = [each.prompt_ids for each in asked[: min(8, len(asked))]]
-    writer = Writer(model, device, len(batch), max(map(len, batch)) + 1 + PROBE_TOKENS)
+    batch = [each.prompt_ids for each in requests[:PROBE_TEXTS]]
+    generator = BatchGenerator(model, device, len(batch), max(map(len, batch)) + 1 + PROBE_TOKENS)
     seconds, steps = {}, 0
-    for new_tokens in (1, 1 + PROBE_TOKENS):  # their difference is decoding alone
+    for new_tokens in (1, 1 + PROBE_TOKENS):  # the difference is decoding alone
         for _ in range(2):
             start = clock()
-            steps = max(map(len, writer.answer(batch, new_tokens))) - 1
+            steps = max(map(len, generator.generate(batch, new_tokens))) - 1
             seconds[new_tokens] = clock() - start
-    del model, writer
+    del model, generator
     device.release_memory()
     decoding = max(seconds[1 + PROBE_TOKENS] - seconds[1], 1e-9)
     flop = 2 * job.teacher_parameters * sum(map(len, batch))
     return Probe(bytes_per_second=job.teacher_bytes * max(steps, 1) / decoding, flop_per_second=flop / seconds[1])
 
 
-def lines(job: Job, measured: Probe, device: Device) -> Iterator[str]:
-    """What a person decides by."""
+def plan_lines(job: Job, measured: Probe, device: Device) -> Iterator[str]:
+    """One job's expected texts, tokens, hours and memory, a line each."""
     generating, training = measured.hours(job)
-    fits = "" if job.memory_bytes <= device.memory_bytes else f", and {device.memory_bytes / GIB:.1f} GiB are there"
+    fits = (
+        "" if job.memory_bytes <= device.memory_bytes else f", but the device has {device.memory_bytes / GIB:.1f} GiB"
+    )
     yield job.title
-    yield f"  to generate: {job.texts:,} texts, at most {job.generated_tokens:,.0f} tokens, {generating:.2f} hours"
-    yield f"  to train on: {job.trained_tokens:,.0f} tokens, prompts included, {training:.2f} hours"
-    yield f"  memory: {job.memory_bytes / GIB:.1f} GiB at the peak{fits}"
-    yield f"  together: {generating + training:.2f} hours on this device"
+    yield f"  generate: {job.texts:,} texts, at most {job.generated_tokens:,.0f} tokens, {generating:.2f} hours"
+    yield f"  train: {job.trained_tokens:,.0f} tokens, prompts included, {training:.2f} hours"
+    yield f"  peak memory: {job.memory_bytes / GIB:.1f} GiB{fits}"
+    yield f"  total: {generating + training:.2f} hours on this device"
 
 
 ASSUMPTIONS = (
-    "Generating is scaled by the bytes of weights that are read, a batch's step once; training by FLOP (6 a student's and 2 a "
-    "teacher's parameter and token), at the rate of the probe's forward pass. Larger models use a GPU better than a small one "
-    "does: for them these hours are an upper bound. Lengths of other documents are taken to be those drawn here.",
+    "Assumptions: generating is limited by reading the teacher's weights, once per decode step of a batch. Training runs at the "
+    "probe's FLOP rate, with 6 FLOP per token and student parameter and 2 per token and teacher parameter. A larger model uses a "
+    "GPU better than the probe, so its hours are an upper bound. Other documents are as long as those drawn here.",
 )

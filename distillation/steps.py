@@ -1,4 +1,4 @@
-"""The steps of a distillation: each is skipped if its output is there and what went into it is unchanged."""
+"""Steps that are skipped if their output exists and their inputs are unchanged."""
 
 from __future__ import annotations
 
@@ -16,16 +16,22 @@ from summarybench.core.outcomes import InputError, first_line
 STEPS_FILE = "steps.json"
 SCHEMA = 1
 
+Inputs = Mapping[str, Any]
+Make = Callable[[Path], Mapping[str, Any]]
+"""Makes a step's output at the given path, and returns facts about it: plain JSON types."""
 
-def fingerprint(inputs: Mapping[str, Any]) -> str:
-    """Of what a step is made from: plain JSON types."""
+
+def fingerprint(inputs: Inputs) -> str:
+    """A short hash of a step's inputs, which are plain JSON types."""
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class Steps:
-    """The steps that an output folder has finished, in its steps.json. Opening begins the file in an empty or new folder.
+    """The finished steps of one output folder, kept in its steps.json.
 
-    Raises InputError where the folder holds something else, or cannot be written.
+    The file is created in a new or empty folder.
+
+    Raises InputError if the folder holds anything else, or cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,12 +45,12 @@ class Steps:
         except OSError as error:
             raise InputError(f"--out {folder}: cannot be written ({error.strerror}); name a writable folder") from error
 
-    def run(
-        self, name: str, inputs: Mapping[str, Any], output: Path, make: Callable[[Path], Mapping[str, Any]]
-    ) -> bool:
-        """Let `make` leave `output`, unless this step left it before from the same inputs; whether it was made now.
+    def run(self, name: str, inputs: Inputs, output: Path, make: Make) -> bool:
+        """Make `output` unless it exists, and return whether it was made now.
 
-        What it returns is kept as `facts`.
+        It exists if this step has made it from the same inputs before.
+
+        The facts that `make` returns are kept: see `facts`.
         """
         if self.is_done(name, inputs, output):
             return False
@@ -64,17 +70,18 @@ class Steps:
         self._write()
         return True
 
-    def is_done(self, name: str, inputs: Mapping[str, Any], output: Path) -> bool:
-        """Whether the step left `output` from these inputs before."""
+    def is_done(self, name: str, inputs: Inputs, output: Path) -> bool:
+        """Whether the step has made `output` from these inputs before."""
         before = self._finished.get(name, {})
         return before.get("inputs") == fingerprint(inputs) and "facts" in before and output.exists()
 
     def facts(self, name: str) -> Mapping[str, Any]:
+        """What a finished step recorded about its output."""
         return dict(self._finished[name]["facts"])
 
     @property
     def seconds(self) -> dict[str, float]:
-        """What each step took, over all tries that came to an end of their own or by Ctrl-C."""
+        """Seconds that each step took, over all attempts, without those that were killed."""
         return {name: float(step["seconds"]) for name, step in self._finished.items()}
 
     def _write(self) -> None:
@@ -82,7 +89,7 @@ class Steps:
 
 
 def check_out_folder(folder: Path) -> None:
-    """Raises InputError where `folder` is there, and is neither empty nor of an earlier run."""
+    """Raises InputError if `folder` exists and holds anything but an earlier run."""
     _read(folder / STEPS_FILE)
 
 
@@ -90,12 +97,14 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     folder = path.parent
     if not path.is_file():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(f"--out {folder}: holds something else; name a new folder, or one that this command made")
+            raise InputError(
+                f"--out {folder}: exists and was not made by this command; name a new folder, or one that this command made"
+            )
         return {}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         if found["schema"] != SCHEMA:
-            raise ValueError(f"schema {found['schema']}, and this version reads {SCHEMA}")
+            raise ValueError(f"it has schema {found['schema']}, and this version reads schema {SCHEMA}")
         return {str(name): dict(step) for name, step in found["steps"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: cannot be read ({first_line(error)}); name another folder with --out") from error

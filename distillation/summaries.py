@@ -1,4 +1,7 @@
-"""Step 2: what the teacher writes, part by part, so that a killed run goes on after the last part that was finished."""
+"""Step 2: the texts that the teacher, or an earlier student, writes for training.
+
+They are written in parts, one file each, so that an interrupted run continues after the last finished part.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,13 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby, pairwise
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from distillation.generate import TOP_K, Sampling, TokenIds, Writer, end_tokens
+from distillation.generation import TOP_K, BatchGenerator, Sampling, TokenIds, end_tokens
 from distillation.settings import DistillSettings
-from distillation.training_documents import Drawn, passages
+from distillation.training_documents import TrainingDocuments, passages
 from summarybench.analysis.quality import DEGENERATE
 from summarybench.documents.sources import INSTRUCTION, Document, build_prompt
 from summarybench.engines.chat import Chat
@@ -24,14 +27,18 @@ INVENT_INSTRUCTION = (
     "Write a long section of a how-to article in which the following is said, in whole sentences without lists."
 )
 INSTRUCTIONS = {"summarize": INSTRUCTION, "rewrite": REWRITE_INSTRUCTION, "invent": INVENT_INSTRUCTION}
-TIMES_A_SUMMARY = {"summarize": 1, "rewrite": 3, "invent": 4}
-"""How long a text may become."""
+"""The prompt of each task. "invent" asks for a synthetic document."""
+LENGTH_FACTORS = {"summarize": 1, "rewrite": 3, "invent": 4}
+"""Token limit of each task, as a multiple of --max-new-tokens."""
 TRAINING, VALIDATION = "training", "validation"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One text for the teacher to answer to. Sample 0 is greedy, the others are drawn; rewritings and inventions are always drawn."""
+    """One text to generate.
+
+    Summaries with sample 0 are greedy. All other texts are sampled.
+    """
 
     role: str
     task: str
@@ -50,12 +57,15 @@ class Request:
         return self.task, self.is_sampled, self.max_new_tokens
 
 
-def requests(drawn: Drawn, settings: DistillSettings, chat: Chat) -> list[Request]:
-    """All that the teacher is asked, those that go into one batch together and the longest of them first."""
+def summary_requests(documents: TrainingDocuments, settings: DistillSettings, chat: Chat) -> list[Request]:
+    """All summaries and paraphrases to generate, ordered for batching.
+
+    Requests that may share a batch are consecutive, the longest prompts first.
+    """
     found = [
-        *(each for document in drawn.training for each in _training_requests(document, settings, chat)),
-        *(request(TRAINING, "summarize", 0, document, settings, chat) for document in drawn.invented),
-        *(request(VALIDATION, "summarize", 0, document, settings, chat) for document in drawn.validation),
+        *(each for document in documents.training for each in _training_requests(document, settings, chat)),
+        *(build_request(TRAINING, "summarize", 0, document, settings, chat) for document in documents.synthetic),
+        *(build_request(VALIDATION, "summarize", 0, document, settings, chat) for document in documents.validation),
     ]
     return sorted(found, key=lambda each: (each.batch_key, -len(each.prompt_ids)))
 
@@ -63,14 +73,19 @@ def requests(drawn: Drawn, settings: DistillSettings, chat: Chat) -> list[Reques
 def _training_requests(document: Document, settings: DistillSettings, chat: Chat) -> Iterator[Request]:
     for passage in passages(document, settings.passages_per_document):
         for sample in range(settings.summaries_per_document):
-            yield request(TRAINING, "summarize", sample, passage, settings, chat)
+            yield build_request(TRAINING, "summarize", sample, passage, settings, chat)
         for sample in range(1, settings.rewrites_per_document + 1):
-            yield request(TRAINING, "rewrite", sample, passage, settings, chat)
+            yield build_request(TRAINING, "rewrite", sample, passage, settings, chat)
 
 
-def request(role: str, task: str, sample: int, document: Document, settings: DistillSettings, chat: Chat) -> Request:
-    """Raises InputError where the prompt has no room for a token of the document."""
-    new_tokens = settings.max_new_tokens * TIMES_A_SUMMARY[task]
+def build_request(
+    role: str, task: str, sample: int, document: Document, settings: DistillSettings, chat: Chat
+) -> Request:
+    """Build a request and its prompt.
+
+    Raises InputError if the prompt leaves no room for the document.
+    """
+    new_tokens = settings.max_new_tokens * LENGTH_FACTORS[task]
     limit = min(settings.max_prompt_tokens, chat.context_tokens - new_tokens)
     return Request(
         role=role,
@@ -82,47 +97,58 @@ def request(role: str, task: str, sample: int, document: Document, settings: Dis
     )
 
 
-def batches(asked: Sequence[Request], size: int) -> list[list[Request]]:
-    """At most `size` requests each, all of one kind."""
-    groups = (list(group) for _, group in groupby(asked, key=lambda each: each.batch_key))
+def batches(requests: Sequence[Request], size: int) -> list[list[Request]]:
+    """Consecutive requests of one kind, at most `size` in each batch."""
+    groups = (list(group) for _, group in groupby(requests, key=lambda each: each.batch_key))
     return [group[start : start + size] for group in groups for start in range(0, len(group), size)]
 
 
-def answer_parts(
-    parts: Sequence[Sequence[Request]],
-    folder: Path,
-    model: Any,
-    device: Device,
-    *,
-    decode: Callable[[TokenIds], str],
-    temperature: float,
-    seed: int,
-    on_part: Callable[[int], None],
-    share: tuple[int, int] = (0, 1),
-) -> None:
-    """Write a parquet file for each part that has none yet; `share` is this process's rank and their number.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartWriter:
+    """Generator of texts in parts: each part is one batch and one parquet file."""
 
-    `on_part` is told how many tokens were generated. Raises DeviceMemoryError where not even one request fits.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    rank, world = share
-    writer = Writer(model, device, max(map(len, parts)), tokens_of(parts))
-    for number, part in enumerate(parts):
-        path = part_path(folder, number)
-        if number % world != rank or path.is_file():
-            continue
-        drawn_by = hashlib.sha256(f"{seed}:{number}".encode()).digest()
-        sampling = (
-            Sampling(temperature=temperature, seed=int.from_bytes(drawn_by[:4], "big")) if part[0].is_sampled else None
-        )
-        answers = writer.answer([each.prompt_ids for each in part], part[0].max_new_tokens, sampling)
-        rows = [_row(each, ids, decode, end_tokens(model)) for each, ids in zip(part, answers, strict=True)]
-        _write_rows(path, rows)
-        on_part(sum(map(len, answers)))
+    parts: Sequence[Sequence[Request]]
+    folder: Path
+    decode: Callable[[TokenIds], str]
+    temperature: float
+    seed: int
+
+    def missing(self, rank: int = 0, processes: int = 1) -> list[int]:
+        """The numbers of the parts that this process still has to write."""
+        own = range(rank, len(self.parts), processes)
+        return [number for number in own if not part_path(self.folder, number).is_file()]
+
+    def write(self, numbers: Iterable[int], model: Any, device: Device, on_part: Callable[[int], None]) -> None:
+        """Generate and write these parts.
+
+        After each part, `on_part` gets the number of generated tokens.
+
+        Raises DeviceMemoryError if a single text does not fit into memory.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        generator = BatchGenerator(model, device, max(map(len, self.parts)), longest_tokens(self.parts))
+        ends = end_tokens(model)
+        for number in numbers:
+            part = self.parts[number]
+            prompts, max_new_tokens = [each.prompt_ids for each in part], part[0].max_new_tokens
+            texts = generator.generate(prompts, max_new_tokens, self._sampling(number))
+            rows = [_row(each, ids, self.decode, ends) for each, ids in zip(part, texts, strict=True)]
+            _write_rows(part_path(self.folder, number), rows)
+            on_part(sum(map(len, texts)))
+
+    def _sampling(self, number: int) -> Sampling | None:
+        """How to sample a part: with a seed of its own.
+
+        So a part does not depend on which process writes it, or when.
+        """
+        if not self.parts[number][0].is_sampled:
+            return None
+        digest = hashlib.sha256(f"{self.seed}:{number}".encode()).digest()
+        return Sampling(temperature=self.temperature, seed=int.from_bytes(digest[:4], "big"))
 
 
-def tokens_of(parts: Iterable[Iterable[Request]]) -> int:
-    """What the longest prompt and its answer take."""
+def longest_tokens(parts: Iterable[Iterable[Request]]) -> int:
+    """The most tokens that a prompt and its text take together."""
     return max(len(each.prompt_ids) + each.max_new_tokens for part in parts for each in part)
 
 
@@ -145,24 +171,12 @@ def _row(request: Request, ids: list[int], decode: Callable[[TokenIds], str], en
         "prompt_ids": list(request.prompt_ids),
         "output_ids": ids,
         "hit_cap": not ids or ids[-1] not in ends,
-        "dropped": next((kind for kind, has_it in DEGENERATE.items() if has_it(output)), ""),
+        "dropped": next((kind for kind, is_kind in DEGENERATE.items() if is_kind(output)), ""),
     }
 
 
-def overlap(answer: str, text: str) -> float:
-    """The share of an answer's word pairs that are in the text, each as often as it is there: ROUGE-2's precision
-    (Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries"). 0 where it has no pair.
-
-    rouge_score's tokens, but not its score, which takes 4 ms: a run has tens of thousands of them.
-    """
-    from rouge_score.tokenize import tokenize
-
-    pairs, offered = (Counter(pairwise(tokenize(each, None))) for each in (answer, text))
-    return (pairs & offered).total() / max(1, pairs.total())
-
-
 def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any] | None = None) -> None:
-    """Whole or not at all; provenance goes into the file's own metadata."""
+    """Write a parquet file, whole or not at all, with `provenance` in its metadata."""
     import pyarrow
     from pyarrow import parquet
 
@@ -175,7 +189,10 @@ def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]], provenance: Mappi
 
 
 def join_parts(folder: Path, count: int, path: Path, provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """One file of all parts, with where it comes from; the counts that the model card tells."""
+    """Join all parts into one file, and return the counts for the model card.
+
+    `provenance` goes into the file's metadata.
+    """
     rows = [row for number in range(count) for row in read_rows(part_path(folder, number))]
     _write_rows(path, rows, provenance)
     dropped = Counter(row["dropped"] for row in rows if row["dropped"])
@@ -187,9 +204,10 @@ def join_parts(folder: Path, count: int, path: Path, provenance: Mapping[str, An
     }
 
 
-def degenerate_told(facts: Mapping[str, Any]) -> str:
-    """Of what `join_parts` counted: how many are empty and repeating, in words."""
-    return ", ".join(f"{count} {kind}" for kind, count in facts["dropped"].items())
+def describe_degenerate(facts: Mapping[str, Any], *, are_kept: bool) -> str:
+    """How many texts are empty and how many repeat, from the counts of `join_parts`."""
+    counts = ", ".join(f"{count} {kind}" for kind, count in facts["dropped"].items())
+    return f"{'among them' if are_kept else 'dropped'}: {counts}"
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -198,11 +216,13 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return list(parquet.read_table(path).to_pylist())
 
 
-def inputs_of(drawn: Drawn, settings: DistillSettings, teacher: Mapping[str, str], chat: Chat) -> dict[str, Any]:
-    """What the teacher's output follows from: plain JSON types."""
+def summary_inputs(
+    documents: TrainingDocuments, settings: DistillSettings, teacher: Mapping[str, str], chat: Chat
+) -> dict[str, Any]:
+    """Everything that determines the teacher's texts: plain JSON types."""
     return {
-        "documents": [asdict(document) for document in drawn.all],
-        "validation": [document.id for document in drawn.validation],
+        "documents": [asdict(document) for document in documents.all],
+        "validation": [document.id for document in documents.validation],
         "teacher": dict(teacher),
         "template": chat.template,
         "instructions": INSTRUCTIONS,

@@ -1,4 +1,4 @@
-"""Step 1: the documents to learn from, all of the sources' `train` half, so that no benchmark has drawn one of them."""
+"""Step 1: documents from the `train` half of the sources, which no benchmark uses."""
 
 from __future__ import annotations
 
@@ -26,28 +26,32 @@ from summarybench.documents.sources import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Drawn:
-    """Documents to train on and to stop early by (of other articles), and what is held out for benchmarks.
+class TrainingDocuments:
+    """Documents for training, for validation, and held out for benchmarks.
 
-    `invented` ones, which the teacher wrote, are trained on too.
-    `held_out` is empty where no file was given: benchmarks draw from the other half of the usual sources by themselves.
+    Training and validation documents come from different articles.
+
+    `synthetic` documents were written by the teacher and are used for training. `held_out` is empty unless files were
+    given: of the other sources, benchmarks draw from the other half anyway.
     """
 
     training: tuple[Document, ...]
     validation: tuple[Document, ...]
     held_out: tuple[Document, ...]
     sources: tuple[str, ...]
-    invented: tuple[Document, ...] = ()
+    synthetic: tuple[Document, ...] = ()
 
     @property
     def all(self) -> tuple[Document, ...]:
-        return (*self.training, *self.invented, *self.validation)
+        """Every document that the student sees, for training or validation."""
+        return (*self.training, *self.synthetic, *self.validation)
 
 
-def draw(settings: DistillSettings) -> Drawn:
-    """As many documents as asked for, or as there are.
+def draw_documents(settings: DistillSettings) -> TrainingDocuments:
+    """Draw as many documents as requested, or all if there are fewer.
 
-    Raises InputError where the `train` half has fewer than two articles, UnavailableError where a source cannot be had.
+    Raises InputError if the `train` half has fewer than two articles, UnavailableError if a source could not be
+    downloaded.
     """
     collections = [_read(settings.document_source), *map(documents_of_file, settings.documents_files)]
     ranked = sorted(set(_half(collections, Half.TRAIN)), key=lambda document: document.rank(settings.seed))
@@ -55,12 +59,12 @@ def draw(settings: DistillSettings) -> Drawn:
     urls = sorted({document.url for document in drawn}, key=_validation_rank)
     if len(urls) < 2:
         raise InputError(
-            f"{len(urls)} of the articles drawn are in the train part of {', '.join(map(_name, collections))}, and at least 2 are "
-            "needed, one of them to validate; ask for more --documents, or give a larger --documents-file"
+            f"the documents drawn from the train half of {', '.join(map(_name, collections))} come from {len(urls)} articles; at "
+            "least 2 are needed, one for training and one for validation: raise --documents or give a larger --documents-file"
         )
     validating = set(urls[: max(1, ceil(settings.validation_share * len(urls)))])
     offered = [each for each in collections if each.source is not DocumentSource.WIKILINGUA]
-    return Drawn(
+    return TrainingDocuments(
         training=tuple(document for document in drawn if document.url not in validating),
         validation=tuple(document for document in drawn if document.url in validating),
         held_out=tuple(_half(offered, Half.BENCH)) if settings.documents_files else (),
@@ -85,9 +89,11 @@ def _validation_rank(url: str) -> bytes:
 
 
 def passages(document: Document, most: int) -> tuple[Document, ...]:
-    """The document itself and its consecutive parts of about equally many sentences: 2, then 3, and so on up to `most`.
+    """The whole document, its 2 halves, its 3 thirds, and so on up to `most` parts.
 
-    No part has fewer than two sentences.
+    Parts have about equally many sentences.
+
+    Each part has at least two sentences.
     """
     found = sentences(document.text)
     counts = range(2, min(most, len(found) // 2) + 1)
@@ -95,6 +101,7 @@ def passages(document: Document, most: int) -> tuple[Document, ...]:
 
 
 def sentences(text: str) -> list[str]:
+    """The text, split after `.`, `!` and `?`."""
     return re.split(r"(?<=[.!?])\s+", text)
 
 
@@ -109,7 +116,10 @@ def _parts(document: Document, found: Sequence[str], count: int) -> Iterator[Doc
 
 
 def write_documents(path: Path, documents: Sequence[Document]) -> None:
-    """As a file that --documents-file takes: WikiLingua's schema, one section a line. Raises OSError."""
+    """Write a file that --documents-file reads.
+
+    It has WikiLingua's schema, with one section a line. Raises OSError.
+    """
     lines = (
         {
             "url": each.url,

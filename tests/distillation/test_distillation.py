@@ -1,4 +1,4 @@
-"""What the steps of a distillation decide, each by itself; the whole path is in test_distillation_runs.py."""
+"""Each step of a distillation by itself, without training; test_distillation_runs.py runs the whole pipeline."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from distillation.card import learnt_from, own_seconds, seconds_of, steps_in_both
-from distillation.invented import inventions, with_invented
-from distillation.settings import parse_settings
+from distillation.card import describe_examples, own_seconds, shared_steps, total_seconds
+from distillation.examples import overlap
+from distillation.layers import evenly_spaced_layers
+from distillation.options import parse_settings
 from distillation.steps import STEPS_FILE, Steps
-from distillation.student import spaced_layers
-from distillation.summaries import overlap
-from distillation.training_documents import draw, passages, sentences, write_documents
+from distillation.synthetic_documents import synthetic_document_requests, with_synthetic
+from distillation.training_documents import draw_documents, passages, sentences, write_documents
 from summarybench.core.outcomes import InputError
 from summarybench.documents.sources import Document, Half, documents_of_file, embedded_documents
 from summarybench.session.students import read_students
@@ -49,34 +49,34 @@ def mixed_file(tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_no_benchmark_sample_holds_what_is_trained_on_whatever_the_seeds(seed):
-    drawn = {each.url for each in draw(settings_of("--layers", "15", "--seed", str(seed))).all}
+def test_benchmarks_never_draw_training_documents_with_any_seed(seed):
+    drawn = {each.url for each in draw_documents(settings_of("--layers", "15", "--seed", str(seed))).all}
     assert len(drawn) > 5
     for other in range(5):
         assert drawn.isdisjoint({each.url for each in embedded_documents().sample(None, other)})
 
 
-def test_a_file_is_split_and_its_other_half_is_held_out(mixed_file):
-    drawn = draw(settings_of("--layers", "15", "--documents-file", str(mixed_file)))
+def test_other_half_of_a_file_is_held_out(mixed_file):
+    drawn = draw_documents(settings_of("--layers", "15", "--documents-file", str(mixed_file)))
     held_out = {each.url for each in drawn.held_out}
     assert set(urls_in(Half.BENCH, 6)) <= held_out
     assert set(urls_in(Half.TRAIN, 6)) <= {each.url for each in drawn.all}
     assert held_out.isdisjoint({each.url for each in drawn.all})
 
 
-def test_nothing_is_held_out_where_benchmarks_draw_from_the_other_half_by_themselves():
-    assert draw(settings_of("--layers", "15")).held_out == ()
+def test_nothing_is_held_out_without_a_documents_file():
+    assert draw_documents(settings_of("--layers", "15")).held_out == ()
 
 
-def test_no_article_is_both_trained_on_and_validated_with():
-    drawn = draw(settings_of("--layers", "15", "--validation-share", "40%"))
+def test_no_article_is_in_both_training_and_validation():
+    drawn = draw_documents(settings_of("--layers", "15", "--validation-share", "40%"))
     training, validation = ({each.url for each in part} for part in (drawn.training, drawn.validation))
     assert validation
     assert training.isdisjoint(validation)
 
 
 def test_fewer_documents_are_the_first_of_more():
-    few, many = (draw(settings_of("--layers", "15", "--documents", count)) for count in ("5", "10"))
+    few, many = (draw_documents(settings_of("--layers", "15", "--documents", count)) for count in ("5", "10"))
     assert {each.id for each in few.all} < {each.id for each in many.all}
 
 
@@ -96,13 +96,13 @@ def test_passages_are_the_document_and_its_parts_in_order():
     assert len(passages(replace(document, text="A b. C d."), 2)) == 1
 
 
-def test_more_passages_are_parts_of_other_lengths_of_two_sentences_at_least():
+def test_each_part_has_at_least_two_sentences():
     document = Document(url="u", section="s", text="A b. C d. E f. G h. I j. K l.", reference="r")
     texts = [each.text for each in passages(document, 9)[1:]]
     assert texts == ["A b. C d. E f.", "G h. I j. K l.", "A b. C d.", "E f. G h.", "I j. K l."]
 
 
-# Documents of the teacher's own ----------------------------------------------------------------------------------
+# Synthetic documents ---------------------------------------------------------------------------------------------
 
 
 WORDS = SimpleNamespace(
@@ -110,50 +110,50 @@ WORDS = SimpleNamespace(
     document_offsets=lambda text: [match.span() for match in re.finditer(r"\S+", text)],
     chat_ids=str.split,
 )
-"""A chat whose tokens are words."""
+"""A tokenizer whose tokens are words."""
 
 
-def inventions_of(*arguments):
+def synthetic_requests(*arguments):
     settings = settings_of("--layers", "15", *arguments)
-    drawn = draw(settings)
-    return inventions(drawn, settings, WORDS), drawn
+    drawn = draw_documents(settings)
+    return synthetic_document_requests(drawn, settings, WORDS), drawn
 
 
-def test_each_invention_is_on_what_two_sentences_of_one_training_document_say():
-    asked, drawn = inventions_of("--invented-documents", "50")
-    assert {each.document.url for each in asked} == {f"invented:{number}" for number in range(50)}
-    assert {(each.role, each.task, each.is_sampled) for each in asked} == {("training", "invent", True)}
+def test_each_synthetic_document_is_about_two_sentences_of_a_training_document():
+    requests, drawn = synthetic_requests("--invented-documents", "50")
+    assert {each.document.url for each in requests} == {f"invented:{number}" for number in range(50)}
+    assert {(each.role, each.task, each.is_sampled) for each in requests} == {("training", "invent", True)}
     texts = [" ".join(document.text.split()) for document in drawn.training]
-    for each in asked:
+    for each in requests:
         assert any(" ".join(each.document.text.split()) in text for text in texts)
         assert len(sentences(each.document.text)) == 2
-    assert len({each.document.text for each in asked}) == 50
+    assert len({each.document.text for each in requests}) == 50
 
 
-def test_topics_come_round_again_where_more_is_invented():
-    asked, _ = inventions_of("--invented-documents", "2000")
-    found = {int(each.document.url.partition(":")[2]): (each.document.text, each.sample) for each in asked}
+def test_topics_are_used_again_when_there_are_too_few():
+    requests, _ = synthetic_requests("--invented-documents", "2000")
+    found = {int(each.document.url.partition(":")[2]): (each.document.text, each.sample) for each in requests}
     count = len({topic for topic, _ in found.values()})
     assert count < 2000
     assert [found[count - 1][1], found[count], found[2 * count]] == [1, (found[0][0], 2), (found[0][0], 3)]
 
 
-def test_inventions_of_like_length_are_in_one_batch():
-    asked, _ = inventions_of("--invented-documents", "50")
-    lengths = [len(each.prompt_ids) for each in asked]
+def test_requests_for_synthetic_documents_are_sorted_by_length():
+    requests, _ = synthetic_requests("--invented-documents", "50")
+    lengths = [len(each.prompt_ids) for each in requests]
     assert lengths == sorted(lengths, reverse=True)
     assert lengths[0] > lengths[-1]
 
 
-def test_empty_and_repeating_inventions_are_no_documents():
-    _, drawn = inventions_of()
+def test_empty_and_repeating_synthetic_documents_are_dropped():
+    _, drawn = synthetic_requests()
     rows = [{"url": f"invented:{number}", "output": kind, "dropped": kind} for number, kind in enumerate(["empty", ""])]
-    assert [each.url for each in with_invented(drawn, rows).invented] == ["invented:1"]
+    assert [each.url for each in with_synthetic(drawn, rows).synthetic] == ["invented:1"]
 
 
-def test_inventions_are_trained_on_and_never_validated_or_measured_with():
-    _, drawn = inventions_of()
-    more = with_invented(drawn, [{"url": "invented:0", "output": "Take a spoon. Stir.", "dropped": ""}])
+def test_synthetic_documents_are_for_training_alone():
+    _, drawn = synthetic_requests()
+    more = with_synthetic(drawn, [{"url": "invented:0", "output": "Take a spoon. Stir.", "dropped": ""}])
     assert [each.text for each in more.all if each not in drawn.all] == ["Take a spoon. Stir."]
     assert (more.validation, more.held_out) == (drawn.validation, drawn.held_out)
 
@@ -162,7 +162,7 @@ def test_inventions_are_trained_on_and_never_validated_or_measured_with():
 
 
 @pytest.mark.parametrize(
-    ("answer", "expected"),
+    ("summary", "expected"),
     [
         ("Stir the soup, then serve it.", 1.0),
         ("The soup, THE SOUP, the soup!", 2 / 5),  # of five pairs "the soup" is three, and twice in the text
@@ -171,11 +171,11 @@ def test_inventions_are_trained_on_and_never_validated_or_measured_with():
         ("", 0.0),
     ],
 )
-def test_overlap_is_the_share_of_an_answer_s_word_pairs_that_its_text_has(answer, expected):
-    assert overlap(answer, "Warm the soup. Stir the soup, then serve it.") == pytest.approx(expected)
+def test_overlap_is_the_share_of_word_pairs_that_the_text_has(summary, expected):
+    assert overlap(summary, "Warm the soup. Stir the soup, then serve it.") == pytest.approx(expected)
 
 
-def test_overlap_is_rouge_2_s_precision():
+def test_overlap_is_the_precision_of_rouge_2():
     from rouge_score.rouge_scorer import RougeScorer
 
     for document in embedded_documents().documents:
@@ -184,18 +184,18 @@ def test_overlap_is_rouge_2_s_precision():
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "expected"),
     [
         ((), "7"),
-        (("--finished-only",), "7 (none that was cut at its longest)"),
+        (("--finished-only",), "7 (no text that reached the token limit)"),
         (
             ("--least-overlap", "30%", "--finished-only"),
-            "7 (of summaries, those with at least 30% of their word pairs in their texts; none that was cut at its longest)",
+            "7 (only summaries that share at least 30% of their word pairs with their text; no text that reached the token limit)",
         ),
     ],
 )
-def test_card_says_which_texts_were_left_out(options, told):
-    assert learnt_from(7, asdict(settings_of("--layers", "3", *options))) == told
+def test_card_says_which_texts_were_left_out(options, expected):
+    assert describe_examples(7, asdict(settings_of("--layers", "3", *options))) == expected
 
 
 # The student -----------------------------------------------------------------------------------------------------
@@ -206,17 +206,17 @@ def test_card_says_which_texts_were_left_out(options, told):
     [(30, 1, (0,)), (4, 2, (0, 3)), (5, 3, (0, 2, 4)), (4, 4, (0, 1, 2, 3))],
 )
 def test_layers_are_evenly_spaced_from_first_to_last(of, keep, expected):
-    assert spaced_layers(of, keep) == expected
+    assert evenly_spaced_layers(of, keep) == expected
 
 
 def test_fifteen_of_thirty_layers_are_fifteen_different_ones():
-    assert len(set(spaced_layers(30, 15))) == 15
+    assert len(set(evenly_spaced_layers(30, 15))) == 15
 
 
 # Steps -----------------------------------------------------------------------------------------------------------
 
 
-def test_step_is_skipped_while_its_inputs_and_output_are_there(tmp_path):
+def test_step_is_skipped_if_output_exists_and_inputs_are_unchanged(tmp_path):
     made = []
 
     def make(path):
@@ -235,14 +235,14 @@ def test_step_is_skipped_while_its_inputs_and_output_are_there(tmp_path):
     assert len(made) == 3
 
 
-def test_output_of_a_step_that_was_cut_short_does_not_count(tmp_path):
-    def cut_short(path):
+def test_interrupted_step_runs_again(tmp_path):
+    def interrupted(path):
         path.touch()
         raise KeyboardInterrupt
 
     output = tmp_path / "output"
     with pytest.raises(KeyboardInterrupt):
-        Steps(tmp_path / "out").run("step", {}, output, cut_short)
+        Steps(tmp_path / "out").run("step", {}, output, interrupted)
     assert output.exists()
     assert Steps(tmp_path / "out").run("step", {}, output, lambda _: {})
 
@@ -257,13 +257,13 @@ def test_output_of_a_step_that_was_cut_short_does_not_count(tmp_path):
         (("--layers", "3", "--student-from", "x"), "either --layers N"),
         ((), "either --layers N"),
         (("--layers", "3", "--kl-weight", "-1"), "--kl-weight -1.0: must not be negative"),
-        (("--layers", "3", "--kl-weight", "0", "--ce-weight", "0"), "leaves nothing to learn from"),
+        (("--layers", "3", "--kl-weight", "0", "--ce-weight", "0"), "leaves no loss to train on"),
         (("--layers", "3", "--reverse-kl-weight", "-1"), "--reverse-kl-weight -1.0: must not be negative"),
         (("--layers", "3", "--unlikelihood-weight", "-1"), "--unlikelihood-weight -1.0: must not be negative"),
-        (("--student-from", "x", "--hidden-weight", "1"), "--hidden-weight 1: which layers of the teacher"),
+        (("--student-from", "x", "--hidden-weight", "1"), "--hidden-weight 1: needs --layers N"),
         (("--student-from", "x", "--choose-layers"), "--choose-layers: give --layers N"),
-        (("--student-from", "x", "--own-summaries"), "--ce-weight 0, or it would learn its own words"),
-        (("--layers", "3", "--own-summaries", "--ce-weight", "0"), "give --student-from FOLDER, a student that can"),
+        (("--student-from", "x", "--own-summaries"), "--ce-weight 0, because cross-entropy"),
+        (("--layers", "3", "--own-summaries", "--ce-weight", "0"), "give --student-from FOLDER, a model that can"),
         (("--layers", "3", "--learning-rate", "0"), "--learning-rate 0.0: must be more than 0"),
         (("--layers", "3", "--validation-share", "2"), "--validation-share 2: give a share"),
         (("--layers", "3", "--least-overlap", "many"), "--least-overlap many: give a share"),
@@ -282,19 +282,19 @@ def test_unknown_teacher_is_refused_with_the_known_ones():
 
 
 @pytest.mark.parametrize("name", ["smollm2-135m-instruct", "a b", ".hidden"])
-def test_folder_name_that_can_be_no_model_is_refused(name):
+def test_folder_name_that_cannot_name_a_model_is_refused(name):
     with pytest.raises(InputError, match="the folder's name is the student's"):
         settings_of("--layers", "3", out=f"students/{name}")
 
 
-def test_output_folder_that_holds_something_else_is_refused_and_left_alone(tmp_path):
+def test_output_folder_of_something_else_is_refused_and_unchanged(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(InputError, match="holds something else"):
+    with pytest.raises(InputError, match="exists and was not made by this command"):
         Steps(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_steps_file_that_is_damaged_is_named(tmp_path):
+def test_damaged_steps_file_is_named(tmp_path):
     (tmp_path / STEPS_FILE).write_text('{"schema": 1}')
     with pytest.raises(InputError, match=STEPS_FILE):
         Steps(tmp_path)
@@ -304,29 +304,29 @@ def test_source_without_train_documents_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "bench.jsonl"
     write_documents(path, documents(urls_in(Half.BENCH, 4)))
     monkeypatch.setattr("distillation.training_documents.embedded_documents", lambda: documents_of_file(path))
-    with pytest.raises(InputError, match="0 of the articles drawn are in the train part"):
-        draw(settings_of("--layers", "3"))
+    with pytest.raises(InputError, match=r"train half of .* come from 0 articles"):
+        draw_documents(settings_of("--layers", "3"))
 
 
 def student_folder(path: Path, **changed) -> Path:
     path.mkdir()
-    told = {"schema": 1, "name": path.name, "teacher": {"name": "smollm2-135m-instruct"}, "architecture": "llama"}
-    (path / "distillation.json").write_text(json.dumps({**told, "trained_on": [], **changed}))
+    provenance = {"schema": 1, "name": path.name, "teacher": {"name": "smollm2-135m-instruct"}, "architecture": "llama"}
+    (path / "distillation.json").write_text(json.dumps({**provenance, "trained_on": [], **changed}))
     (path / "config.json").write_text('{"model_type": "llama"}')
     (path / "model.safetensors").touch()
     (path / "tokenizer_config.json").touch()
     return path
 
 
-def test_what_a_student_shares_with_those_that_it_came_from_is_counted_once():
+def test_steps_shared_with_earlier_students_are_counted_once():
     first = {"seconds": {"invented": 100.0, "summaries": 40.0, "training": 300.0}}
     students = [first]
     for own in ({"summaries": 50.0, "training": 80.0}, {"summaries": 60.0, "training": 90.0}):
         seconds = {"invented": 100.0, **own}
-        shared = steps_in_both(seconds, students[-1]["seconds"])
-        students.append({"seconds": seconds, "shared_steps": shared, "seconds_before": seconds_of(students[-1])})
+        shared = shared_steps(seconds, students[-1]["seconds"])
+        students.append({"seconds": seconds, "shared_steps": shared, "seconds_before": total_seconds(students[-1])})
     assert [list(own_seconds(each)) for each in students[1:]] == [["summaries", "training"]] * 2
-    assert seconds_of(students[-1]) == 100 + (40 + 300) + (50 + 80) + (60 + 90)
+    assert total_seconds(students[-1]) == 100 + (40 + 300) + (50 + 80) + (60 + 90)
 
 
 def test_student_folder_is_read(tmp_path):

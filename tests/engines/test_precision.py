@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distillation.opening import load_weights
+from distillation.loading import load_weights
 from summarybench.catalogue.models import LOADERS
 from summarybench.core.outcomes import ContradictedLoaderError, Outcome, PrecisionError
 from summarybench.engines.loaded_model import LoadedModel

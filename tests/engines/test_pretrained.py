@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from distillation.opening import load_weights
+from distillation.loading import load_weights
 from summarybench.catalogue.models import MODELS
 from summarybench.core.outcomes import CheckpointError, Outcome
 from summarybench.engines.loaded_model import LoadedModel

@@ -1,4 +1,4 @@
-"""How a teacher and a student are opened for generating, training and scoring."""
+"""Loading teachers and students, for generating, training and scoring."""
 
 from __future__ import annotations
 
@@ -18,41 +18,47 @@ from summarybench.machine.device import Device
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Teacher:
-    """Which weights it has, and its tokenizer and configuration; none of its weights are loaded yet."""
+    """A teacher's tokenizer, configuration and source of weights.
+
+    The weights themselves are not loaded yet.
+    """
 
     spec: ModelSpec
     weights: Weights
     chat: Chat
 
     def facts(self) -> dict[str, str]:
-        """What names it in files: plain JSON types."""
+        """Name, source of the weights and revision, as files record them."""
         return {"name": self.spec.name, "weights": self.weights.kind, "revision": self.weights.revision}
 
 
-def open_teacher(name: str, model_paths: Mapping[str, Path]) -> Teacher:
-    """Raises UnavailableError where it cannot be had, or is quantized."""
+def find_teacher(name: str, model_paths: Mapping[str, Path]) -> Teacher:
+    """Find a teacher's weights, and read its tokenizer and configuration.
+
+    Raises UnavailableError if they cannot be downloaded or read, ContradictedLoaderError if the weights are quantized.
+    """
     spec = MODELS[name]
     try:
         weights = find_weights(spec, model_paths)
         teacher = Teacher(spec=spec, weights=weights, chat=open_chat(weights))
     except OSError as error:
         raise UnavailableError(
-            f"{spec.repository} cannot be had ({first_line(error)}): connect to the hub, run 'hf auth login' and accept the "
-            f"licence at {spec.licence_url}, or give --model-path {name}=FOLDER"
+            f"{spec.repository} could not be downloaded ({first_line(error)}): check the connection to the hub, run 'hf auth "
+            f"login' and accept the licence at {spec.licence_url}, or give --model-path {name}=FOLDER"
         ) from error
     check_not_quantized(weights.location, teacher.chat.config)
     return teacher
 
 
 def load_weights(location: str | Path, dtype: str, place: Any, **options: Any) -> Any:
-    """A causal language model in `dtype` on one device, ready to be asked.
+    """Load a causal language model in `dtype` on `place`, in evaluation mode.
 
-    Raises UnavailableError where it cannot be loaded or is quantized, and CheckpointError where its tensors are not those
-    that its configuration describes.
+    Raises UnavailableError if it cannot be loaded, ContradictedLoaderError if it is quantized, and CheckpointError if
+    its tensors do not match its configuration.
     """
     import torch
 
-    torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for each length: see Loader.settings
+    torch.backends.cuda.enable_cudnn_sdp(False)  # it builds a new plan for each length: see Loader.settings
     try:
         check_not_quantized(str(location), load_config(location, **options))
         model = load_causal_lm(location, dtype=dtype, attn_implementation="sdpa", **options)
@@ -61,10 +67,19 @@ def load_weights(location: str | Path, dtype: str, place: Any, **options: Any) -
     return model.to(place).eval()
 
 
+def load_local_weights(folder: Path, dtype: str, place: Any) -> Any:
+    """As `load_weights`, from a local folder and never from the hub."""
+    return load_weights(folder, dtype, place, local_files_only=True)
+
+
 def load_teacher(teacher: Teacher, dtype: str, place: Any) -> Any:
+    """As `load_weights`, from wherever the teacher's weights are."""
     return load_weights(teacher.weights.location, dtype, place, **teacher.weights.from_pretrained_options)
 
 
 def compute_dtype(device: Device, *, float32: bool) -> str:
-    """bfloat16 where the device has it, float32 elsewhere: float16 would need a scaled loss."""
+    """bfloat16 on devices that have it, otherwise float32.
+
+    float16 would need loss scaling.
+    """
     return "bfloat16" if device.is_gpu and device.compute_dtype == "bfloat16" and not float32 else "float32"

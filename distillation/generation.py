@@ -1,4 +1,4 @@
-"""Answers in batches: left-padded, greedy or drawn, halved where memory runs out."""
+"""Generating texts in left-padded batches, greedy or sampled."""
 
 from __future__ import annotations
 
@@ -15,33 +15,34 @@ from summarybench.machine.device import Device
 
 TokenIds = Sequence[int]
 TOP_K = 50
-"""Tokens that are drawn from; a share of the probability in their place would sort the whole vocabulary for each token."""
+"""Sample from this many most likely tokens. A nucleus (top-p) would sort the whole vocabulary for each token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How tokens are drawn; the seed is the batch's."""
+    """How to sample one batch of texts."""
 
     temperature: float
     seed: int
 
 
 def end_tokens(model: Any) -> tuple[int, ...]:
+    """The IDs of the tokens that end a text."""
     ends = model.generation_config.eos_token_id
     return tuple(ends) if isinstance(ends, list) else (int(ends),)
 
 
-class Writer:
-    """Answers prompts with a model, some at a time.
+class BatchGenerator:
+    """Generator of texts with one model, at most `batch_size` at a time.
 
-    Where a prompt and its answer never exceed `tokens`, and the device is one to compile for, decoding is compiled: a small
-    teacher waits for the host to launch its kernels, many times longer than for the kernels. Else transformers decodes.
+    Decoding is compiled if `tokens`, the longest prompt and its text together, is known and the device suits the
+    compiler: a small model otherwise spends most of its time launching kernels. Else transformers' `generate` decodes.
     """
 
-    def __init__(self, model: Any, device: Device, rows: int, tokens: int | None = None) -> None:
+    def __init__(self, model: Any, device: Device, batch_size: int, tokens: int | None = None) -> None:
         self._model = model
         self._device = device
-        self._rows = rows
+        self._batch_size = batch_size
         self._ends = end_tokens(model)
         self._decoders: CompiledDecoders | None = None
         if tokens is not None and is_compiled_for(device):
@@ -55,32 +56,34 @@ class Writer:
                 top_k=TOP_K,
             )
 
-    def answer(
+    def generate(
         self, prompts: Sequence[TokenIds], max_new_tokens: int, sampling: Sampling | None = None
     ) -> list[list[int]]:
-        """What the model answers to each prompt, end token included; greedy without `sampling`.
+        """Return the generated tokens of each prompt, end token included.
 
-        A batch that does not fit is halved until it does, and later ones are no larger. Raises DeviceMemoryError where a
-        single prompt does not fit.
+        Decoding is greedy without `sampling`.
+
+        A batch that runs out of memory is halved until it fits, and later batches are no larger. Raises
+        DeviceMemoryError if a single prompt does not fit.
         """
-        found: list[list[int]] = []
-        while len(found) < len(prompts):
-            some = prompts[len(found) : len(found) + self._rows]
-            drawn = sampling and replace(sampling, seed=sampling.seed + len(found))
+        texts: list[list[int]] = []
+        while len(texts) < len(prompts):
+            batch = prompts[len(texts) : len(texts) + self._batch_size]
+            batch_sampling = sampling and replace(sampling, seed=sampling.seed + len(texts))
             try:
-                found += self._answer(some, max_new_tokens, drawn)
+                texts += self._generate(batch, max_new_tokens, batch_sampling)
                 continue
             except Exception as error:
                 detail = explain_out_of_memory(error)
             if self._decoders:
                 self._decoders.keep_only(0)
             self._device.release_memory()
-            if len(some) == 1:
+            if len(batch) == 1:
                 raise DeviceMemoryError(f"out of memory while generating from one prompt: {detail}")
-            self._rows = len(some) // 2
-        return found
+            self._batch_size = len(batch) // 2
+        return texts
 
-    def _answer(self, prompts: Sequence[TokenIds], max_new_tokens: int, sampling: Sampling | None) -> list[list[int]]:
+    def _generate(self, prompts: Sequence[TokenIds], max_new_tokens: int, sampling: Sampling | None) -> list[list[int]]:
         import torch
 
         width = max(map(len, prompts))
@@ -97,39 +100,43 @@ class Writer:
         if self._decoders is None:
             output = self._decode(ids, mask, max_new_tokens, temperature)
         else:
-            decoder = self._decoders.for_batch_size(self._rows)
+            decoder = self._decoders.for_batch_size(self._batch_size)
             output = decoder.generate(ids, mask, max_new_tokens, lambda: None, temperature=temperature)
-        return [_until_end(row, self._ends) for row in output[:, width:].tolist()]
+        return [_through_end(row, self._ends) for row in output[:, width:].tolist()]
 
     def _decode(self, ids: Any, mask: Any, max_new_tokens: int, temperature: float | None) -> Any:
         import torch
         from transformers import GenerationConfig
 
-        chosen: dict[str, Any] = {"do_sample": False}
+        strategy: dict[str, Any] = {"do_sample": False}
         if temperature is not None:
-            chosen = {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": TOP_K}
+            strategy = {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": TOP_K}
         config = GenerationConfig(
             max_new_tokens=max_new_tokens,
             eos_token_id=list(self._ends),
             pad_token_id=self._ends[0],
             use_cache=True,
-            **chosen,
+            **strategy,
         )
         model = self._model
-        kept, model.generation_config = model.generation_config, config  # its own would fill in what is not named
+        # transformers fills gaps in `config` from the model's own generation config, so replace that one.
+        own_config, model.generation_config = model.generation_config, config
         try:
             with torch.inference_mode():
                 return model.generate(ids, attention_mask=mask)
         finally:
-            model.generation_config = kept
+            model.generation_config = own_config
 
 
 def is_compiled_for(device: Device) -> bool:
-    """The compiler's kernels are made for GPUs of compute capability 8.0 and newer: those that multiply bfloat16."""
+    """Whether the compiler's kernels run on the device.
+
+    They need a GPU with bfloat16, which means compute capability 8.0.
+    """
     return device.is_gpu and device.compute_dtype == "bfloat16"
 
 
-def _until_end(ids: list[int], ends: Sequence[int]) -> list[int]:
-    """Without the padding that follows a row's own end."""
+def _through_end(ids: list[int], ends: Sequence[int]) -> list[int]:
+    """The tokens up to the first end token, without the padding after it."""
     first = next((place for place, token in enumerate(ids) if token in ends), len(ids))
     return ids[: first + 1]
