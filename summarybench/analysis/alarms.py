@@ -1,4 +1,4 @@
-"""When the suite's decision and plain thresholds raise an alarm in simulated runs, and how often they do."""
+"""Alarms in simulated runs, by the suite's decision and by plain thresholds."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ Alarms = dict[str, NDArray[np.bool_]]
 
 
 def alarms(trials: Trials, slowdown: float) -> Alarms:
-    """Which trials raise an alarm under each rule, with every document of today's passes slower by this share."""
+    """Which trials raise an alarm under each rule.
+
+    Every document of today's passes is slower by `slowdown`.
+    """
     both = trials.both.are_regressed(slowdown)
     ratios = (1 + slowdown) * trials.mean_ratio
     return {
@@ -45,7 +48,7 @@ def alarms(trials: Trials, slowdown: float) -> Alarms:
 
 
 def pytest_benchmark_fails(mean_now: float, mean_before: float) -> bool:
-    """Whether `--benchmark-compare-fail=mean:5%` fails, according to pytest-benchmark's own check."""
+    """Whether pytest-benchmark's own check fails for `mean:5%`."""
     from pytest_benchmark.utils import parse_compare_fail
 
     return parse_compare_fail(PYTEST_BENCHMARK_CHECK).fails({"mean": mean_now}, {"mean": mean_before}) is not None
@@ -80,7 +83,10 @@ def runs_of(trials: Trials, index: int, slowdown: float) -> Runs:
 
 
 def decide_one(runs: Runs) -> dict[str, bool]:
-    """Whether one trial raises an alarm under each rule, by the suite's own decision and pytest-benchmark's own check."""
+    """Whether one trial raises an alarm under each rule.
+
+    Uses the suite's own decision, and pytest-benchmark's own statistics and check.
+    """
     both = is_regressed(runs.change(PASSES))
     now, before = _stats(runs.now[0]), _stats(runs.baseline[NEWEST])
     return {
@@ -101,7 +107,9 @@ def _stats(run: Sequence[Timing]) -> Any:
 
 
 def check_against_the_suite(trials: Trials, slowdown: float, found: Alarms) -> int:
-    """Compare `alarms` with the suite's own functions on some trials, and return how many were compared.
+    """Check `alarms` against the suite's own functions.
+
+    Returns how many trials were compared.
 
     Raises JudgementError for the first trial on which they differ.
     """
@@ -134,7 +142,9 @@ class SessionAlarms:
 
 
 def session_alarms(trials: Trials) -> SessionAlarms:
-    """The alarms of sessions, each made of several consecutive trials of unchanged experiments.
+    """The alarms of sessions of unchanged experiments.
+
+    A session consists of several consecutive trials.
 
     As in a session, an experiment's p-value comes from both passes if it was measured twice, and otherwise from the first.
     It is 1 if a pass alone is not slow.

@@ -1,4 +1,4 @@
-"""What the stored runs of a device say about its noise, as input for the simulation."""
+"""The noise of devices in their stored runs, as input for the simulation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from summarybench.stats.timings import Timing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredExperiment:
-    """One stored experiment: its documents' timings, and the standard deviation of one document in one run."""
+    """One stored experiment: its documents' timings and their noise.
+
+    `document_deviation` is the standard deviation of one document in one run.
+    """
 
     experiment: str
     timings: tuple[Timing, ...]
@@ -25,7 +28,7 @@ class MeasuredExperiment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredDevice:
-    """A device with its spread between runs and the experiments that have both timings and a measured deviation."""
+    """A device's spread between runs, and its experiments with known noise."""
 
     slug: str
     spread: Spread
@@ -33,7 +36,7 @@ class MeasuredDevice:
 
 
 def read_devices(folder: Path) -> list[MeasuredDevice]:
-    """Read every device that has a measured spread and stored runs of the same experiments.
+    """Read every device that has a measured spread and stored runs of it.
 
     Raises InputError if there is none, or if a file cannot be used.
     """
@@ -48,7 +51,9 @@ def read_devices(folder: Path) -> list[MeasuredDevice]:
 
 
 def _read_device(folder: Path) -> tuple[MeasuredDevice, ...]:
-    """The eager and the compiled experiments of one device, the latter with equal and with different kernels.
+    """The experiments of one device, grouped by their spread.
+
+    The groups are eager experiments, compiled ones with equal kernels, and compiled ones with different kernels.
 
     Each of the three has a spread of its own.
     """

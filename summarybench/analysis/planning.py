@@ -1,4 +1,4 @@
-"""The planned design of each experiment: its documents, its baseline runs, and the best available figures of its noise."""
+"""The planned design of each experiment, and where its noise is known from."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ class NoiseSource(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """One experiment's plan; `design` is None if there are too few documents for a comparison.
+    """The plan of one experiment.
+
+    `design` is None if there are too few documents for a comparison.
 
     Documents stand for rounds: an experiment in batches counts its batches.
     """
@@ -41,7 +43,9 @@ class Planned:
 
 
 def are_kernels_kept(stored: Sequence[Entry]) -> bool:
-    """Whether the next run on this host will have the kernels of `stored`, the newest runs that count.
+    """Whether the next run on this host will have the kernels of `stored`.
+
+    `stored` holds the newest runs, as many as count.
 
     True without any, since the first run's kernels stay in the host's cache.
     """
@@ -51,7 +55,9 @@ def are_kernels_kept(stored: Sequence[Entry]) -> bool:
 def document_noise(
     experiment: str, entries: Sequence[Entry], measured: Mapping[str, float]
 ) -> tuple[float, NoiseSource]:
-    """The standard deviation of one document in one run, and its source; 0 if it is unknown.
+    """The standard deviation of one document in one run, and its source.
+
+    An unknown deviation is 0.
 
     `entries` are the experiment's stored entries, oldest first. `measured` has standard deviations by experiment.
     """

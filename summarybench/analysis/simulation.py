@@ -1,4 +1,6 @@
-"""Simulated runs, drawn from measured timings and spreads, and their changes of speed.
+"""Simulated runs and their changes of speed.
+
+They are drawn from measured timings and spreads.
 
 The seconds of a document in a run are its measured seconds × the run's factor × the document's own factor in that run. The
 run's factor is log-normal with the spread between runs. The document's factor has the shape of the measured seconds per
@@ -80,7 +82,9 @@ class Trials:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """`stats.changes.Change` for many trials at once: [trials] each. A slowdown of all documents shifts only the log ratios.
+    """`stats.changes.Change` for many trials at once: [trials] each.
+
+    A slowdown of all documents shifts only the log ratios.
 
     `fastest_pass_log_ratio` is the log ratio of the fastest pass; with one pass it equals `log_ratio`.
     """
@@ -128,7 +132,10 @@ class Changes:
         return p_values
 
     def p_values_for_holm(self, slowdown: float) -> Numbers:
-        """The p-values for Holm's correction: 1 if a pass alone is not slow, as in a session."""
+        """The p-values for Holm's correction.
+
+        They are 1 if a pass alone is not slow, as in a session.
+        """
         return np.where(self._are_slow_in_each_pass(slowdown), self.p_values(slowdown), 1.0)
 
 
@@ -140,7 +147,10 @@ def draw(
     *,
     share_spread: int = 1,
 ) -> Trials:
-    """Draw runs of randomly chosen experiments. Each `share_spread` consecutive trials see the same measured spread."""
+    """Draw runs of randomly chosen experiments.
+
+    Each `share_spread` consecutive trials see the same measured spread.
+    """
     seconds = np.empty((trials, DOCUMENTS))
     tokens = np.empty((trials, DOCUMENTS))
     logarithms = np.empty((trials, BASELINE_RUNS + PASSES, DOCUMENTS))
@@ -172,7 +182,7 @@ def draw(
 
 
 def _shape_of(measured: MeasuredExperiment) -> Numbers:
-    """The logarithms of seconds per token, standardized to mean 0 and standard deviation 1."""
+    """The standardized logarithms of seconds per token: mean 0, deviation 1."""
     logarithms = np.log([timing.seconds / timing.tokens for timing in measured.timings])
     centred: Numbers = logarithms - logarithms.mean()
     deviation = centred.std()

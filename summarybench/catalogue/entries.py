@@ -11,7 +11,10 @@ from summarybench.core.tables import read_table, shown
 
 
 def entries_in(path: Path, name: str) -> Iterator[tuple[str, Any]]:
-    """Each entry of the array [[name]], with its name for messages. Raises InputError if the file has no such array."""
+    """Each entry of the array [[name]], with its name for messages.
+
+    Raises InputError if the file has no such array.
+    """
     entries = read_table(path).get(name)
     if not isinstance(entries, list):
         raise InputError(f"{shown(path)}: has no [[{name}]]")
@@ -20,7 +23,7 @@ def entries_in(path: Path, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def named(values: object, name: str) -> object:
-    """The values of a table's entry with its name among them; anything else but a table unchanged."""
+    """Add an entry's name to its values; leave anything but a table unchanged."""
     return {**values, "name": name} if isinstance(values, Mapping) else values
 
 

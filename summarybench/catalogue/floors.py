@@ -17,7 +17,7 @@ FLOORS_FILE = Path(__file__).with_name("floors.toml")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Floor:
-    """The lowest acceptable mean ROUGE-1 F1 (stemmed, 0 to 1), and where the figure comes from."""
+    """The lowest acceptable mean ROUGE-1 F1 (stemmed, 0 to 1) and its origin."""
 
     rouge1: float
     origin: str

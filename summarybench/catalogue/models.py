@@ -1,4 +1,7 @@
-"""Models, loaders and experiments. Models and loaders are read from the TOML tables beside this module."""
+"""Models, loaders and experiments.
+
+Models and loaders are read from the TOML tables beside this module.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,10 @@ ALL_GPUS = "gpus"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelShape:
-    """The numbers of a config.json that determine the size of weights, KV cache and workspace, under their names there."""
+    """The sizes in a config.json, under the names they have there.
+
+    They determine the size of weights, KV cache and workspace.
+    """
 
     architecture: str
     vocab_size: int
@@ -49,7 +55,10 @@ class ModelShape:
 
 
 def shape_of(architecture: str, config: Mapping[str, Any], where: str) -> ModelShape:
-    """The shape in a config.json. Raises InputError, beginning with `where`, for a missing or impossible number."""
+    """The shape in a config.json.
+
+    Raises InputError, beginning with `where`, for a missing or impossible number.
+    """
     stated = {key: value for key, value in config.items() if value is not None}
     shape = entry_of(
         ModelShape, {**stated, "architecture": architecture, "config": dict(config)}, where, ignored=config
@@ -62,7 +71,9 @@ def shape_of(architecture: str, config: Mapping[str, Any], where: str) -> ModelS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """A chat model. `marker` selects its tests; `architecture` is config.json's model_type.
+    """A chat model.
+
+    `marker` selects its tests; `architecture` is config.json's model_type.
 
     By default it runs on devices of `families`; on devices of `on_request` only if -m or -k names it. `config` holds the
     parts of its config.json that determine the size of weights and KV cache.
@@ -121,7 +132,9 @@ class Loader:
     def settings(
         self, device: DeviceRecord, threads: int, wait_policy: str = "default"
     ) -> dict[str, str | float | bool | int]:
-        """The settings for transformers and bitsandbytes on this device, which are part of the workload.
+        """The settings for transformers and bitsandbytes on this device.
+
+        They are part of the workload.
 
         On a CPU they include the number of threads, since twice as many are another experiment. On a CPU without AVX-512,
         where the suite chooses how threads wait for each other, they include that too.
@@ -194,7 +207,10 @@ def model_markers() -> dict[str, str]:
 
 
 def read_models(path: Path = MODELS_FILE) -> dict[str, ModelSpec]:
-    """Read the models, by name. Raises InputError that names the file, the entry and the value."""
+    """Read the models, by name.
+
+    Raises InputError that names the file, the entry and the value.
+    """
     found: dict[str, ModelSpec] = {}
     for name, values in read_table(path).items():
         where = f"{shown(path)}: [{name}]"
@@ -212,7 +228,7 @@ def read_models(path: Path = MODELS_FILE) -> dict[str, ModelSpec]:
 
 
 def _check_marker(marker: str, where: str) -> None:
-    """Raise InputError for a marker that pytest cannot select, or that already means something else."""
+    """Raise InputError for a marker that is taken or that pytest cannot select."""
     taken = FAMILIES | RESERVED_MARKERS
     if not marker.isidentifier() or marker in taken:
         raise InputError(
@@ -227,7 +243,10 @@ def _families(names: frozenset[str], where: str) -> frozenset[str]:
 
 
 def read_loaders(path: Path = LOADERS_FILE) -> dict[str, Loader]:
-    """Read the loaders, by name. Raises InputError that names the file, the entry and the value."""
+    """Read the loaders, by name.
+
+    Raises InputError that names the file, the entry and the value.
+    """
     table = read_table(path)
     found: dict[str, Loader] = {}
     for name, values in table.items():
@@ -254,7 +273,10 @@ FASTEST = "-fastest"
 
 
 def _experiments() -> Iterator[Experiment]:
-    """Combine each model with each loader, on the devices that both support. Compiled loaders come last."""
+    """Combine each model with each loader, on the devices that both support.
+
+    Compiled loaders come last.
+    """
     for is_compiled in (False, True):
         for model in MODELS.values():
             for loader in LOADERS.values():

@@ -1,4 +1,7 @@
-"""The rows of the first published table; published.toml says where each figure comes from."""
+"""The rows of the first published table.
+
+published.toml says where each figure comes from.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ PUBLISHED_FILE = Path(__file__).with_name("published.toml")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedRow:
-    """One experiment of the table. `rouge1` is for the row's own sample; None if it was not published."""
+    """One experiment of the table.
+
+    `rouge1` is for the row's own sample; None if it was not published.
+    """
 
     family: str
     model: str
@@ -37,7 +43,10 @@ class PublishedRow:
 
 @cache
 def published_rows(path: Path = PUBLISHED_FILE) -> tuple[PublishedRow, ...]:
-    """Read the rows, in the table's order. Raises InputError that names the file, the row and the value."""
+    """Read the rows, in the table's order.
+
+    Raises InputError that names the file, the row and the value.
+    """
     rows = []
     for where, values in entries_in(path, "rows"):
         row = entry_of(PublishedRow, values, where)

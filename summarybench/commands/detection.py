@@ -1,4 +1,7 @@
-"""`summarybench detection`: simulate which slowdowns the verdicts detect, and try some on a real model."""
+"""`summarybench detection`: simulate which slowdowns are detected.
+
+It also tries some slowdowns on the embedded model.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`summarybench doctor`: check whether this machine can run the benchmarks, and how to fix what is wrong.
+"""`summarybench doctor`: check this machine, and how to fix what is wrong.
 
 A function named `check_...` receives the values that it judges and returns a `Finding`. A function named `examine...` reads
 those values from the machine.
@@ -64,7 +64,10 @@ def check_python(version: Sequence[int]) -> Finding:
 
 
 def check_locale(stdout_encoding: str | None, preferred_encoding: str) -> Finding:
-    """Check that output and files without a stated encoding use UTF-8, since summaries contain any character."""
+    """Check that standard output and files use UTF-8 by default.
+
+    Summaries can contain any character.
+    """
     seen = f"output {stdout_encoding}, files {preferred_encoding}"
     if _is_utf8(stdout_encoding or preferred_encoding) and _is_utf8(preferred_encoding):
         return ok("locale", seen)
@@ -80,7 +83,10 @@ def _is_utf8(encoding: str) -> bool:
 
 
 def report(findings: Iterable[Finding], out: TextIO) -> ExitCode:
-    """Write each finding as it is made, and their number; FAILED if one failed, otherwise CLEAN."""
+    """Write each finding as it is made, and their number.
+
+    Returns FAILED if one failed, and CLEAN otherwise.
+    """
     if isinstance(out, io.TextIOWrapper):
         out.reconfigure(errors="replace")  # the report about a wrong locale must not fail because of it
     colours = out.isatty() and "NO_COLOR" not in os.environ

@@ -1,4 +1,7 @@
-"""Whether bitsandbytes loads its native library, tried in a child process because loading can hang or crash."""
+"""Check whether bitsandbytes loads its native library.
+
+A child process loads it, because loading can hang or crash.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ def examine_bitsandbytes(*, needs_cuda: bool) -> Finding:
 
 
 def ask_child(code: str, seconds: float = LOADING_SECONDS) -> Finding:
-    """The finding that `code` writes; a failed one if its process crashes or takes longer than `seconds`."""
+    """The finding that `code` writes.
+
+    It is a failed one if the process crashes or takes longer than `seconds`.
+    """
 
     def run() -> subprocess.CompletedProcess[bytes]:
         command = [sys.executable, "-c", code]
@@ -75,7 +81,9 @@ def check_bitsandbytes(version: str, library: Any, *, needs_cuda: bool) -> Findi
 
 
 def _advice(facts: Mapping[str, Any]) -> str:
-    """The numbered steps after 'To fix this' in bitsandbytes' own message, or better advice.
+    """The steps in bitsandbytes' own message, or better advice.
+
+    Its steps are numbered and follow 'To fix this'.
 
     For a CUDA version without a build, version 0.50.2 advises to compile for the CPU; the list of its builds helps more.
     """

@@ -22,7 +22,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """The result of one check: the value seen, and a remedy, which is empty unless the check failed."""
+    """The result of one check: the value seen, and a remedy if it failed."""
 
     name: str
     state: State
@@ -52,7 +52,10 @@ def attempt(name: str, check: Callable[[], Finding]) -> Finding:
 
 
 def within(seconds: float, work: Callable[[], T]) -> T:
-    """What `work` returns or raises. Raises TimeoutError if it takes longer; it then goes on in the background."""
+    """What `work` returns or raises.
+
+    Raises TimeoutError if it takes longer; it then goes on in the background.
+    """
     future: Future[T] = Future()
 
     def run() -> None:

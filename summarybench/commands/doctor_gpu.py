@@ -1,4 +1,6 @@
-"""The GPU checks of `summarybench doctor`: driver, CUDA, and whether each GPU is idle, cool and at its default speed.
+"""The GPU checks of `summarybench doctor`.
+
+They cover the driver, CUDA, and whether each GPU is idle, cool and at its default speed.
 
 `nvml` is pynvml, or its replacement in a test.
 """
@@ -43,7 +45,9 @@ DRIVER_REMEDIES: Mapping[str, str] = {
 
 
 def examine_gpus(visible: str | None) -> Iterator[Finding]:
-    """Check everything from the driver to the GPU's memory. A check is skipped if it needs something that is missing.
+    """Check everything from the driver to the GPU's memory.
+
+    A check is skipped if it needs something that is missing.
 
     `visible` is the value of CUDA_VISIBLE_DEVICES.
     """
@@ -93,7 +97,10 @@ def sees_gpu(findings: Iterable[Finding]) -> bool:
 
 
 def check_driver(nvml: Any, device_files: Sequence[str]) -> Finding:
-    """Initialize NVML and report the driver. If the finding is ok, the caller must shut NVML down."""
+    """Initialize NVML and report the driver.
+
+    If the finding is ok, the caller must shut NVML down.
+    """
     try:
         nvml.nvmlInit()
         return ok("driver", str(nvml.nvmlSystemGetDriverVersion()))
@@ -114,7 +121,10 @@ class Gpu:
 
 
 def visible_gpus(nvml: Any, visible: str | None) -> list[Gpu]:
-    """The GPUs that CUDA_VISIBLE_DEVICES selects. As in CUDA, the first invalid entry ends the list."""
+    """The GPUs that CUDA_VISIBLE_DEVICES selects.
+
+    As in CUDA, the first invalid entry ends the list.
+    """
     handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
     gpus = [Gpu(index=index, name=str(nvml.nvmlDeviceGetName(each)), handle=each) for index, each in enumerate(handles)]
     if visible is None:
@@ -125,14 +135,20 @@ def visible_gpus(nvml: Any, visible: str | None) -> list[Gpu]:
 
 
 def _index_of(entry: str, uuids: Sequence[str]) -> int:
-    """The GPU's index for an entry that is an index or the beginning of a UUID; -1 if there is none."""
+    """The index of the GPU that an entry names; -1 if there is none.
+
+    An entry is an index or the beginning of a UUID.
+    """
     if entry.isdigit():
         return int(entry)
     return next((index for index, uuid in enumerate(uuids) if entry and uuid.startswith(entry)), -1)
 
 
 def check_visible(gpus: Sequence[Gpu], visible: str | None) -> Finding:
-    """Accept a deliberate choice of no GPU ('' or -1), but not the name of a GPU that does not exist."""
+    """Accept no GPU if it was chosen, but refuse a GPU that does not exist.
+
+    '' and -1 choose no GPU.
+    """
     if gpus:
         return ok("GPUs", f"{len(gpus)} visible: {', '.join(gpu.name for gpu in gpus)}")
     if visible is None:
@@ -146,7 +162,10 @@ def check_visible(gpus: Sequence[Gpu], visible: str | None) -> Finding:
 
 
 def check_cuda(driver_cuda: int, torch_cuda: str | None) -> Finding:
-    """Compare the driver's CUDA version, 13000 for 13.0, with torch's. Minor versions may differ (CUDA minor compatibility)."""
+    """Compare the driver's CUDA version, 13000 for 13.0, with torch's.
+
+    Minor versions may differ (CUDA minor compatibility).
+    """
     major, minor = driver_cuda // 1000, driver_cuda % 1000 // 10
     if torch_cuda is None:
         seen = f"the driver has CUDA {major}.{minor}, but torch is built without CUDA"
@@ -230,7 +249,10 @@ ASPECTS: Mapping[str, Callable[[Any, Gpu], Aspect]] = {
 
 
 def check_gpu(nvml: Any, gpu: Gpu) -> Finding:
-    """Check that the GPU is idle, cool and at its default speed. Aspects that it does not report do not fail."""
+    """Check that the GPU is idle, cool and at its default speed.
+
+    Aspects that it does not report do not fail.
+    """
     aspects: list[Aspect] = []
     for what, read in ASPECTS.items():
         try:
@@ -245,7 +267,10 @@ def check_gpu(nvml: Any, gpu: Gpu) -> Finding:
 
 
 def check_memory(product: str, free_bytes: int, total_bytes: int) -> Finding:
-    """List the product's experiments that fit into the free memory; failed only if none fits."""
+    """List the product's experiments that fit into the free memory.
+
+    The check fails only if none fits.
+    """
     family = family_of(product)
     gpu = DeviceRecord(
         kind="cuda",
@@ -270,7 +295,10 @@ def check_memory(product: str, free_bytes: int, total_bytes: int) -> Finding:
 
 
 def _by_model(experiments: Sequence[Experiment]) -> str:
-    """Group experiments by model, as 'llama2-7b-chat (8-bit, 4-bit), mistral-7b-instruct (4-bit)'."""
+    """Group experiments by model.
+
+    For example 'llama2-7b-chat (8-bit, 4-bit), mistral-7b-instruct (4-bit)'.
+    """
     loaders: dict[str, list[str]] = {}
     for each in experiments:
         loaders.setdefault(each.model, []).append(each.loader)

@@ -1,4 +1,7 @@
-"""The model checks of `summarybench doctor`: disks, the hub, its token and licences, the embedded model."""
+"""The model checks of `summarybench doctor`.
+
+They cover disks, the hub, its token and licences, and the embedded model.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +66,9 @@ def _examine_access(hub: Any, models: Sequence[ModelSpec], missing: Sequence[Mod
 
 
 def is_cached(spec: ModelSpec, find_file: Callable[[ModelSpec, str], Any]) -> bool:
-    """Whether the hub's cache contains the configuration and every shard in the index of the weights.
+    """Whether the hub's cache contains the whole model.
+
+    That is the configuration and every shard in the index of the weights.
 
     `find_file` returns a path, or something that is not a string if the file is not cached. An unreadable cache counts as
     empty.
@@ -104,7 +109,10 @@ def free_bytes(folder: Path) -> int:
 
 
 def check_hub(endpoint: str, *, offline: bool, missing: Sequence[ModelSpec], ask: Callable[[str], int]) -> Finding:
-    """Make one request. `ask` returns the HTTP status, and raises if there is no response."""
+    """Make one request.
+
+    `ask` returns the HTTP status, and raises if there is no response.
+    """
     if offline and missing:
         seen = f"HF_HUB_OFFLINE is set, but {' and '.join(spec.name for spec in missing)} not in the cache"
         return fail("hub", seen, f"unset HF_HUB_OFFLINE, {WITHOUT_HUB}")
@@ -133,7 +141,10 @@ def check_token(get_token: Callable[[], str | None]) -> Finding:
 
 
 def check_licence(spec: ModelSpec, *, obstacle: str, auth_check: Callable[[str], None], errors: Any) -> Finding:
-    """Check whether the token may download the model. `obstacle`, if any, says why the hub cannot be asked."""
+    """Check whether the token may download the model.
+
+    `obstacle`, if any, says why the hub cannot be asked.
+    """
     name = f"licence, {spec.marker}"
     if obstacle:
         return skip(name, obstacle)

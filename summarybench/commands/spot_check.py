@@ -1,4 +1,4 @@
-"""`summarybench spot-check`: slow the embedded model down on purpose, and print the verdicts."""
+"""`summarybench spot-check`: slow a model down, and print the verdicts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ def add_device_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write and print the table. Raises InputError or UnavailableError if a device or the model cannot be used."""
+    """Write and print the table.
+
+    Raises InputError or UnavailableError if a device or the model cannot be used.
+    """
     write_found(options.output, [], spot_checks(devices_to_try(options.device)))
     return ExitCode.CLEAN
 
@@ -49,7 +52,10 @@ def spot_checks(devices: Sequence[Device]) -> list[Row]:
 
 
 def write_found(path: Path, devices: Sequence[Row], checks: Sequence[Row], *, seed: int = 0, trials: int = 0) -> None:
-    """Print simulated figures and spot checks as markdown, and write them to a file with a JSON file beside it."""
+    """Print simulated figures and spot checks as markdown, and write them.
+
+    A JSON file goes beside the markdown file.
+    """
     found = {"schema": SCHEMA, "seed": seed, "trials": trials, "devices": [*devices], "spot_checks": [*checks]}
     text = "\n".join(detection_lines(found)) + "\n"
     write_where_asked(path, text)

@@ -17,7 +17,9 @@ def cache_folder() -> Path:
 
 
 def fill_folder_once(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Call `fill` with an empty folder, and rename that to `folder` when it is complete.
+    """Fill a folder, and rename it to `folder` when it is complete.
+
+    `fill` is called with an empty folder.
 
     Two processes may do this at once: each fills a folder of its own, and the first rename wins. Raises UnavailableError if
     the folder cannot be written; no incomplete folder is left.

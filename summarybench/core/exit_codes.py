@@ -1,4 +1,4 @@
-"""From the error that ended a command to its exit code and its one line on standard error."""
+"""From errors of commands to exit codes and lines on standard error."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ OUTPUT_CLOSED = 128 + signal.SIGPIPE
 
 
 def exit_code_of(error: SuiteError) -> int:
-    """The exit code of a command that ended with this error. Sessions use the same codes."""
+    """The exit code of a command that ended with this error.
+
+    Sessions use the same codes.
+    """
     match error:
         case InputError():
             return WRONG_INPUT
@@ -41,7 +44,9 @@ def exit_code_of(error: SuiteError) -> int:
 
 
 def run_to_exit_code(command: Callable[[], int], *, reports: bool = True) -> int:
-    """Run a command and return its exit code; write one line to standard error if it ends early.
+    """Run a command and return its exit code.
+
+    Write one line to standard error if it ends early.
 
     With `reports` False the line is omitted, because another process of the same command writes it. Errors other than
     SuiteError are bugs and keep their traceback.
@@ -71,7 +76,7 @@ def _run(command: Callable[[], int], *, reports: bool) -> int:
 
 
 def _discard_unwritten_output() -> None:
-    """Redirect closed streams, so that Python's final flush does not report the closed pipe again."""
+    """Redirect closed streams, so that Python's final flush is silent."""
     with Path(os.devnull).open("w") as nowhere:
         for stream in (sys.stdout, sys.stderr):
             try:

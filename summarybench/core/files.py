@@ -9,7 +9,10 @@ from summarybench.core.outcomes import InputError
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write `path` completely or not at all, through a temporary file, fsync and rename. Raises OSError."""
+    """Write `path` completely or not at all. Raises OSError.
+
+    It writes a temporary file, calls fsync, and renames the file.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         _write_through(temporary, text)
@@ -19,7 +22,10 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def write_where_asked(path: Path, text: str) -> None:
-    """Write a file that the user asked for, and its folder. Raises InputError if it cannot be written."""
+    """Write a file that the user asked for, and its folder.
+
+    Raises InputError if it cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text)

@@ -1,4 +1,7 @@
-"""Ctrl-C, SIGTERM and SIGHUP: they end a session, but do not interrupt the writing of its results."""
+"""Ctrl-C, SIGTERM and SIGHUP in a session.
+
+They end a session, but do not interrupt the writing of its results.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,9 @@ class SessionTerminated(KeyboardInterrupt):
 
 
 class Interrupts:
-    """Turns signals into KeyboardInterrupt until the session closes; after that it only records them in `received`.
+    """Turns signals into KeyboardInterrupt until the session closes.
+
+    After that it only records them in `received`.
 
     A signal that the process ignores, as under nohup, stays ignored.
     """

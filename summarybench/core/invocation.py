@@ -1,4 +1,4 @@
-"""How this process was started, so that the commands it prints can be typed as they are."""
+"""How this process was started, for the commands that it prints."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ class StartedBy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MakeTarget:
-    """A target of the Makefile. Positional arguments are passed in `variables`, options in ARGS."""
+    """A target of the Makefile.
+
+    Positional arguments are passed in `variables`, options in ARGS.
+    """
 
     name: str
     variables: tuple[str, ...] = ()
@@ -58,33 +61,48 @@ MAKE_TARGETS: Mapping[str, MakeTarget] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invocation:
-    """How to type commands here. `scripts` are the programs of this environment that the shell finds by name."""
+    """How to type commands here.
+
+    `scripts` are the programs of this environment that the shell finds by name.
+    """
 
     started_by: StartedBy
     python: str
     scripts: frozenset[str]
 
     def command(self, name: str, *arguments: object) -> str:
-        """A command of this program, quoted for the shell; a make target if make started this process."""
+        """A command of this program, quoted for the shell.
+
+        It is a make target if make started this process.
+        """
         words = tuple(map(str, arguments))
         if self.started_by is StartedBy.MAKE and name in MAKE_TARGETS:
             return MAKE_TARGETS[name].line(words)
         return self.program("summarybench", name, *words)
 
     def benchmarks(self, *arguments: object) -> str:
-        """The command that runs the benchmarks with these arguments; pytest if pytest started this process."""
+        """The command that runs the benchmarks with these arguments.
+
+        It is pytest if pytest started this process.
+        """
         if self.started_by is StartedBy.PYTEST:
             return self.program("pytest", *arguments)
         return self.command("bench", *arguments)
 
     def program(self, name: str, *arguments: object) -> str:
-        """A program of this environment: by its name if the shell finds it, otherwise as a module."""
+        """A program of this environment, by its name or as a module.
+
+        The name is used if the shell finds the program.
+        """
         words = [name] if name in self.scripts else [self.python, "-m", name]
         return shlex.join([*words, *map(str, arguments)])
 
 
 def this_invocation(otherwise: StartedBy = StartedBy.COMMAND_LINE) -> Invocation:
-    """The invocation of this process, from its environment and PATH. `otherwise` applies if nothing says what started it."""
+    """The invocation of this process, from its environment and PATH.
+
+    `otherwise` applies if nothing says what started it.
+    """
     said = os.environ.get(STARTED_BY, "")
     return Invocation(
         started_by=StartedBy(said) if said in set(StartedBy) else otherwise,

@@ -1,4 +1,4 @@
-"""A command-line option as data, used for parsing, for `--help` and for the documentation."""
+"""A command-line option as data, for parsing, `--help` and documentation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option. `type`, `default`, `metavar`, `choices` and `action` have argparse's meaning.
+    """One option.
+
+    `type`, `default`, `metavar`, `choices` and `action` have argparse's meaning.
 
     `default_in_words` describes a default that depends on the device or on other options. Numbers below `minimum` are
     refused.
@@ -47,7 +49,7 @@ class Option:
 
     @property
     def help(self) -> str:
-        """The help text for argparse: the meaning, and a default that depends on something."""
+        """The help text for argparse, with a default that depends on something."""
         default = f" (default: {self.default_in_words})" if self.default_in_words else ""
         return f"{self.meaning}{default}".replace("%", "%%")
 

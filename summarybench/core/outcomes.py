@@ -35,7 +35,10 @@ class Verdict(StrEnum):
 
 
 class Cause(StrEnum):
-    """What a change of speed is attributed to. It affects only the exit code of a regression, never the verdict."""
+    """What a change of speed is attributed to.
+
+    It affects only the exit code of a regression, never the verdict.
+    """
 
     GPU = "GPU"
     """The GPU's memory or arithmetic slowed down too: clock, power, another tenant."""
@@ -61,7 +64,10 @@ class QualityVerdict(StrEnum):
 
 
 class ExitCode(IntEnum):
-    """The suite's exit codes; 2 to 5 are pytest's. If several apply, the lowest is used."""
+    """The suite's exit codes; 2 to 5 are pytest's.
+
+    If several apply, the lowest is used.
+    """
 
     CLEAN = 0
     FAILED = 1
@@ -72,7 +78,9 @@ class ExitCode(IntEnum):
 
 
 class SuiteError(Exception):
-    """The base of all errors that the suite raises on purpose. Its message is one line for the user.
+    """The base of all errors that the suite raises on purpose.
+
+    Its message is one line for the user.
 
     SuiteError
     ├── InputError             an option, a file or a baseline cannot be used; the session ends before measuring
@@ -165,7 +173,10 @@ class BrokenOutputError(JudgementError):
 
 
 class QualityError(JudgementError):
-    """ROUGE is below its floor or worse than the baseline's, or more outputs are empty or repetitive."""
+    """ROUGE is too low, or more outputs are empty or repetitive.
+
+    Too low means below its floor or worse than the baseline's.
+    """
 
 
 class RegressionError(JudgementError):
@@ -236,7 +247,10 @@ def outcome_of_test(
 
 
 def with_what_came_later(earlier: TestOutcome | None, later: TestOutcome) -> TestOutcome:
-    """The outcome of a test whose teardown found another fault; the test's own message is kept."""
+    """The outcome of a test whose teardown found another fault.
+
+    The test's own message is kept.
+    """
     if earlier is None or not earlier.detail:
         return later
     return replace(later, detail=f"{earlier.detail}; {later.detail}")
@@ -277,7 +291,10 @@ def session_exit_code(outcomes: Iterable[TestOutcome]) -> ExitCode:
 
 
 def with_confirmed_slowdown(outcome: TestOutcome, detail: str, *, is_of_machine: bool) -> TestOutcome:
-    """A test's outcome after its slowdown is confirmed. Its earlier message is kept, and the more serious outcome wins."""
+    """A test's outcome after its slowdown is confirmed.
+
+    Its earlier message is kept, and the more serious outcome wins.
+    """
     is_passed = outcome.outcome is Outcome.PASSED
     return replace(
         outcome,
@@ -297,7 +314,10 @@ OUT_OF_MEMORY_SIGNS = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception or one of its causes reports a lack of memory, for which torch has no common type."""
+    """Whether an exception or one of its causes reports a lack of memory.
+
+    torch has no common type for such exceptions.
+    """
     return _memory_error_in(error) is not None
 
 
@@ -324,7 +344,10 @@ MEMORY_FIGURES = (
 
 
 def out_of_memory_figures(error: BaseException) -> str:
-    """The memory requested, in use and free, as far as the error reports it; otherwise the error's first line."""
+    """The memory requested, in use and free, as far as the error reports it.
+
+    Otherwise the error's first line.
+    """
     cause = _memory_error_in(error) or error
     found = [(words, pattern.search(str(cause))) for words, pattern in MEMORY_FIGURES]
     figures = [words.format(_in_gib(match.group(1))) for words, match in found if match]
@@ -332,7 +355,9 @@ def out_of_memory_figures(error: BaseException) -> str:
 
 
 def explain_out_of_memory(error: Exception) -> str:
-    """The figures of an out-of-memory error. Clears its frames, which refer to the tensors that filled the memory.
+    """The figures of an out-of-memory error.
+
+    Clears its frames, which refer to the tensors that filled the memory.
 
     Raises any other error again, so call it while the error is handled.
     """
@@ -343,7 +368,7 @@ def explain_out_of_memory(error: Exception) -> str:
 
 
 def _in_gib(size: str) -> str:
-    """A size as torch writes it, except that plain bytes (on a CPU) are converted to GiB."""
+    """Format a size as torch does, but plain bytes (on a CPU) in GiB."""
     number, unit = size.split()
     return f"{float(number) / 1024**3:.2f} GiB" if unit == "bytes" else size
 
@@ -352,7 +377,10 @@ DEVICE_LOST_SIGNS = ("CUDA error", "GPU is lost", "CUDNN_STATUS_EXECUTION_FAILED
 
 
 def is_device_lost(error: BaseException) -> bool:
-    """Whether an exception reports that the GPU failed, after which every call of the process fails."""
+    """Whether an exception reports that the GPU failed.
+
+    After that, every call of the process fails.
+    """
     return not is_out_of_memory(error) and any(sign in str(error) for sign in DEVICE_LOST_SIGNS)
 
 

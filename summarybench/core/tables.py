@@ -39,12 +39,14 @@ def read_table(path: Path) -> dict[str, Any]:
 
 
 def shown(path: Path) -> str:
-    """The path for messages, relative to the package: summarybench/catalogue/models.toml."""
+    """The path for messages, such as summarybench/catalogue/models.toml."""
     return str(path.relative_to(PACKAGE.parent)) if path.is_relative_to(PACKAGE) else str(path)
 
 
 def entry_of(kind: type[Entry], values: object, where: str, *, ignored: Collection[str] = ()) -> Entry:
-    """Build a dataclass from a table whose keys are its field names. Lists become tuples or frozensets.
+    """Build a dataclass from a table whose keys are its field names.
+
+    Lists become tuples or frozensets.
 
     `where` names the file and the entry in messages. Keys in `ignored` need not be fields. Raises InputError for an
     unknown key, a missing key, or a value of the wrong type.

@@ -29,7 +29,10 @@ class DocumentSource(StrEnum):
 
 
 class Half(StrEnum):
-    """A half of a source: benchmarks use one and distillation the other, for every seed."""
+    """A half of a source: one for benchmarks, the other for distillation.
+
+    The halves do not depend on the seed.
+    """
 
     BENCH = "bench"
     TRAIN = "train"
@@ -51,11 +54,17 @@ class Document:
 
     @property
     def half(self) -> Half:
-        """The document's half, which depends on the article's url alone, so that no article is in both."""
+        """The document's half.
+
+        It depends on the article's url alone, so that no article is in both halves.
+        """
         return Half.BENCH if hashlib.sha256(f"half:{self.url}".encode()).digest()[0] % 2 == 0 else Half.TRAIN
 
     def rank(self, seed: int) -> bytes:
-        """The sort key of this document for a seed, independent of the order of the source's rows."""
+        """The sort key of this document for a seed.
+
+        It does not depend on the order of the source's rows.
+        """
         return hashlib.blake2b(f"{self.url}\n{self.section}".encode(), key=str(seed).encode()).digest()
 
 
@@ -68,7 +77,10 @@ class Collection:
     documents: tuple[Document, ...]
 
     def eligible(self) -> tuple[Document, ...]:
-        """The documents that a benchmark may sample: the `bench` half, or all of a --documents-file."""
+        """The documents that a benchmark may sample.
+
+        These are the `bench` half, or all of a --documents-file.
+        """
         if self.source is DocumentSource.FILE:
             return self.documents
         return tuple(document for document in self.documents if document.half is Half.BENCH)
@@ -156,7 +168,10 @@ def _rows_of_parquet(path: Path) -> Iterator[Located]:
 
 
 def _documents(rows: Iterable[Located]) -> tuple[Document, ...]:
-    """Every section with a text and a summary. Of two sections with the same name in an article, the first counts."""
+    """Every section with a text and a summary.
+
+    Of two sections with the same name in an article, the first counts.
+    """
     by_id: dict[str, Document] = {}
     for document in chain.from_iterable(_sections(where, row) for where, row in rows):
         by_id.setdefault(document.id, document)
@@ -189,7 +204,10 @@ def _listed(column: Any) -> list[Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """The token ids of a document's prompt, [prompt tokens], of which `document_tokens` belong to the document."""
+    """A document's prompt: token ids [prompt tokens].
+
+    `document_tokens` of them belong to the document.
+    """
 
     document: Document
     token_ids: tuple[int, ...]
@@ -209,13 +227,18 @@ class ChatTokenizer(Protocol):
         """The start and end of each token in the text, in characters."""
 
     def chat_ids(self, message: str) -> Sequence[int]:
-        """The token ids of one user message in the model's chat template, up to where the answer begins."""
+        """The token ids of one user message in the chat template.
+
+        The answer begins right after them.
+        """
 
 
 def build_prompt(
     document: Document, tokenizer: ChatTokenizer, max_prompt_tokens: int, instruction: str = INSTRUCTION
 ) -> Prompt:
-    """Build the prompt for a document. If it is longer than `max_prompt_tokens`, the end of the document is cut off.
+    """Build the prompt for a document.
+
+    If it is longer than `max_prompt_tokens`, the end of the document is cut off.
 
     The instruction is never cut. Raises InputError if not even one token of the document fits.
     """

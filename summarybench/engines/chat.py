@@ -1,4 +1,4 @@
-"""A model's tokenizer and configuration, which are available before its weights are loaded."""
+"""A model's tokenizer and configuration, available before its weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ class Chat:
 
     @property
     def context_tokens(self) -> int:
-        """The longest sequence, in tokens, that the model was trained for, prompt and summary together."""
+        """The longest sequence in tokens, prompt and summary together.
+
+        The model was trained for this length.
+        """
         return int(self.config.max_position_embeddings)
 
     @property
@@ -38,7 +41,10 @@ class Chat:
 
 
 def open_chat(weights: Weights) -> Chat:
-    """Load the tokenizer and configuration. Raises UnavailableError if the tokenizer has no chat template."""
+    """Load the tokenizer and configuration.
+
+    Raises UnavailableError if the tokenizer has no chat template.
+    """
     tokenizer = load_tokenizer(weights.location, **weights.from_pretrained_options)
     if not tokenizer.chat_template:
         raise UnavailableError(

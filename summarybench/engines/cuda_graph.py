@@ -8,7 +8,9 @@ from typing import Any
 
 
 def captured(step: Callable[[], Any], pool: Any = None) -> Callable[[], Any]:
-    """Capture `step` as a CUDA graph. Each call of the result replays it and returns the same tensor.
+    """Capture `step` as a CUDA graph.
+
+    Each call of the result replays it and returns the same tensor.
 
     Graphs with the same `pool` share memory: a returned tensor is valid until another graph of the pool is replayed.
     """
@@ -33,7 +35,10 @@ def captured(step: Callable[[], Any], pool: Any = None) -> Callable[[], Any]:
 
 @cache
 def _capture_stream() -> Any:
-    """One stream for all captures, since cuBLAS keeps a workspace (32 MiB on Hopper) for each stream it has used."""
+    """One stream for all captures.
+
+    cuBLAS keeps a workspace (32 MiB on Hopper) for each stream that it has used.
+    """
     import torch
 
     return torch.cuda.Stream()  # type: ignore[no-untyped-call]

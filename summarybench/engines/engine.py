@@ -1,4 +1,4 @@
-"""What an engine is: the protocols that generate summaries, from eager transformers to a remote server.
+"""Protocols of engines, from eager transformers to a remote server.
 
 `TextGenerator` is what a timed round needs. `Engine` adds the facts that a run file records. The other protocols are
 abilities that only some engines have: changing the batch size, reporting logits, taking many prompts at once. A new
@@ -38,10 +38,16 @@ class TextGenerator(Protocol):
         """Put the token ids of one or more prompts on the device. Not timed."""
 
     def generate(self, prepared: Any, max_new_tokens: int, on_first_token: Callable[[], None]) -> Any:
-        """Generate greedily. Calls `on_first_token` once, when every prompt has its first token. This call is timed."""
+        """Generate greedily.
+
+        Calls `on_first_token` once, when every prompt has its first token. This call is timed.
+        """
 
     def generated_ids(self, output: Any, prepared: Any) -> list[list[int]]:
-        """The generated token ids of each prompt, end token included and padding left out. Not timed."""
+        """The generated token ids of each prompt, end token included and padding left out.
+
+        Not timed.
+        """
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of a summary. Not timed."""
@@ -68,7 +74,7 @@ class Engine(TextGenerator, Protocol):
 
     @property
     def settings(self) -> Mapping[str, JsonScalar]:
-        """How the engine generates, for the workload: precision, quantization, attention, threads."""
+        """Settings for the workload: precision, quantization, attention, threads."""
 
     @property
     def load_seconds(self) -> float: ...
@@ -79,7 +85,10 @@ class Engine(TextGenerator, Protocol):
 
     @property
     def tuned_kernels(self) -> str | None:
-        """A digest of the kernels that the compiler chose; None for an engine that does not compile."""
+        """A digest of the kernels that the compiler chose.
+
+        None for an engine that does not compile.
+        """
 
     @property
     def weights_bytes(self) -> int | None:
@@ -100,14 +109,20 @@ class BatchEngine(Engine, Protocol):
     """An engine in this process, whose memory is predicted for any batch size."""
 
     def memory_for(self, sequence_tokens: int, batch_size: int) -> MemoryPrediction:
-        """The memory predicted for a batch of sequences of this length, prompt and summary together."""
+        """The memory predicted for a batch of sequences of this length.
+
+        The length counts prompt and summary together.
+        """
 
     def resize(self, batch_size: int) -> None:
         """Release what was compiled for another batch size; 0 releases all of it."""
 
 
 class LogitsEngine(TextGenerator, Protocol):
-    """A text generator that reports its logits: [tokens, vocabulary] in float32, on the CPU."""
+    """A text generator that reports its logits.
+
+    They are [tokens, vocabulary] in float32, on the CPU.
+    """
 
     def summary_with_logits(self, prompt: Sequence[int], max_new_tokens: int) -> tuple[list[int], Any]:
         """A greedy summary's token ids, and the logits of each."""
@@ -132,7 +147,10 @@ class RequestResult(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a concurrent engine may use: a KV cache of `pages`, in which any `requests` of the documents fit whole."""
+    """Limits of a concurrent engine: requests at a time, and pages of KV cache.
+
+    Any `requests` of the documents fit whole into the pages.
+    """
 
     requests: int
     pages: int
@@ -140,7 +158,7 @@ class Limits:
 
 
 class ConcurrentEngine(Protocol):
-    """Takes all prompts at once and schedules them itself, as continuous batching does.
+    """Takes all prompts at once and schedules them, as continuous batching.
 
     `settings` are added to the workload. The engine holds threads or memory until `close`.
     """
@@ -156,7 +174,7 @@ class ConcurrentEngine(Protocol):
         """How many steps (forward passes) the model has made since the engine was started."""
 
     def run(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[RequestResult]:
-        """Submit all prompts at once and wait for all results, which come in the order of the prompts."""
+        """Submit all prompts at once, and return results in the same order."""
 
     def close(self) -> None:
         """Stop the engine and release its memory."""

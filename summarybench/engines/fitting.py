@@ -1,4 +1,7 @@
-"""Whether an experiment fits into a device's memory, predicted from the model's shape before loading."""
+"""Whether an experiment fits into a device's memory.
+
+The memory is predicted from the model's shape, before loading.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,9 @@ class Forecast:
 
 
 def forecast(experiment: Experiment, shape: ModelShape, device: DeviceRecord, sequence_tokens: int) -> Forecast:
-    """Predict the memory for one document at a time, the longest having `sequence_tokens` with its summary.
+    """Predict the memory for one document at a time.
+
+    The longest document has `sequence_tokens`, summary included.
 
     The largest need of the experiment's loaders counts. For architectures that shapes.py computes, this needs neither the
     weights nor torch.

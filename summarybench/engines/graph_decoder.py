@@ -1,4 +1,4 @@
-"""CUDA-graph decoding: one replay per token, no per-token Python or launch overhead.
+"""CUDA-graph decoding: one replay per token, no launch overhead.
 
 transformers' `generate` launches hundreds of kernels per token from Python, which on a fast GPU takes several times longer
 than the kernels run. Here inductor compiles a decoding step (the model, the choice of the token, the bookkeeping), and
@@ -24,12 +24,17 @@ PROMPT_MULTIPLE = 128
 
 
 def prompt_lengths_of(cache_tokens: int) -> list[int]:
-    """The prompt lengths, in tokens, for which prefill is captured. The longest is the cache's own length."""
+    """The prompt lengths, in tokens, for which prefill is captured.
+
+    The longest is the cache's own length.
+    """
     return [*range(PROMPT_MULTIPLE, cache_tokens, PROMPT_MULTIPLE), cache_tokens]
 
 
 class CompiledDecoder:
-    """Generates with a model whose attention is `attend`: one prefill, then one graph replay per token.
+    """Generates with one prefill, then one graph replay per token.
+
+    The model's attention must be `attend`.
 
     It holds up to `batch_size` sequences of at most `tokens` tokens each, prompt and summary together. A sequence ends with one
     of `end_tokens` and is then filled with `pad_token`. Construction compiles and captures, which can take a minute the
@@ -100,7 +105,9 @@ class CompiledDecoder:
         *,
         temperature: float | None = None,
     ) -> Any:
-        """Generate: [batch, prompt + generated tokens]. A sequence that ends before the others is padded.
+        """Generate: [batch, prompt + generated tokens].
+
+        A sequence that ends before the others is padded.
 
         Greedy without a `temperature`; with one, tokens are drawn by torch's random generator. `input_ids` and
         `attention_mask` are [batch, prompt tokens], padded on the left. A batch smaller than the decoder's batch size is
@@ -130,7 +137,9 @@ class CompiledDecoder:
             return torch.cat([input_ids, self._summaries[:given, :generated]], dim=1)
 
     def logits(self, input_ids: Any, attention_mask: Any, summary: Any) -> Any:
-        """The logits of each token of `summary` [batch, tokens]: [batch, tokens, vocabulary].
+        """The logits of each token of `summary` [batch, tokens].
+
+        Returns [batch, tokens, vocabulary].
 
         They are computed as in generation, each token from the ones before it.
         """
@@ -146,7 +155,10 @@ class CompiledDecoder:
             return torch.stack(steps, dim=1)[:given]
 
     def _prefill(self, input_ids: Any, attention_mask: Any) -> Any:
-        """Process the prompts and choose the first token; returns its logits [batch, vocabulary]."""
+        """Process the prompts and choose the first token.
+
+        Returns its logits [batch, vocabulary].
+        """
         tokens = input_ids.shape[1]
         attended = attention_mask.bool()
         logits = self._prefill_one(input_ids) if self._prompt_passes else self._prefill_batch(input_ids, attended)
@@ -161,7 +173,10 @@ class CompiledDecoder:
         return logits
 
     def _prefill_one(self, input_ids: Any) -> Any:
-        """Pad a prompt on the right to a captured length. Attention is causal, so the padding has no effect on it."""
+        """Pad a prompt on the right to a captured length.
+
+        Attention is causal, so the padding has no effect on it.
+        """
         tokens = input_ids.shape[1]
         self._prompt[:, :tokens] = input_ids
         self._last.fill_(tokens - 1)
@@ -185,7 +200,10 @@ class CompiledDecoder:
         return self._model.lm_head(hidden)
 
     def _step(self) -> Any:
-        """Generate one more token in each sequence; returns its logits [batch, vocabulary]."""
+        """Generate one more token in each sequence.
+
+        Returns its logits [batch, vocabulary].
+        """
         hidden, rotation = self._enter()
         if self._row_step:
             for row_layer in self._row_step.layers:
@@ -197,7 +215,10 @@ class CompiledDecoder:
         return self._leave(hidden)
 
     def _before_layers(self) -> tuple[Any, Any]:
-        """The hidden state and the rotary embedding's cosine and sine (one tensor [2, width] at batch size 1)."""
+        """The hidden state, and cosine and sine of the rotary embedding.
+
+        At batch size 1 the latter are one tensor [2, width].
+        """
         self._mask.index_fill_(3, self._cache.slot, True)
         hidden = self._model.model.embed_tokens(self._token)
         rotation = self._model.model.rotary_emb(hidden, position_ids=self._position)
@@ -212,7 +233,10 @@ class CompiledDecoder:
         return logits
 
     def _choose_token(self, logits: Any) -> None:
-        """Choose the next token of each sequence and store it; a sequence that has ended gets the pad token."""
+        """Choose the next token of each sequence and store it.
+
+        A sequence that has ended gets the pad token.
+        """
         sampled = sample(logits, self._noise, self._temperature, self._is_random)
         chosen = sampled.masked_fill(self._has_ended, self._pad_token)
         self._token.copy_(chosen)
@@ -233,7 +257,10 @@ class CompiledDecoder:
 
 
 def _row_step(model: Any, cache: StaticKVCache) -> Any:
-    """The decoding step of one sequence with Triton kernels; None for a model that they do not support."""
+    """The decoding step of one sequence with Triton kernels.
+
+    None for a model that they do not support.
+    """
     from summarybench.engines.row_step import row_step
 
     return row_step(model, cache)

@@ -1,4 +1,4 @@
-"""torch's inductor compiler: its options, and a digest of the kernels that it chose."""
+"""torch's inductor compiler: its options, and a digest of its kernels."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ def inductor_options(batch_size: int) -> dict[str, Any]:
 
 
 def compile_with_inductor(batch_size: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A function that compiles each piece of a decoder for this batch size at the piece's first call."""
+    """A function that compiles a piece of a decoder at its first call.
+
+    Compiled pieces are for this batch size.
+    """
     import torch
 
     torch.compiler.reset()  # otherwise earlier batch sizes would count towards torch's limit of recompilations
@@ -37,13 +40,18 @@ def compile_with_inductor(batch_size: int) -> Callable[[Callable[..., Any]], Cal
 
 
 def generated_modules() -> list[Any]:
-    """The modules that inductor has generated in this process; empty if it was never imported."""
+    """The modules that inductor has generated in this process.
+
+    Empty if it was never imported.
+    """
     cache = getattr(sys.modules.get("torch._inductor.codecache"), "PyCodeCache", None)
     return list(getattr(cache, "modules", ()))
 
 
 def digest_of_kernels(modules: Iterable[Any], own_kernels: Iterable[str] = ()) -> str | None:
-    """A digest of the tuned configuration of each Triton kernel in `modules`, and of the project's own kernels.
+    """A digest of tuned Triton kernels and of the project's own kernels.
+
+    It covers the configuration of each kernel in `modules`.
 
     Two processes with equal digests run the same kernels. Tuning picks blocks, warps and stages by trying, and nearly
     equal candidates can win in turn. Returns None without any kernel. torch has no public interface for this: if another

@@ -1,4 +1,4 @@
-"""The engine of transformers models in this process: eager or compiled, one batch per call."""
+"""The engine of transformers models in this process, eager or compiled."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from summarybench.engines.weights import Weights
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedBatch:
-    """Prompts on the device, padded on the left to the longest: [batch, prompt tokens] each."""
+    """Prompts on the device: [batch, prompt tokens] each, padded on the left."""
 
     input_ids: Any
     attention_mask: Any
@@ -52,12 +52,18 @@ class LoadedModel:
         return None if self.decoders is None else self.decoders.tuned_kernels
 
     def memory_for(self, sequence_tokens: int, batch_size: int) -> MemoryPrediction:
-        """The memory predicted for a batch of sequences of this length, prompt and summary together."""
+        """The memory predicted for a batch of sequences of this length.
+
+        The length counts prompt and summary together.
+        """
         tokens = sequence_tokens if self.decoders is None else cache_tokens_for(sequence_tokens)
         return predict_memory(self.chat.config, self.settings, tokens, batch_size, self.weights_bytes)
 
     def resize(self, batch_size: int) -> None:
-        """Release a compiled decoder of another batch size: it would compute, and hold a cache, for its whole batch."""
+        """Release a compiled decoder of another batch size.
+
+        It would compute, and hold a cache, for its whole batch.
+        """
         if self.decoders is not None:
             self.decoders.keep_only(batch_size)
 
@@ -88,7 +94,10 @@ class LoadedModel:
         return self.generate_bare(prepared, max_new_tokens, stopping_criteria=[_FirstToken(on_first_token)])
 
     def generate_bare(self, prepared: PreparedBatch, max_new_tokens: int, **options: Any) -> Any:
-        """Generate greedily without a first-token callback, as a plain loop around transformers would."""
+        """Generate greedily as a plain loop around transformers would.
+
+        There is no first-token callback.
+        """
         import torch
 
         with torch.inference_mode():
@@ -97,7 +106,10 @@ class LoadedModel:
             )
 
     def summary_with_logits(self, prompt: Sequence[int], max_new_tokens: int) -> tuple[list[int], Any]:
-        """A greedy summary's token ids, and their logits: [tokens, vocabulary] in float32, on the CPU."""
+        """A greedy summary's token ids, and their logits.
+
+        The logits are [tokens, vocabulary] in float32, on the CPU.
+        """
         import torch
 
         prepared = self.prepare([prompt])
@@ -106,7 +118,9 @@ class LoadedModel:
         return tokens, torch.cat(output.logits)[: len(tokens)].float().cpu()
 
     def forced_logits(self, prompt: Sequence[int], summary: Sequence[int]) -> Any:
-        """The logits of each token of a given summary: [tokens, vocabulary] in float32, on the CPU.
+        """The logits of each token of a given summary.
+
+        They are [tokens, vocabulary] in float32, on the CPU.
 
         They are computed as in generation, one token at a time from the KV cache.
         """
@@ -135,7 +149,10 @@ class LoadedModel:
             return torch.stack(steps)
 
     def generated_ids(self, output: Any, prepared: PreparedBatch) -> list[list[int]]:
-        """The generated token ids of each sequence up to and including its end token; what follows is padding."""
+        """The generated token ids of each sequence up to and including its end token.
+
+        What follows is padding.
+        """
         ends = end_tokens_of(self.model)
         generated: list[list[int]] = output[:, prepared.input_ids.shape[1] :].tolist()
         return [_up_to_the_first(ends, row) for row in generated]
@@ -144,12 +161,14 @@ class LoadedModel:
         return str(self.chat.tokenizer.decode(token_ids, skip_special_tokens=True)).strip()
 
     def ends_by_itself(self, token_ids: Sequence[int]) -> bool:
-        """Whether the last token is an end token, rather than the last that the limit allowed."""
+        """Whether the last token is an end token, not just the last allowed."""
         return bool(token_ids) and token_ids[-1] in end_tokens_of(self.model)
 
 
 class _FirstToken:
-    """A stopping criterion that never stops. `generate` calls it after each token, without synchronizing the device.
+    """A stopping criterion that never stops.
+
+    `generate` calls it after each token, without synchronizing the device.
 
     A streamer would also report the first token, but copies every token to the host.
     """
@@ -168,7 +187,10 @@ class _FirstToken:
 
 
 def decode_greedily(model: Any, tokenizer: Any) -> None:
-    """Replace the model's published generation defaults, such as sampling, by greedy decoding with a valid pad token."""
+    """Replace the model's generation defaults by greedy decoding.
+
+    The pad token becomes one that has an embedding.
+    """
     from transformers import GenerationConfig
 
     model.generation_config = GenerationConfig(
@@ -180,7 +202,9 @@ def decode_greedily(model: Any, tokenizer: Any) -> None:
 
 
 def pad_token_of(tokenizer: Any, model: Any) -> int:
-    """The tokenizer's pad token, or else an end token, or else 0: always an id that has an embedding.
+    """A pad token that has an embedding.
+
+    It is the tokenizer's pad token, or else an end token, or else 0.
 
     An id outside the vocabulary triggers a device-side assertion, after which every call to the device fails.
     """

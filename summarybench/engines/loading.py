@@ -1,4 +1,4 @@
-"""Loading a model: predict its memory, load and quantize its weights, and check what was loaded."""
+"""Loading a model: memory prediction, weights, quantization, checks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def load(
     longest_sequence: Callable[[Chat], int],
     predict: bool,
 ) -> LoadedModel | NotLoaded:
-    """Load the experiment's model onto the device, or explain why that failed. Never raises for a user's problem.
+    """Load the experiment's model onto the device, or explain why that failed.
+
+    Never raises for a user's problem.
 
     `longest_sequence` returns the tokens of the longest prompt with its summary. With `predict`, loading is not attempted
     if the memory is predicted not to suffice for it.
@@ -111,7 +113,9 @@ def _compiled_decoders(model: Any, longest_sequence: int, clock: Clock) -> Compi
 
 
 def quiet_libraries(*, show_progress: bool) -> None:
-    """Silence the libraries' log messages; keep their progress bars only with `show_progress`.
+    """Silence the libraries' log messages.
+
+    Progress bars remain only with `show_progress`.
 
     Call it before bitsandbytes is imported, which on CPUs logs a line per matrix product, and before transformers is
     imported, which fixes inductor's cache folder. The suite keeps that folder beside its own files, so that later

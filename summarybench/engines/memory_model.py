@@ -25,7 +25,10 @@ TOLERATED_ERROR = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryPrediction:
-    """Bytes at the peak of generation: weights, KV cache, and temporary tensors of the longest prompt's prefill."""
+    """Bytes at the peak of generation: weights, KV cache, workspace.
+
+    The workspace holds the temporary tensors of the longest prompt's prefill.
+    """
 
     weights_bytes: int
     cache_bytes: int
@@ -50,7 +53,9 @@ class MemoryPrediction:
 def predict_memory(
     config: Any, settings: Mapping[str, Any], sequence_tokens: int, batch_size: int, weights_bytes: int | None = None
 ) -> MemoryPrediction:
-    """Predict the memory of a model with these loader settings, for its longest sequence.
+    """Predict the memory of a model for its longest sequence.
+
+    `settings` are those of its loader.
 
     `config` is a transformers configuration or a `ModelShape`. `weights_bytes` is predicted if it is None.
     """
@@ -85,7 +90,7 @@ def predict_paged_memory(
 
 
 def assert_prediction_holds(predicted_bytes: int, measured_bytes: int) -> None:
-    """Raise PredictionError if the prediction differs from the measured peak by more than 5%."""
+    """Raise PredictionError if prediction and peak differ by more than 5%."""
     error = predicted_bytes / measured_bytes - 1
     if abs(error) > TOLERATED_ERROR:
         raise PredictionError(
@@ -95,7 +100,10 @@ def assert_prediction_holds(predicted_bytes: int, measured_bytes: int) -> None:
 
 
 def predict_weights(config: Any, settings: Mapping[str, Any]) -> int:
-    """Predict the bytes of all parameters. Scales count; embeddings, output head and norms are not quantized."""
+    """Predict the bytes of all parameters.
+
+    Scales count; embeddings, output head and norms are not quantized.
+    """
     quantization = settings.get("quantization")
     element_bytes = BYTES_PER_ELEMENT[str(settings["dtype"])]
     sizes = {
@@ -123,7 +131,10 @@ def _nf4_bytes(shape: tuple[int, ...]) -> int:
 
 
 def _int4_bytes(shape: tuple[int, ...]) -> int:
-    """Half a byte per element, and a float16 scale and zero point per group; the last group of a row is padded."""
+    """Half a byte per element, and a float16 scale and zero point per group.
+
+    The last group of a row is padded.
+    """
     return shape[0] * ceil(shape[1] / INT4_GROUP) * (INT4_GROUP // 2 + 4)
 
 
@@ -138,7 +149,9 @@ def _key_value_heads(config: Any) -> int:
 
 
 def _workspace_bytes(config: Any, settings: Mapping[str, Any], sequence_tokens: int, batch_size: int) -> int:
-    """The largest temporary memory of prefill in one layer, in its feed-forward network or in its attention.
+    """The largest temporary memory of prefill in one layer.
+
+    It occurs in the layer's feed-forward network or in its attention.
 
     The feed-forward network holds three tensors of the inner width and four of the hidden width. LLM.int8() adds its int32
     output. It also adds the layer unpacked to float32 and to 16 bits, because over a whole prompt nearly every column has an

@@ -1,4 +1,4 @@
-"""Why a model could not be loaded: from an exception to an outcome and one line for the user."""
+"""Why a model could not be loaded: an outcome and one line for the user."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from summarybench.core.outcomes import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotLoaded:
-    """Returned in place of a model that could not be loaded, so that fixtures never raise.
+    """Returned in place of a model that could not be loaded.
+
+    Fixtures therefore never raise.
 
     `is_of_loader` is True if another loader may be able to load the model.
     """
@@ -32,7 +34,10 @@ class NotLoaded:
 
 
 def explain(error: BaseException, experiment: Experiment) -> NotLoaded:
-    """The outcome of an experiment whose loading raised `error`, with what to do about it."""
+    """The outcome of an experiment whose loading raised `error`.
+
+    Its detail says what to do.
+    """
     outcome, detail = _outcome_and_detail(error, experiment)
     return NotLoaded(
         experiment=experiment,

@@ -37,7 +37,9 @@ StartEngine = Callable[[LoadedModel, Sequence[Prompt], int], ConcurrentEngine]
 def limits_for(
     sequence_tokens: Sequence[int], predict: Callable[[int], MemoryPrediction], free_bytes: int, *, may_refuse: bool
 ) -> Limits:
-    """The largest number of concurrent requests that fits, so that no request is ever evicted.
+    """The largest number of concurrent requests that fits.
+
+    No request is ever evicted.
 
     `predict` returns the memory needed with a number of pages, weights included. `free_bytes` is the memory available for
     everything but the weights. Raises DeviceMemoryError if not even the longest sequence fits; with `may_refuse` False it
@@ -60,7 +62,10 @@ def limits_for(
 def start_engine(
     loaded: LoadedModel, prompts: Sequence[Prompt], max_new_tokens: int, device: Device, *, may_refuse: bool
 ) -> ConcurrentEngine:
-    """Start the engine with a cache for as many of these prompts as fit. Raises DeviceMemoryError as `limits_for`."""
+    """Start the engine with a cache for as many of these prompts as fit.
+
+    Raises DeviceMemoryError as `limits_for`.
+    """
     sequences = [len(prompt.token_ids) + max_new_tokens for prompt in prompts]
     attend = torch_varlen_attn() if supports_varlen(loaded.model, device) else None
     limits = limits_for(
@@ -79,7 +84,9 @@ def start_engine(
 
 
 class PagedEngine:
-    """transformers' continuous batching. Its thread runs until `close`, which must always be called.
+    """transformers' continuous batching.
+
+    Its thread runs until `close`, which must always be called.
 
     Attention is `attend`, a variable-length attention like torch's; for None, transformers chooses.
     """
@@ -118,7 +125,10 @@ class PagedEngine:
         return int(self._manager.current_batch)
 
     def run(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[RequestResult]:
-        """Submit all prompts at once and wait for all results, in the order of the prompts. Raises as `finished`."""
+        """Submit all prompts at once, and return results in the same order.
+
+        Raises as `finished`.
+        """
         return finished(self._manager, prompts, max_new_tokens)
 
     def close(self) -> None:
@@ -152,7 +162,9 @@ def _configuration(limits: Limits, longest_sequence: int) -> Any:
 
 
 def finished(manager: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[RequestResult]:
-    """Submit the prompts to transformers' manager and return all results, in the order of the prompts.
+    """Submit prompts to transformers' manager, and return all results.
+
+    They are in the order of the prompts.
 
     Raises RequestsFailedError if any request failed or is missing, with how many and why. Raises the error that ended the
     engine's thread if memory ran out or the device was lost.

@@ -10,7 +10,10 @@ from summarybench.machine.device import GIB, DeviceRecord
 
 
 def check_nothing_offloaded(model: Any, device: DeviceRecord) -> None:
-    """Raise OffloadedError, with the GiB and their places, if any weights are not on the device."""
+    """Raise OffloadedError if any weights are not on the device.
+
+    The message has their GiB and their places.
+    """
     elsewhere: dict[str, int] = {}
     for place, size in tensor_bytes(model):
         if place != device.kind:
@@ -23,7 +26,10 @@ def check_nothing_offloaded(model: Any, device: DeviceRecord) -> None:
 
 
 def tensor_bytes(model: Any) -> Iterator[tuple[str, int]]:
-    """The device type and bytes of each weight and buffer, and of quantization scales that torch does not list."""
+    """The device type and bytes of each weight and buffer.
+
+    Includes quantization scales, which torch does not list.
+    """
     for tensor in [*model.parameters(), *model.buffers()]:
         yield tensor.device.type, tensor.numel() * tensor.element_size()
         state = getattr(tensor, "quant_state", None)  # bitsandbytes' 4-bit weights
@@ -38,6 +44,9 @@ def tensor_bytes(model: Any) -> Iterator[tuple[str, int]]:
 
 
 def untied_embedding_bytes(model: Any) -> int:
-    """Bytes of an input embedding that the output head does not share; a decoding step reads one row of it."""
+    """Bytes of an input embedding that the output head does not share.
+
+    A decoding step reads one row of it.
+    """
     embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     return 0 if embedding is head else int(embedding.numel() * embedding.element_size())

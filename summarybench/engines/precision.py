@@ -1,4 +1,4 @@
-"""Checks that a loader's name is true: of the checkpoint before loading, and of the layers after it."""
+"""Checks that a loader's name is true, before and after loading."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ BITSANDBYTES_DEFAULTS = {
 
 
 def stored_settings(config: Any) -> dict[str, Any] | None:
-    """A checkpoint's quantization in terms of a loader's settings; None if it is not quantized."""
+    """A checkpoint's quantization in terms of a loader's settings.
+
+    None if it is not quantized.
+    """
     stored = _quantization_config(config)
     if stored is None:
         return None
@@ -75,7 +78,9 @@ def _name_of(dtype: Any) -> str:
 
 
 def check_stored_precision(location: str, config: Any, loader: str, settings: Settings, device: Device) -> None:
-    """Raise ContradictedLoaderError if the checkpoint is already quantized, differently from the loader's settings.
+    """Check a checkpoint that is already quantized.
+
+    Raises ContradictedLoaderError if it is quantized differently from the loader's settings.
 
     Call it before weights are loaded: transformers keeps the stored quantization, whatever it is asked for.
     """
@@ -100,7 +105,10 @@ def check_stored_precision(location: str, config: Any, loader: str, settings: Se
 
 
 def check_not_quantized(location: str, config: Any) -> None:
-    """Raise ContradictedLoaderError for a quantized checkpoint, because distillation needs the trained weights."""
+    """Raise ContradictedLoaderError for a quantized checkpoint.
+
+    Distillation needs the trained weights.
+    """
     stored = stored_settings(config)
     if stored is not None:
         raise ContradictedLoaderError(
@@ -114,7 +122,7 @@ def _described(stored: Mapping[str, Any]) -> str:
 
 
 def _differences(stored: Mapping[str, Any], settings: Settings) -> list[str]:
-    """The settings in which a loader differs from a quantized checkpoint, one phrase each."""
+    """The settings in which a loader and a checkpoint differ, one phrase each."""
     wanted = dict(settings)
     if wanted.get("quantization") == "int8 weights" and stored["quantization"] == "llm.int8":
         # The int8 weights are the same: the threshold concerns activations only.
@@ -125,7 +133,10 @@ def _differences(stored: Mapping[str, Any], settings: Settings) -> list[str]:
 
 
 def check_loaded_precision(model: Any, loader: str, settings: Settings) -> None:
-    """Raise PrecisionError if layers have another type, dtype or quantization than the loader's settings say."""
+    """Raise PrecisionError if layers do not match the loader's settings.
+
+    Their type, dtype and quantization are checked.
+    """
     head = model.get_output_embeddings()
     layers: dict[str, list[str]] = {}  # by fault
     for name, module in model.named_modules():

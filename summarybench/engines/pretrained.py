@@ -1,4 +1,6 @@
-"""Reading checkpoints with transformers. Every `from_pretrained` call of the project is in this module.
+"""Reading checkpoints with transformers.
+
+Every `from_pretrained` call of the project is in this module.
 
 A checkpoint's own Python code is never run, no question is asked on standard input, and no weight keeps random values.
 """
@@ -38,7 +40,10 @@ QUANTIZATION_TENSORS = (
 
 
 def load_config(location: str | Path, **options: Any) -> Any:
-    """Load a checkpoint's configuration. Raises UnavailableError if it needs the checkpoint's own Python code."""
+    """Load a checkpoint's configuration.
+
+    Raises UnavailableError if it needs the checkpoint's own Python code.
+    """
     from transformers import AutoConfig
 
     with _refusing_own_code(location):
@@ -46,7 +51,10 @@ def load_config(location: str | Path, **options: Any) -> Any:
 
 
 def load_tokenizer(location: str | Path, **options: Any) -> Any:
-    """Load a checkpoint's tokenizer. Raises UnavailableError if it needs the checkpoint's own Python code."""
+    """Load a checkpoint's tokenizer.
+
+    Raises UnavailableError if it needs the checkpoint's own Python code.
+    """
     from transformers import AutoTokenizer
 
     with _refusing_own_code(location):
@@ -54,7 +62,9 @@ def load_tokenizer(location: str | Path, **options: Any) -> Any:
 
 
 def load_causal_lm(location: str | Path, *, dtype: str, **options: Any) -> Any:
-    """Load a language model and check that its weights and those of the checkpoint are the same set.
+    """Load a language model and check its weights.
+
+    They and the weights of the checkpoint must be the same set.
 
     Raises CheckpointError with the names of missing, unexpected or reshaped tensors, and UnavailableError as `load_config`.
     """
@@ -113,7 +123,10 @@ def _naming_damage(location: str | Path) -> Iterator[None]:
 
 
 def _check_tensors(location: str | Path, model: Any, report: Mapping[str, Collection[Any]]) -> None:
-    """Check the `output_loading_info` of transformers, which leaves out tied and ignorable tensors."""
+    """Check the `output_loading_info` of transformers.
+
+    It leaves out tied and ignorable tensors.
+    """
     missing, unexpected = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
     reshaped = sorted({*report["mismatched_keys"], *_reshaped_layers(model)})
     changes = [f"{name} {list(stored)} instead of {list(wanted)}" for name, stored, wanted in reshaped]
@@ -126,7 +139,10 @@ def _check_tensors(location: str | Path, model: Any, report: Mapping[str, Collec
 
 
 def _reshaped_layers(model: Any) -> Iterator[tuple[str, tuple[int, ...], tuple[int, ...]]]:
-    """Linear layers with weights of another shape, since transformers does not compare layers of bitsandbytes."""
+    """Linear layers with weights of another shape.
+
+    transformers does not compare layers of bitsandbytes.
+    """
     import torch
 
     for name, layer in model.named_modules():
@@ -163,6 +179,9 @@ def _remedy(missing: list[str], unexpected: list[str]) -> str:
 
 
 def _added_prefix(missing: Iterable[str], unexpected: Iterable[str]) -> str:
-    """The prefix that turns the name of a missing tensor into that of an unexpected one; empty if there is none."""
+    """The prefix that the names of unexpected tensors have; empty without one.
+
+    Without it they would be the names of missing tensors.
+    """
     found = (name.removesuffix(wanted) for name in unexpected for wanted in missing if name.endswith(wanted))
     return next((prefix for prefix in found if prefix.endswith(".")), "")

@@ -1,4 +1,7 @@
-"""From a loader's settings to a quantized model on its device, through transformers and bitsandbytes or our own layers."""
+"""From a loader's settings to a quantized model on its device.
+
+transformers and bitsandbytes quantize, or this project's own layers.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ FP8_COMPUTE_CAPABILITY = (8, 9)
 
 
 def load_quantized(weights: Weights, settings: Mapping[str, JsonScalar], config: Any, device: Device) -> Any:
-    """Load the model onto one device, so that nothing can be offloaded, and quantize it as the settings say.
+    """Load the model onto one device and quantize it.
+
+    On a single device nothing can be offloaded.
 
     Raises UnavailableError if the device cannot compute with this quantization.
     """
@@ -46,7 +51,10 @@ def load_quantized(weights: Weights, settings: Mapping[str, JsonScalar], config:
 
 
 def _check_fp8(device: Device) -> None:
-    """Raise UnavailableError for a GPU that cannot convert fp8: the catalogue does not know every GPU family."""
+    """Raise UnavailableError for a GPU that cannot convert fp8.
+
+    The catalogue does not know every GPU family.
+    """
     found = device.compute_capability()
     if found is not None and found < FP8_COMPUTE_CAPABILITY:
         needed, seen = (".".join(map(str, each)) for each in (FP8_COMPUTE_CAPABILITY, found))
@@ -56,7 +64,10 @@ def _check_fp8(device: Device) -> None:
 
 
 def quantization_options(settings: Mapping[str, JsonScalar], config: Any) -> dict[str, Any]:
-    """The options that make transformers quantize with bitsandbytes; empty for a checkpoint that is already quantized."""
+    """The options that make transformers quantize with bitsandbytes.
+
+    Empty for a checkpoint that is already quantized.
+    """
     if settings.get("quantization") in (None, *WEIGHT_ONLY) or stored_settings(config) is not None:
         return {}
     import torch

@@ -1,4 +1,6 @@
-"""Weight-only quantization to 4 or 8 bits at load, without calibration data. Activations keep 16 bits.
+"""Weight-only quantization to 4 or 8 bits at load, without calibration data.
+
+Activations keep 16 bits.
 
 - int4 group 128: each group of 128 weights in a row has a scale and a zero point, from its smallest and largest weight.
 - fp8 e4m3: each row has a scale, from its largest absolute weight.
@@ -23,7 +25,9 @@ SMALLEST_SCALE = 2.0**-24
 
 
 class Int4GroupLinear(torch.nn.Module):
-    """A linear layer: `weight` [out, words] in int32, `scale` and `zero` [out, groups] in float16.
+    """A linear layer with int4 weights in groups.
+
+    `weight` is [out, words] in int32; `scale` and `zero` are [out, groups] in float16.
 
     A weight is (code - zero) · scale; nibble j of word i of a group is the group's weight j·16 + i.
     """
@@ -72,12 +76,18 @@ def _parameter(tensor: Any) -> torch.nn.Parameter:
 
 
 def _has_kernels(weight: Any) -> bool:
-    """Whether a Triton kernel unpacks the weights: on a GPU, unless inductor generates its own kernel."""
+    """Whether a Triton kernel unpacks the weights.
+
+    It does on a GPU, unless inductor generates its own kernel.
+    """
     return bool(weight.is_cuda) and not torch.compiler.is_compiling()
 
 
 def int4_layer(weight: torch.Tensor, bias: Any) -> Int4GroupLinear:
-    """Quantize weights [out, in]; the last group of a row may be shorter than the others."""
+    """Quantize weights [out, in].
+
+    The last group of a row may be shorter than the others.
+    """
     rows, length = weight.shape
     grouped = pad(weight.float(), (0, -length % GROUP)).view(rows, -1, GROUP)
     low, high = grouped.amin(2).clamp(max=0), grouped.amax(2).clamp(min=0)  # the range must contain zero
@@ -112,7 +122,10 @@ def fp8_layer(weight: torch.Tensor, bias: Any) -> Fp8WeightOnlyLinear:
 
 
 def packed_for_rows(codes: torch.Tensor) -> torch.Tensor:
-    """Rearrange 8-bit weights [out, in] within rows: byte j of int32 word i becomes weight j·in/4 + i."""
+    """Rearrange 8-bit weights [out, in] within rows.
+
+    Byte j of int32 word i becomes weight j·in/4 + i.
+    """
     rows, length = codes.shape
     return codes.view(rows, 4, length // 4).transpose(1, 2).reshape(rows, length)
 
@@ -127,7 +140,9 @@ LAYERS = {INT4_GROUP_128: int4_layer, FP8_WEIGHTS: fp8_layer}
 
 
 def quantize_on(device: Any, model: Any, quantization: str) -> None:
-    """Quantize a model's linear layers on the device, one at a time, then move the rest of the model there.
+    """Quantize a model's linear layers on the device, one at a time.
+
+    The rest of the model is moved there afterwards.
 
     The output head is not quantized. The model must be on the CPU, so that the device never holds its 16-bit weights.
     """

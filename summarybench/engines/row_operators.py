@@ -1,4 +1,6 @@
-"""Custom operators for batch size 1, which torch.compile does not look into: a matrix-vector product, and attention.
+"""Custom operators for batch size 1: matrix-vector product, attention.
+
+torch.compile does not look into them.
 
 On a GPU they run the Triton kernels of `summarybench.engines.kernels`. On a CPU they run plain torch, so that the compiled
 step can be tested without GPU and Triton. This module imports torch, so import it only when a model is compiled.
@@ -25,7 +27,9 @@ ATTENTION = "attention_row"
 
 @torch.library.custom_op("summarybench::row_product", mutates_args=(), device_types="cpu")
 def row_product(x: Tensor, weight: Tensor, scale: Tensor | None, table: Tensor | None, kind: str) -> Tensor:
-    """Multiply a weight matrix [N, …] with x [K]: [N] in the dtype of x, accumulated in float32.
+    """Multiply a weight matrix [N, …] with x [K]: [N] in the dtype of x.
+
+    Sums are accumulated in float32.
 
     `table` holds the zero points for int4, and the 16 values for NF4. For NF4, x must be in the order of `nf4_ordered`.
     int8 weights are packed by `quantize.packed_for_rows`.
@@ -49,7 +53,10 @@ def _(x: Tensor, weight: Tensor, scale: Tensor | None, table: Tensor | None, kin
 
 
 def nf4_ordered(x: Tensor) -> Tensor:
-    """Order activations [K] for NF4: those of the first weight in each int32 word, then of the second, up to the eighth."""
+    """Order activations [K] for NF4.
+
+    First come those of the first weight in each int32 word, then of the second, up to the eighth.
+    """
     return x.view(-1, 8).t().reshape(-1)
 
 
@@ -73,7 +80,9 @@ def _dense(length: int, weight: Tensor, scale: Tensor | None, table: Tensor | No
 def attend_one_token(
     qkv: Tensor, keys: Tensor, values: Tensor, rotation: Tensor, slot: Tensor, scratch: Tensor
 ) -> Tensor:
-    """Apply the rotary embedding, write key and value to `slot` of the cache, and attend to all tokens: [heads · width].
+    """Compute the attention of one token: [heads · width].
+
+    Applies the rotary embedding, writes key and value to `slot` of the cache, and attends to all tokens.
 
     `qkv` is [(heads + 2 key heads) · width]. Keys and values are [1, key heads, tokens, width]. `rotation` is [2, width]:
     cosine and sine. `scratch` has `scratch_elements` elements, which must be zero before the first call.
@@ -118,7 +127,9 @@ def scratch_elements(heads: int, tokens: int, width: int) -> int:
 
 
 def described(kinds: Iterable[str]) -> list[str]:
-    """A line for each kernel module of these kinds, with a digest of its source, which contains the tiles.
+    """A line for each kernel module of these kinds.
+
+    It contains a digest of the module's source, tiles included.
 
     The lines are part of a run's `tuned_kernels`. Any edit of these files, even in a comment, changes the digest: stored runs
     then count as tuned apart from new ones.

@@ -1,4 +1,6 @@
-"""One decoding step at batch size 1 through the layers of a Llama, with the operators of `row_operators`.
+"""One decoding step at batch size 1 through the layers of a Llama.
+
+It uses the operators of `row_operators`.
 
 A layer consists of four products, attention, and what torch.compile fuses: norms, activation and residuals. Query, key and
 value projections are merged into one matrix, and so are gate and up projections. The original layers keep views of it:
@@ -59,7 +61,10 @@ Product = RowProduct | ModuleProduct
 
 @dataclass(frozen=True, slots=True)
 class RowLayer:
-    """One layer: its module (for norms and activation), its products, and its part of the KV cache."""
+    """One layer: its module, its products, and its part of the KV cache.
+
+    The module provides norms and activation.
+    """
 
     module: Any
     qkv: Product
@@ -76,7 +81,10 @@ class RowLayer:
 
 @dataclass(frozen=True, slots=True)
 class RowStep:
-    """All layers and the output head. `scratch` is for the attention kernel; `kernels` describes each kernel in use."""
+    """All layers and the output head.
+
+    `scratch` is for the attention kernel; `kernels` describes each kernel in use.
+    """
 
     layers: tuple[RowLayer, ...]
     head: Product
@@ -85,7 +93,10 @@ class RowStep:
     kernels: tuple[str, ...]
 
     def through_layer(self, layer: RowLayer, hidden: Any, rotation: Any) -> Any:
-        """Run one layer for the token at `slot` of the cache: hidden state [1, 1, width] to the same shape."""
+        """Run one layer for the token at `slot` of the cache.
+
+        Returns a hidden state of the same shape, [1, 1, width].
+        """
         qkv = layer.qkv(layer.module.input_layernorm(hidden))
         mixed = rows.attend_one_token(qkv.view(-1), layer.keys, layer.values, rotation, self.slot, self.scratch)
         hidden = hidden + layer.out(mixed.view(1, 1, -1))
@@ -99,7 +110,10 @@ class RowStep:
 
 
 def row_step(model: Any, cache: Any) -> RowStep | None:
-    """Merge the weights of a supported model; None for an unsupported model, which is not changed."""
+    """Merge the weights of a supported model.
+
+    None for an unsupported model, which is not changed.
+    """
     modules = list(model.model.layers)
     if not all(_is_supported(module) for module in modules):
         return None
@@ -141,7 +155,10 @@ def _is_supported(layer: Any) -> bool:
 
 
 def _merged_product(modules: Sequence[Any]) -> Product:
-    """Merge layers with the same input into one product; their weights become views of one matrix."""
+    """Merge layers with the same input into one product.
+
+    Their weights become views of one matrix.
+    """
     merge = _MERGES.get(type(modules[0]))
     if merge is None or not all(_has_kernel(module, type(modules[0])) for module in modules):
         return ModuleProduct(tuple(modules))
@@ -149,12 +166,18 @@ def _merged_product(modules: Sequence[Any]) -> Product:
 
 
 def _head_product(head: Any) -> Product:
-    """The output head's product. The embedding may share its weight, which is therefore not changed."""
+    """The output head's product.
+
+    The embedding may share its weight, which is therefore not changed.
+    """
     return RowProduct(rows.PLAIN, head.weight.data) if _has_kernel(head, torch.nn.Linear) else ModuleProduct((head,))
 
 
 def _has_kernel(module: Any, kind: Any) -> bool:
-    """Whether a kernel supports this layer: it has no bias, and a shape that the tiles cover."""
+    """Whether a kernel supports this layer.
+
+    It must have no bias, and a shape that the tiles cover.
+    """
     if type(module) is not kind or module.bias is not None:
         return False
     shape = module.out_features, module.in_features
@@ -163,7 +186,10 @@ def _has_kernel(module: Any, kind: Any) -> bool:
 
 
 def _is_plain_nf4(module: Any) -> bool:
-    """Whether the weights are in the GPU's NF4 layout. On a CPU bitsandbytes rearranges them in their first product."""
+    """Whether the weights are in the GPU's NF4 layout.
+
+    On a CPU bitsandbytes rearranges them in their first product.
+    """
     state = getattr(module.weight, "quant_state", None)
     return (
         state is not None
@@ -206,7 +232,10 @@ def _merge_nf4(modules: Sequence[Any]) -> RowProduct:
 
 
 def _merged(modules: Sequence[Any], name: str) -> Any:
-    """Concatenate the layers' parameters of this name by rows; each layer keeps a view of its part."""
+    """Concatenate the layers' parameters of this name by rows.
+
+    Each layer keeps a view of its part.
+    """
     parts = [getattr(module, name) for module in modules]
     if len(parts) == 1:
         return parts[0].data

@@ -1,4 +1,7 @@
-"""Choosing the next token: greedily, or at random from the most likely tokens (top-k with a temperature)."""
+"""Choosing the next token, greedily or by sampling.
+
+Sampling draws from the most likely tokens (top-k) with a temperature.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ from typing import Any
 
 
 def draw_noise(noise: Any) -> None:
-    """Refill `noise` in place with exponential random numbers; does nothing for None (a greedy decoder).
+    """Refill `noise` in place with exponential random numbers.
+
+    Does nothing for None (a greedy decoder).
 
     Call it outside compiled code: a seed then determines the numbers, and a captured graph continues torch's sequence.
     """

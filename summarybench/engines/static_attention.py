@@ -1,4 +1,7 @@
-"""Attention over the static KV cache, registered with transformers for models whose decoding is compiled."""
+"""Attention over the static KV cache, registered with transformers.
+
+Models need it if their decoding is compiled.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,9 @@ ATTENTION = "static keys"
 def attend(
     _module: Any, query: Any, keys: Any, values: Any, mask: Any, *, scaling: float, **_: Any
 ) -> tuple[Any, None]:
-    """Attention for transformers: fused kernels for a prompt, plain operations for a single token.
+    """Attention for transformers over the static KV cache.
+
+    A prompt uses fused kernels, a single token plain operations.
 
     `query` is [batch, heads, tokens, width]. `mask` is boolean [batch, 1, tokens, keys], or None without padding.
     Returns [batch, tokens, heads, width].

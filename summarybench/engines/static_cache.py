@@ -1,4 +1,7 @@
-"""A KV cache of fixed size whose tensors never move, so that a CUDA graph can be replayed over it."""
+"""A KV cache of fixed size whose tensors never move.
+
+A CUDA graph can therefore be replayed over it.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,9 @@ class LayerKVCache:
 
 
 class StaticKVCache:
-    """The KV cache of all layers, for `batch_size` sequences of at most `tokens` tokens.
+    """The KV cache of all layers.
+
+    It holds `batch_size` sequences of at most `tokens` tokens.
 
     `slot` [1] is the place of the next token. transformers accepts this object as a cache too.
     """

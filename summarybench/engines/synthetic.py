@@ -1,4 +1,6 @@
-"""Random weights in a model's true shape, to measure speed and memory without a hub. They are saved once.
+"""Random weights in a model's true shape, without a hub.
+
+They allow measuring speed and memory. They are saved once.
 
 Decoding reads every weight once per token, whatever its value, so that speed and memory are those of the real model. The
 output is noise, so quality is not measured. The tokenizer is trained on the embedded articles; its ids lie inside the
@@ -34,7 +36,9 @@ def synthetic_revision(spec: ModelSpec) -> str:
 
 
 def synthetic_model_folder(spec: ModelSpec) -> Path:
-    """The folder with random float16 safetensors. The first call makes it; a 7B model takes 13.5 GB of disk.
+    """The folder with random float16 safetensors.
+
+    The first call makes it; a 7B model takes 13.5 GB of disk.
 
     Raises UnavailableError if the disk has too little space.
     """
@@ -65,7 +69,10 @@ def _check_room(folder: Path, config: Any) -> None:
 
 
 def _make(config: Any, folder: Path) -> None:
-    """Write the configuration, the tokenizer and shards of random weights, drawn on a GPU if there is one."""
+    """Write the configuration, the tokenizer and shards of random weights.
+
+    A GPU draws the numbers if there is one.
+    """
     import torch
     from safetensors.torch import save_file
 
@@ -102,7 +109,10 @@ def _shards(shapes: dict[str, tuple[int, ...]]) -> Iterator[list[str]]:
 
 
 def _draw(shape: tuple[int, ...], generator: Any) -> Any:
-    """Draw normally distributed weights; ones for norms, whose weights are the only vectors."""
+    """Draw normally distributed weights.
+
+    Ones for norms, whose weights are the only vectors.
+    """
     import torch
 
     if len(shape) == 1:

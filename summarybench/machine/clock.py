@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 
 class Clock:
-    """Seconds since an arbitrary moment, read after the device has finished all queued work.
+    """Seconds since an arbitrary moment.
+
+    The clock waits until the device has finished all queued work.
 
     Tests replace `synchronize` and `read_seconds`.
     """

@@ -52,7 +52,10 @@ class CpuProbes:
 
 
 class CpuDevice(Device):
-    """All CPUs that this process may use. Memory is that of the whole process, Python and libraries included."""
+    """All CPUs that this process may use.
+
+    Memory is that of the whole process, Python and libraries included.
+    """
 
     __slots__ = ()
 
@@ -103,7 +106,10 @@ class CpuDevice(Device):
         return "gloo"
 
     def divide_among(self, processes: int) -> None:
-        """Use no more threads than this process's part of the CPUs. OMP_NUM_THREADS, which launchers set, may be lower."""
+        """Use no more threads than this process's part of the CPUs.
+
+        OMP_NUM_THREADS, which launchers set, may be lower.
+        """
         import torch
 
         torch.set_num_threads(max(1, min(torch.get_num_threads(), usable_cpus() // processes)))

@@ -39,7 +39,10 @@ LAUNCHES = 1000
 
 @dataclass(frozen=True, slots=True)
 class CudaProbes:
-    """Copies, matrix products and kernel launches on the GPU that torch calls `device`."""
+    """Copies, matrix products and kernel launches on a GPU.
+
+    torch calls the GPU `device`.
+    """
 
     device: str
     copy_bytes: ClassVar[int] = BANDWIDTH_COPY_BYTES
@@ -135,7 +138,10 @@ class CudaDevice(Device):
             torch.cuda.set_per_process_memory_fraction(min(1.0, self.memory_bytes / total), 0)
 
     def release_memory(self) -> None:
-        """Collect garbage, empty torch's cache, and free the workspace that cuBLAS allocated with its first product."""
+        """Collect garbage, and release torch's cache and cuBLAS's workspace.
+
+        cuBLAS allocates its workspace with its first product.
+        """
         gc.collect()
         import torch
 
@@ -169,7 +175,10 @@ def _why_torch_has_no_gpu(device: DeviceRecord, torch_version: str, torch_cuda: 
 
 
 def check_same_gpu(device: DeviceRecord, properties: Any) -> None:
-    """Raise UnavailableError if torch's first GPU, described by `properties`, is not the GPU that NVML described."""
+    """Raise UnavailableError if torch and NVML disagree on the first GPU.
+
+    `properties` describe torch's GPU, `device` NVML's.
+    """
     if device.gpus_in_machine > 1 and str(properties.uuid).removeprefix("GPU-") != device.uuid.removeprefix("GPU-"):
         raise UnavailableError(
             f"torch's first GPU is the {properties.name} ({properties.uuid}), and NVML's is the {device.name} ({device.uuid}): "

@@ -1,4 +1,7 @@
-"""Choosing the device of a session. NVML is asked instead of torch, whose import takes seconds."""
+"""Choosing the device of a session.
+
+NVML is asked instead of torch, whose import takes seconds.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,9 @@ from summarybench.machine.nvml import HIDES_EVERY_GPU, NoNvmlError, NvmlGpu, ope
 
 
 def detect_device(environment: Mapping[str, str] = os.environ) -> Device:
-    """The first GPU that CUDA_VISIBLE_DEVICES leaves visible, or the CPU if there is none.
+    """The first visible GPU, or the CPU if there is none.
+
+    CUDA_VISIBLE_DEVICES decides which GPUs are visible.
 
     Raises InputError if there is a GPU but its driver does not respond, or if CUDA_VISIBLE_DEVICES does not name an existing
     GPU. Only '' and -1 select the CPU.
@@ -28,7 +33,9 @@ def detect_device(environment: Mapping[str, str] = os.environ) -> Device:
 
 
 def leave_one_gpu_visible(place: int, environment: MutableMapping[str, str] = os.environ) -> None:
-    """Hide all visible GPUs from this process except the one at this place, which becomes its first GPU.
+    """Hide all visible GPUs except one from this process.
+
+    The GPU at this place becomes the process's first GPU.
 
     Call it before torch is imported. Does nothing without visible GPUs. Raises InputError if fewer GPUs are visible.
     """
@@ -88,7 +95,10 @@ def _described(nvml: Any, index: int) -> CudaDevice:
 
 
 def _pcie(gpu: NvmlGpu) -> str | None:
-    """The fastest link that the GPU and its slot support; an idle GPU reduces its current link."""
+    """The fastest link that the GPU and its slot support.
+
+    An idle GPU reduces its current link.
+    """
     generation = gpu.ask("nvmlDeviceGetMaxPcieLinkGeneration")
     lanes = gpu.ask("nvmlDeviceGetMaxPcieLinkWidth")
     return None if generation is None or lanes is None else f"generation {generation}, {lanes} lanes"

@@ -1,4 +1,4 @@
-"""The device that a session measures on: the facts that are recorded, and the protocol that each kind implements."""
+"""The device of a session: recorded facts, and a protocol per kind."""
 
 from __future__ import annotations
 
@@ -65,14 +65,17 @@ class DeviceRecord:
 
     @property
     def is_cpu_without_avx512(self) -> bool:
-        """Whether bitsandbytes lacks fast kernels here: it then unpacks all quantized weights again for every token."""
+        """Whether bitsandbytes lacks fast kernels here.
+
+        It then unpacks all quantized weights again for every token.
+        """
         return not self.is_gpu and self.has_avx512 is False
 
     def emulating(self, family: str) -> Self:
         return replace(self, family=family, stands_in=True)
 
     def __str__(self) -> str:
-        as_family = f", standing in for {self.family}" if self.stands_in else ""
+        as_family = f", emulating {self.family}" if self.stands_in else ""
         return f"{self.family if not self.stands_in else self.kind} ({self.name}{as_family})"
 
     def as_record(self) -> dict[str, Any]:
@@ -92,7 +95,10 @@ class Device(DeviceRecord, ABC):
 
     @abstractmethod
     def clock(self) -> Clock:
-        """A clock that waits for the device. Raises UnavailableError if torch cannot use the detected device."""
+        """A clock that waits for the device.
+
+        Raises UnavailableError if torch cannot use the detected device.
+        """
 
     @abstractmethod
     def monitor(self) -> Monitor:
@@ -126,7 +132,10 @@ class Device(DeviceRecord, ABC):
 
     @abstractmethod
     def hold_to_memory_limit(self) -> None:
-        """Make allocations beyond `memory_bytes` fail, if the session has a limit and the device can enforce it."""
+        """Make allocations beyond `memory_bytes` fail.
+
+        Only if the session has a limit and the device can enforce it.
+        """
 
     @abstractmethod
     def release_memory(self) -> None:
@@ -146,21 +155,30 @@ class Device(DeviceRecord, ABC):
 
     @abstractmethod
     def divide_among(self, processes: int) -> None:
-        """Limit this process to its part of the device, if the processes of this machine share one."""
+        """Limit this process to its part of a device that processes share."""
 
     @abstractmethod
     def sharing_warning(self, holder: str) -> str:
-        """One line for a user whose session shares the device with `holder`, another session."""
+        """One line for a user who shares the device with `holder`.
+
+        `holder` describes another session.
+        """
 
 
 def slugify(name: str) -> str:
-    """Turn 'NVIDIA A100-SXM4-40GB' into 'nvidia-a100-sxm4-40gb'. Trademark signs and clock rates are dropped."""
+    """Turn 'NVIDIA A100-SXM4-40GB' into 'nvidia-a100-sxm4-40gb'.
+
+    Trademark signs and clock rates are dropped.
+    """
     plain = re.sub(r"\((R|TM|C)\)|\bCPU\b|@.*$", " ", name, flags=re.IGNORECASE)
     return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
 
 
 def emulate_family(device: Device, family: str | None) -> Device:
-    """The device, emulating another family if one is given. Raises InputError for an unknown family."""
+    """The device, emulating another family if one is given.
+
+    Raises InputError for an unknown family.
+    """
     if family is None or family == device.family:
         return device
     if family not in FAMILIES:
@@ -171,7 +189,10 @@ def emulate_family(device: Device, family: str | None) -> Device:
 
 
 def limit_memory(device: Device, limit_gib: float | None) -> Device:
-    """The device with less memory than it has. Raises InputError for less than 1 GiB or more than it has."""
+    """The device with less memory than it has.
+
+    Raises InputError for less than 1 GiB or more than it has.
+    """
     if limit_gib is None:
         return device
     if not 1 <= limit_gib <= device.memory_bytes / GIB:

@@ -1,4 +1,7 @@
-"""A lock per device: a second session may run, but is warned that both sessions' figures suffer."""
+"""A lock per device.
+
+A second session may run, but is warned that the figures of both suffer.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ from summarybench.machine.device import Device
 
 
 class DeviceLock:
-    """A locked file in the user's cache folder. The lock ends with its process, however the process ends.
+    """A locked file in the user's cache folder.
+
+    The lock ends with its process, however the process ends.
 
     `holder` describes the session that already uses the device. It is empty if there is none, and if the cache folder
     cannot be written.

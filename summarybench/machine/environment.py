@@ -1,4 +1,7 @@
-"""The environment of a run: what may differ between comparable runs. Every difference is shown."""
+"""The environment of a run: what may differ between comparable runs.
+
+Every difference is shown.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,10 @@ def _version(package: str) -> str | None:
 
 
 def torch_cuda_version() -> str | None:
-    """The CUDA version that torch was built for, read from its version file, since importing torch takes seconds."""
+    """The CUDA version that torch was built for.
+
+    It is read from torch's version file, since importing torch takes seconds.
+    """
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
         return None

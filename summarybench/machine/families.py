@@ -17,7 +17,10 @@ UNKNOWN_GPU_FAMILY = "gpu"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuFamily:
-    """Products that share experiments. `product` is a regular expression for their names in NVML."""
+    """Products that share experiments.
+
+    `product` is a regular expression for their names in NVML.
+    """
 
     product: str
     compute_capability: float
@@ -25,7 +28,10 @@ class GpuFamily:
 
 
 def read_families(path: Path = FAMILIES_FILE) -> dict[str, GpuFamily]:
-    """Read the families, by marker. Raises InputError that names the file, the entry and the value."""
+    """Read the families, by marker.
+
+    Raises InputError that names the file, the entry and the value.
+    """
     found: dict[str, GpuFamily] = {}
     for marker, values in read_table(path).items():
         where = f"{shown(path)}: [{marker}]"

@@ -1,4 +1,7 @@
-"""NVML, NVIDIA's management library. Values that a product or driver does not offer are None."""
+"""NVML, NVIDIA's management library.
+
+Values that a product or driver does not offer are None.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,10 @@ class NvmlGpu:
         self._lost = False
 
     def ask(self, query: str, *arguments: Any) -> Any:
-        """The answer to one query; None if the product or driver does not offer it. Raises DeviceLostError for a lost GPU."""
+        """The answer to one query; None if the product or driver does not offer it.
+
+        Raises DeviceLostError for a lost GPU.
+        """
         try:
             return getattr(self._nvml, query)(self._handle, *arguments)
         except self._nvml.NVMLError as error:
@@ -60,7 +66,10 @@ class NvmlGpu:
 
 
 def open_gpu(nvml: Any, name: str, uuid: str) -> NvmlGpu:
-    """Open the GPU with this UUID and keep NVML initialized. Raises DeviceInvalidError if NVML cannot open it."""
+    """Open the GPU with this UUID and keep NVML initialized.
+
+    Raises DeviceInvalidError if NVML cannot open it.
+    """
     try:
         nvml.nvmlInit()
         try:
@@ -98,7 +107,9 @@ def what_the_driver_offers() -> str:
 
 
 def visible_index(nvml: Any, visible: str | None) -> int | None:
-    """NVML's index of the first visible GPU; None if there is no GPU or all are hidden deliberately.
+    """NVML's index of the first visible GPU.
+
+    None if there is no GPU, or if all are hidden deliberately.
 
     Raises InputError if `visible`, the value of CUDA_VISIBLE_DEVICES, does not begin with a GPU of this machine.
     """

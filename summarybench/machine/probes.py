@@ -1,4 +1,6 @@
-"""Machine probes: small benchmarks of the device and its host that no model and no library version changes.
+"""Machine probes: small benchmarks of the device and its host.
+
+They depend on no model and no library version.
 
 If a model's speed changed and the probes did not, the code is the cause. If a probe changed along, the machine is. The
 run file calls the probes `controls`.
@@ -34,7 +36,9 @@ OF_THE_HOST = (KERNEL_LAUNCHES, PYTHON_LOOP)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """One probe of a device. `run` does one repetition; `work` is how much that is, in the unit of the probe's rate.
+    """One probe of a device.
+
+    `run` does one repetition; `work` is how much that is, in the unit of the probe's rate.
 
     `is_of_device` says that the device times the repetitions with its own clock, so that a busy host has no effect.
     """
@@ -52,7 +56,10 @@ class DeviceProbes(Protocol):
         """The size of the copy that measures memory bandwidth: several times any cache."""
 
     def make(self, dtype: str) -> Mapping[str, Probe]:
-        """Allocate all probes, by name and in the order in which they run. The matrix product is in `dtype`."""
+        """Allocate all probes, by name and in the order in which they run.
+
+        The matrix product is in `dtype`.
+        """
 
     def of_host(self) -> Probe:
         """The probe of the host, which is also sampled before each round."""
@@ -63,7 +70,9 @@ class DeviceProbes(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeReading:
-    """One probe, before or after an experiment: its rate, and the relative standard deviation of its repetitions.
+    """One probe, before or after an experiment.
+
+    It has a rate, and the relative standard deviation of its repetitions.
 
     The rate comes from the mean time of a repetition: a neighbour takes CPU time in slices, and a model loses each of
     them too. For what a GPU does by itself it comes from the median: a GPU can idle during one repetition because the
@@ -83,7 +92,9 @@ ProbeReadings = Mapping[str, ProbeReading]
 
 
 def copy_bandwidth(device: Device, clock: Clock) -> float:
-    """The device's memory bandwidth in bytes per second: bytes read plus bytes written by a large copy.
+    """The device's memory bandwidth in bytes per second.
+
+    Counts the bytes read plus the bytes written by a large copy.
 
     The median of 7 copies after 2 warm-ups.
     """
@@ -94,7 +105,9 @@ def copy_bandwidth(device: Device, clock: Clock) -> float:
 
 
 def measure_probes(device: Device, clock: Clock, dtype: str) -> ProbeReadings:
-    """Measure the device's probes: copy bandwidth, a matrix product in `dtype`, and the host.
+    """Measure the device's probes.
+
+    They are the copy bandwidth, a matrix product in `dtype`, and the host's probe.
 
     They are interleaved: 9 repetitions of each after 2 warm-ups. Releases the memory they take. Empty if memory runs out.
     """
@@ -125,7 +138,9 @@ def _measure_probes(device: Device, clock: Clock, dtype: str) -> ProbeReadings:
 
 
 def host_probe(device: Device, clock: Clock) -> Callable[[], float]:
-    """A function that samples the host's probe once: launches, or loop iterations, per second.
+    """A function that samples the host's probe once.
+
+    It returns launches, or loop iterations, per second.
 
     Call it just before each round. A shared host drifts within seconds, which the probes before and after an experiment
     miss. A sample lasts long enough to include the slices of milliseconds that a neighbour takes.
@@ -146,7 +161,9 @@ def _reading(amount: float, seconds: list[float], average: Callable[[list[float]
 
 
 def averaged(readings: Sequence[ProbeReadings]) -> ProbeReadings:
-    """Combine readings of equal work: the geometric mean of the rates, and the largest deviation.
+    """Combine readings of equal work.
+
+    The rate is the geometric mean, the deviation the largest.
 
     A probe that is missing from one of the readings is left out.
     """
@@ -182,17 +199,26 @@ def as_extra_info(before: ProbeReadings, after: ProbeReadings) -> dict[str, dict
 
 
 def overall_rate(control: Mapping[str, Any]) -> float:
-    """The geometric mean of a probe's rates before and after the experiment, from a run file."""
+    """The geometric mean of a probe's rates in a run file.
+
+    They were measured before and after the experiment.
+    """
     return sqrt(control["before"] * control["after"])
 
 
 def has_same_samples(control: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether the host samples of two run files are comparable. Runs that do not record their work never match."""
+    """Whether the host samples of two run files are comparable.
+
+    Runs that do not record their work never match.
+    """
     return "beat_work" in control and control["beat_work"] == other.get("beat_work")
 
 
 def has_same_work(control: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether a probe of two run files is comparable. Runs that do not record its work never match."""
+    """Whether a probe of two run files is comparable.
+
+    Runs that do not record its work never match.
+    """
     return "work" in control and control["work"] == other.get("work")
 
 
@@ -250,7 +276,10 @@ def repeated(run: Callable[[], object], times: int) -> Callable[[], None]:
 
 
 def seconds_of(run: Callable[[], Any], clock: Clock) -> float:
-    """The seconds that a repetition takes on the session's clock, which waits for the device."""
+    """The seconds of a repetition on the session's clock.
+
+    The clock waits for the device.
+    """
     start = clock()
     run()
     return clock() - start

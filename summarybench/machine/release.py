@@ -15,13 +15,19 @@ TOLERATED_BYTES = 1024**2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryBefore:
-    """The bytes allocated before a model was loaded; None, and no check, if the device does not count them."""
+    """The bytes allocated before a model was loaded.
+
+    None, and no check, if the device does not count them.
+    """
 
     device: Device
     allocated_bytes: int | None
 
     def check_given_back(self) -> None:
-        """Raise NotFreedError if more memory is allocated than before loading. Call it after releasing the model."""
+        """Raise NotFreedError if more memory is allocated than before loading.
+
+        Call it after releasing the model.
+        """
         if self.allocated_bytes is None:
             return
         peak = self.device.peak_memory_bytes()

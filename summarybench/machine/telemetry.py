@@ -1,4 +1,6 @@
-"""Telemetry of the GPU around the timed rounds: energy, throttling, clocks, temperature, and other processes.
+"""Telemetry of the GPU around the timed rounds.
+
+It covers energy, throttling, clocks, temperature, and other processes.
 
 Nothing here runs inside a round. A reading between rounds sees an idle GPU, so the figures of a round are differences of
 cumulative counters read before and after it.
@@ -46,7 +48,9 @@ ENERGY_UNKNOWN = "the energy of a round, and so the total, is unknown: the count
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """NVML's values at one moment. Values that the product does not offer are None; reasons are left out.
+    """NVML's values at one moment.
+
+    Values that the product does not offer are None; reasons are left out.
 
     - `seconds`: the host's monotonic clock.
     - `energy_millijoules`: since the driver was loaded (nvmlDeviceGetTotalEnergyConsumption, Volta and newer).
@@ -70,7 +74,10 @@ class Reading:
 
 
 class Monitor(Protocol):
-    """Reads the telemetry of a device. `note` explains why other processes are unknown, in case they are."""
+    """Reads the telemetry of a device.
+
+    `note` explains why other processes are unknown, in case they are.
+    """
 
     note: str
 
@@ -100,7 +107,9 @@ class NullMonitor:
 
 
 class GpuMonitor:
-    """The telemetry of one GPU, found by its UUID because CUDA_VISIBLE_DEVICES renumbers GPUs. One per session.
+    """The telemetry of one GPU. One per session.
+
+    The GPU is found by its UUID, because CUDA_VISIBLE_DEVICES renumbers GPUs.
 
     `pynvml_module` and `read_seconds` are for tests. Raises DeviceInvalidError if NVML cannot open the GPU.
     """
@@ -121,7 +130,9 @@ class GpuMonitor:
         self._default_power_limit_watts = self._gpu.watts("nvmlDeviceGetPowerManagementDefaultLimit")
 
     def note_before_context(self) -> None:
-        """Remember the processes that use the GPU before this one does, which are therefore other processes.
+        """Remember the processes that use the GPU before this one.
+
+        They count as other processes.
 
         Only the first call counts: a later one may see this process's own CUDA context.
         """
@@ -155,7 +166,10 @@ class GpuMonitor:
         return {reason: int(status.violationTime) for reason, status in found.items() if status is not None}
 
     def _process_ids(self) -> tuple[int, ...]:
-        """NVML's ids of the processes with a CUDA context on the GPU; also empty if NVML does not report them."""
+        """NVML's ids of the processes with a CUDA context on the GPU.
+
+        Also empty if NVML does not report them.
+        """
         return tuple(process.pid for process in self._gpu.ask("nvmlDeviceGetComputeRunningProcesses") or ())
 
 
@@ -201,13 +215,18 @@ class Round:
 
 
 def _increase(before: int | None, after: int | None) -> int | None:
-    """The increase of a cumulative counter; None if it is not offered, or was reset or wrapped around meanwhile."""
+    """The increase of a cumulative counter.
+
+    None if it is not offered, or was reset or wrapped around meanwhile.
+    """
     return None if before is None or after is None or after < before else after - before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TelemetrySummary:
-    """The telemetry of all timed rounds; the time between rounds is excluded. None means unknown.
+    """The telemetry of all timed rounds; the time between rounds is excluded.
+
+    None means unknown.
 
     - `joules`: the sum over all rounds; unknown if it is unknown for any round.
     - `power_watts_mean`, `throttled_share` (0 to 1 per reason): over the rounds whose counters are known. Reasons that the
@@ -256,7 +275,10 @@ class Telemetry:
 
 
 def summarize(rounds: Sequence[Round], note: str) -> TelemetrySummary:
-    """Summarize the telemetry of these rounds. `note` is included if other processes are unknown."""
+    """Summarize the telemetry of these rounds.
+
+    `note` is included if other processes are unknown.
+    """
     readings = [reading for a_round in rounds for reading in (a_round.before, a_round.after)]
     sm_clocks = _known(reading.sm_clock_mhz for reading in readings)
     foreign = max(_known(reading.foreign_processes for reading in readings), default=None)
@@ -293,7 +315,10 @@ def _throttled_share(rounds: Sequence[Round]) -> dict[str, float]:
 
 
 def _per_second(rounds: Sequence[Round], amounts: Sequence[float | None]) -> float | None:
-    """Amounts ÷ seconds, over the rounds whose amount is known; None if no amount is known."""
+    """Amounts ÷ seconds, over the rounds whose amount is known.
+
+    None if no amount is known.
+    """
     known = [(amount, a_round.seconds) for amount, a_round in zip(amounts, rounds, strict=True) if amount is not None]
     seconds = sum(of_round for _, of_round in known)
     return sum(amount for amount, _ in known) / seconds if seconds > 0 else None
@@ -304,7 +329,10 @@ def _known(values: Iterable[Number | None]) -> list[Number]:
 
 
 def problem(summary: TelemetrySummary) -> str | None:
-    """One line on why the figures are invalid and what to do; None if the GPU was neither throttled nor shared."""
+    """One line on why the figures are invalid and what to do.
+
+    None if the GPU was neither throttled nor shared.
+    """
     return next(_problems(summary), None)
 
 
@@ -329,7 +357,10 @@ def _throttled(reason: str, share: float) -> str:
 
 
 def as_extra_info(summary: TelemetrySummary, generated_tokens: int) -> dict[str, Any]:
-    """The summary for the run file, in plain JSON types. `generated_tokens` is the total of all rounds."""
+    """The summary for the run file, in plain JSON types.
+
+    `generated_tokens` is the total of all rounds.
+    """
     joules = summary.joules
     return {
         "joules_per_token": joules / generated_tokens if joules is not None and generated_tokens else None,

@@ -1,4 +1,4 @@
-"""The report of `--plan`: a table of what each experiment can detect, and notes on it."""
+"""The report of `--plan`: a table of detectable slowdowns, and notes."""
 
 from __future__ import annotations
 

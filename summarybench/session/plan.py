@@ -1,4 +1,7 @@
-"""`--plan`: the slowdowns that the chosen documents, baseline runs and passes can detect. Nothing is measured."""
+"""`--plan`: the slowdowns that a session can detect.
+
+They follow from its documents, baseline runs and passes. Nothing is measured.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ from summarybench.stats.power import CONFIRMED, POOLED, Design
 
 
 def plan(tests: Mapping[str, Experiment], config: Config, progress: Progress) -> list[Planned]:
-    """Plan the selected experiments (by nodeid). Raises InputError for documents or baselines that cannot be used."""
+    """Plan the selected experiments (by nodeid).
+
+    Raises InputError for documents or baselines that cannot be used.
+    """
     settings, device = config.settings, config.device
     baselines = read_baselines(settings.baselines_dir / device.slug)
     of_device = read_spread(baselines.folder, is_gpu=device.is_gpu)

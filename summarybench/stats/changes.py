@@ -27,7 +27,7 @@ MINIMUM_COMMON_DOCUMENTS = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """The change of generated tokens per second against a baseline, and its uncertainty.
+    """The change of generated tokens per second against a baseline.
 
     `pass_ratios` holds the ratio of each pass alone to the same baseline; it is empty for a single pass.
     """
@@ -74,7 +74,7 @@ class Change:
 
     @property
     def p_value(self) -> float:
-        """The probability that unchanged code shows a slowdown as large as this one, or larger."""
+        """The probability of a slowdown this large, or larger, without a change."""
         from scipy.stats import t
 
         error = self.standard_error
@@ -112,7 +112,9 @@ def paired_change(
 
 
 def pooled_change(passes: Sequence[Sequence[Timing]], baseline: Sequence[Sequence[Timing]], spread: Spread) -> Change:
-    """The change of pooled passes against pooled baseline runs, with the ratio of each pass alone.
+    """The change of pooled passes against pooled baseline runs.
+
+    It includes the ratio of each pass alone.
 
     Every run holds the same documents in the same order. Raises ValueError as `paired_change` does.
     """

@@ -1,4 +1,7 @@
-"""The decision: whether a change of speed is a regression, an improvement, or none, and what would settle it."""
+"""The decision on a change of speed, and what would settle it.
+
+A change is a regression, an improvement, none, or undecided.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ MOST_DOCUMENTS, MOST_RUNS = 1_000_000, 1_000
 
 
 def is_regressed(change: Change) -> bool:
-    """Whether a change is a slowdown that is relevant, statistically certain, and slow in each pass alone."""
+    """Whether a change is a regression.
+
+    It must be relevant, statistically certain, and slow in each pass alone.
+    """
     return _is_slower(change) and is_slow_in_each_pass(change.pass_ratios)
 
 
@@ -32,7 +38,10 @@ def is_slow_in_each_pass(pass_ratios: Sequence[float]) -> bool:
 
 
 def contradicted_verdict(change: Change) -> Verdict | None:
-    """The verdict of the pooled passes that one pass alone contradicts; None without a contradiction."""
+    """The verdict of the pooled passes that one pass alone contradicts.
+
+    None without a contradiction.
+    """
     if _is_slower(change) and not is_slow_in_each_pass(change.pass_ratios):
         return Verdict.REGRESSED
     if _is_faster(change) and not _is_fast_in_each_pass(change.pass_ratios):
@@ -53,7 +62,9 @@ def _is_fast_in_each_pass(pass_ratios: Sequence[float]) -> bool:
 
 
 def holm(p_values: Sequence[float], level: float) -> list[bool]:
-    """Which of several null hypotheses to reject, so that a true one is rejected in at most `level` of all sessions.
+    """Which of several null hypotheses to reject.
+
+    A true one is rejected in at most `level` of all sessions.
 
     Holm, Scandinavian Journal of Statistics 6 (1979): the smallest p-value is compared with level ÷ their number, the
     next with level ÷ one less, and so on until one is not rejected.
@@ -67,7 +78,9 @@ def holm(p_values: Sequence[float], level: float) -> list[bool]:
 
 
 def decide(change: Change, tolerance: float) -> Verdict:
-    """The verdict on a change. `tolerance` is the relative change that counts as none (0.05 for 5%).
+    """The verdict on a change.
+
+    `tolerance` is the relative change that counts as none (0.05 for 5%).
 
     REGRESSED and IMPROVED must show in each pass alone; passes that contradict each other are INCONCLUSIVE.
     """
@@ -85,7 +98,9 @@ def decide(change: Change, tolerance: float) -> Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remedy:
-    """What would turn an inconclusive change into a verdict, provided that it stays as large as it was seen.
+    """What would turn an inconclusive change into a verdict.
+
+    The change must stay as large as it was seen.
 
     `documents`: the number needed with the present runs. `runs`: the number needed on each side with the present
     documents. Each is None if no number decides.
@@ -114,7 +129,10 @@ def remedy(change: Change, tolerance: float) -> Remedy:
 
 
 def fewest(present: int, most: int, decides: Callable[[int], bool]) -> int | None:
-    """The smallest number above `present` that decides, by bisection; None if not even `most` does."""
+    """The smallest number above `present` that decides, by bisection.
+
+    None if not even `most` does.
+    """
     if not decides(most):
         return None
     below, above = present, present + 1

@@ -14,7 +14,9 @@ INTERVAL_CONFIDENCE = 0.95
 
 
 def percentile(values: Sequence[float], percent: int) -> float | None:
-    """A percentile in the unit of `values`, interpolated linearly as by numpy's default.
+    """A percentile in the unit of `values`.
+
+    It is interpolated linearly, as by numpy's default.
 
     None for fewer than 100 ÷ (100 − percent) values: the p95 of 8 documents would only be their maximum.
     """
@@ -33,7 +35,10 @@ class Interval:
 
 
 def bootstrap_mean_interval(values: Sequence[float], confidence: float = INTERVAL_CONFIDENCE) -> Interval | None:
-    """The percentile bootstrap interval of the mean: 9,999 resamples with a fixed seed. None for fewer than 2 values."""
+    """The percentile bootstrap interval of the mean.
+
+    It takes 9,999 resamples with a fixed seed. None for fewer than 2 values.
+    """
     if len(values) < 2:
         return None
     from scipy.stats import bootstrap
@@ -47,7 +52,9 @@ def bootstrap_mean_interval(values: Sequence[float], confidence: float = INTERVA
 
 
 def mean_upper_bound(values: Sequence[float], confidence: float = ALARM_CONFIDENCE) -> float:
-    """The one-sided upper confidence bound of the mean, by Student's t; infinite for fewer than 2 values.
+    """The one-sided upper confidence bound of the mean.
+
+    By Student's t; infinite for fewer than 2 values.
 
     A bootstrap of few values would be too narrow at 99%.
     """

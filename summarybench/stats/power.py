@@ -1,4 +1,6 @@
-"""The statistical power of the decision: which slowdown a number of documents, runs and passes can detect.
+"""The statistical power of the decision.
+
+It says which slowdown a number of documents, runs and passes can detect.
 
 The decision is `decision.is_regressed`, its threshold on the ratio included. With s_doc and s_run the standard deviations
 of one document in one run and of one run,
@@ -68,7 +70,10 @@ class Design:
 
 
 def detection_probability(design: Design, log_ratio: float, level: float = FALSE_ALARMS) -> float:
-    """The probability that a change of this size is REGRESSED, each decision's p-value being compared with `level`."""
+    """The probability that a change of this size is REGRESSED.
+
+    Each decision's p-value is compared with `level`.
+    """
     import numpy as np
     from scipy.special import ndtr, ndtri
 
@@ -105,7 +110,7 @@ def _error_scales(degrees_of_freedom: float, probabilities: Any) -> Any:
 
 
 def _limit(quantile: float, errors: Any) -> Any:
-    """The largest log ratios that a decision with these standard errors calls REGRESSED."""
+    """The largest log ratios that are REGRESSED, given standard errors."""
     import numpy as np
 
     return np.minimum(LOG_THRESHOLD, -quantile * errors)
@@ -128,7 +133,9 @@ def smallest_slowdown(design: Design, level: float = FALSE_ALARMS) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """What would detect a slowdown that the design does not detect. Each number is None if no number of its kind does.
+    """What would detect a slowdown that the design does not detect.
+
+    Each number is None if no number of its kind does.
 
     `documents`: with the present runs and passes. `baseline_runs`: with two passes and the present documents. `runs`: on
     each side, with the present documents. `is_met` is True if the design already detects the slowdown.
@@ -141,7 +148,10 @@ class Need:
 
 
 def need(design: Design, ratio: float = TARGET_RATIO) -> Need:
-    """The fewest documents, or runs, that detect a change to this ratio with 95% probability."""
+    """The fewest documents, or runs, that detect a change to this ratio.
+
+    They detect it with 95% probability.
+    """
 
     def detects(other: Design) -> bool:
         return detection_probability(other, math.log(ratio)) >= DETECTION

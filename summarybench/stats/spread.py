@@ -1,4 +1,7 @@
-"""The noise between runs of unchanged code in fresh processes, and how it is estimated from replicates."""
+"""The noise between runs of unchanged code, estimated from replicates.
+
+Each run is a fresh process.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ from summarybench.stats.timings import Timing, influences, log_speed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """The standard deviation of log(tokens per second) between runs of unchanged code in fresh processes.
+    """The standard deviation of log(tokens per second) between runs.
+
+    The runs are of unchanged code, in fresh processes.
 
     `degrees_of_freedom` is None if the spread is assumed rather than measured. `is_of_host` is True if all of those runs
     were made on one host, and False if on several hosts with the same device. `is_of_tunings` is True if the compiler tuned
@@ -41,7 +46,9 @@ WITHIN_ONE_PROCESS = Spread(standard_deviation=0.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replicates:
-    """The variance components of several runs of one experiment over the same documents on one host.
+    """The variance components of several runs of one experiment.
+
+    The runs have the same documents and the same host.
 
     `speed_variance` is the variance of log(tokens per second) between the runs. `document_variance` is the variance of one
     document in one run, around the document's mean and the run's mean; `speed_variance` contains 1 ÷ `documents` of it.
@@ -58,7 +65,9 @@ class Replicates:
 
 
 def replicates_of(runs: Sequence[Sequence[Timing]]) -> Replicates:
-    """Estimate the variances of a two-way layout, documents × runs. Each run has the same documents in the same order.
+    """Estimate the variances of a two-way layout, documents × runs.
+
+    Each run has the same documents in the same order.
 
     Raises ValueError for fewer than 2 runs or documents, or for runs of unequal length.
     """
@@ -78,7 +87,9 @@ def replicates_of(runs: Sequence[Sequence[Timing]]) -> Replicates:
 
 
 def pooled_spread(groups: Sequence[Replicates]) -> Spread:
-    """Pool all replicates of a device: the variance between runs minus the documents' part of it.
+    """Pool all replicates of a device into one spread.
+
+    It is the variance between runs minus the documents' part of it.
 
     The degrees of freedom are Satterthwaite's for a difference of mean squares (Searle, Casella and McCulloch, Variance
     Components, 1992, ch. 2). If the difference is smaller than its standard error, the standard error replaces it, so that

@@ -1,4 +1,7 @@
-"""Timings of documents, and the speed of a run: the ratio of sums, tokens ÷ seconds."""
+"""Timings of documents, and the speed of a run.
+
+The speed is the ratio of sums, tokens ÷ seconds.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,10 @@ from statistics import fmean
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """One document in one run: the tokens generated and the seconds taken. Raises ValueError unless both are positive."""
+    """One document in one run: the tokens generated and the seconds taken.
+
+    Raises ValueError unless both are positive.
+    """
 
     tokens: int
     seconds: float
@@ -31,14 +37,20 @@ def log_speed(timings: Sequence[Timing]) -> float:
 
 
 def influences(timings: Sequence[Timing]) -> list[float]:
-    """The influence of each document on log(Σ tokens ÷ Σ seconds), to first order, times the number of documents."""
+    """The influence of each document on log(Σ tokens ÷ Σ seconds).
+
+    To first order, times the number of documents.
+    """
     mean_tokens = fmean(timing.tokens for timing in timings)
     mean_seconds = fmean(timing.seconds for timing in timings)
     return [timing.tokens / mean_tokens - timing.seconds / mean_seconds for timing in timings]
 
 
 def added_up(runs: Sequence[Sequence[Timing]]) -> list[Timing]:
-    """Pool several runs of the same documents, in the same order, by adding each document's tokens and seconds."""
+    """Pool several runs of the same documents, in the same order.
+
+    Each document's tokens and seconds are added.
+    """
     return [
         Timing(tokens=sum(each.tokens for each in passes), seconds=math.fsum(each.seconds for each in passes))
         for passes in zip(*runs, strict=True)

@@ -1,4 +1,7 @@
-"""The change of a typical document's speed, which a few disturbed documents do not move."""
+"""The change of a typical document's speed.
+
+A few disturbed documents do not affect it.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ probabilities, from 0.5% on."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypicalChange:
-    """The change of a typical document's tokens per second, robust against a few disturbed documents.
+    """The change of a typical document's tokens per second.
+
+    It is robust against a few disturbed documents.
 
     Hodges and Lehmann's estimate, with the exact interval that Wilcoxon's signed-rank test does not reject (Hollander,
     Wolfe and Chicken, Nonparametric Statistical Methods, 3rd ed., 2014, sections 3.2 and 3.3). It assumes that the
@@ -36,7 +41,10 @@ class TypicalChange:
         return math.exp(median(self.walsh_averages))
 
     def lower_bound(self, confidence: float) -> float | None:
-        """The one-sided lower bound of the ratio; None for too few documents (99% needs 7)."""
+        """The one-sided lower bound of the ratio.
+
+        None for too few documents (99% needs 7).
+        """
         rank = bounding_rank(self.documents, confidence)
         return math.exp(self.walsh_averages[rank - 1]) if rank else None
 
@@ -66,7 +74,9 @@ def typical_change(now: Sequence[Timing], baseline: Sequence[Timing]) -> Typical
 
 @cache
 def bounding_rank(values: int, confidence: float) -> int:
-    """The rank of the Walsh average, counted from either end, that is a one-sided bound of the centre of `values` values.
+    """The rank of the Walsh average that bounds the centre of values.
+
+    It is counted from either end, and bounds one side.
 
     The largest k with P(T⁺ ≤ k − 1) ≤ 1 − confidence; 0 if not even the outermost average is a bound.
     """
@@ -76,8 +86,9 @@ def bounding_rank(values: int, confidence: float) -> int:
 
 
 def signed_rank_probability(most: int, values: int) -> float:
-    """P(T⁺ ≤ most): the probability that the ranks of the positive ones among `values` values around zero sum to `most`
-    or less.
+    """The probability P(T⁺ ≤ most) for so many values around zero.
+
+    T⁺ is the sum of the ranks of the positive ones.
     """
     from scipy.stats import wilcoxon
 

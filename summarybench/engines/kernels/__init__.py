@@ -1,1 +1,4 @@
-"""Triton kernels for decoding one sequence: products of a weight matrix with one row, and attention of one token."""
+"""Triton kernels for decoding at batch size 1.
+
+They compute products of a weight matrix with one row, and the attention of one token.
+"""

@@ -1,4 +1,7 @@
-"""Unpacking a quantized weight matrix to 16 bits, for products with many rows of activations."""
+"""Unpacking a quantized weight matrix to 16 bits.
+
+Products with many rows of activations need it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ WORDS_A_PROGRAM = 512
 
 @triton.jit
 def unpack_bytes(w_ptr, scale_ptr, out_ptr, K: tl.constexpr, BW: tl.constexpr, FP8: tl.constexpr):
-    """One row per program: fp8 times the row's scale, or unscaled int8 that `quantize.packed_for_rows` arranged."""
+    """Unpack one row per program: fp8 with its scale, or int8 without.
+
+    `quantize.packed_for_rows` has arranged the int8 weights.
+    """
     row = tl.program_id(0).to(tl.int64)
     WORDS: tl.constexpr = K // 4
     if FP8:
