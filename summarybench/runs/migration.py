@@ -75,7 +75,7 @@ def migrated(run: Mapping[str, Any]) -> Run:
 
     The caller has checked the run's shape (`validation.check_shape`); other values may still be of any type.
     """
-    found: dict[str, Any] = {**run, **migrated_header(run)}
+    found: dict[str, Any] = _with({**run, **migrated_header(run)}, dropped_lines=0)
     found["benchmarks"] = [_benchmark(each) for each in run["benchmarks"]]
     if "outcomes" in run:
         found["outcomes"] = _outcomes(run["outcomes"])
@@ -84,7 +84,7 @@ def migrated(run: Mapping[str, Any]) -> Run:
 
 def migrated_header(session: Mapping[str, Any]) -> RunHeader:
     """A copy of what a run or a journal states about its session, with every key that the schema requires."""
-    found: dict[str, Any] = _with(dict(session), datetime="", device=None, dropped_lines=0)
+    found: dict[str, Any] = _with(dict(session), datetime="", device=None)
     found["commit_info"] = _commit_info(session.get("commit_info"))
     if "machine_info" in session:
         found["machine_info"] = _machine_info(session["machine_info"])

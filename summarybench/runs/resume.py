@@ -9,8 +9,10 @@ from typing import Any
 
 from summarybench.core.outcomes import InputError, Outcome, TestOutcome, outcome_of_record
 from summarybench.runs.journal import JournalContents, Record, read_journal
-from summarybench.runs.migration import migrated_header
-from summarybench.runs.schema import Origin
+from summarybench.runs.migration import migrated_document, migrated_header
+from summarybench.runs.run_file import build_run
+from summarybench.runs.schema import DocumentRecord, Origin
+from summarybench.runs.validation import InvalidValueError, check_record, check_run, check_shape
 from summarybench.runs.workload import differences
 
 JOURNAL, RUN_FILE = "journal.jsonl", "run.json"
@@ -46,12 +48,27 @@ class EarlierRun:
 def read_earlier_run(path: Path) -> EarlierRun:
     """The run of a results folder, or of the run.json or journal.jsonl in it.
 
-    Raises InputError if there is no run, or its journal cannot be read.
+    Raises InputError if there is no run, its journal cannot be read, or a record does not fit the schema.
     """
     folder = (path if path.is_dir() else path.parent).resolve()  # before results/latest points to the new run
     if not path.is_dir() and path.name not in (JOURNAL, RUN_FILE):
         raise InputError(f"{path} is not a run; give a results folder such as results/latest, or the {JOURNAL} in it")
-    return EarlierRun(name=folder.name, journal=read_journal(folder / JOURNAL))
+    journal = read_journal(folder / JOURNAL)
+    _check(journal, folder / JOURNAL)
+    return EarlierRun(name=folder.name, journal=journal)
+
+
+def _check(journal: JournalContents, path: Path) -> None:
+    """Raises InputError naming the first record that does not fit the schema."""
+    try:
+        for number, record in enumerate(journal.documents):
+            check_record(migrated_document(record), DocumentRecord, f"document[{number}]")
+        check_shape({"benchmarks": list(journal.experiments)})
+        check_run(build_run(journal))
+    except InvalidValueError as error:
+        raise InputError(f"{path} cannot be continued: {error}; measure anew") from error
+    except KeyError as error:
+        raise InputError(f"{path} cannot be continued: it lacks {error}; measure anew") from error
 
 
 def check_same_conditions(earlier: EarlierRun, *, machine_info: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

@@ -149,12 +149,12 @@ class RunHeader(TypedDict):
     choices: NotRequired[Annotated[str, Key("settings that the suite chose because of the CPU, in words")]]
     resumed_from: NotRequired[Annotated[Origin, Key("the interrupted run that this run continues")]]
     confirms: NotRequired[Annotated[Origin, Key("the first pass that this run confirms")]]
-    dropped_lines: Annotated[int, Key("lines of the journal that a crash cut off")]
 
 
 class Run(RunHeader):
     """A whole run file."""
 
+    dropped_lines: Annotated[int, Key("lines of the journal that a crash cut off")]
     session: NotRequired[Annotated[SessionSecondsRecord, Key("time spent; absent if the session was cut short")]]
     benchmarks: Annotated[list[Benchmark], Key("the measured experiments")]
     outcomes: Annotated[list[OutcomeRecord], Key("one per selected test")]
@@ -166,6 +166,7 @@ class Run(RunHeader):
 class SessionRecord(RunHeader):
     """The first record of a journal."""
 
+    dropped_lines: NotRequired[Annotated[int, Key("lines that a crash cut off in the run that this run continues")]]
     selected: NotRequired[Annotated[dict[str, str], Key("experiment of each selected test, by nodeid")]]
 
 

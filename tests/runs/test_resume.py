@@ -6,17 +6,24 @@ from summarybench.core.outcomes import InputError, Outcome, TestOutcome
 from summarybench.runs.journal import Journal, read_journal
 from summarybench.runs.resume import carried_records, check_same_conditions, read_earlier_run
 from summarybench.runs.run_file import build_run
+from tests.run_files import benchmark
 
 SETTINGS = {"documents": 2, "seed": 0, "model_folders": {"a-model": "abc"}}
 MACHINE = {"device": "a GPU", "host": "0123", "torch": "2.13.0"}
+SESSION = {"machine_info": MACHINE}
 
 
 def document(nodeid, document_id, seconds=1.0):
-    return {"nodeid": nodeid, "document_id": document_id, "start_seconds": 5.0, "end_seconds": 5.0 + seconds}
+    times = {"start_seconds": 5.0, "first_token_seconds": 5.25, "end_seconds": 5.0 + seconds}
+    counts = {"document_tokens": 500, "prompt_tokens": 550, "generated_tokens": 100}
+    facts = {"experiment": nodeid.upper(), "truncated": False, "hit_cap": True, "summary": "A summary."}
+    return {"nodeid": nodeid, "document_id": document_id, **times, **counts, **facts}
 
 
 def experiment(nodeid, *document_ids):
-    return {"name": nodeid, "fullname": nodeid, "extra_info": {"document_ids": list(document_ids)}}
+    unscored = {"rouge1": None, "degenerate": None, "degenerate_document_ids": None}
+    made = benchmark(seconds=(1.0,) * len(document_ids), document_ids=list(document_ids), **unscored)
+    return {"name": nodeid, "fullname": nodeid, "extra_info": made["extra_info"]}
 
 
 def outcome(nodeid, what="passed", **more):
@@ -87,7 +94,7 @@ def test_a_folder_without_a_journal_is_refused(tmp_path):
     ],
 )
 def test_finished_is_what_came_to_its_own_end(tmp_path, what, more, is_finished):
-    Journal(tmp_path / "journal.jsonl").begin({}, [("outcome", outcome("a", what, **more))])
+    Journal(tmp_path / "journal.jsonl").begin(SESSION, [("outcome", outcome("a", what, **more))])
     expected = {
         "a": TestOutcome(nodeid="a", experiment="A", outcome=Outcome(what), quality_only="quality_only" in more)
     }
@@ -95,7 +102,7 @@ def test_finished_is_what_came_to_its_own_end(tmp_path, what, more, is_finished)
 
 
 def test_an_outcome_with_a_key_of_a_newer_version_is_read(tmp_path):
-    Journal(tmp_path / "journal.jsonl").begin({}, [("outcome", outcome("a", unheard_of=1))])
+    Journal(tmp_path / "journal.jsonl").begin(SESSION, [("outcome", outcome("a", unheard_of=1))])
     assert read_earlier_run(tmp_path).finished.keys() == {"a"}
 
 
@@ -134,6 +141,29 @@ def test_a_run_that_was_resumed_can_be_resumed_and_keeps_the_first_origin(resume
     assert {each["carried_from"] for each in (*contents.documents, *contents.outcomes)} == {"the run"}
     origins = [(each["nodeid"], each["carried_from"]) for each in contents.superseded_documents]
     assert origins == [("b", "the run"), ("b", "the run"), ("c", "the run"), ("c", "second")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "record", "said"),
+    [
+        ("document", {"nodeid": "a", "document_id": "z"}, "document[3].experiment is missing"),
+        (
+            "document",
+            document("a", "z") | {"end_seconds": "late"},
+            'document[3].end_seconds is "late", and must be a number',
+        ),
+        ("experiment", {"name": "a"}, "benchmarks[1].extra_info is missing"),
+        ("experiment", experiment("a", "w"), "it lacks ('a', 'w')"),
+        ("outcome", outcome("a", "exploded"), 'outcomes[0].outcome is "exploded", and must be one of passed, failed'),
+    ],
+)
+def test_a_damaged_record_is_named_and_nothing_is_continued(tmp_path, kind, record, said):
+    path = tmp_path / "journal.jsonl"
+    whole = [*(("document", document("b", name)) for name in "xyz"), ("experiment", experiment("b", *"xyz"))]
+    Journal(path).begin(SESSION, [*whole, (kind, record)])
+    with pytest.raises(InputError) as refused:
+        read_earlier_run(tmp_path)
+    assert str(refused.value).startswith(f"{path} cannot be continued: {said}")
 
 
 def test_cut_off_lines_are_counted_over_all_runs(earlier, tmp_path):
