@@ -136,6 +136,11 @@ class Project:
         self.use(conftest + SCRIPTED_MODELS)
 
     @property
+    def loads_models(self) -> bool:
+        """Whether its sessions load real models: no fake stands in for loading."""
+        return "def load_model" not in (self.folder / "benchmarks" / "conftest.py").read_text(encoding="utf-8")
+
+    @property
     def begun(self) -> list[int]:
         """The process ids of the sessions that have begun since the script was written."""
         return [int(line) for line in (self.folder / "begun").read_text(encoding="utf-8").split()]
@@ -169,7 +174,7 @@ class Project:
     def _finish(self, command: list[str], environment: dict[str, str]) -> Session:
         whole = {**self.environment, **environment}
         if whole == ENVIRONMENT:
-            command = [forked_python(), *command[1:]]
+            command = [forked_python(with_models=self.loads_models), *command[1:]]
         return self._run(command, whole)
 
     def _run(self, command: list[str], environment: dict[str, str]) -> Session:

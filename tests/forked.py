@@ -11,6 +11,7 @@ import contextlib
 import gc
 import importlib
 import json
+import logging
 import os
 import random
 import runpy
@@ -32,7 +33,13 @@ LIBRARIES = (
     "_pytest.assertion.rewrite", "jinja2", "nltk", "numpy.random", "pandas", "psutil", "pyarrow.parquet", "pytest",
     "rich.console", "rich.progress", "rich.table", "rouge_score.rouge_scorer", "scipy.optimize", "scipy.stats",
 )  # fmt: skip
-"""None that pytest would rewrite, nothing of the suite's own, and not torch: each fork's collections would visit all of it."""
+"""What every session imports. None of them is the suite's own, and pytest would rewrite none."""
+MODEL_LIBRARIES = (
+    *LIBRARIES, "accelerate", "bitsandbytes", "tokenizers", "torch", "torch._dynamo", "transformers",
+    "transformers.generation.utils", "transformers.models.auto.modeling_auto", "transformers.models.llama.modeling_llama",
+    "transformers.tokenization_utils_tokenizers",
+)  # fmt: skip
+"""What sessions with real models import, too: it takes several seconds. Sessions with fakes have a server without them."""
 
 ROOT = Path(__file__).parent.parent
 
@@ -77,10 +84,10 @@ sys.exit(code)
 
 
 @cache
-def forked_python() -> str:
+def forked_python(*, with_models: bool = False) -> str:
     """The executable. Its server imports the libraries in this process's environment, and ends with it.
 
-    It needs Linux's file descriptors of processes; elsewhere it is Python.
+    `with_models` is for what loads real models. It needs Linux's file descriptors of processes; elsewhere it is Python.
     """
     if not hasattr(os, "pidfd_open"):
         return sys.executable
@@ -89,7 +96,7 @@ def forked_python() -> str:
     stub, address = folder / "python", folder / "socket"
     stub.write_text(STUB.format(python=sys.executable, address=str(address)))
     stub.chmod(0o700)
-    command = [sys.executable, "-m", "tests.forked", str(address), str(stub)]
+    command = [sys.executable, "-m", "tests.forked", str(address), str(stub), *(["with models"] if with_models else [])]
     server = subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     atexit.register(server.communicate)  # the end of its standard input ends it
     if server.stdout is None or server.stdout.readline() != b"ready\n":
@@ -175,9 +182,13 @@ def _receive(connection: socket.socket) -> tuple[Asked, list[int]]:
 
 
 def main() -> None:
-    address, stub = sys.argv[1:]
-    for name in LIBRARIES:
+    address, stub, *with_models = sys.argv[1:]
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # as the suite does before it imports it
+    for name in MODEL_LIBRARIES if with_models else LIBRARIES:
         importlib.import_module(name)
+    # A model library imports it, it is a pytest plugin too, and pytest would warn that it can no longer rewrite it.
+    for name in [each for each in sys.modules if each.partition(".")[0] == "anyio"]:
+        del sys.modules[name]
     gc.collect()
     gc.freeze()  # or each fork's collections would visit, and so copy, all that was imported
     asked = Server(address).serve()

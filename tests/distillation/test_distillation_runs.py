@@ -24,7 +24,7 @@ from summarybench.documents.sources import Document, documents_of_file, embedded
 from summarybench.machine.cpu_device import CpuDevice
 from summarybench.session.students import read_students
 from tests.distillation.test_distillation import student_folder
-from tests.forked import ENVIRONMENT
+from tests.forked import ENVIRONMENT, forked_python
 from tests.sessions.test_real_sessions import OWN_CONFTEST_IS_NOT_NEEDED
 
 CPU = CpuDevice(kind="cpu", name="cpu", slug="cpu", family="cpu", memory_bytes=2**34, compute_dtype="float32")
@@ -48,7 +48,8 @@ class Workshop:
 
     def command(self, *arguments: str, launch: tuple[str, ...] = ()) -> list[str]:
         of_teacher = ("--teacher", TEACHER, "--model-path", f"{TEACHER}={self.teacher}")
-        return [sys.executable, *launch, "-m", "distillation", *of_teacher, "--out", "students/small", *arguments]
+        python = sys.executable if launch else forked_python(with_models=True)
+        return [python, *launch, "-m", "distillation", *of_teacher, "--out", "students/small", *arguments]
 
     def distil(self, *arguments: str, launch: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
         command = self.command(*arguments, launch=launch)
