@@ -32,7 +32,7 @@ ARTICLE = {"url": "u", "article": {"section_name": ["a"], "document": ["Some tex
         (["--model-path", "llama2-7b-chat=/nowhere"], "no readable config.json"),
         (["--results-dir", "/proc/results"], "name a writable one with --results-dir"),
         (["-n", "2"], "leave out -n (xdist)"),
-        (["--benchmark-disable"], "--benchmark-disable switches off"),
+        (["--benchmark-disable"], "--benchmark-disable would leave nothing to do"),
         (["--documents-file", "x.jsonl", "--document-source", "embedded"], "give one of them"),
     ],
 )
