@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +23,7 @@ from distillation.training_documents import draw_documents, passages, sentences,
 from summarybench.core.outcomes import InputError
 from summarybench.documents.sources import Document, Half, documents_of_file, embedded_documents
 from summarybench.session.students import read_students
+from tests.forked import ROOT
 
 TEACHER = ("--teacher", "smollm2-135m-instruct")
 
@@ -306,6 +310,43 @@ def test_source_without_train_documents_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("distillation.training_documents.embedded_documents", lambda: documents_of_file(path))
     with pytest.raises(InputError, match=r"train half of .* come from 0 articles"):
         draw_documents(settings_of("--layers", "3"))
+
+
+PRINTING_DISTILLATION = """
+import sys
+from distillation import __main__ as program
+from distillation.context import say
+
+program.run = lambda settings, *, is_first: say("3 texts written by the teacher")
+sys.exit(program.main(["--teacher", "smollm2-135m-instruct", "--layers", "3", "--out", "students/small"]))
+"""
+PRINTING_JUDGE = """
+import sys
+from distillation import judge as program
+
+program.judge_run = lambda *_: "| experiment |\\n"
+sys.exit(program.main(["results/latest"]))
+"""
+
+
+@pytest.mark.parametrize("program", [PRINTING_DISTILLATION, PRINTING_JUDGE], ids=["distillation", "judge"])
+def test_output_to_a_closed_pipe_ends_quietly_with_141(program):
+    """As `make judge | head -0` does."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("program", ["distillation", "distillation.judge"])
+def test_unknown_option_is_one_line_and_exits_with_4(program):
+    command = [sys.executable, "-m", program, "--no-such-option"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (4, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("ERROR: ")
 
 
 def student_folder(path: Path, **changed) -> Path:
