@@ -208,12 +208,12 @@ def _mirrored(reference: Reference | None) -> Reference:
 def series_of(baselines: Baselines, accepted: Sequence[Mapping[str, Any]] = ()) -> list[Series]:
     """Every series of a device's stored runs, in the order of the experiments' names.
 
-    A run counts on the day (UTC) on which it began. Runs of an unfit device (INVALID) and with broken output are left out,
-    and the anchor as well: it is there to be compared with. `accepted` has the records of `read_accepted`.
+    A run counts on the day (UTC) on which it began. Runs that do not say when are left out, and so are those of a disturbed
+    device (INVALID), those with broken output, and the anchor. `accepted` has the records of `read_accepted`.
     """
     found: dict[SeriesKey, list[tuple[StoredRun, Entry]]] = {}
     for stored in baselines.runs:
-        if not stored.is_anchor:
+        if not stored.is_anchor and stored.run.get("datetime"):
             for entry in entries_of(stored.run):
                 if entry.extra_info["verdict"] != Verdict.INVALID and not entry.broken_output:
                     found.setdefault(_key_of(entry, stored), []).append((stored, entry))

@@ -17,6 +17,7 @@ from summarybench.analysis.history import (
     series_of,
 )
 from summarybench.commands.command import add_baselines_argument
+from summarybench.core.invocation import this_invocation
 from summarybench.core.outcomes import ExitCode, InputError
 from summarybench.runs.baselines import read_baselines
 from summarybench.stats.changes import percent
@@ -66,7 +67,9 @@ def _folders(baselines: Path, device: str | None) -> list[Path]:
             raise InputError(f"--device {device}: no such folder in {baselines}; stored there: {there}")
         return chosen
     if not folders:
-        raise InputError(f"{baselines} holds no stored runs; `summarybench adopt` and --benchmark-save store them")
+        raise InputError(
+            f"{baselines} holds no stored runs; the command adopt stores one, and so does --benchmark-save=NAME"
+        )
     return folders
 
 
@@ -133,7 +136,7 @@ def _change_lines(series: Series) -> Iterator[str]:
     where = f"within commit {after}" if before == after else f"between commits {before} and {after}"
     yield f"since {series.nights[first].date}, {where}{_describe_versions(series)}"
     if series.trend is Trend.SLOWED:
-        yield f"if that is meant: summarybench history --accept '{series.experiment}'"
+        yield f"if that is meant: {this_invocation().command('history', '--accept', series.experiment)}"
 
 
 def _describe_versions(series: Series) -> str:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from summarybench.core.invocation import this_invocation
 from tests.analysis.test_history import noisy
 from tests.command import command
 
@@ -48,7 +49,7 @@ def test_slowed_series_end_with_1_and_have_date_commits_and_the_way_to_accept_it
     assert code == 1
     assert f"{NAME} on host 0123456789ab: SLOWED: 0.94" in out
     assert "since 2026-10-21, between commits commit-19 and commit-20\n" in out
-    assert f"if that is meant: summarybench history --accept '{NAME}'\n" in out
+    assert f"if that is meant: {this_invocation().command('history', '--accept', NAME)}\n" in out
 
 
 def test_accepting_starts_a_new_reference_and_the_series_is_no_longer_slow(history):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from summarybench.stats.sequential import LARGEST_STEP, Reference, cusum, nights_to_detect
+from tests.forked import ROOT
 
 
 def reference(deviation=0.02, nights=20, freedom=None):
@@ -96,3 +97,13 @@ def test_nights_to_detect_grow_with_the_noise_until_a_step_is_out_of_reach():
 def test_impossible_references_are_refused(wrong):
     with pytest.raises(ValueError, match="impossible reference"):
         Reference(**{"mean": 0.0, "nights": 8, "standard_deviation": 0.1, "degrees_of_freedom": 7.0} | wrong)
+
+
+def test_table_of_the_documentation_has_the_nights_that_are_computed():
+    page = (ROOT / "docs" / "explanation" / "history.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    for noise, *cells in rows[1:]:
+        made = reference(float(noise.rstrip("%")) / 100)
+        found = [nights_to_detect(made, ratio) for ratio in (0.97, 0.95, 0.90)]
+        expected = ["out of reach (60 nights)" if each is None else f"{each} nights" for each in found]
+        assert cells == expected
