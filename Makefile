@@ -13,7 +13,7 @@ REQUIRED = $(if $(filter cpu,$(FAMILY)),,--require-baseline)
 
 quoted = '$(subst ','\'',$(1))'
 
-.PHONY: help setup bench nightly report summary adopt readme test test-slow check actionlint compare spread detection spot-check distill distill-table judge doctor clean
+.PHONY: help setup bench nightly report summary adopt readme test test-slow check actionlint compare spread history detection spot-check distill distill-table judge doctor clean
 .DEFAULT_GOAL := help
 
 help:
@@ -27,6 +27,7 @@ help:
 	@echo "baselines"
 	@echo "  make adopt          store a clean run as a baseline            RUN=results/latest NAME=main"
 	@echo "  make spread         measure how much runs differ               RUNS=5 ARGS=\"--documents 8\""
+	@echo "  make history        say which experiments have slowed over the stored nights"
 	@echo "  make nightly        what CI runs every night on one GPU        FAMILY=t4 ARGS=\"--documents 20\""
 	@echo "maintaining"
 	@echo "  make readme         rewrite the generated tables of README.md and docs/"
@@ -53,7 +54,7 @@ $(INSTALLED): requirements.txt requirements-dev.txt requirements-model.txt pypro
 	@touch $@
 
 # Commands that are printed are to be typed as make targets, too: see summarybench/core/invocation.py.
-bench nightly compare report summary doctor adopt spread readme detection spot-check: export SUMMARYBENCH_STARTED_BY = make
+bench nightly compare report summary doctor adopt spread history readme detection spot-check: export SUMMARYBENCH_STARTED_BY = make
 
 bench: $(INSTALLED)
 	$(PY) -m summarybench bench $(ARGS)
@@ -79,6 +80,9 @@ adopt: $(INSTALLED)
 
 spread: $(INSTALLED)
 	@$(PY) -m summarybench noise --runs $(RUNS) $(ARGS)
+
+history: $(INSTALLED)
+	@$(PY) -m summarybench history $(ARGS)
 
 readme: $(INSTALLED)
 	@$(PY) -m summarybench docs $(ARGS)

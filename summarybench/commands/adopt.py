@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
+from summarybench.analysis.history import Trend, read_accepted, series_of
 from summarybench.commands.command import add_baselines_argument
+from summarybench.core.invocation import this_invocation
 from summarybench.core.outcomes import ExitCode, InputError
 from summarybench.runs.baselines import (
     ANCHOR,
@@ -35,7 +38,19 @@ def run(options: argparse.Namespace) -> int:
     """Store the run under the next number of its device's folder. Raises InputError if it must not be a baseline."""
     stored = _adopt(open_run(options.run), options.name, options.baselines)
     print(f"baseline saved: {shown(stored)}")
+    for line in _slowed_lines(stored.parent):
+        print(line)
     return ExitCode.CLEAN
+
+
+def _slowed_lines(folder: Path) -> Iterator[str]:
+    """A line for each series that has slowed, the adopted run counted."""
+    for series in series_of(read_baselines(folder), read_accepted(folder)):
+        if series.trend is Trend.SLOWED and series.ratio is not None and series.first_changed is not None:
+            yield (
+                f"note: {series.experiment} has slowed over the stored nights, to {series.ratio:.3f} of its reference since "
+                f"{series.nights[series.first_changed].date}; {this_invocation().command('history')} says more"
+            )
 
 
 def _adopt(finished: StoredRun, name: str, baselines: Path) -> Path:

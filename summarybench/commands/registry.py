@@ -63,6 +63,12 @@ COMMANDS = (
         Group.BASELINES,
         ToPytest.WHAT_IT_DOES_NOT_KNOW,
     ),
+    Registered(
+        "history",
+        "history",
+        "test the stored nights of each experiment for a slowdown, and say since when; 1 where one has slowed",
+        Group.BASELINES,
+    ),
     Registered("docs", "docs", "rewrite the generated tables of README.md and docs/", Group.MAINTAINING),
     Registered(
         "detection", "detection", "simulate which slowdowns the verdicts detect, and try some", Group.MAINTAINING

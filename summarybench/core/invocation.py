@@ -52,6 +52,7 @@ MAKE_TARGETS: Mapping[str, MakeTarget] = {
     "doctor": MakeTarget("doctor"),
     "adopt": MakeTarget("adopt", ("RUN", "NAME")),
     "noise": MakeTarget("spread"),
+    "history": MakeTarget("history"),
     "docs": MakeTarget("readme"),
     "detection": MakeTarget("detection"),
     "spot-check": MakeTarget("spot-check"),

@@ -22,6 +22,8 @@ from summarybench.runs.workload import differences
 ANCHOR = "anchor"
 SPREAD_FILE = "spread.json"
 """The file with the measured noise between runs, in the same folder."""
+HISTORY_FILE = "history.json"
+"""The file with the references that a person has accepted, in the same folder."""
 STORED_NAME = re.compile(r"(?P<number>\d{4,})_(?P<name>.+)\.json")
 
 
@@ -102,7 +104,7 @@ def read_baselines(folder: Path) -> Baselines:
     """
     runs = []
     for path in folder.glob("*.json"):
-        if path.name == SPREAD_FILE:
+        if path.name in (SPREAD_FILE, HISTORY_FILE):
             continue
         if STORED_NAME.fullmatch(path.name):
             runs.append(StoredRun(path=path, run=read_run(path)))

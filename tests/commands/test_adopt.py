@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import pytest
 
+from tests.analysis.test_history import noisy
 from tests.command import command
 from tests.run_files import A100, benchmark, outcome, run_of
 from tests.sessions.test_sessions import failing
@@ -125,3 +126,21 @@ def test_failed_session_s_run_is_refused(project, monkeypatch, capsys):
     monkeypatch.chdir(project.folder)
     assert main(["results/latest", "nightly"]) == 4
     assert "exit code 1" in capsys.readouterr().err
+
+
+def test_run_that_continues_a_slow_slide_is_stored_with_a_note(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "baselines" / "nvidia-a100-sxm4-40gb"
+    folder.mkdir(parents=True)
+    *stored, newest = [*noisy(20), *noisy(8, ratio=0.95, start=20)]
+    for number, run in enumerate(stored, start=1):
+        (folder / f"{number:04}_nightly.json").write_text(json.dumps(run))
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "run.json").write_text(json.dumps({**newest, "device": asdict(A100)}))
+    (results / "exit_code").write_text("0\n")
+    assert main(["results", "nightly"]) == 0
+    saved, note = capsys.readouterr().out.splitlines()
+    assert saved == "baseline saved: baselines/nvidia-a100-sxm4-40gb/0028_nightly.json"
+    assert note.startswith(f"note: {NAME} has slowed over the stored nights, to 0.94")
+    assert "of its reference since 2026-10-21; " in note

@@ -1,0 +1,294 @@
+"""The stored nights of each experiment as one series: has it slowed since its reference, when, and between which commits?
+
+A pairwise verdict compares a run with the newest stored ones, so that a slow slide moves its baseline along. A series is
+held against nights that stay the reference until a person accepts new ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+from summarybench.core.files import write_atomically
+from summarybench.core.outcomes import InputError, Verdict
+from summarybench.machine.environment import VERSIONS
+from summarybench.runs.baselines import HISTORY_FILE, Baselines, StoredRun
+from summarybench.runs.run_file import Entry, entries_of
+from summarybench.stats.change_points import change_points, shifts_at
+from summarybench.stats.sequential import Cusum, Reference, cusum, nights_to_detect
+
+SCHEMA = 1
+FEWEST_NIGHTS, MOST_NIGHTS = 8, 20
+"""How many nights a reference has."""
+TESTED_NIGHTS = 10
+"""A reference grows from FEWEST_NIGHTS to MOST_NIGHTS only while at least so many nights come after it."""
+LARGEST_DEVIATIONS = 3.0
+"""A night further from the median of its reference than this counts as if it were this far (in robust deviations)."""
+LEAST_DEVIATION = 0.001
+"""Of one night, relative: below it, clocks and rounding decide and not the code."""
+
+
+class Trend(StrEnum):
+    """What a series says of its experiment."""
+
+    SLOWED = "SLOWED"
+    FASTER = "FASTER"
+    STEADY = "STEADY"
+    COLLECTING = "COLLECTING"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesKey:
+    """What all nights of a series have in common. `test` is the test's name with the experiment in brackets.
+
+    `sample` is a digest of the rounds that were timed, and `host` the anonymous id of the machine.
+    """
+
+    test: str
+    workload: str
+    sample: str
+    host: str
+
+    @property
+    def as_record(self) -> dict[str, str]:
+        return {"test": self.test, "workload": self.workload, "sample": self.sample, "host": self.host}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Night:
+    """One day (UTC) of a series: its speed in generated tokens per second, over all its runs, and the newest commit."""
+
+    date: str
+    speed: float
+    commit: str
+    runs: tuple[str, ...]
+    versions: Mapping[str, Any]
+
+    @property
+    def log_speed(self) -> float:
+        return math.log(self.speed)
+
+
+@dataclass(frozen=True, kw_only=True)  # not slotted: what is derived is kept
+class Series:
+    """The nights of one experiment with one workload on one host, oldest first, from the newest accepted night on."""
+
+    experiment: str
+    key: SeriesKey
+    nights: tuple[Night, ...]
+    accepted: str | None = None
+
+    @cached_property
+    def reference_nights(self) -> int:
+        """How many of the first nights are the reference; 0 where there are too few to test any night against them."""
+        if len(self.nights) <= FEWEST_NIGHTS:
+            return 0
+        return min(MOST_NIGHTS, max(FEWEST_NIGHTS, len(self.nights) - TESTED_NIGHTS))
+
+    @cached_property
+    def reference(self) -> Reference | None:
+        """The reference's mean and noise, both insensitive to a disturbed night among them; None while collecting."""
+        if not self.reference_nights:
+            return None
+        return reference_of([night.log_speed for night in self.nights[: self.reference_nights]])
+
+    @property
+    def tested(self) -> list[float]:
+        return [night.log_speed for night in self.nights[self.reference_nights :]]
+
+    @cached_property
+    def slowing(self) -> Cusum | None:
+        return cusum(self.tested, self.reference) if self.reference else None
+
+    @cached_property
+    def quickening(self) -> Cusum | None:
+        """The mirror image: the same test on the negative logarithms."""
+        return cusum([-each for each in self.tested], _mirrored(self.reference)) if self.reference else None
+
+    @property
+    def trend(self) -> Trend:
+        if self.slowing is None or self.quickening is None:
+            return Trend.COLLECTING
+        if self.slowing.alarm is not None:
+            return Trend.SLOWED
+        return Trend.FASTER if self.quickening.alarm is not None else Trend.STEADY
+
+    @property
+    def ratio(self) -> float | None:
+        """The mean speed since the change, or over all tested nights if there is none, ÷ the reference's."""
+        if self.reference is None:
+            return None
+        first = self.first_changed
+        log_speeds = self.tested if first is None else [night.log_speed for night in self.nights[first:]]
+        return math.exp(fmean(log_speeds) - self.reference.mean)
+
+    @cached_property
+    def first_changed(self) -> int | None:
+        """The index of the night from which on the speed differs; None for a series without a change.
+
+        The CUSUM says that there is a change. It is dated by the largest change point between the CUSUM's own first night and
+        its alarm. Where there is none, as in a slide, the CUSUM's first night is the date.
+        """
+        found = {Trend.SLOWED: self.slowing, Trend.FASTER: self.quickening}.get(self.trend)
+        if found is None or found.since is None or found.alarm is None or self.reference is None:
+            return None
+        since, alarm = (self.reference_nights + each for each in (found.since, found.alarm))
+        log_speeds = [night.log_speed for night in self.nights]
+        points = change_points(log_speeds, self.reference.standard_deviation)
+        shifts = {
+            point: abs(shift) for point, shift in shifts_at(log_speeds, points).items() if since <= point <= alarm
+        }
+        return max(shifts, key=shifts.__getitem__, default=since)
+
+    @property
+    def commits(self) -> tuple[str, str] | None:
+        """The commits of the last night before the change and of the first one with it."""
+        first = self.first_changed
+        return None if first is None else (self.nights[first - 1].commit, self.nights[first].commit)
+
+    @property
+    def changed_versions(self) -> list[str]:
+        """The versions that changed between those two nights, such as "torch 2.11.0 → 2.12.0"."""
+        first = self.first_changed
+        if first is None:
+            return []
+        before, after = self.nights[first - 1].versions, self.nights[first].versions
+        return [
+            f"{name} {before.get(name)} → {after.get(name)}" for name in after if before.get(name) != after.get(name)
+        ]
+
+    @property
+    def nights_to_find(self) -> int | None:
+        """After how many nights a slowdown of 3% would be found in 95%; None if 60 do not suffice."""
+        return nights_to_detect(self.reference) if self.reference else None
+
+
+def reference_of(log_speeds: Sequence[float]) -> Reference:
+    """The mean and the noise of a reference's nights.
+
+    Nights far from the median are brought nearer (winsorized), so that a disturbed one does not hide a later slowdown. The
+    variance is that of successive differences (von Neumann, Annals of Mathematical Statistics 12, 1941), so that a slide
+    within the reference does not widen it.
+    """
+    middle = median(log_speeds)
+    # Of a normal distribution 0.6745 deviations hold half of the values.
+    robust = max(median(abs(each - middle) for each in log_speeds) / 0.6745, LEAST_DEVIATION)
+    reach = LARGEST_DEVIATIONS * robust
+    kept = [min(max(each, middle - reach), middle + reach) for each in log_speeds]
+    count = len(kept)
+    squares = math.fsum((b - a) ** 2 for a, b in pairwise(kept))
+    return Reference(
+        mean=fmean(kept),
+        nights=count,
+        standard_deviation=max(math.sqrt(squares / 2 / (count - 1)), LEAST_DEVIATION),
+        degrees_of_freedom=2 * (count - 1) ** 2 / (3 * count - 4),
+    )
+
+
+def _mirrored(reference: Reference | None) -> Reference:
+    if reference is None:
+        raise ValueError("only a series with a reference can be tested")
+    return Reference(
+        mean=-reference.mean,
+        nights=reference.nights,
+        standard_deviation=reference.standard_deviation,
+        degrees_of_freedom=reference.degrees_of_freedom,
+    )
+
+
+def series_of(baselines: Baselines, accepted: Sequence[Mapping[str, Any]] = ()) -> list[Series]:
+    """Every series of a device's stored runs, in the order of the experiments' names.
+
+    A run counts on the day (UTC) on which it began. Runs that do not say when are left out, and so are those of a disturbed
+    device (INVALID), those with broken output, and the anchor. `accepted` has the records of `read_accepted`.
+    """
+    found: dict[SeriesKey, list[tuple[StoredRun, Entry]]] = {}
+    for stored in baselines.runs:
+        if not stored.is_anchor and stored.run.get("datetime"):
+            for entry in entries_of(stored.run):
+                if entry.extra_info["verdict"] != Verdict.INVALID and not entry.broken_output:
+                    found.setdefault(_key_of(entry, stored), []).append((stored, entry))
+    since = {json.dumps(each["series"], sort_keys=True): str(each["since"]) for each in accepted}
+    series = []
+    for key, members in found.items():
+        first = since.get(json.dumps(key.as_record, sort_keys=True))
+        nights = tuple(night for night in _nights(members) if first is None or night.date >= first)
+        if nights:
+            series.append(Series(experiment=members[0][1].experiment, key=key, nights=nights, accepted=first))
+    return sorted(series, key=lambda each: (each.key.test, each.key.host, each.nights[0].date))
+
+
+def _key_of(entry: Entry, stored: StoredRun) -> SeriesKey:
+    sample = hashlib.sha256(json.dumps(sorted(entry.timings)).encode()).hexdigest()[:16]
+    return SeriesKey(
+        test=entry.name,
+        workload=entry.extra_info["workload"],
+        sample=sample,
+        host=str(stored.environment.get("host") or "unknown"),
+    )
+
+
+def _nights(members: Iterable[tuple[StoredRun, Entry]]) -> Iterator[Night]:
+    by_date: dict[str, list[tuple[StoredRun, Entry]]] = {}
+    for stored, entry in members:
+        by_date.setdefault(str(stored.run["datetime"])[:10], []).append((stored, entry))
+    for date, runs in sorted(by_date.items()):
+        newest, _ = runs[-1]
+        yield Night(
+            date=date,
+            speed=math.exp(fmean(math.log(_speed(entry)) for _, entry in runs)),
+            commit=newest.commit,
+            runs=tuple(stored.label for stored, _ in runs),
+            versions={name: newest.environment.get(name) for name in VERSIONS},
+        )
+
+
+def _speed(entry: Entry) -> float:
+    """Generated tokens per second over all rounds."""
+    timings = entry.timings.values()
+    return sum(each.tokens for each in timings) / math.fsum(each.seconds for each in timings)
+
+
+# Accepted references ---------------------------------------------------------------------------------------------
+
+
+def read_accepted(folder: Path) -> list[dict[str, Any]]:
+    """The accepted references of a device's folder; empty where none was accepted. Raises InputError."""
+    path = folder / HISTORY_FILE
+    if not path.exists():
+        return []
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["schema"] != SCHEMA:
+            raise ValueError(f"schema {found['schema']}, and this version reads {SCHEMA}")
+        return [{"series": dict(each["series"]), "since": str(each["since"])} for each in found["accepted"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} does not hold accepted references ({type(error).__name__}: {error}); restore it or delete it"
+        ) from error
+
+
+def accept(folder: Path, series: Iterable[Series]) -> Path:
+    """Let each of these series begin with its first changed night, so that its new speed becomes the reference.
+
+    Raises InputError where the disk refuses.
+    """
+    kept = {json.dumps(each["series"], sort_keys=True): each for each in read_accepted(folder)}
+    for each in series:
+        since = each.nights[each.first_changed or 0].date
+        kept[json.dumps(each.key.as_record, sort_keys=True)] = {"series": each.key.as_record, "since": since}
+    path = folder / HISTORY_FILE
+    try:
+        write_atomically(path, json.dumps({"schema": SCHEMA, "accepted": list(kept.values())}, indent=1) + "\n")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+    return path

@@ -1,0 +1,174 @@
+"""`summarybench history`: has an experiment slowed over the stored nights, since when, and between which commits?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from summarybench.analysis.history import (
+    FEWEST_NIGHTS,
+    Series,
+    Trend,
+    accept,
+    read_accepted,
+    series_of,
+)
+from summarybench.commands.command import add_baselines_argument
+from summarybench.core.invocation import this_invocation
+from summarybench.core.outcomes import ExitCode, InputError
+from summarybench.runs.baselines import read_baselines
+from summarybench.stats.changes import percent
+from summarybench.stats.sequential import FALSE_ALARMS_PER_NIGHT, NIGHTS, SOUGHT_RATIO
+
+SHORT_COMMIT = 12
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_baselines_argument(parser, "stored runs")
+    parser.add_argument("--device", metavar="NAME", help="only this folder of the baselines (default: all of them)")
+    parser.add_argument(
+        "--format", choices=("text", "json"), default="text", help="how to print what was found (default: text)"
+    )
+    parser.add_argument(
+        "--accept",
+        metavar="TEXT",
+        help="accept the new speed of the changed experiments whose name contains TEXT: their reference begins anew with the "
+        "first night of the change",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print every series; 1 where one has slowed. Raises InputError where the stored runs cannot be used."""
+    folders = _folders(options.baselines, options.device)
+    if options.accept is not None:
+        _accept(folders, options.accept)
+    found = {folder.name: series_of(read_baselines(folder), read_accepted(folder)) for folder in folders}
+    if options.format == "json":
+        print(
+            json.dumps(
+                {"devices": {slug: [_record(each) for each in series] for slug, series in found.items()}}, indent=1
+            )
+        )
+    else:
+        print("\n".join(_lines(found)))
+    has_slowed = any(each.trend is Trend.SLOWED for series in found.values() for each in series)
+    return ExitCode.FAILED if has_slowed else ExitCode.CLEAN
+
+
+def _folders(baselines: Path, device: str | None) -> list[Path]:
+    folders = sorted(path for path in baselines.glob("*") if path.is_dir())
+    if device is not None:
+        chosen = [path for path in folders if path.name == device]
+        if not chosen:
+            there = ", ".join(path.name for path in folders) or "nothing"
+            raise InputError(f"--device {device}: no such folder in {baselines}; stored there: {there}")
+        return chosen
+    if not folders:
+        raise InputError(
+            f"{baselines} holds no stored runs; the command adopt stores one, and so does --benchmark-save=NAME"
+        )
+    return folders
+
+
+def _accept(folders: Sequence[Path], text: str) -> None:
+    """Raises InputError where no changed series is meant."""
+    found = 0
+    for folder in folders:
+        series = series_of(read_baselines(folder), read_accepted(folder))
+        changed = [each for each in series if text in each.key.test and each.trend in (Trend.SLOWED, Trend.FASTER)]
+        if changed:
+            print(f"accepted in {accept(folder, changed)}: {', '.join(each.experiment for each in changed)}")
+        found += len(changed)
+    if not found:
+        raise InputError(f"--accept {text}: no experiment with this in its name has slowed or become faster")
+
+
+# Text ------------------------------------------------------------------------------------------------------------
+
+
+def _lines(found: dict[str, list[Series]]) -> Iterator[str]:
+    for slug, series in found.items():
+        yield f"{slug}:"
+        tested = sorted(
+            (each for each in series if each.trend is not Trend.COLLECTING),
+            key=lambda each: list(Trend).index(each.trend),
+        )
+        for each in tested:
+            yield f"  {each.experiment} on host {each.key.host}: {_describe(each)}"
+            if each.first_changed is not None:
+                yield from (f"    {line}" for line in _change_lines(each))
+        if collecting := len(series) - len(tested):
+            yield f"  {collecting} {'series has' if collecting == 1 else 'series have'} too few nights to be tested"
+    yield (
+        f"A series is tested from {FEWEST_NIGHTS + 1} nights on. Unchanged code raises at most "
+        f"{FALSE_ALARMS_PER_NIGHT:.0%} false alarms a series and night."
+    )
+
+
+def _describe(series: Series) -> str:
+    nights = f"{len(series.nights)} {'night' if len(series.nights) == 1 else 'nights'}"
+    since = f" since {series.accepted}, when its reference was accepted" if series.accepted else ""
+    reference = series.reference
+    if reference is None or series.ratio is None:
+        raise ValueError(f"{series.experiment} has too few nights to be described")
+    return (
+        f"{series.trend}: {series.ratio:.3f} of its reference ({series.reference_nights} of {nights}{since}; one night varies by "
+        f"{percent(reference.standard_deviation)}); {_describe_reach(series)}"
+    )
+
+
+def _describe_reach(series: Series) -> str:
+    slowdown = f"a slowdown of {1 - SOUGHT_RATIO:.0%}"
+    needed = series.nights_to_find
+    if needed is None:
+        return f"{slowdown} is out of reach: {NIGHTS} nights do not find it in 95%"
+    return f"{slowdown} is found within {needed} {'night' if needed == 1 else 'nights'} in 95%"
+
+
+def _change_lines(series: Series) -> Iterator[str]:
+    first, commits = series.first_changed, series.commits
+    if first is None or commits is None:
+        return
+    before, after = (commit[:SHORT_COMMIT] for commit in commits)
+    where = f"within commit {after}" if before == after else f"between commits {before} and {after}"
+    yield f"since {series.nights[first].date}, {where}{_describe_versions(series)}"
+    if series.trend is Trend.SLOWED:
+        yield f"if that is meant: {this_invocation().command('history', '--accept', series.experiment)}"
+
+
+def _describe_versions(series: Series) -> str:
+    return f"; also changed: {', '.join(series.changed_versions)}" if series.changed_versions else ""
+
+
+# JSON ------------------------------------------------------------------------------------------------------------
+
+
+def _record(series: Series) -> dict[str, Any]:
+    reference, slowing, first = series.reference, series.slowing, series.first_changed
+    return {
+        "experiment": series.experiment,
+        **series.key.as_record,
+        "trend": series.trend.value,
+        "ratio": series.ratio,
+        "since": None if first is None else series.nights[first].date,
+        "commits": series.commits,
+        "changed_versions": series.changed_versions,
+        "accepted": series.accepted,
+        "reference": None
+        if reference is None
+        else {
+            "nights": reference.nights,
+            "tokens_per_second": reference.tokens_per_second,
+            "standard_deviation": reference.standard_deviation,
+            "degrees_of_freedom": reference.degrees_of_freedom,
+        },
+        "cusum": None if slowing is None else {"statistic": slowing.statistic, "threshold": slowing.threshold},
+        "nights_to_find": series.nights_to_find,
+        "nights": [
+            {"date": each.date, "tokens_per_second": each.speed, "commit": each.commit, "runs": each.runs}
+            for each in series.nights
+        ],
+    }

@@ -1,0 +1,300 @@
+"""Noise in three parts: how much runs of unchanged code differ between processes, between nights and between hosts.
+
+One run's log(tokens per second) is modelled as the sum of a host's, a night's and a process's own deviation (a nested
+random-effects layout; Searle, Casella and McCulloch, Variance Components, 1992, ch. 3):
+
+    y = mean + host + night within the host + process within the night
+
+A part is stored as what a single run varies by *up to* its level: between processes of one night, between nights of one
+host, between hosts. That is what single runs show directly: a series with one run a night measures the second without
+saying anything of the first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
+from statistics import fmean
+
+LEAST_DEGREES_OF_FREEDOM = 4.0
+"""A part with fewer is filled up with its prior: Student's quantile of fewer lets nothing be decided at 99%."""
+
+
+class Level(StrEnum):
+    """What two runs differ in, from the least to the most."""
+
+    PROCESS = "processes"
+    NIGHT = "nights"
+    HOST = "hosts"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """The variance of a single run's log(tokens per second) among runs that differ in this level and those below it.
+
+    `measured_share` is the share of the degrees of freedom that come from measurements; the rest is the prior's.
+    """
+
+    variance: float
+    degrees_of_freedom: float
+    measured_share: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.variance < math.inf or not self.degrees_of_freedom > 0 or not 0 <= self.measured_share <= 1:
+            raise ValueError(
+                f"impossible noise: variance {self.variance}, {self.degrees_of_freedom} degrees of freedom, "
+                f"measured share {self.measured_share}"
+            )
+
+    @property
+    def standard_deviation(self) -> float:
+        return math.sqrt(self.variance)
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether at least half of it was measured."""
+        return self.measured_share >= 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where and when one run was measured: its host, and the day (UTC) on which it began."""
+
+    host: str
+    night: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """One run of one experiment: log(tokens per second) in one process, and the variance that its documents add to it.
+
+    `process` is equal for the experiments that one process measured: their deviations are not independent.
+    """
+
+    experiment: str
+    place: Place
+    process: str
+    log_speed: float
+    document_variance: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoiseTerm:
+    """What one part adds to the variance of a comparison."""
+
+    level: Level
+    variance: float
+    degrees_of_freedom: float
+    is_measured: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoiseParts:
+    """The three parts of one experiment's noise on one device."""
+
+    process: Part
+    night: Part
+    host: Part
+
+    def terms(self, now: Sequence[Place], baseline: Sequence[Place]) -> tuple[NoiseTerm, ...]:
+        """The variance of log(speed now ÷ baseline), part by part; `now` and `baseline` have the place of each run.
+
+        Both sides are means of their runs. What all runs of a night, or of a host, share cancels as far as both sides hold
+        it. Raises ValueError where a side has no run.
+        """
+        if not now or not baseline:
+            raise ValueError("a comparison needs a run on each side")
+        weighted = [*((place, 1 / len(now)) for place in now), *((place, -1 / len(baseline)) for place in baseline)]
+        of_runs = math.fsum(weight**2 for _, weight in weighted)
+        of_nights = _sum_of_squared_sums((place, weight) for place, weight in weighted)
+        of_hosts = _sum_of_squared_sums((place.host, weight) for place, weight in weighted)
+        between_nights = max(self.night.variance - self.process.variance, 0.0)
+        between_hosts = max(self.host.variance - max(self.night.variance, self.process.variance), 0.0)
+        return tuple(
+            NoiseTerm(
+                level=level,
+                variance=variance,
+                degrees_of_freedom=part.degrees_of_freedom,
+                is_measured=part.is_measured,
+            )
+            for level, part, variance in (
+                (Level.PROCESS, self.process, self.process.variance * of_runs),
+                (Level.NIGHT, self.night, between_nights * of_nights),
+                (Level.HOST, self.host, between_hosts * of_hosts),
+            )
+            if variance > 0
+        )
+
+
+def _sum_of_squared_sums(weighted: Iterable[tuple[object, float]]) -> float:
+    """Σ over groups of the square of the group's summed weights; sums that cancel but for rounding are zero."""
+    sums: defaultdict[object, float] = defaultdict(float)
+    for group, weight in weighted:
+        sums[group] += weight
+    return math.fsum(each**2 for each in sums.values() if abs(each) > 1e-12)
+
+
+# Estimating ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _MeanSquare:
+    """An estimated variance with its degrees of freedom; zero of the latter where nothing was measured."""
+
+    variance: float = 0.0
+    degrees_of_freedom: float = 0.0
+
+
+NOTHING = _MeanSquare()
+
+
+def estimate_parts(observations: Sequence[Observation], experiment: str, priors: Mapping[Level, float]) -> NoiseParts:
+    """The parts of one experiment's noise, shrunk to what the device's experiments of its class have in common.
+
+    `observations` are unchanged code: runs of one set of versions, of experiments that decode alike (the class), and
+    `priors` has the standard deviation that stands in for each level that was not measured. An experiment's own mean
+    square counts with its degrees of freedom and the device's with at most LEAST_DEGREES_OF_FREEDOM (Smyth, Statistical
+    Applications in Genetics and Molecular Biology 3, 2004). The device's are counted by processes, nights and hosts and
+    not by experiments: those of one process share its deviation.
+    """
+    parts: dict[Level, Part] = {}
+    for level in Level:
+        own = _mean_square([each for each in observations if each.experiment == experiment], level)
+        of_device = _pooled([_mean_square(each, level) for each in _by_experiment(observations)], observations, level)
+        parts[level] = _with_prior(_shrunk(own, of_device), priors[level])
+    night, process = parts[Level.NIGHT], parts[Level.PROCESS]
+    if not process.is_measured and night.is_measured and night.variance < process.variance:
+        process = night  # runs of one night differ by no more than runs of different nights
+    return NoiseParts(process=process, night=night, host=parts[Level.HOST])
+
+
+def _by_experiment(observations: Iterable[Observation]) -> list[list[Observation]]:
+    found: defaultdict[str, list[Observation]] = defaultdict(list)
+    for each in observations:
+        found[each.experiment].append(each)
+    return list(found.values())
+
+
+def _mean_square(observations: Sequence[Observation], level: Level) -> _MeanSquare:
+    """What single runs of one experiment vary by up to this level, without the part of their documents."""
+    if len(observations) < 2:
+        return NOTHING
+    by_night: defaultdict[Place, list[float]] = defaultdict(list)
+    for each in observations:
+        by_night[each.place].append(each.log_speed)
+    if level is Level.PROCESS:
+        found = _within(by_night.values())
+    elif level is Level.NIGHT:
+        found = _between_nights(by_night)
+    else:
+        found = _between_hosts(by_night)
+    if not found.degrees_of_freedom:
+        return NOTHING
+    documents = fmean(each.document_variance for each in observations)
+    least = found.variance * min(1.0, math.sqrt(2 / found.degrees_of_freedom))
+    # Where the documents' part covers all of it, the difference is not told from zero: it is never claimed to be smaller
+    # than the standard error of the mean square.
+    return _MeanSquare(variance=max(found.variance - documents, least), degrees_of_freedom=found.degrees_of_freedom)
+
+
+def _within(groups: Iterable[Sequence[float]]) -> _MeanSquare:
+    squares, freedom = 0.0, 0
+    for values in groups:
+        mean = fmean(values)
+        squares += math.fsum((each - mean) ** 2 for each in values)
+        freedom += len(values) - 1
+    return _MeanSquare(variance=squares / freedom, degrees_of_freedom=freedom) if freedom else NOTHING
+
+
+def _between_nights(by_night: Mapping[Place, Sequence[float]]) -> _MeanSquare:
+    """From the differences of successive nights, so that an accepted change of the code counts once and not every night."""
+    squares = freedom = 0.0
+    hosts: defaultdict[str, list[Place]] = defaultdict(list)
+    for place in sorted(by_night, key=lambda each: (each.host, each.night)):
+        hosts[place.host].append(place)
+    for places in hosts.values():
+        means = [fmean(by_night[place]) for place in places]
+        if len(means) > 1:
+            own = successive_difference_freedom(len(means))
+            squares += own * math.fsum((b - a) ** 2 for a, b in pairwise(means)) / 2 / (len(means) - 1)
+            freedom += own
+    if not freedom:
+        return NOTHING
+    return _MeanSquare(variance=squares / freedom + _averaged_away(by_night), degrees_of_freedom=freedom)
+
+
+def _between_hosts(by_night: Mapping[Place, Sequence[float]]) -> _MeanSquare:
+    hosts: defaultdict[str, list[float]] = defaultdict(list)
+    for place, values in by_night.items():
+        hosts[place.host].append(fmean(values))
+    means = [fmean(each) for each in hosts.values()]
+    found = _within([means])
+    if not found.degrees_of_freedom:
+        return NOTHING
+    nights = _within(hosts.values())
+    mean_nights = fmean(1 / len(each) for each in hosts.values())
+    return _MeanSquare(
+        variance=found.variance + nights.variance * (1 - mean_nights) + _averaged_away(by_night),
+        degrees_of_freedom=found.degrees_of_freedom,
+    )
+
+
+def _averaged_away(by_night: Mapping[Place, Sequence[float]]) -> float:
+    """What a night's mean over several processes varies by less than a single run."""
+    within = _within(by_night.values())
+    return within.variance * (1 - fmean(1 / len(values) for values in by_night.values()))
+
+
+def successive_difference_freedom(values: int) -> float:
+    """The degrees of freedom of half the mean squared successive difference of so many values (von Neumann, 1941)."""
+    return 2 * (values - 1) ** 2 / (3 * values - 4)
+
+
+def _pooled(found: Sequence[_MeanSquare], observations: Sequence[Observation], level: Level) -> _MeanSquare:
+    """The mean squares of a device's experiments in one, with the degrees of freedom of its processes, nights or hosts."""
+    freedom = math.fsum(each.degrees_of_freedom for each in found)
+    if not freedom:
+        return NOTHING
+    variance = math.fsum(each.degrees_of_freedom * each.variance for each in found) / freedom
+    return _MeanSquare(variance=variance, degrees_of_freedom=min(freedom, _clusters(observations, level)))
+
+
+def _clusters(observations: Sequence[Observation], level: Level) -> float:
+    processes: defaultdict[Place, set[str]] = defaultdict(set)
+    nights: defaultdict[str, set[str]] = defaultdict(set)
+    for each in observations:
+        processes[each.place].add(each.process)
+        nights[each.place.host].add(each.place.night)
+    if level is Level.PROCESS:
+        return sum(len(each) - 1 for each in processes.values())
+    if level is Level.NIGHT:
+        return math.fsum(successive_difference_freedom(len(each)) for each in nights.values() if len(each) > 1)
+    return len(nights) - 1
+
+
+def _shrunk(own: _MeanSquare, of_device: _MeanSquare) -> _MeanSquare:
+    lent = (
+        min(of_device.degrees_of_freedom, LEAST_DEGREES_OF_FREEDOM)
+        if own.degrees_of_freedom
+        else of_device.degrees_of_freedom
+    )
+    freedom = own.degrees_of_freedom + lent
+    if not freedom:
+        return NOTHING
+    variance = (own.degrees_of_freedom * own.variance + lent * of_device.variance) / freedom
+    return _MeanSquare(variance=variance, degrees_of_freedom=freedom)
+
+
+def _with_prior(found: _MeanSquare, standard_deviation: float) -> Part:
+    """The measured variance, filled up with the prior's to LEAST_DEGREES_OF_FREEDOM."""
+    missing = max(LEAST_DEGREES_OF_FREEDOM - found.degrees_of_freedom, 0.0)
+    freedom = found.degrees_of_freedom + missing
+    return Part(
+        variance=(found.degrees_of_freedom * found.variance + missing * standard_deviation**2) / freedom,
+        degrees_of_freedom=freedom,
+        measured_share=found.degrees_of_freedom / freedom,
+    )
