@@ -1,0 +1,331 @@
+"""A streaming client for one OpenAI-compatible server: the text, when its parts arrived, and the server's own counts.
+
+The suite measures servers as they are: nothing is retried, and a request that fails is a failed request. A key is sent to
+the given address and to no other, so that redirects are refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
+
+import msgspec
+
+from summarybench.core.outcomes import InputError, SuiteError, first_line
+
+if TYPE_CHECKING:
+    from httpx2 import AsyncBaseTransport, AsyncClient, Response
+
+Clock = Callable[[], float]
+Message = Mapping[str, str]
+
+CONNECT_SECONDS, SILENCE_SECONDS = 10.0, 120.0
+"""How long connecting may take, and how long a stream may be silent before the request has failed."""
+BYTES_PER_TOKEN = 4_096
+"""The most that a server may send for each requested token, its JSON included; ten times what servers were seen to send."""
+MOST_BYTES_OF_AN_ANSWER = 1_048_576
+"""The most that is read of an answer that is no stream."""
+SHOWN_CHARACTERS = 200
+
+
+class ServerError(SuiteError):
+    """A request that failed; the message is one line with what the server said."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """One answered request. All seconds are readings of one clock.
+
+    `token_seconds` are the arrivals of the stream's parts with text: one a token for most servers, and fewer where a
+    server sends several tokens in one part. Both token counts are the server's own.
+    """
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    generated_tokens: int
+    start_seconds: float
+    token_seconds: tuple[float, ...]
+    end_seconds: float
+
+    @property
+    def first_token_seconds(self) -> float:
+        """When the first text arrived; for an empty answer, when it ended."""
+        return self.token_seconds[0] if self.token_seconds else self.end_seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How the server is asked to generate: greedily unless a field says otherwise.
+
+    `extra` is sent along as it is; vLLM's `ignore_eos` is an example.
+    """
+
+    max_tokens: int
+    temperature: float = 0.0
+    seed: int = 0
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_body(self) -> dict[str, Any]:
+        return {"max_tokens": self.max_tokens, "temperature": self.temperature, "seed": self.seed, **self.extra}
+
+
+# What servers send, as far as it is read: unknown fields are skipped, wrong types are refused.
+
+
+class Usage(msgspec.Struct, frozen=True):
+    prompt_tokens: Annotated[int, msgspec.Meta(ge=0)]
+    completion_tokens: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Delta(msgspec.Struct, frozen=True):
+    content: str | None = None
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """A part of an answer: `delta` is a chat's, `text` a completion's."""
+
+    delta: Delta | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+
+    @property
+    def written(self) -> str:
+        return (self.delta.content if self.delta else self.text) or ""
+
+
+class Chunk(msgspec.Struct, frozen=True):
+    choices: list[Choice] = []
+    usage: Usage | None = None
+    error: Any = None
+
+
+class Model(msgspec.Struct, frozen=True):
+    id: str
+
+
+class Models(msgspec.Struct, frozen=True):
+    data: list[Model]
+
+
+Answer = TypeVar("Answer", Chunk, Models)
+
+
+class ServerClient:
+    """A client for the API below `address`, such as http://127.0.0.1:8000/v1. To be used as an async context manager.
+
+    Raises InputError for an address that is none. Every request raises ServerError where it fails.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        clock: Clock,
+        api_key: str | None = None,
+        most_connections: int = 256,
+        silence_seconds: float = SILENCE_SECONDS,
+        transport: AsyncBaseTransport | None = None,
+    ) -> None:
+        import httpx2
+
+        self.address = checked_address(address)
+        self._clock = clock
+        self._client: AsyncClient = httpx2.AsyncClient(
+            base_url=f"{self.address}/",
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+            timeout=httpx2.Timeout(silence_seconds, connect=CONNECT_SECONDS),
+            limits=httpx2.Limits(max_connections=most_connections, max_keepalive_connections=most_connections),
+            follow_redirects=False,
+            trust_env=False,  # a proxy or a .netrc of the environment would be measured too, or be sent the key
+            transport=transport,
+        )
+        self._silence_seconds = silence_seconds
+
+    def __repr__(self) -> str:
+        return f"ServerClient({self.address!r})"
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.__aexit__(kind, error, trace)
+
+    async def models(self) -> list[str]:
+        """The names under which the server offers models."""
+        return [each.id for each in self._decoded("models", await self._get("models"), Models).data]
+
+    async def chat(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Completion:
+        """Answer a chat whose prompt the server renders with its own template."""
+        return await self._stream(
+            "chat/completions", {"model": model, "messages": list(messages), **sampling.as_body()}
+        )
+
+    async def complete(self, model: str, prompt: str, sampling: Sampling) -> Completion:
+        """Continue a prompt that is rendered already."""
+        return await self._stream("completions", {"model": model, "prompt": prompt, **sampling.as_body()})
+
+    async def _get(self, path: str) -> str:
+        async with self._translated(path), self._client.stream("GET", path) as response:
+            text = await _bounded_text(response, MOST_BYTES_OF_AN_ANSWER)
+            self._check_status(path, response, text)
+        return text
+
+    async def _stream(self, path: str, body: dict[str, Any]) -> Completion:
+        from httpx2 import EventSource
+
+        limit = BYTES_PER_TOKEN * (int(body["max_tokens"]) + 16)
+        body = {**body, "stream": True, "stream_options": {"include_usage": True}}
+        parts: list[str] = []
+        arrivals: list[float] = []
+        finish_reason, is_done, received = "", False, 0
+        usage: Usage | None = None
+        start = self._clock()
+        async with self._translated(path), self._client.stream("POST", path, json=body) as response:
+            if response.status_code != 200:
+                self._check_status(path, response, await _bounded_text(response, MOST_BYTES_OF_AN_ANSWER))
+            async for event in EventSource(response, max_event_size=limit):
+                now = self._clock()
+                received += len(event.data)
+                if received > limit:
+                    raise ServerError(
+                        f"{self.address}/{path}: more than {limit:,} characters for {body['max_tokens']} tokens"
+                    )
+                if event.data == "[DONE]":
+                    is_done = True
+                    break
+                chunk = self._decoded(path, event.data, Chunk)
+                if chunk.error is not None:
+                    raise ServerError(f"{self.address}/{path}: {shortened(_message_of(chunk.error))}")
+                usage = chunk.usage or usage
+                for choice in chunk.choices:
+                    if text := choice.written:
+                        parts.append(text)
+                        arrivals.append(now)
+                    finish_reason = choice.finish_reason or finish_reason
+            end = self._clock()
+        if not is_done or not finish_reason:
+            raise ServerError(
+                f"{self.address}/{path}: the stream ended after {len(parts)} parts, before the answer did"
+            )
+        if usage is None:
+            raise ServerError(
+                f"{self.address}/{path}: the server does not count tokens; it must support stream_options.include_usage"
+            )
+        return Completion(
+            text="".join(parts),
+            finish_reason=finish_reason,
+            prompt_tokens=usage.prompt_tokens,
+            generated_tokens=usage.completion_tokens,
+            start_seconds=start,
+            token_seconds=tuple(arrivals),
+            end_seconds=end,
+        )
+
+    def _decoded(self, path: str, text: str, kind: type[Answer]) -> Answer:
+        try:
+            return msgspec.json.decode(text, type=kind)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise ServerError(f"{self.address}/{path}: malformed answer ({error}): {shortened(text)}") from None
+
+    def _check_status(self, path: str, response: Response, text: str) -> None:
+        if response.status_code == 200:
+            return
+        if response.is_redirect:
+            raise ServerError(
+                f"{self.address}/{path}: redirected to another address, which is refused; give the final address"
+            )
+        said = shortened(_message_in(text))
+        raise ServerError(f"{self.address}/{path}: HTTP {response.status_code} {response.reason_phrase}: {said}")
+
+    def _translated(self, path: str) -> _Translated:
+        return _Translated(f"{self.address}/{path}", self._silence_seconds)
+
+
+class _Translated:
+    """Turns what the HTTP library raises into one line that names the address and what to look at."""
+
+    def __init__(self, address: str, silence_seconds: float) -> None:
+        self._address = address
+        self._silence_seconds = silence_seconds
+
+    async def __aenter__(self) -> None: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        import httpx2
+
+        match error:
+            case httpx2.ConnectTimeout() | httpx2.ConnectError():
+                said = f"no server answers ({first_line(error)}); is it running, and is the address right?"
+            case httpx2.TimeoutException():
+                said = f"silent for {self._silence_seconds:g} s, so the request counts as failed"
+            case httpx2.SSEError():
+                said = f"not a stream of events: {first_line(error)}"
+            case httpx2.TransportError():
+                said = f"the connection broke ({type(error).__name__}: {first_line(error)}); has the server died?"
+            case _:
+                return
+        raise ServerError(f"{self._address}: {said}") from None
+
+
+def checked_address(address: str) -> str:
+    """The address without a slash at its end.
+
+    Raises InputError unless it is http:// or https:// with a host, without a user, a query or a fragment.
+    """
+    import httpx2
+
+    try:
+        found = httpx2.URL(address)
+    except httpx2.InvalidURL as error:
+        raise InputError(f"--server: not an address ({error}); give one such as http://127.0.0.1:8000/v1") from None
+    if found.userinfo:
+        raise InputError(
+            "--server: leave the user and the password out of the address; --api-key-env names a key's variable"
+        )
+    if found.scheme not in ("http", "https") or not found.host or found.query or found.fragment:
+        raise InputError(f"--server {address}: give http:// or https:// with a host, such as http://127.0.0.1:8000/v1")
+    return str(found).rstrip("/")
+
+
+def shortened(text: str) -> str:
+    """The start of a server's text on one line, control and format characters escaped."""
+    line = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text[:SHOWN_CHARACTERS])
+    return f"{line}…" if len(text) > SHOWN_CHARACTERS else line
+
+
+async def _bounded_text(response: Response, limit: int) -> str:
+    """The first bytes of an answer as text; what comes after the limit is not read."""
+    found = bytearray()
+    async for chunk in _chunks(response):
+        found += chunk
+        if len(found) > limit:
+            break
+    return bytes(found[:limit]).decode("utf-8", errors="replace")
+
+
+async def _chunks(response: Response) -> AsyncIterator[bytes]:
+    async for chunk in response.aiter_bytes():
+        yield chunk
+
+
+def _message_in(text: str) -> str:
+    """The message of an error in OpenAI's form, or the text as it is."""
+    try:
+        return _message_of(json.loads(text))
+    except (ValueError, RecursionError):
+        return text
+
+
+def _message_of(error: Any) -> str:
+    while isinstance(error, dict):
+        error = error.get("error") or error.get("message") or error.get("detail") or json.dumps(error)
+    return str(error)

@@ -1,0 +1,122 @@
+"""A server that the suite starts: its command, its log, when it is ready, and its certain end."""
+
+from __future__ import annotations
+
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from summarybench.core.outcomes import InputError, UnavailableError
+from summarybench.engines.server.client import shortened
+
+READY_SECONDS = 1_800.0
+"""How long a server may load and compile before it answers."""
+POLL_SECONDS = 0.5
+LOG_LINES = 5
+END_SECONDS = 30.0
+HOST = "127.0.0.1"
+
+
+class ServerProcess:
+    """A running server, started from a command and ended with `end` or with this process.
+
+    `address` is where its API is. Its output goes to `log`.
+    """
+
+    def __init__(self, command: list[str], *, port: int, log: Path, environment: Mapping[str, str]) -> None:
+        self.address = f"http://{HOST}:{port}/v1"
+        self.log = log
+        self._command = command
+        keeper = [sys.executable, "-m", "summarybench.engines.server.keeper", *command]
+        with log.open("wb") as output:
+            self._keeper = subprocess.Popen(  # noqa: S603  (the command that the person gave)
+                keeper, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, env=dict(environment)
+            )
+
+    def wait_until_ready(
+        self, on_wait: Callable[[float], None] = lambda _: None, *, patience_seconds: float = READY_SECONDS
+    ) -> None:
+        """Return once the server lists its models. `on_wait` is called with the seconds so far.
+
+        Raises UnavailableError where it ends before that, or does not answer in time, with the last lines of its log.
+        """
+        import httpx2
+
+        start = time.monotonic()
+        with httpx2.Client(trust_env=False, timeout=5) as client:
+            while True:
+                waited = time.monotonic() - start
+                if (code := self._keeper.poll()) is not None:
+                    raise UnavailableError(
+                        f"the server ended with exit code {code} before it was ready{self._last_words()}"
+                    )
+                try:
+                    if client.get(f"{self.address}/models").status_code == 200:
+                        return
+                except httpx2.TransportError:
+                    pass  # not yet
+                if waited > patience_seconds:
+                    raise UnavailableError(
+                        f"the server did not answer within {patience_seconds:.0f} s{self._last_words()}"
+                    )
+                on_wait(waited)
+                time.sleep(POLL_SECONDS)
+
+    def why_dead(self) -> str:
+        """One line if the server has ended by itself; empty while it runs."""
+        code = self._keeper.poll()
+        return "" if code is None else f"the server ended with exit code {code}{self._last_words()}"
+
+    def end(self) -> None:
+        """End the server and everything that it started."""
+        if self._keeper.stdin is not None:
+            self._keeper.stdin.close()
+        try:
+            self._keeper.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._keeper.kill()
+            self._keeper.wait()
+
+    def _last_words(self) -> str:
+        lines = [line for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        said = " | ".join(shortened(line.strip()) for line in lines[-LOG_LINES:])
+        return f"; its log ({self.log}) ends with: {said}" if said else f"; its log ({self.log}) is empty"
+
+
+@contextmanager
+def started_server(template: str, model: str, *, log: Path, environment: Mapping[str, str]) -> Iterator[ServerProcess]:
+    """A server from a command line with {model} and {port}; ended with the block, whatever ends it."""
+    port = free_port()
+    server = ServerProcess(command_of(template, model=model, port=port), port=port, log=log, environment=environment)
+    try:
+        yield server
+    finally:
+        server.end()
+
+
+def command_of(template: str, *, model: str, port: int) -> list[str]:
+    """The words of a command line, with {model} and {port} put in after splitting: a model's name is one word.
+
+    Raises InputError for a command line that cannot be split, is empty, or does not say where {port} goes.
+    """
+    try:
+        words = shlex.split(template)
+    except ValueError as error:
+        raise InputError(f"--server-command {template!r}: {error}") from None
+    if not any("{port}" in word for word in words):
+        raise InputError(
+            f"--server-command {template!r}: say with {{port}} where the port goes, such as 'vllm serve {{model}} --port {{port}}'"
+        )
+    return [word.replace("{model}", model).replace("{port}", str(port)) for word in words]
+
+
+def free_port() -> int:
+    """A port that is free now; another program may still take it before the server does."""
+    with socket.socket() as found:
+        found.bind((HOST, 0))
+        return int(found.getsockname()[1])

@@ -1,0 +1,200 @@
+"""Load on a server: when requests are sent, and the latencies, the throughput and the goodput that come of it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Protocol, TypeVar
+
+from summarybench.core.outcomes import SuiteError, first_line
+from summarybench.stats.changes import percentile
+
+Request = TypeVar("Request")
+
+
+class Answered(Protocol):
+    """What is needed of an answered request; all seconds are readings of one clock."""
+
+    @property
+    def generated_tokens(self) -> int: ...
+
+    @property
+    def start_seconds(self) -> float: ...
+
+    @property
+    def first_token_seconds(self) -> float: ...
+
+    @property
+    def end_seconds(self) -> float: ...
+
+
+Answer = TypeVar("Answer", bound=Answered)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A request that failed, and why in one line."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Concurrency:
+    """A closed loop: so many requests are in flight, and the next one is sent when one is answered."""
+
+    in_flight: int
+
+    def __post_init__(self) -> None:
+        if self.in_flight < 1:
+            raise ValueError(f"at least one request must be in flight: {self.in_flight}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrivals:
+    """An open loop: requests arrive as a Poisson process, whatever the server makes of those before them."""
+
+    per_second: float
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.per_second < math.inf:
+            raise ValueError(f"the rate of arrivals must be above zero: {self.per_second}")
+
+    def seconds(self, count: int) -> list[float]:
+        """When each of so many requests is sent, from the start of the round; the first one at once."""
+        draws = random.Random(self.seed)  # noqa: S311  (no secret: the same arrivals for everybody)
+        found, now = [], 0.0
+        for _ in range(count):
+            found.append(now)
+            now += draws.expovariate(self.per_second)
+        return found
+
+
+Load = Concurrency | Arrivals
+
+
+async def send_all(
+    requests: Sequence[Request],
+    send: Callable[[Request], Awaitable[Answer]],
+    load: Load,
+    on_finished: Callable[[int, Answer | Failure], None] = lambda _, __: None,
+) -> list[Answer | Failure]:
+    """Send every request once under this load; the answers and failures in the order of the requests.
+
+    A SuiteError of one request is its failure, and the others go on. `on_finished` is called with a request's index when it
+    is finished.
+    """
+    found: list[Answer | Failure] = [Failure(reason="not sent")] * len(requests)
+
+    async def send_one(index: int) -> None:
+        try:
+            found[index] = await send(requests[index])
+        except SuiteError as error:
+            found[index] = Failure(reason=first_line(error))
+        on_finished(index, found[index])
+
+    async with asyncio.TaskGroup() as tasks:
+        if isinstance(load, Arrivals):
+            loop = asyncio.get_running_loop()
+            start = loop.time()
+            for index, seconds in enumerate(load.seconds(len(requests))):
+                await asyncio.sleep(start + seconds - loop.time())
+                tasks.create_task(send_one(index))
+        else:
+            waiting = iter(range(len(requests)))
+
+            async def work() -> None:
+                for index in waiting:
+                    await send_one(index)
+
+            for _ in range(min(load.in_flight, len(requests))):
+                tasks.create_task(work())
+    return found
+
+
+# Figures ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """A service-level objective: the most seconds to the first token, and for each token after it."""
+
+    name: str
+    first_token_seconds: float
+    seconds_per_token: float
+
+    def is_met_by(self, answer: Answered) -> bool:
+        return (
+            answer.first_token_seconds - answer.start_seconds <= self.first_token_seconds
+            and seconds_per_later_token(answer) <= self.seconds_per_token
+        )
+
+
+INTERACTIVE = Objective(name="interactive", first_token_seconds=0.5, seconds_per_token=0.030)
+SERVER = Objective(name="server", first_token_seconds=2.0, seconds_per_token=0.100)
+"""MLPerf Inference's terms for Llama-2-70B: interactive and server (mlcommons.org, inference rules v5.1)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Percentiles:
+    """Seconds at the 50th, 90th and 99th percentile; None where too few requests carry one."""
+
+    p50: float | None
+    p90: float | None
+    p99: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadFigures:
+    """What one round of requests says. Throughput is over the round: from the first request sent to the last answer.
+
+    `goodput_per_second` counts the documents that met the objective, and is None without one.
+    """
+
+    requests: int
+    failed: int
+    round_seconds: float
+    generated_tokens_per_second: float
+    documents_per_second: float
+    first_token: Percentiles
+    per_later_token: Percentiles
+    end_to_end: Percentiles
+    mean_in_flight: float
+    goodput_per_second: float | None
+    objective_share: float | None
+
+
+def seconds_per_later_token(answer: Answered) -> float:
+    """The mean seconds of a token after the first; 0 for an answer of one token, which has none."""
+    later = answer.generated_tokens - 1
+    return (answer.end_seconds - answer.first_token_seconds) / later if later > 0 else 0.0
+
+
+def figures_of(answers: Sequence[Answered | Failure], objective: Objective | None = None) -> LoadFigures:
+    """The figures of one round. Raises ValueError where no request was answered."""
+    answered = [each for each in answers if not isinstance(each, Failure)]
+    if not answered:
+        raise ValueError("no request was answered: there is nothing to compute")
+    seconds = max(each.end_seconds for each in answered) - min(each.start_seconds for each in answered)
+    meeting = sum(objective.is_met_by(each) for each in answered) if objective else None
+    return LoadFigures(
+        requests=len(answers),
+        failed=len(answers) - len(answered),
+        round_seconds=seconds,
+        generated_tokens_per_second=sum(each.generated_tokens for each in answered) / seconds,
+        documents_per_second=len(answered) / seconds,
+        first_token=_percentiles([each.first_token_seconds - each.start_seconds for each in answered]),
+        per_later_token=_percentiles([seconds_per_later_token(each) for each in answered if each.generated_tokens > 1]),
+        end_to_end=_percentiles([each.end_seconds - each.start_seconds for each in answered]),
+        mean_in_flight=fmean(each.end_seconds - each.start_seconds for each in answered) * len(answered) / seconds,
+        goodput_per_second=None if meeting is None else meeting / seconds,
+        objective_share=None if meeting is None else meeting / len(answers),
+    )
+
+
+def _percentiles(seconds: Sequence[float]) -> Percentiles:
+    return Percentiles(p50=percentile(seconds, 50), p90=percentile(seconds, 90), p99=percentile(seconds, 99))
