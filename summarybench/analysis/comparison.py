@@ -9,7 +9,7 @@ from typing import Any
 from summarybench.analysis.attribution import Attribution, MeasuredPass, attribute_passes
 from summarybench.analysis.noise import DeviceSpread, are_tuned_alike
 from summarybench.analysis.quality_change import QualityComparison, compare_quality
-from summarybench.core.numbers import decimal, interval
+from summarybench.core.numbers import decimal, deviation, interval
 from summarybench.core.outcomes import DeviceInvalidError, MachineSlowerError, RegressionError, Verdict
 from summarybench.runs.baselines import StoredRun, has_same_workload
 from summarybench.runs.comparison_records import AnchorRecord, ChangeRecord, Decision
@@ -24,7 +24,7 @@ from summarybench.stats.decision import (
     decide,
     remedy,
 )
-from summarybench.stats.intervals import ALARM_CONFIDENCE, percent
+from summarybench.stats.intervals import ALARM_CONFIDENCE
 
 LARGEST_SAFE_BATCH = "largest_safe_batch"
 """The key of `extra_info` with the largest batch size that ran."""
@@ -277,7 +277,7 @@ class Judge:
             f"{decimal(change.ratio, 3)} of {stored[0].label}{older} {interval(found.low, found.high, 3)}",
             *([f"{change.runs_now} passes"] if change.runs_now > 1 else []),
             f"{change.documents} {rounds}",
-            f"spread between runs {percent(change.spread.standard_deviation)} {change.spread.origin}",
+            f"spread between runs {deviation(change.spread.standard_deviation)} {change.spread.origin}",
         ]
         line = ", ".join(parts)
         if contradicted := contradicted_verdict(change):

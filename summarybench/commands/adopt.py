@@ -10,6 +10,7 @@ from pathlib import Path
 from summarybench.analysis.history import Trend, read_accepted, series_of
 from summarybench.commands.command import add_baselines_argument
 from summarybench.core.invocation import this_invocation
+from summarybench.core.numbers import decimal
 from summarybench.core.outcomes import ExitCode, InputError
 from summarybench.runs.baselines import (
     ANCHOR,
@@ -48,7 +49,7 @@ def _slowed_lines(folder: Path) -> Iterator[str]:
     for series in series_of(read_baselines(folder), read_accepted(folder)):
         if series.trend is Trend.SLOWED and series.ratio is not None and series.first_changed is not None:
             yield (
-                f"note: {series.experiment} has slowed over the stored nights, to {series.ratio:.3f} of its reference since "
+                f"note: {series.experiment} has slowed over the stored nights, to {decimal(series.ratio, 3)} of its reference since "
                 f"{series.nights[series.first_changed].date}; {this_invocation().command('history')} says more"
             )
 

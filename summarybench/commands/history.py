@@ -18,9 +18,9 @@ from summarybench.analysis.history import (
 )
 from summarybench.commands.command import add_baselines_argument
 from summarybench.core.invocation import this_invocation
+from summarybench.core.numbers import counted, decimal, deviation, percent
 from summarybench.core.outcomes import ExitCode, InputError
 from summarybench.runs.baselines import read_baselines
-from summarybench.stats.changes import percent
 from summarybench.stats.sequential import FALSE_ALARMS_PER_NIGHT, NIGHTS, SOUGHT_RATIO
 
 SHORT_COMMIT = 12
@@ -101,31 +101,31 @@ def _lines(found: dict[str, list[Series]]) -> Iterator[str]:
             if each.first_changed is not None:
                 yield from (f"    {line}" for line in _change_lines(each))
         if collecting := len(series) - len(tested):
-            yield f"  {collecting} {'series has' if collecting == 1 else 'series have'} too few nights to be tested"
+            yield f"  {counted(collecting, 'series has', 'series have')} too few nights to be tested"
     yield (
         f"A series is tested from {FEWEST_NIGHTS + 1} nights on. Unchanged code raises at most "
-        f"{FALSE_ALARMS_PER_NIGHT:.0%} false alarms a series and night."
+        f"{percent(FALSE_ALARMS_PER_NIGHT)} false alarms a series and night."
     )
 
 
 def _describe(series: Series) -> str:
-    nights = f"{len(series.nights)} {'night' if len(series.nights) == 1 else 'nights'}"
+    nights = counted(series.nights, "night")
     since = f" since {series.accepted}, when its reference was accepted" if series.accepted else ""
     reference = series.reference
     if reference is None or series.ratio is None:
         raise ValueError(f"{series.experiment} has too few nights to be described")
     return (
-        f"{series.trend}: {series.ratio:.3f} of its reference ({series.reference_nights} of {nights}{since}; one night varies by "
-        f"{percent(reference.standard_deviation)}); {_describe_reach(series)}"
+        f"{series.trend}: {decimal(series.ratio, 3)} of its reference ({series.reference_nights} of {nights}{since}; one night varies by "
+        f"{deviation(reference.standard_deviation)}); {_describe_reach(series)}"
     )
 
 
 def _describe_reach(series: Series) -> str:
-    slowdown = f"a slowdown of {1 - SOUGHT_RATIO:.0%}"
+    slowdown = f"a slowdown of {percent(1 - SOUGHT_RATIO)}"
     needed = series.nights_to_find
     if needed is None:
         return f"{slowdown} is out of reach: {NIGHTS} nights do not find it in 95%"
-    return f"{slowdown} is found within {needed} {'night' if needed == 1 else 'nights'} in 95%"
+    return f"{slowdown} is found within {counted(needed, 'night')} in 95%"
 
 
 def _change_lines(series: Series) -> Iterator[str]:

@@ -34,6 +34,11 @@ def percent(share: float | None, digits: int = 0, *, signed: bool = False) -> st
     return formatted(share, f"{'+' if signed else ''}.{digits}%")
 
 
+def deviation(share: float) -> str:
+    """A relative standard deviation: 6.8%, and below 0.1% with one more digit, as 0.03%."""
+    return percent(share, 2 if 0 < share < 0.001 else 1)
+
+
 def gib(size_bytes: float | None, digits: int = 2) -> str:
     """Bytes in GiB, without the unit."""
     return MISSING if size_bytes is None else decimal(size_bytes / GIB, digits)

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Protocol, TypeVar
 
 from summarybench.core.outcomes import SuiteError, first_line
-from summarybench.stats.changes import percentile
+from summarybench.stats.intervals import percentile
 
 Request = TypeVar("Request")
 

@@ -17,9 +17,8 @@ from summarybench.analysis.detection import (
     Row,
 )
 from summarybench.analysis.simulation import BASELINE_RUNS, DISTURBED_RATIO, DOCUMENTS, PASSES
-from summarybench.core.numbers import decimal, estimate, percent, percent_interval
+from summarybench.core.numbers import decimal, deviation, estimate, percent, percent_interval
 from summarybench.report.markdown import markdown_row
-from summarybench.stats.intervals import percent as deviation
 
 
 def detection_lines(found: Row) -> Iterator[str]:

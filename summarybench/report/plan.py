@@ -10,10 +10,10 @@ from typing import Any
 
 from summarybench.analysis.planning import NoiseSource, Planned
 from summarybench.catalogue.models import Experiment
+from summarybench.core.numbers import deviation
 from summarybench.report.console import Name, console_on, table, tables_that_fit, without_trailing_blanks
 from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
 from summarybench.stats.decision import MOST_RUNS, REGRESSION_RATIO
-from summarybench.stats.intervals import percent
 from summarybench.stats.power import (
     CONFIRMED,
     DETECTION,
@@ -63,8 +63,8 @@ def _cells(planned: Planned, needed: Need | None) -> list[str]:
     return [
         str(design.documents),
         f"{design.baseline_runs} ({planned.stored_runs})",
-        f"{percent(design.spread.standard_deviation)} {'assumed' if design.spread.is_assumed else 'measured'}",
-        "–" if is_bound else percent(design.document_deviation),
+        f"{deviation(design.spread.standard_deviation)} {'assumed' if design.spread.is_assumed else 'measured'}",
+        "–" if is_bound else deviation(design.document_deviation),
         f"{bound}{smallest_slowdown(design):.1%}",
         "unknown" if is_bound and needed.is_met else f"{bound}{_need_cell(needed, planned.experiment)}",
     ]

@@ -68,8 +68,3 @@ def student_quantile(probability: float, degrees_of_freedom: float) -> float:
     from scipy.stats import t
 
     return float(t.ppf(probability, degrees_of_freedom))
-
-
-def percent(deviation: float) -> str:
-    """Format a share as 6.8%, and a share below 0.1% with one more digit, as 0.03%."""
-    return f"{deviation:.1%}" if not 0 < deviation < 0.001 else f"{deviation:.2%}"

@@ -21,7 +21,7 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from summarybench.stats.changes import REGRESSION_RATIO
+from summarybench.stats.decision import REGRESSION_RATIO
 
 SOUGHT_RATIO = 0.97
 """The slowdown that the allowance is tuned to: half of it, as Page recommends."""

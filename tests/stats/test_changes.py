@@ -9,7 +9,7 @@ import pytest
 from summarybench.core.outcomes import Verdict
 from summarybench.stats.changes import Change, paired_change, pooled_change
 from summarybench.stats.decision import Remedy, contradicted_verdict, decide, holm, is_regressed, remedy
-from summarybench.stats.intervals import Interval, bootstrap_mean_interval, mean_upper_bound, percent, percentile
+from summarybench.stats.intervals import Interval, bootstrap_mean_interval, mean_upper_bound, percentile
 from summarybench.stats.spread import Replicates, Spread, pooled_spread, replicates_of
 from summarybench.stats.timings import Timing, added_up
 from summarybench.stats.typical_change import bounding_rank, signed_rank_probability, typical_change
@@ -536,4 +536,4 @@ def test_a_typical_change_needs_the_same_documents(now, before):
 
 @pytest.mark.parametrize(("deviation", "shown"), [(0.068, "6.8%"), (0.001, "0.1%"), (0.00034, "0.03%"), (0.0, "0.0%")])
 def test_small_deviation_is_shown_with_a_digit_more(deviation, shown):
-    assert percent(deviation) == shown
+    assert deviation(deviation) == shown

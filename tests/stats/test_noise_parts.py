@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from summarybench.stats.changes import student_quantile
+from summarybench.stats.intervals import student_quantile
 from summarybench.stats.noise_parts import (
     LEAST_DEGREES_OF_FREEDOM,
     Level,
