@@ -80,22 +80,8 @@ def open_session(
     if config.choices:
         progress.say(config.choices)
     earlier = _earlier_results(config, selection, machine_info, conditions)
-    results = _begin_results(
-        config,
-        {
-            "machine_info": dict(machine_info),
-            "commit_info": dict(commit_info),
-            "datetime": datetime.now(UTC).isoformat(),
-            "version": _pytest_benchmark_version(),
-            "device": device.as_record(),
-            "settings": conditions,
-            SELECTED: {nodeid: each.name for nodeid, each in {**selection.runnable, **selection.skipped}.items()},
-            **({"choices": config.choices} if config.choices else {}),
-            **earlier.origin,
-        },
-        earlier,
-        process,
-    )
+    described = {"machine_info": dict(machine_info), "commit_info": dict(commit_info), "settings": conditions}
+    results = _begin_results(config, {**described, **_session_record(config, selection, earlier)}, earlier, process)
     lock = DeviceLock(device, results.folder) if process.reports else None
     progress.warn(lock.warning if lock else "")
     return Session(
@@ -112,6 +98,18 @@ def open_session(
         outcomes=Outcomes(results, earlier.confirmation, earlier.resumed),
         comparer=Comparer(settings, basis, results, earlier.confirmation),
     )
+
+
+def _session_record(config: Config, selection: Selection, earlier: EarlierResults) -> Record:
+    """What the journal's first record says of this session, apart from its environment and its settings."""
+    return {
+        "datetime": datetime.now(UTC).isoformat(),
+        "version": _pytest_benchmark_version(),
+        "device": config.device.as_record(),
+        SELECTED: {nodeid: each.name for nodeid, each in {**selection.runnable, **selection.skipped}.items()},
+        **({"choices": config.choices} if config.choices else {}),
+        **earlier.origin,
+    }
 
 
 def _check_saving(config: Config) -> None:

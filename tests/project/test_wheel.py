@@ -23,16 +23,16 @@ BUILD = "import sys; from setuptools.build_meta import build_wheel; build_wheel(
 
 READ_IN_THE_WHEEL = """
 import json
+from importlib.resources import files
 import fixtures
 from summarybench.documents.sources import embedded_documents
 from summarybench.catalogue.published import published_rows
-from summarybench.report.html import TEMPLATES
 
 print(json.dumps({
     "package": fixtures.__file__,
     "documents": [document.id for document in embedded_documents().documents],
     "published": list(map(repr, published_rows())),
-    "templates": sorted(path.name for path in (ROOT / "summarybench/report/templates").iterdir()),
+    "templates": sorted(each.name for each in files("summarybench.report").joinpath("templates").iterdir()),
 }))
 """
 

@@ -6,6 +6,7 @@ from itertools import product
 
 import pytest
 
+from summarybench.core.numbers import deviation
 from summarybench.core.outcomes import Verdict
 from summarybench.stats.changes import Change, paired_change, pooled_change
 from summarybench.stats.decision import Remedy, contradicted_verdict, decide, holm, is_regressed, remedy
@@ -534,6 +535,6 @@ def test_a_typical_change_needs_the_same_documents(now, before):
         typical_change([Timing(tokens=1, seconds=1.0)] * now, [Timing(tokens=1, seconds=1.0)] * before)
 
 
-@pytest.mark.parametrize(("deviation", "shown"), [(0.068, "6.8%"), (0.001, "0.1%"), (0.00034, "0.03%"), (0.0, "0.0%")])
-def test_small_deviation_is_shown_with_a_digit_more(deviation, shown):
-    assert deviation(deviation) == shown
+@pytest.mark.parametrize(("share", "shown"), [(0.068, "6.8%"), (0.001, "0.1%"), (0.00034, "0.03%"), (0.0, "0.0%")])
+def test_small_deviation_is_shown_with_a_digit_more(share, shown):
+    assert deviation(share) == shown
