@@ -21,6 +21,7 @@ from summarybench.stats.decision import is_regressed
 from summarybench.stats.power import CONFIRMED, POOLED, Design, Need, detection_probability, need, smallest_slowdown
 from summarybench.stats.spread import Spread
 from summarybench.stats.timings import Timing
+from tests.conftest import FAKE_MODELS
 from tests.run_files import benchmark, run_of
 
 NOISY = Design(
@@ -368,7 +369,7 @@ SMOLLM2 = "smollm2-135m-instruct-4-bit"
 
 
 def test_a_plan_is_printed_and_nothing_is_measured(project):
-    project.use(COUNT_IMPORTS)
+    project.use(FAKE_MODELS + COUNT_IMPORTS)
     session = project.bench("--plan", "-s", "--benchmark-save=main", "--benchmark-json=out/run.json")
     assert session.exit_code == 0
     assert row(session.output, SMOLLM2)[:5] == ["8", "3", "(0)", "6.0%", "assumed"]
