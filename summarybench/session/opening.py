@@ -80,22 +80,14 @@ def open_session(
     if config.choices:
         progress.say(config.choices)
     earlier = _earlier_results(config, selection, machine_info, conditions)
-    results = _begin_results(
-        config,
-        {
-            "machine_info": dict(machine_info),
-            "commit_info": dict(commit_info),
-            "datetime": datetime.now(UTC).isoformat(),
-            "version": _pytest_benchmark_version(),
-            "device": device.as_record(),
-            "settings": conditions,
-            SELECTED: {nodeid: each.name for nodeid, each in {**selection.runnable, **selection.skipped}.items()},
-            **({"choices": config.choices} if config.choices else {}),
-            **earlier.origin,
-        },
-        earlier,
-        process,
-    )
+    record = {
+        "machine_info": dict(machine_info),
+        "commit_info": dict(commit_info),
+        "datetime": datetime.now(UTC).isoformat(),
+        **_facts_of(config, selection, conditions),
+        **earlier.origin,
+    }
+    results = _begin_results(config, record, earlier, process)
     lock = DeviceLock(device, results.folder) if process.reports else None
     progress.warn(lock.warning if lock else "")
     return Session(
@@ -112,6 +104,17 @@ def open_session(
         outcomes=Outcomes(results, earlier.confirmation, earlier.resumed),
         comparer=Comparer(settings, basis, results, earlier.confirmation),
     )
+
+
+def _facts_of(config: Config, selection: Selection, conditions: Mapping[str, Any]) -> Record:
+    """What the session's record states about the device, the settings and the selected tests."""
+    return {
+        "version": _pytest_benchmark_version(),
+        "device": config.device.as_record(),
+        "settings": conditions,
+        SELECTED: {nodeid: each.name for nodeid, each in {**selection.runnable, **selection.skipped}.items()},
+        **({"choices": config.choices} if config.choices else {}),
+    }
 
 
 def _check_saving(config: Config) -> None:
