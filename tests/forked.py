@@ -83,8 +83,13 @@ sys.exit(code)
 """
 
 
-@cache
 def forked_python(*, with_models: bool = False) -> str:
+    """`_forked_python`, of which there is one for each kind, however a caller says it."""
+    return _forked_python(with_models=with_models)
+
+
+@cache
+def _forked_python(*, with_models: bool) -> str:
     """The executable. Its server imports the libraries in this process's environment, and ends with it.
 
     `with_models` is for what loads real models. It needs Linux's file descriptors of processes; elsewhere it is Python.

@@ -13,7 +13,7 @@ from summarybench.core.outcomes import ExitCode, Outcome, TestOutcome, Verdict, 
 from summarybench.runs.journal import JournalContents
 from summarybench.runs.resume import EarlierRun
 from summarybench.runs.run_file import Entry, entries_of
-from summarybench.session.session import Suite
+from summarybench.session.outcomes import Outcomes
 from summarybench.stats.changes import Change
 from summarybench.stats.intervals import student_quantile
 from summarybench.stats.spread import Spread
@@ -124,18 +124,15 @@ def test_session_that_confirms_nothing_rejects_nothing():
     assert FirstPasses().rejected([compared("a", 0.0001)]) == {}
 
 
-def suite_that_held(run, nodeids):
-    """Stands for a Suite whose tests have all passed, some of them held."""
+def outcomes_that_held(run, nodeids):
+    """The outcomes of a session whose tests have all passed, some of them held."""
     outcomes = {
         nodeid: TestOutcome(nodeid=nodeid, experiment=NAME, outcome=Outcome.PASSED, detail="") for nodeid in nodeids
     }
-    made = SimpleNamespace(
-        _first_passes=confirming(len(run), *nodeids),
-        results=SimpleNamespace(run={"benchmarks": run}),
-        outcomes=outcomes,
+    results = SimpleNamespace(
+        run={"benchmarks": run}, journal=SimpleNamespace(append=lambda *_: None), write_run=lambda: None
     )
-    made.note_outcome = lambda outcome: outcomes.update({outcome.nodeid: outcome})
-    return made
+    return Outcomes(results, confirming(len(run), *nodeids), outcomes)
 
 
 @pytest.mark.parametrize(
@@ -143,11 +140,11 @@ def suite_that_held(run, nodeids):
     [("GPU", 11), ("HOST", 11), ("CODE", 1), ("WORKLOAD", 1), ("UNKNOWN", 1), (None, 1)],
 )
 def test_what_holm_rejects_last_fails_with_the_exit_code_of_its_cause(cause, code):
-    made = suite_that_held([compared("a", 0.0001, cause=cause), compared("b", 0.02)], ["a", "b"])
-    Suite.fail_what_holm_rejects(made)
-    assert [each.outcome for each in made.outcomes.values()] == [Outcome.FAILED, Outcome.PASSED]
-    assert made.outcomes["a"].detail.startswith("REGRESSED: confirmed once all comparisons")
-    assert session_exit_code(made.outcomes.values()) is ExitCode(code)
+    outcomes = outcomes_that_held([compared("a", 0.0001, cause=cause), compared("b", 0.02)], ["a", "b"])
+    outcomes.fail_what_holm_rejects()
+    assert [each.outcome for each in outcomes] == [Outcome.FAILED, Outcome.PASSED]
+    assert outcomes.get("a").detail.startswith("REGRESSED: confirmed once all comparisons")
+    assert session_exit_code(outcomes) is ExitCode(code)
 
 
 # What is kept of it ---------------------------------------------------------------------------------------------------

@@ -360,7 +360,7 @@ def test_search_for_the_largest_batch_recovers_from_the_decoder_that_ran_out(tin
 
     monkeypatch.setattr(CompiledDecoder, "generate", of_three_rows_at_most)
     largest = find_largest_batch(found, [SimpleNamespace(token_ids=tuple(SHORT))], 4, CPU)
-    assert largest.rows == 3
+    assert largest.batch_size == 3
     assert largest.tries[0] == (8, False)
 
 

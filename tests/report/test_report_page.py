@@ -323,7 +323,7 @@ def test_a_session_leaves_its_report(project):
 
 
 BROKEN_REPORT = """
-    from summarybench.session import session as under_test
+    from summarybench.session import closing as under_test
 
     def fail(folder, baselines):
         raise RuntimeError("no room for a picture\\nand more")
