@@ -6,6 +6,7 @@ the kinds that come with the suite.
 
 from __future__ import annotations
 
+import re
 import textwrap
 
 import pytest
@@ -136,6 +137,9 @@ def test_toy_kind_is_reported_on_the_terminal_and_in_the_files(toy_project):
     toy_project.use(FAKE_MODELS.replace("    leave_out_pages()\n", ""))
     session = toy_project.bench(*TOY)
     results = session.folder / "results" / "latest"
-    assert NAME in session.output.partition("summarization benchmarks")[2]
-    assert NAME in (results / "report.md").read_text(encoding="utf-8")
-    assert NAME in (results / "report.html").read_text(encoding="utf-8")
+    terminal = session.output.partition("summarization benchmarks")[2]
+    markdown, page = ((results / name).read_text(encoding="utf-8") for name in ("report.md", "report.html"))
+    assert re.search(rf"words\n─+\n{NAME} 20\.0 words\n", terminal), terminal
+    assert re.search(rf"\| {NAME} \| 20\.0 words \|", markdown), markdown
+    assert '4-bit (toy)</th><td class="n">20.0 words</td>' in page
+    assert "The mean number of words in a summary." in page
