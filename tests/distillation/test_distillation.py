@@ -287,7 +287,7 @@ def test_unknown_teacher_is_refused_with_the_known_ones():
 
 @pytest.mark.parametrize("name", ["smollm2-135m-instruct", "a b", ".hidden"])
 def test_folder_name_that_cannot_name_a_model_is_refused(name):
-    with pytest.raises(InputError, match="the folder's name is the student's"):
+    with pytest.raises(InputError, match="the folder's name becomes the student's name"):
         settings_of("--layers", "3", out=f"students/{name}")
 
 

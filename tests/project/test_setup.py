@@ -50,8 +50,9 @@ def test_setup_installs_the_command_for_the_code_of_the_checkout(tmp_path):
     assert installed.returncode == 0, installed.stderr
     (packages,) = (tmp_path / "venv").glob("lib/python*/site-packages")
     script = tmp_path / "venv" / "bin" / "summarybench"
+    # -S: this Python may have an editable install of its own, which would be found first.
     listed = subprocess.run(
-        [sys.executable, "-c", RUN_SCRIPT, str(packages), str(script)],
+        [sys.executable, "-S", "-c", RUN_SCRIPT, str(packages), str(script)],
         cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert listed.returncode == 0, listed.stderr

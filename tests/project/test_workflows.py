@@ -36,7 +36,7 @@ def step_that_runs(job, command):
 def dry_run(*arguments, **environment):
     """The commands that make would run, set-up left out."""
     command = ["make", "--dry-run", "--always-make", "INSTALLED=pytest.ini", "PY=python", *arguments]
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "GITHUB_"))}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "GITHUB_", "ARGS"))}
     done = subprocess.run(
         command, cwd=ROOT, env={**inherited, **environment}, capture_output=True, text=True, check=True
     )

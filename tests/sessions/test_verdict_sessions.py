@@ -127,10 +127,10 @@ def test_regression_of_the_code_lists_the_versions_that_are_others(project):
 
 
 A_GPU = """
-    from tests.fakes import FakeGpu
+    from tests.fakes import FakeGpu, FakeMemory
 
     def pytest_benchmarked_device():
-        return FakeGpu()
+        return FakeGpu(memory=FakeMemory(allocated_bytes=1_000_000))
 """
 
 
