@@ -14,26 +14,8 @@ from typing import Any, cast
 from summarybench.machine.environment import VERSIONS
 from summarybench.runs.extra_info import ExtraInfo
 from summarybench.runs.kind_facts import KIND, KindFacts, Unit
+from summarybench.runs.older_kinds import KINDS_BY_TEST
 from summarybench.runs.schema import DocumentRecord, Run, RunHeader
-
-KINDS_BY_TEST: Mapping[str, KindFacts] = {
-    "test_summarize": KindFacts(name="summarize", place=0),
-    "test_batching": KindFacts(name="batching", unit=Unit.BATCH, title="batching", place=1),
-    "test_largest_safe_batch": KindFacts(
-        name="largest_safe_batch",
-        unit=Unit.BATCH,
-        title="largest safe batch",
-        compared_count="largest_safe_batch",
-        place=2,
-    ),
-    "test_continuous": KindFacts(name="continuous", unit=Unit.ROUND, title="continuous", place=3),
-    "test_fastest": KindFacts(name="fastest", unit=Unit.BATCH, title="fastest", place=4),
-    "test_distributed": KindFacts(name="distributed", title="distributed", is_own_speed=False, place=0),
-    "test_fidelity": KindFacts(name="fidelity", title="fidelity", is_own_speed=False, place=0),
-    "test_memory": KindFacts(name="memory", title="memory", is_own_speed=False),
-    "test_overhead": KindFacts(name="overhead", title="overhead", is_own_speed=False),
-}
-"""The kinds that measured runs before each experiment stated its kind, by the name of their test."""
 
 NO_TELEMETRY: Mapping[str, Any] = {
     "throttled_share": {},
