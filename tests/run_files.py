@@ -10,7 +10,8 @@ from summarybench.core.outcomes import Verdict
 from summarybench.machine.device import GIB, DeviceRecord
 from summarybench.runs.comparison_records import FirstPassRecord
 from summarybench.runs.kind_facts import Unit
-from summarybench.runs.migration import KINDS_BY_TEST, migrated
+from summarybench.runs.migration import migrated
+from summarybench.runs.older_kinds import KINDS_BY_TEST
 
 A100 = DeviceRecord(
     kind="cuda",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from summarybench.kinds.registry import KINDS
-from summarybench.report.figures.declared import figures_of_kind
+from summarybench.report.figures.declared import group_of_kind
 from summarybench.report.figures.figure import Figure, Group, Term
 from summarybench.report.glossary import COMMON, OF_SOME_KINDS
 from summarybench.report.markdown import escaped, markdown_row
@@ -23,8 +23,7 @@ def _declared_groups() -> Iterator[Group]:
     """The figures that kinds of benchmark declare themselves."""
     for kind in KINDS.values():
         if kind.facts.figures:
-            title = kind.facts.title or kind.name
-            yield Group(title=title[:1].upper() + title[1:], terms=tuple(figures_of_kind(kind.facts)))
+            yield group_of_kind(kind.facts)
 
 
 def _group_lines(group: Group) -> Iterator[str]:

@@ -9,17 +9,16 @@ from typing import Any
 from summarybench.catalogue.models import LOADERS, MODELS
 from summarybench.catalogue.published import published_rows
 from summarybench.core.numbers import MISSING, decimal
+from summarybench.kinds import distributed
 from summarybench.report.environment import versions_of
 from summarybench.report.experiment import EAGER, ExperimentView, Source, experiments_of
-from summarybench.report.figures import device, memory, processes, quality, speed
+from summarybench.report.figures import device, memory, quality, speed
+from summarybench.report.figures.declared import declared_figure
 from summarybench.report.figures.figure import Column, Figure
 from summarybench.report.markdown import escaped, markdown_table
 from summarybench.report.tables import SIDE_BY_SIDE, columns_of, way_rows
 from summarybench.runs.baselines import StoredRun, read_baselines
 from summarybench.runs.run_file import device_of
-
-FASTEST = "fastest"
-"""The kind that the table of --fastest is about."""
 
 
 def stored_tables(baselines: Path) -> dict[str, str]:
@@ -74,7 +73,7 @@ def ways_of(experiments: Sequence[ExperimentView]) -> list[list[ExperimentView]]
 
 def _is_distributed(experiment: ExperimentView) -> bool:
     """Whether several processes measured it, each with a GPU."""
-    return processes.ALONE.value(experiment) is not None
+    return distributed.ALONE.value_in(experiment.info) is not None
 
 
 def _is_way(experiment: ExperimentView) -> bool:
@@ -214,7 +213,7 @@ FASTEST_HEADINGS = (
 
 def _fastest(experiments: Sequence[ExperimentView]) -> str:
     """`--fastest` beside the newest single documents of the same model and precision on the same GPU, eager."""
-    fastest = [each for each in experiments if each.kind.name == FASTEST]
+    fastest = [each for each in experiments if each.kind.is_beside_eager]
     if not fastest:
         return "No run with --fastest is stored.\n"
     return _table(FASTEST_HEADINGS, [_fastest_cells(each, _eager_twin(each, experiments)) for each in fastest])
@@ -246,13 +245,11 @@ def _fastest_cells(experiment: ExperimentView, eager: ExperimentView | None) -> 
     ]
 
 
-SCALING = (
-    processes.PROCESSES,
-    speed.DOCUMENTS,
-    processes.ALONE,
-    processes.ALL_AT_ONCE,
-    processes.EFFICIENCY,
+PROCESSES, *SPEEDS_AND_EFFICIENCY = (
+    declared_figure(distributed.DistributedKind.facts, each)
+    for each in (distributed.PROCESSES, distributed.ALONE, distributed.ALL_AT_ONCE, distributed.EFFICIENCY)
 )
+SCALING = (PROCESSES, speed.DOCUMENTS, *SPEEDS_AND_EFFICIENCY)
 
 
 def _scaling(experiments: Sequence[ExperimentView]) -> str:

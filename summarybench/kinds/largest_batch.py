@@ -9,7 +9,27 @@ from summarybench.kinds.batching import MARKER, batchable_experiments
 from summarybench.kinds.kind import Case, Kind
 from summarybench.kinds.toolbox import Measurement, Toolbox
 from summarybench.measure.batching import find_largest_batch
-from summarybench.runs.kind_facts import KindFacts, Unit
+from summarybench.runs.kind_facts import KindFacts, KindFigure, Unit
+
+LARGEST_BATCH = KindFigure(
+    key="largest_safe_batch",
+    name="Largest safe batch",
+    heading="largest safe batch",
+    short="largest\nsafe batch",
+    unit="",
+    format="d",
+    higher_is_better=True,
+    meaning="The largest batch size that ran without running out of memory.",
+)
+PREDICTED_BATCH = KindFigure(
+    key="predicted_largest_batch",
+    name="Predicted largest batch",
+    heading="predicted batch",
+    short="predicted\nbatch",
+    unit="",
+    format="d",
+    meaning="The largest batch size that was predicted to fit in memory.",
+)
 
 
 class LargestBatchKind(Kind):
@@ -24,6 +44,7 @@ class LargestBatchKind(Kind):
         title="largest safe batch",
         compared_count="largest_safe_batch",
         place=2,
+        figures=(LARGEST_BATCH, PREDICTED_BATCH),
     )
     marker = MARKER
 

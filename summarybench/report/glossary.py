@@ -10,7 +10,6 @@ from summarybench.report.figures import (
     continuous,
     device,
     memory,
-    processes,
     quality,
     speed,
     students,
@@ -22,7 +21,7 @@ from summarybench.report.view import RunView
 COMMON = tuple(each.GROUP for each in (comparison, speed, memory, device, quality, ways))
 """The terms that every HTML page explains."""
 
-OF_SOME_KINDS = tuple(each.GROUP for each in (batches, continuous, processes, students))
+OF_SOME_KINDS = tuple(each.GROUP for each in (batches, continuous, students))
 """The terms that a page explains if it shows them."""
 
 

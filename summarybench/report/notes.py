@@ -148,8 +148,7 @@ def _published_note(experiment: ExperimentView, device: DeviceRecord) -> str:
 def _largest_batch_notes(info: ExtraInfo) -> Iterator[str]:
     if "largest_safe_batch" in info:
         tried = ", ".join(f"{size} {'ran' if ran else 'ran out of memory'}" for size, ran in info["batch_tries"])
-        predicted = info["predicted_largest_batch"]
-        yield f"largest safe batch size {info['largest_safe_batch']} ({predicted} predicted; tried: {tried})"
+        yield f"batch sizes tried: {tried}"
 
 
 def _teacher_notes(info: ExtraInfo) -> Iterator[Note | str]:

@@ -27,13 +27,14 @@ from summarybench.stats.power import (
 COLUMNS = ("docs", "baseline\nruns\n(stored)", "between\nruns", "one\ndocument", "smallest\nslowdown", "3% needs")
 
 
-def plan_report(planned: Sequence[Planned], *, width: int, color: bool) -> str:
-    """The table of detectable slowdowns and one line per note, `width` columns wide."""
+def plan_report(planned: Sequence[Planned], *, unplanned_kinds: Sequence[str], width: int, color: bool) -> str:
+    """The table of detectable slowdowns and one line per note, `width` columns wide.
+
+    `unplanned_kinds` are the titles of the kinds that cannot be planned.
+    """
     if not planned:
-        return (
-            "nothing to plan: no selected experiment compares documents with a baseline on this device (--fastest and "
-            "continuous batching compare rounds, which are not planned)\n"
-        )
+        kinds = f" (kinds that are never planned: {', '.join(unplanned_kinds)})" if unplanned_kinds else ""
+        return f"nothing to plan: no selected experiment compares documents with a baseline on this device{kinds}\n"
     screen = io.StringIO()
     console = console_on(screen, width=width, color=color)
     title = f"Plan: slowdowns found with {DETECTION:.0%} probability, at {FALSE_ALARMS:.0%} false alarms"

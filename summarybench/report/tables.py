@@ -13,7 +13,6 @@ from summarybench.report.figures import (
     declared,
     device,
     memory,
-    processes,
     quality,
     speed,
     students,
@@ -138,18 +137,6 @@ BATCHES = TableLayout(
         Column(figure=quality.ROUGE1, has_interval=False),
     ),
 )
-PROCESSES = TableLayout(
-    title="Several processes",
-    key=processes.ALONE,
-    columns=columns_of(
-        processes.PROCESSES,
-        processes.ALONE,
-        processes.ALL_AT_ONCE,
-        processes.EACH_PROCESS,
-        processes.EFFICIENCY,
-        processes.STORED_EFFICIENCY,
-    ),
-)
 STUDENTS = TableLayout(
     title="Students beside their teachers",
     key=students.STUDENT_WEIGHTS,
@@ -222,14 +209,13 @@ def run_tables(experiments: Sequence[ExperimentView]) -> list[Table]:
 
 def kind_tables(experiments: Sequence[ExperimentView]) -> list[Table]:
     """The tables of figures that only some experiments have. Kinds that declare figures have a table each."""
-    known = [layout.table(experiments) for layout in (CONTINUOUS, BATCHES, PROCESSES, STUDENTS)]
+    known = [layout.table(experiments) for layout in (CONTINUOUS, BATCHES, STUDENTS)]
     return [each for each in (*known, *_declared_tables(experiments)) if each.rows]
 
 
 def _declared_tables(experiments: Sequence[ExperimentView]) -> Iterator[Table]:
     for kind in dict.fromkeys(each.kind for each in experiments if each.kind.figures):
-        title = kind.title or kind.name.replace("_", " ")
-        layout = TableLayout(title=title[:1].upper() + title[1:], columns=columns_of(*declared.figures_of_kind(kind)))
+        layout = TableLayout(title=kind.heading, columns=columns_of(*declared.figures_of_kind(kind)))
         yield layout.table([each for each in experiments if each.kind == kind])
 
 

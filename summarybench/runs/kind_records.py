@@ -18,6 +18,10 @@ class KindFigureRecord(TypedDict):
     unit: Annotated[str, Key("the unit of the number")]
     format: Annotated[str, Key("Python's format specification of the number")]
     meaning: Annotated[str, Key("the definition in one sentence")]
+    name: NotRequired[Annotated[str, Key("the full name; empty: the heading")]]
+    short: NotRequired[Annotated[str, Key("the column's heading in the terminal; empty: the heading")]]
+    divisor: NotRequired[Annotated[float, Key("the number is divided by it first", at_least=SMALLEST_POSITIVE)]]
+    higher_is_better: NotRequired[Annotated[bool | None, Key("which way the figure improves; null for neither")]]
 
 
 class KindRecord(TypedDict):
@@ -30,6 +34,9 @@ class KindRecord(TypedDict):
     is_own_speed: Annotated[bool, Key("whether the speed is the experiment's own, undisturbed and over all documents")]
     place: Annotated[
         int | None, Key("the order of kinds, from the plainest to the fastest; null: not shown side by side")
+    ]
+    is_beside_eager: Annotated[
+        bool, Key("whether tables of stored results show it beside single documents of the same precision, eager")
     ]
     figures: Annotated[list[KindFigureRecord], Key("the figures that only this kind has")]
 

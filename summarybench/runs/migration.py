@@ -14,26 +14,8 @@ from typing import Any, cast
 from summarybench.machine.environment import VERSIONS
 from summarybench.runs.extra_info import ExtraInfo
 from summarybench.runs.kind_facts import KIND, KindFacts, Unit
+from summarybench.runs.older_kinds import KINDS_BY_TEST
 from summarybench.runs.schema import DocumentRecord, Run, RunHeader
-
-KINDS_BY_TEST: Mapping[str, KindFacts] = {
-    "test_summarize": KindFacts(name="summarize", place=0),
-    "test_batching": KindFacts(name="batching", unit=Unit.BATCH, title="batching", place=1),
-    "test_largest_safe_batch": KindFacts(
-        name="largest_safe_batch",
-        unit=Unit.BATCH,
-        title="largest safe batch",
-        compared_count="largest_safe_batch",
-        place=2,
-    ),
-    "test_continuous": KindFacts(name="continuous", unit=Unit.ROUND, title="continuous", place=3),
-    "test_fastest": KindFacts(name="fastest", unit=Unit.BATCH, title="fastest", place=4),
-    "test_distributed": KindFacts(name="distributed", title="distributed", is_own_speed=False, place=0),
-    "test_fidelity": KindFacts(name="fidelity", title="fidelity", is_own_speed=False, place=0),
-    "test_memory": KindFacts(name="memory", title="memory", is_own_speed=False),
-    "test_overhead": KindFacts(name="overhead", title="overhead", is_own_speed=False),
-}
-"""The kinds that measured runs before each experiment stated its kind, by the name of their test."""
 
 NO_TELEMETRY: Mapping[str, Any] = {
     "throttled_share": {},
@@ -63,11 +45,6 @@ UNKNOWN: Mapping[str, Any] = {
     "quality_change": None,
 }
 """What an experiment states if its version did not record it."""
-
-UNSTATED_KIND: Mapping[str, Any] = {
-    key: value for key, value in KindFacts(name="").as_record().items() if key != "name"
-}
-"""The defaults of what a kind declares, for records from before a fact was added."""
 
 
 def migrated(run: Mapping[str, Any]) -> Run:
@@ -127,7 +104,7 @@ def migrated_extra_info(name: str, info: Mapping[str, Any]) -> ExtraInfo:
         found.setdefault(key, value)
     found["first_pass"] = _first_pass(found["first_pass"])
     found["workload_settings"] = _with(found["workload_settings"], loader_settings={})
-    found[KIND] = _with(found[KIND], **UNSTATED_KIND)
+    found[KIND] = _with(found[KIND], **_unstated_facts(name, found[KIND]))
     if "overhead" in info:
         found["overhead"] = _with(info["overhead"], typical=None)
     return cast(ExtraInfo, found)
@@ -151,12 +128,26 @@ def _derived(name: str, info: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def kind_of_older_entry(name: str, info: Mapping[str, Any]) -> KindFacts:
     """The kind of an experiment that does not state it: by the name of its test, with the unit that was recorded."""
-    test = name.partition("[")[0]
+    test = _test_of(name)
     kind = test.removeprefix("test_") or test
     facts = KINDS_BY_TEST.get(test) or KindFacts(name=kind, title=kind.replace("_", " "))
     is_by_sample = "continuous" in info or "sample_rounds" in info
     unit = Unit.ROUND if is_by_sample else Unit.BATCH if info.get("batch_document_ids") else Unit.DOCUMENT
     return replace(facts, unit=unit)
+
+
+def _unstated_facts(name: str, stated: Any) -> dict[str, Any]:
+    """What a kind declares about facts that were added after it was recorded; the defaults for other kinds."""
+    facts = KINDS_BY_TEST.get(_test_of(name))
+    if facts is None or not isinstance(stated, dict) or stated.get("name") != facts.name:
+        facts = KindFacts(name="")
+    record = facts.as_record()
+    return {key: value for key, value in record.items() if key != "name"}
+
+
+def _test_of(name: str) -> str:
+    """The name of a test without its parameters."""
+    return name.partition("[")[0]
 
 
 def _degenerate_ids(counts: Any) -> dict[str, list[str]] | None:

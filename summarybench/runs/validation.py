@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin
 
 from summarybench.runs.declared_keys import LARGEST_NUMBER, Key, declared_keys, is_record, is_union
 from summarybench.runs.extra_info import ExtraInfo
-from summarybench.runs.kind_facts import Unit, kind_facts_in
+from summarybench.runs.kind_facts import KindFigure, Unit, kind_facts_in
 from summarybench.runs.schema import SCHEMA, Benchmark, Run
 
 MOST_CHARACTERS = 60
@@ -249,10 +249,17 @@ def _kind_problem(info: ExtraInfo, _: Sequence[float]) -> Problem:
     for figure in kind.figures:
         value = figure.value_in(info)
         try:
-            format(0 if value is None else value, figure.format)
+            _check_format(value, figure)
         except (TypeError, ValueError) as error:
             return f"extra_info.{figure.key}", f"is {shortened(value)}, which the kind's format does not fit: {error}"
     return None
+
+
+def _check_format(value: Any, figure: KindFigure) -> None:
+    """Raises TypeError or ValueError for a value that the figure's format does not fit."""
+    for each in value if isinstance(value, list) else [value]:
+        number = 0 if each is None else each
+        format(number if figure.divisor == 1 else number / figure.divisor, figure.format)
 
 
 def _times_problem(info: ExtraInfo, seconds: Sequence[float]) -> Problem:

@@ -214,4 +214,4 @@ def test_two_processes_with_the_embedded_model(project):
     info = session.infos["default"]
     assert info["workload_settings"]["loader_settings"]["threads"] == 1
     assert info["scaling_efficiency"] > 0
-    assert "Several processes" in session.output
+    assert "\nDistributed\n" in session.output

@@ -15,6 +15,7 @@ from summarybench.commands.docs import FILES, rewritten, tables_of
 from summarybench.commands.docs_tables import newest_of, stored_experiments
 from summarybench.core.outcomes import InputError
 from summarybench.documents.sources import documents_of_file
+from summarybench.runs.kind_facts import KindFacts
 from summarybench.session.options import all_options
 from tests.command import command
 from tests.run_files import A100, benchmark, run_of
@@ -108,6 +109,14 @@ def test_fastest_is_held_against_the_newest_eager_run_of_single_documents(store)
     fastest = benchmark("llama2-7b-chat-4-bit-compiled", seconds=(0.5,) * 8) | {"name": "test_fastest[x]"}
     table = tables_of(store(fastest, number=3))["fastest"]
     assert " | 200.0 | 2.00 | 4.0 (0002_main.json) | " in table.splitlines()[-1]
+
+
+def test_any_kind_that_says_so_is_beside_the_eager_run(store):
+    store(benchmark("llama2-7b-chat-4-bit", seconds=(4.0,) * 8), number=1)
+    kind = KindFacts(name="toy", title="toy", is_beside_eager=True).as_record()
+    toy = benchmark("llama2-7b-chat-4-bit-compiled", seconds=(0.5,) * 8, kind=kind) | {"name": "test_toy[x]"}
+    table = tables_of(store(toy, number=2))["fastest"]
+    assert " | 200.0 | 2.00 | 8.0 (0001_main.json) | " in table.splitlines()[-1]
 
 
 def test_published_rows_are_on_the_scale_of_the_measured_ones_and_keep_their_own_beside_it(store):

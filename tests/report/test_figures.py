@@ -7,9 +7,11 @@ from dataclasses import asdict
 
 import pytest
 
+from summarybench.kinds.registry import KINDS
 from summarybench.report import tables
 from summarybench.report.figures.comparison import RATIO
-from summarybench.report.figures.figure import Column, Estimate, Extremes, Figure, Format, Part, Percentiles
+from summarybench.report.figures.declared import declared_figure, group_of_kind
+from summarybench.report.figures.figure import Better, Column, Estimate, Extremes, Figure, Format, Part, Percentiles
 from summarybench.report.figures.quality import ROUGE1
 from summarybench.report.glossary import COMMON, OF_SOME_KINDS
 from summarybench.report.html import page_text, source_of
@@ -18,7 +20,8 @@ from summarybench.runs.kind_facts import KindFacts, KindFigure, Unit
 from tests.command import command
 from tests.run_files import A100, benchmark, run_of
 
-TERMS = [term for group in (*COMMON, *OF_SOME_KINDS) for term in group.terms]
+DECLARED = [group_of_kind(kind.facts) for kind in KINDS.values() if kind.facts.figures]
+TERMS = [term for group in (*COMMON, *OF_SOME_KINDS, *DECLARED) for term in group.terms]
 LAYOUTS = [each for each in vars(tables).values() if isinstance(each, tables.TableLayout)]
 
 
@@ -121,6 +124,57 @@ def test_page_shows_and_explains_the_figures_that_a_kind_declares(run_file):
     assert 'popovertarget="term-toy-kind-toy-words"' in page
     assert "Mean words of a summary." in page
     assert ">2.00 ms</td>" in page
+
+
+@pytest.mark.parametrize(
+    ("heading", "unit", "text"), [("lag", "ms", "2.00 ms"), ("lag ms", "ms", "2.00"), ("words", "words", "2.00 words")]
+)
+def test_unit_follows_the_number_unless_the_heading_ends_with_it(heading, unit, text):
+    lag = KindFigure(key="lag", heading=heading, unit=unit, format=".2f", meaning="Mean lag of a word.")
+    assert declared_figure(TOY, lag).format.text(2) == text
+
+
+@pytest.mark.parametrize(
+    ("higher_is_better", "better"), [(True, Better.HIGHER), (False, Better.LOWER), (None, Better.NEITHER)]
+)
+def test_declared_figure_says_which_way_it_improves(higher_is_better, better):
+    lag = KindFigure(
+        key="lag", heading="lag", unit="", format=".2f", meaning="A lag.", higher_is_better=higher_is_better
+    )
+    assert declared_figure(TOY, lag).better is better
+
+
+def kind_table(name, title, **info):
+    """The row that the terminal shows for one experiment of a built-in kind, without the name."""
+    measured = benchmark(kind={**KINDS[name].facts.as_record(), "unit": Unit.DOCUMENT.value}, **info)
+    text = final_report(run_of(measured), A100, width=120, color=False)
+    return text.partition(f"\n{title}\n")[2].partition("\n\n")[0].splitlines()[-1].split()[1:]
+
+
+def test_overhead_has_its_ratios_and_the_lower_bound_in_a_table():
+    typical = {"ratio": 0.99912, "low": 0.9961, "high": 1.0012, "confidence": 0.95, "documents": 48}
+    bounds = {"lower_bound": 0.9954, "bound_confidence": 0.99}
+    overhead = {"ratio": 0.99876, "low": 0.99, "high": 1.0051, "confidence": 0.95}
+    assert kind_table("overhead", "Overhead", overhead={**overhead, "typical": {**typical, **bounds}}) == [
+        "0.9988",
+        "0.9991",
+        "0.9954",
+    ]
+    assert kind_table("overhead", "Overhead", overhead=overhead) == ["0.9988", "–", "–"]
+
+
+def test_memory_has_prediction_and_measured_peak_in_gib_in_a_table():
+    info = {"predicted_memory_bytes": 6 * 1024**3, "peak_memory_bytes": 5 * 1024**3}
+    assert kind_table("memory", "Memory", **info) == ["6.00", "5.00"]
+
+
+def test_distributed_has_the_slowest_and_the_fastest_process_in_its_table():
+    speeds = [{"tokens_per_second": each} for each in (54.06, 53.94)]
+    process = {"device": "a GPU", "documents": 8, "generated_tokens": 800, "seconds": 14.8}
+    each = [{"process": rank, **process, **speed} for rank, speed in enumerate(speeds)]
+    scaling = {"tokens_per_second": 107.8, "tokens_per_second_alone": 55.9, "per_process": each}
+    info = {"processes": 2, "scaling_efficiency": 0.9646, "baseline_scaling_efficiency": None, "scaling": scaling}
+    assert kind_table("distributed", "Distributed", **info) == ["2", "55.9", "107.8", "53.9–54.1", "0.965", "–"]
 
 
 def test_kind_without_figures_has_no_table():

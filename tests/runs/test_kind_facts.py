@@ -36,3 +36,25 @@ def test_facts_of_a_later_version_are_read_without_what_is_new():
 )
 def test_dots_in_the_key_of_a_figure_lead_into_nested_mappings(extra_info, value):
     assert WORDS.value_in(extra_info) == value
+
+
+EACH_SPEED = KindFigure(
+    key="scaling.per_process.speed", heading="each tok/s", unit="tok/s", format=".1f", meaning="Speed of each process."
+)
+
+
+@pytest.mark.parametrize(
+    ("extra_info", "value"),
+    [
+        ({"scaling": {"per_process": [{"speed": 2.5}, {}, {"speed": 2.0}]}}, [2.5, 2.0]),
+        ({"scaling": {"per_process": []}}, []),
+        ({"scaling": None}, None),
+    ],
+)
+def test_figure_whose_key_leads_through_a_list_has_a_value_for_each_item(extra_info, value):
+    assert EACH_SPEED.value_in(extra_info) == value
+
+
+def test_title_in_words_is_the_name_of_a_kind_without_one():
+    assert (KindFacts(name="my_kind").full_title, KindFacts(name="my_kind").heading) == ("my kind", "My kind")
+    assert KindFacts(name="a", title="largest safe batch").heading == "Largest safe batch"

@@ -9,7 +9,8 @@ import pytest
 
 from summarybench.kinds.registry import KINDS
 from summarybench.runs.kind_facts import KIND, KindFacts, Unit
-from summarybench.runs.migration import KINDS_BY_TEST, kind_of_older_entry, migrated
+from summarybench.runs.migration import kind_of_older_entry, migrated, migrated_extra_info
+from summarybench.runs.older_kinds import KINDS_BY_TEST
 from summarybench.runs.run_file import entries_of, read_run
 from summarybench.runs.validation import check_run
 from tests.forked import ROOT
@@ -115,6 +116,20 @@ def test_older_entry_has_the_facts_that_its_kind_declares_today(kind):
     recorded = {Unit.DOCUMENT: {}, Unit.BATCH: {"batch_document_ids": [["a"]]}, Unit.ROUND: {"continuous": {}}}
     assert KINDS_BY_TEST[test] == kind.facts
     assert kind_of_older_entry(f"{test}[an-experiment]", recorded[kind.facts.unit]) == kind.facts
+
+
+@pytest.mark.parametrize(
+    ("name", "stated", "is_beside_eager"),
+    [
+        ("test_fastest[x]", {"name": "fastest", "unit": "batch"}, True),
+        ("test_fastest[x]", {"name": "fastest", "unit": "batch", "is_beside_eager": False}, False),
+        ("test_fastest[x]", {"name": "toy"}, False),
+        ("test_toy[x]", {"name": "toy"}, False),
+    ],
+)
+def test_fact_that_was_added_later_is_what_the_kind_declares_unless_it_is_stated(name, stated, is_beside_eager):
+    info = benchmark()["extra_info"] | {"kind": stated}
+    assert migrated_extra_info(name, info)["kind"]["is_beside_eager"] is is_beside_eager
 
 
 @pytest.mark.parametrize(

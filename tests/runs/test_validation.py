@@ -192,6 +192,21 @@ def test_figure_that_a_kind_declares_must_fit_its_format():
         check_run(run_of(benchmark(**{KIND: TOY, "words": {"mean": "many"}})))
 
 
+@pytest.mark.parametrize("mean", [["many"], [1.5, "many"], [[1.5]]])
+def test_each_value_of_a_list_must_fit_the_format(mean):
+    with pytest.raises(
+        InvalidValueError, match=r"extra_info\.words\.mean is \[.* which the kind's format does not fit"
+    ):
+        check_run(run_of(benchmark(**{KIND: TOY, "words": {"mean": mean}})))
+
+
+def test_figure_that_is_divided_first_must_fit_its_format_then():
+    halves = KindFigure(key="halves", heading="halves", unit="", format="d", divisor=2, meaning="Pairs of words.")
+    kind = KindFacts(name="toy", unit=Unit.DOCUMENT, figures=(halves,)).as_record()
+    with pytest.raises(InvalidValueError, match=r"extra_info\.halves is 3, which the kind's format does not fit"):
+        check_run(run_of(benchmark(**{KIND: kind, "halves": 3})))
+
+
 def test_rounds_over_the_sample_are_any_kind_s(tmp_path):
     kind = KindFacts(name="toy", unit=Unit.ROUND).as_record()
     rounds = [{"seconds": 2.0, "generated_tokens": 300}] * 3

@@ -276,7 +276,7 @@ def planned(design=NOISY, *, noise=NoiseSource.MEASURED, stored_runs=3, loader="
 
 
 def report(*rows, width=100):
-    return plan_report(rows, width=width, color=False)
+    return plan_report(rows, unplanned_kinds=["continuous", "fastest"], width=width, color=False)
 
 
 def row(text, name="llama2-7b-chat-4-bit"):
@@ -472,7 +472,17 @@ def test_documents_that_are_not_there_are_refused_before_a_plan(project, one_err
 def test_a_plan_of_nothing_that_is_compared_says_so(project, options):
     session = project.bench("--plan", *options)
     assert session.exit_code == 0
-    assert "nothing to plan: no selected experiment compares documents with a baseline on this device" in session.output
+    assert (
+        "nothing to plan: no selected experiment compares documents with a baseline on this device (kinds that are never "
+        "planned: largest safe batch, continuous, fastest, fidelity, memory, overhead)"
+    ) in session.output
+
+
+def test_a_plan_of_nothing_names_the_kinds_that_are_never_planned():
+    assert report() == (
+        "nothing to plan: no selected experiment compares documents with a baseline on this device (kinds that are never "
+        "planned: continuous, fastest)\n"
+    )
 
 
 def test_a_test_file_that_cannot_be_collected_fails_the_plan(project):

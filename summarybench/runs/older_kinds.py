@@ -1,0 +1,231 @@
+"""The kinds of runs from before each experiment stated its kind.
+
+Run files are read without the code of the kinds, so this module repeats their facts. tests/runs/test_migration.py
+compares the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from summarybench.core.numbers import GIB
+from summarybench.runs.kind_facts import KindFacts, KindFigure, Unit
+
+LARGEST_BATCH_FIGURES = (
+    KindFigure(
+        key="largest_safe_batch",
+        name="Largest safe batch",
+        heading="largest safe batch",
+        short="largest\nsafe batch",
+        unit="",
+        format="d",
+        higher_is_better=True,
+        meaning="The largest batch size that ran without running out of memory.",
+    ),
+    KindFigure(
+        key="predicted_largest_batch",
+        name="Predicted largest batch",
+        heading="predicted batch",
+        short="predicted\nbatch",
+        unit="",
+        format="d",
+        meaning="The largest batch size that was predicted to fit in memory.",
+    ),
+)
+DISTRIBUTED_FIGURES = (
+    KindFigure(
+        key="processes",
+        name="Processes",
+        heading="processes",
+        short="pro-\ncesses",
+        unit="",
+        format="d",
+        meaning="The number of processes that generate at the same time, each with a GPU or a part of the CPUs.",
+    ),
+    KindFigure(
+        key="scaling.tokens_per_second_alone",
+        name="One process alone",
+        heading="one alone tok/s",
+        short="one alone\ntok/s",
+        unit="tok/s",
+        format=".1f",
+        higher_is_better=True,
+        meaning="Generated tokens per second of one process while the others wait.",
+    ),
+    KindFigure(
+        key="scaling.tokens_per_second",
+        name="All processes at once",
+        heading="all at once tok/s",
+        short="all at once\ntok/s",
+        unit="tok/s",
+        format=".1f",
+        higher_is_better=True,
+        meaning="Generated tokens per second of all processes together.",
+    ),
+    KindFigure(
+        key="scaling.per_process.tokens_per_second",
+        name="Each process",
+        heading="each tok/s",
+        short="each\ntok/s",
+        unit="tok/s",
+        format=".1f",
+        meaning="Generated tokens per second of the slowest and of the fastest process while all generate.",
+    ),
+    KindFigure(
+        key="scaling_efficiency",
+        name="Scaling efficiency",
+        heading="efficiency",
+        unit="",
+        format=".3f",
+        higher_is_better=True,
+        meaning="Tokens per second of all n processes ÷ (n × those of one process alone); 1 is perfect scaling.",
+    ),
+    KindFigure(
+        key="baseline_scaling_efficiency",
+        name="Scaling efficiency of the baseline",
+        heading="stored efficiency",
+        short="stored\nefficiency",
+        unit="",
+        format=".3f",
+        meaning="The scaling efficiency of the baseline.",
+    ),
+)
+FIDELITY_FIGURES = (
+    KindFigure(
+        key="fidelity.logit_error",
+        name="Logit error",
+        heading="logit error",
+        short="logit\nerror",
+        unit="",
+        format=".3g",
+        higher_is_better=False,
+        meaning="The relative error of the compiled loader's logits against those of float32.",
+    ),
+    KindFigure(
+        key="fidelity.eager_logit_error",
+        name="Logit error of the eager twin",
+        heading="eager logit error",
+        short="eager\nlogit error",
+        unit="",
+        format=".3g",
+        higher_is_better=False,
+        meaning="The relative error of the eager twin's logits against those of float32.",
+    ),
+    KindFigure(
+        key="fidelity.ratio",
+        name="Logit error ÷ that of the eager twin",
+        heading="× eager error",
+        short="× eager\nerror",
+        unit="",
+        format=".3f",
+        higher_is_better=False,
+        meaning="The compiled loader's logit error ÷ that of its eager twin.",
+    ),
+    KindFigure(
+        key="fidelity.forced_tokens",
+        name="Tokens whose logits are compared",
+        heading="logits of tokens",
+        short="logits of\ntokens",
+        unit="",
+        format="d",
+        meaning="The number of tokens whose logits are compared with those of float32.",
+    ),
+    KindFigure(
+        key="fidelity.agreement.equal_summaries",
+        name="Equal summaries",
+        heading="equal summaries",
+        short="equal\nsummaries",
+        unit="",
+        format="d",
+        higher_is_better=True,
+        meaning="The number of summaries of the compiled loader with the same tokens as those of its eager twin.",
+    ),
+    KindFigure(
+        key="fidelity.eager_agreement.equal_summaries",
+        name="Equal summaries of the eager twin",
+        heading="equal in two eager passes",
+        short="equal in two\neager passes",
+        unit="",
+        format="d",
+        meaning="The number of summaries that have the same tokens in two passes of the eager twin.",
+    ),
+)
+MEMORY_FIGURES = (
+    KindFigure(
+        key="predicted_memory_bytes",
+        name="Predicted peak of this sample",
+        heading="predicted peak GiB",
+        short="predicted\npeak GiB",
+        unit="GiB",
+        format=".2f",
+        divisor=GIB,
+        meaning="The peak memory that was predicted before loading, from the model's shape, the loader and the batch size.",
+    ),
+    KindFigure(
+        key="peak_memory_bytes",
+        name="Measured peak of this sample",
+        heading="measured peak GiB",
+        short="measured\npeak GiB",
+        unit="GiB",
+        format=".2f",
+        divisor=GIB,
+        higher_is_better=False,
+        meaning="The most memory in use during the rounds, which include the longest prompt of the sample.",
+    ),
+)
+OVERHEAD_FIGURES = (
+    KindFigure(
+        key="overhead.ratio",
+        name="Harness ÷ bare loop, all tokens",
+        heading="all tokens",
+        short="all\ntokens",
+        unit="",
+        format=".4f",
+        higher_is_better=True,
+        meaning="Tokens per second of the harness ÷ those of a bare loop around transformers' generate, over the tokens of all documents.",
+    ),
+    KindFigure(
+        key="overhead.typical.ratio",
+        name="Harness ÷ bare loop, typical document",
+        heading="typical document",
+        short="typical\ndocument",
+        unit="",
+        format=".4f",
+        higher_is_better=True,
+        meaning="Tokens per second of the harness ÷ those of a bare loop around transformers' generate, in the median document.",
+    ),
+    KindFigure(
+        key="overhead.typical.lower_bound",
+        name="Lower bound of the typical document",
+        heading="lower bound",
+        short="lower\nbound",
+        unit="",
+        format=".4f",
+        higher_is_better=True,
+        meaning="The one-sided lower confidence bound of the ratio in the typical document.",
+    ),
+)
+
+KINDS_BY_TEST: Mapping[str, KindFacts] = {
+    "test_summarize": KindFacts(name="summarize", place=0),
+    "test_batching": KindFacts(name="batching", unit=Unit.BATCH, title="batching", place=1),
+    "test_largest_safe_batch": KindFacts(
+        name="largest_safe_batch",
+        unit=Unit.BATCH,
+        title="largest safe batch",
+        compared_count="largest_safe_batch",
+        place=2,
+        figures=LARGEST_BATCH_FIGURES,
+    ),
+    "test_continuous": KindFacts(name="continuous", unit=Unit.ROUND, title="continuous", place=3),
+    "test_fastest": KindFacts(name="fastest", unit=Unit.BATCH, title="fastest", place=4, is_beside_eager=True),
+    "test_distributed": KindFacts(
+        name="distributed", title="distributed", is_own_speed=False, place=0, figures=DISTRIBUTED_FIGURES
+    ),
+    "test_fidelity": KindFacts(
+        name="fidelity", title="fidelity", is_own_speed=False, place=0, figures=FIDELITY_FIGURES
+    ),
+    "test_memory": KindFacts(name="memory", title="memory", is_own_speed=False, figures=MEMORY_FIGURES),
+    "test_overhead": KindFacts(name="overhead", title="overhead", is_own_speed=False, figures=OVERHEAD_FIGURES),
+}
+"""The facts of each kind by the name of its test."""
