@@ -33,7 +33,13 @@ LIBRARIES = (
     "_pytest.assertion.rewrite", "jinja2", "nltk", "numpy.random", "pandas", "psutil", "pyarrow.parquet", "pytest",
     "rich.console", "rich.progress", "rich.table", "rouge_score.rouge_scorer", "scipy.optimize", "scipy.stats",
 )  # fmt: skip
-"""What every session imports. None of them is the suite's own, and pytest would rewrite none."""
+"""What every session imports. Pytest would rewrite none of them."""
+OWN_MODULES = (
+    "summarybench.report.markdown", "summarybench.report.terminal", "summarybench.report.view",
+    "summarybench.session.closing", "summarybench.session.launch", "summarybench.session.opening",
+    "summarybench.session.plan",
+)  # fmt: skip
+"""The library's modules that a session imports, and with them nearly all of the library. They keep no state of a process."""
 MODEL_LIBRARIES = (
     *LIBRARIES, "accelerate", "bitsandbytes", "tokenizers", "torch", "torch._dynamo", "transformers",
     "transformers.generation.utils", "transformers.models.auto.modeling_auto", "transformers.models.llama.modeling_llama",
@@ -189,7 +195,7 @@ def _receive(connection: socket.socket) -> tuple[Asked, list[int]]:
 def main() -> None:
     address, stub, *with_models = sys.argv[1:]
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # as the suite does before it imports it
-    for name in MODEL_LIBRARIES if with_models else LIBRARIES:
+    for name in (*(MODEL_LIBRARIES if with_models else LIBRARIES), *OWN_MODULES):
         importlib.import_module(name)
     # A model library imports it, it is a pytest plugin too, and pytest would warn that it can no longer rewrite it.
     for name in [each for each in sys.modules if each.partition(".")[0] == "anyio"]:
