@@ -16,7 +16,7 @@ from summarybench.stats.decision import holm, is_slow_in_each_pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FirstPasses:
+class ConfirmedRun:
     """The experiments that are measured again, by nodeid. Empty in a session that confirms nothing.
 
     `run` is the first pass, and `comparisons` counts the experiments that it compared with a baseline.
@@ -98,7 +98,7 @@ def is_measured_again(extra_info: ExtraInfo, *, every: bool) -> bool:
     return extra_info["change"] is not None and (every or extra_info["verdict"] == Verdict.REGRESSED)
 
 
-def read_first_passes(earlier: EarlierRun, *, every: bool) -> FirstPasses:
+def read_confirmed_run(earlier: EarlierRun, *, every: bool) -> ConfirmedRun:
     """The experiments of a run that REGRESSED, or with `every` all that it compared."""
     run = build_run(earlier.journal)
     compared = [
@@ -106,7 +106,7 @@ def read_first_passes(earlier: EarlierRun, *, every: bool) -> FirstPasses:
         for benchmark, entry in zip(run["benchmarks"], entries_of(run), strict=True)
         if entry.extra_info["change"]
     ]
-    return FirstPasses(
+    return ConfirmedRun(
         run=earlier.name,
         comparisons=len(compared),
         entries={nodeid: entry for nodeid, entry in compared if is_measured_again(entry.extra_info, every=every)},
