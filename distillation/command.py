@@ -54,7 +54,7 @@ def run(settings: DistillSettings, *, is_first: bool) -> None:
         return
     from accelerate import PartialState
 
-    state = PartialState(cpu=not device.is_gpu)
+    state = PartialState(cpu=device.is_host)
     if is_first and settings.documents and len(drawn.all) < settings.documents:
         say(f"--documents {settings.documents}: using the {len(drawn.all)} documents in the train half of the sources")
     Distillation(Context(settings=settings, teacher=teacher, drawn=drawn, device=device, state=state)).run()

@@ -66,8 +66,7 @@ def _perplexities(
 
     That is exp of the mean negative log-likelihood per token.
     """
-    place = "cuda" if device.is_gpu else "cpu"
-    model = load_teacher(teacher, compute_dtype(device, float32=False), place)
+    model = load_teacher(teacher, compute_dtype(device, float32=False), device.torch_name)
     perplexities = {}
     for info in infos:
         limit = min(info["max_prompt_tokens"], teacher.chat.context_tokens - info["max_new_tokens"])

@@ -14,7 +14,7 @@ from typing import Any
 from distillation.generation import BatchGenerator
 from distillation.layers import evenly_spaced_layers
 from distillation.loading import Teacher, compute_dtype, load_teacher
-from distillation.schedule import micro_batch_size, total_steps
+from distillation.schedule import micro_batch_size, teacher_batch_size, total_steps
 from distillation.settings import DistillSettings
 from distillation.student import student_config
 from distillation.summaries import TRAINING, Request, summary_requests
@@ -101,7 +101,7 @@ def print_plan(settings: DistillSettings, teacher: Teacher, documents: TrainingD
         *summary_requests(documents, settings, teacher.chat),
         *placeholder_summary_requests(synthetic, settings, teacher.chat),
     ]
-    batch = settings.teacher_batch or (128 if device.is_gpu else 8)
+    batch = teacher_batch_size(settings, device)
     dtype = compute_dtype(device, float32=settings.float32)
     here = requested_job(settings, teacher.chat.config, summaries, synthetic, device, batch=batch, dtype=dtype)
     large = large_job(here, device, batch=batch, dtype=dtype)
@@ -160,7 +160,7 @@ def large_job(here: Job, device: Device, *, batch: int, dtype: str) -> Job:
         generated_tokens=100 * LARGE_SECTIONS,
         new_tokens=100,
         examples_seen=LARGE_EPOCHS * LARGE_SECTIONS,
-        batch=32 if device.is_gpu else batch,
+        batch=32 if device.gains_from_large_batches else batch,
         longest=int(here.prompt_tokens) + 100,
         micro_batch=1,
         dtype=dtype,
@@ -202,7 +202,7 @@ def _activation_bytes(config: Any, tokens: int) -> int:
 def probe(teacher: Teacher, requests: Sequence[Request], device: Device, job: Job, dtype: str) -> Probe:
     """Time decoding and the forward pass of one small batch, each after one warm-up."""
     clock = device.clock()
-    model = load_teacher(teacher, dtype, "cuda" if device.is_gpu else "cpu")
+    model = load_teacher(teacher, dtype, device.torch_name)
     batch = [each.prompt_ids for each in requests[:PROBE_TEXTS]]
     generator = BatchGenerator(model, device, len(batch), max(map(len, batch)) + 1 + PROBE_TOKENS)
     seconds, steps = {}, 0

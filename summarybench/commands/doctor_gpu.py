@@ -20,7 +20,8 @@ from summarybench.catalogue.models import EXPERIMENTS, MODELS, Experiment
 from summarybench.commands.doctor_finding import Finding, State, attempt, fail, ok, skip
 from summarybench.core.outcomes import first_line
 from summarybench.engines.fitting import forecast
-from summarybench.machine.device import GIB, DeviceRecord, slugify
+from summarybench.machine.cuda_device import CudaDevice
+from summarybench.machine.device import GIB, slugify
 from summarybench.machine.environment import torch_cuda_version
 from summarybench.machine.families import UNKNOWN_GPU_FAMILY, family_of
 from summarybench.machine.nvml import HIDES_EVERY_GPU, MIG_REMEDY
@@ -272,7 +273,7 @@ def check_memory(product: str, free_bytes: int, total_bytes: int) -> Finding:
     The check fails only if none fits.
     """
     family = family_of(product)
-    gpu = DeviceRecord(
+    gpu = CudaDevice(
         kind="cuda",
         name=product,
         slug=slugify(product),

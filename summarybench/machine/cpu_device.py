@@ -59,6 +59,26 @@ class CpuDevice(Device):
 
     __slots__ = ()
 
+    is_host = True
+    is_shared_by_processes = True
+    counts_process_memory = True
+    affords_large_samples = False
+    gains_from_large_batches = False
+    int8_input_dtype = "float32"
+    eager_attention = None
+
+    @property
+    def training_dtype(self) -> str:
+        return "float32"
+
+    @property
+    def compiles_decoding(self) -> bool:
+        return False
+
+    @property
+    def context_bytes(self) -> int:
+        return 0
+
     def clock(self) -> Clock:
         return Clock(lambda: None)
 

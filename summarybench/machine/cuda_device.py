@@ -27,6 +27,8 @@ from summarybench.machine.telemetry import GpuMonitor, Monitor
 LEAST_SHARE_OF_A_WHOLE_GPU = 0.9
 """The driver reserves some of the memory that NVML counts. A MIG slice has at most half, far below this share."""
 
+CUDA_CONTEXT_BYTES = int(0.4 * GIB)
+"""GPU memory that CUDA itself uses. A limit set with --memory-limit is for torch alone and does not include it."""
 BANDWIDTH_COPY_BYTES = 2 * 1024**3
 PROBE_COPY_BYTES = 256 * 1024**2
 PROBE_COPIES = 16
@@ -86,6 +88,29 @@ class CudaDevice(Device):
     """The first GPU that this process sees. Memory is what torch's allocator counts."""
 
     __slots__ = ()
+
+    is_host = False
+    is_shared_by_processes = False
+    counts_process_memory = False
+    affords_large_samples = True
+    gains_from_large_batches = True
+    int8_input_dtype = "float16"
+    # cuDNN's attention builds a plan for each new length, and so at each step of a new document. On an H100 that takes 84 ms
+    # per token instead of 27, nearly all of it for building plans.
+    eager_attention = "sdpa without cuDNN"
+
+    @property
+    def training_dtype(self) -> str:
+        return "bfloat16" if self.compute_dtype == "bfloat16" else "float32"
+
+    @property
+    def compiles_decoding(self) -> bool:
+        """True with bfloat16: both need compute capability 8.0."""
+        return self.compute_dtype == "bfloat16"
+
+    @property
+    def context_bytes(self) -> int:
+        return 0 if self.is_limited else CUDA_CONTEXT_BYTES
 
     def clock(self) -> Clock:
         # By default CUDA orders GPUs by speed, and NVML by their bus, as nvidia-smi does.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from summarybench.core import numbers
 from summarybench.core.outcomes import InputError
@@ -87,9 +87,37 @@ class Device(DeviceRecord, ABC):
     """The one device that a session measures on.
 
     Each kind of accelerator implements this class in one module; detection.py chooses between them.
+
+    - `is_host`: the host's own processor computes, with threads of this process and in the host's memory.
+    - `is_shared_by_processes`: processes started together divide one device. Otherwise each has a device of its own.
+    - `counts_process_memory`: the peak is that of the whole process, not of tensors alone.
+    - `affords_large_samples`: a hundred documents, or several passes over them, take minutes.
+    - `gains_from_large_batches`: a decode step of many documents takes hardly longer than one of few.
+    - `int8_input_dtype`: the dtype of activations that LLM.int8() multiplies fastest.
+    - `eager_attention`: the attention of models that are not compiled, as workloads record it; None for transformers' own.
     """
 
     __slots__ = ()
+
+    is_host: ClassVar[bool]
+    is_shared_by_processes: ClassVar[bool]
+    counts_process_memory: ClassVar[bool]
+    affords_large_samples: ClassVar[bool]
+    gains_from_large_batches: ClassVar[bool]
+    int8_input_dtype: ClassVar[str]
+    eager_attention: ClassVar[str | None]
+
+    # Numerics
+
+    @property
+    @abstractmethod
+    def training_dtype(self) -> str:
+        """The dtype to train in: bfloat16 or float32, because float16 would need loss scaling."""
+
+    @property
+    @abstractmethod
+    def compiles_decoding(self) -> bool:
+        """Whether inductor's kernels run on this device."""
 
     # Clock and telemetry
 
@@ -125,6 +153,11 @@ class Device(DeviceRecord, ABC):
     @abstractmethod
     def allocated_memory_bytes(self) -> int | None:
         """Bytes of tensors now; None if the device does not count them."""
+
+    @property
+    @abstractmethod
+    def context_bytes(self) -> int:
+        """The part of `memory_bytes` that the driver needs for itself."""
 
     @abstractmethod
     def free_memory_bytes(self) -> int:

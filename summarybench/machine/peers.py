@@ -76,7 +76,7 @@ class Peers:
         self._is_attentive = False
         timeout = timedelta(seconds=TIMEOUT_SECONDS)
         try:
-            self._state = PartialState(cpu=not device.is_gpu, backend=device.collective_backend, timeout=timeout)
+            self._state = PartialState(cpu=device.is_host, backend=device.collective_backend, timeout=timeout)
             self._waiting = torch.distributed.new_group(backend="gloo", timeout=timeout)
             device.divide_among(process.local_count)
             messages = self._exchange(_Message(place="start", value=_own_pid()), TIMEOUT_SECONDS)

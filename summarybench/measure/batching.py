@@ -139,10 +139,10 @@ def _begin_clean(model: BatchEngine, device: Device) -> None:
     device.release_memory()
 
 
-def _largest_predicted(model: BatchEngine, sequence_tokens: int, device: Device, largest_on_a_gpu: int) -> int:
+def _largest_predicted(model: BatchEngine, sequence_tokens: int, device: Device, largest_worth_trying: int) -> int:
     """At least 1: loading the model has already shown that one document fits."""
     free_bytes = device.free_memory_bytes()
-    most = largest_on_a_gpu if device.is_gpu else LARGEST_BATCH_SIZE_ON_A_CPU
+    most = largest_worth_trying if device.gains_from_large_batches else LARGEST_BATCH_SIZE_ON_A_CPU
     fitting = (
         batch_size
         for batch_size in range(most, 0, -1)

@@ -262,7 +262,7 @@ class _Rounds:
 
 
 def _named(device: Device) -> str:
-    return f"{device.name} ({device.index})" if device.is_gpu else device.name
+    return device.name if device.is_shared_by_processes else f"{device.name} ({device.index})"
 
 
 def _gathered(everything: Sequence[Measured], order: Mapping[str, int]) -> Measured:
@@ -316,7 +316,7 @@ def assert_scales(scaling: Scaling, device: Device) -> None:
 
     Raises JudgementError where they do not.
     """
-    if device.is_gpu and scaling.efficiency < LEAST_EFFICIENCY:
+    if not device.is_shared_by_processes and scaling.efficiency < LEAST_EFFICIENCY:
         raise JudgementError(
             f"scaling efficiency {scaling.efficiency:.3f}: {scaling.processes} processes make {scaling.tokens_per_second:.1f} "
             f"tokens/s and one alone {scaling.tokens_per_second_alone:.1f}; GPUs must reach at least {LEAST_EFFICIENCY}"

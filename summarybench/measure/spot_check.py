@@ -134,7 +134,7 @@ def devices_to_try(kind: str, detect: Callable[[Mapping[str, str]], Device] = de
     Raises InputError where a GPU is asked for and there is none.
     """
     found = () if kind == "cpu" else (detect(os.environ),)
-    gpus = tuple(device for device in found if device.is_gpu)
+    gpus = tuple(device for device in found if not device.is_host)
     if kind == "gpu" and not gpus:
         raise InputError(
             "--device gpu: this process sees none ('summarybench doctor' (make doctor) says more); --device cpu does without"
@@ -172,7 +172,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _check_spots(device: Device, say: Callable[[str], None]) -> SpotChecks:
-    sample = ON_GPU if device.is_gpu else ON_CPU
+    sample = ON_GPU if device.affords_large_samples else ON_CPU
     clock = device.clock()
     instruments = Instruments(device=device, clock=clock, monitor=NullMonitor(), sample_host=host_probe(device, clock))
     loaded = _load(sample, device, instruments)
@@ -221,7 +221,7 @@ def _disturbances(
         yield f"each token delayed by {share:.0%} of its time", delay(loaded.model, share, instruments.clock)
     cpus = os.sched_getaffinity(0)
     yield f"a busy neighbour on {len(cpus)} CPUs", busy_neighbour(cpus)
-    if instruments.device.is_gpu:
+    if not instruments.device.is_host:  # a busy neighbour shares the host
         yield "another tenant of the GPU", other_tenant(instruments.device)
 
 

@@ -122,7 +122,7 @@ def default_sample_on(device: Device) -> DefaultSample:
 
     It does not depend on load or free memory: two runs are one workload.
     """
-    if device.is_gpu:
+    if device.affords_large_samples:
         return ON_A_GPU
     return ON_A_CPU_WITHOUT_AVX512 if device.is_cpu_without_avx512 else ON_A_CPU
 

@@ -9,14 +9,16 @@ import pytest
 from summarybench.catalogue.floors import FLOORS
 from summarybench.catalogue.models import CPU, EXPERIMENTS
 from summarybench.documents.sources import DocumentSource
-from summarybench.machine.device import GIB, DeviceRecord
+from summarybench.machine.cpu_device import CpuDevice
+from summarybench.machine.device import GIB
 from summarybench.session.config import Config, default_sample_on, resolve
 from summarybench.session.settings import Settings, UnresolvedOptions
 from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
 from tests.conftest import FAKE_MODELS
+from tests.fakes import FakeGpu
 from tests.kill_at_random import UNRESOLVED, settings_in
 
-WITH_AVX512 = DeviceRecord(
+WITH_AVX512 = CpuDevice(
     kind="cpu",
     name="a CPU",
     slug="a-cpu",
@@ -27,7 +29,7 @@ WITH_AVX512 = DeviceRecord(
 )
 WITHOUT_AVX512 = replace(WITH_AVX512, has_avx512=False)
 FROM_AN_OLDER_RUN = replace(WITH_AVX512, has_avx512=None)
-A_GPU = replace(WITH_AVX512, kind="cuda", family="t4", has_avx512=None)
+A_GPU = FakeGpu()
 CHOSEN = (
     "this CPU has no AVX-512, so quantized models are slow on it: a document has at most 12 new tokens and 128 prompt "
     "tokens (for more: --max-new-tokens 48 --max-prompt-tokens 2048), and OpenMP threads sleep while they wait"
