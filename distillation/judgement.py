@@ -14,11 +14,12 @@ from typing import Any
 
 from distillation.loading import Teacher, compute_dtype, find_teacher, load_teacher
 from summarybench.core.files import write_atomically
+from summarybench.core.numbers import decimal, gib, percent, span
 from summarybench.core.outcomes import InputError, QualityVerdict
 from summarybench.documents.sources import Document, build_prompt
 from summarybench.engines.loading import quiet_libraries
 from summarybench.machine.detection import detect_device
-from summarybench.machine.device import GIB, Device
+from summarybench.machine.device import Device
 from summarybench.runs.documents_table import read_documents_table
 from summarybench.runs.run_file import Run, read_run
 
@@ -118,16 +119,19 @@ class TargetCheck:
         """The missed targets, one phrase each."""
         rouge1 = self.rouge1_ratio if self.rouge1_ratio is not None else 0.0
         checks = (
-            (self.speed_ratio >= LEAST_SPEED_RATIO, f"tok/s {self.speed_ratio:.2f}× (at least {LEAST_SPEED_RATIO}×)"),
+            (
+                self.speed_ratio >= LEAST_SPEED_RATIO,
+                f"tok/s {decimal(self.speed_ratio, 2)}× (at least {LEAST_SPEED_RATIO}×)",
+            ),
             (
                 self.weights_ratio <= MOST_WEIGHTS_RATIO,
-                f"weights {self.weights_ratio:.0%} (at most {MOST_WEIGHTS_RATIO:.0%})",
+                f"weights {percent(self.weights_ratio)} (at most {percent(MOST_WEIGHTS_RATIO)})",
             ),
-            (rouge1 >= LEAST_ROUGE1_RATIO, f"ROUGE-1 {rouge1:.0%} (at least {LEAST_ROUGE1_RATIO:.0%})"),
+            (rouge1 >= LEAST_ROUGE1_RATIO, f"ROUGE-1 {percent(rouge1)} (at least {percent(LEAST_ROUGE1_RATIO)})"),
             (self.quality != QualityVerdict.INFERIOR, f"ROUGE-1 {QualityVerdict.INFERIOR}"),
             (
                 self.perplexity_ratio <= MOST_PERPLEXITY_RATIO,
-                f"perplexity {self.perplexity_ratio:.2f}× (at most {MOST_PERPLEXITY_RATIO}×)",
+                f"perplexity {decimal(self.perplexity_ratio, 2)}× (at most {MOST_PERPLEXITY_RATIO}×)",
             ),
             (self.more_degenerate <= 0, f"{self.more_degenerate} more empty or repeating summaries"),
         )
@@ -194,15 +198,15 @@ def _table(infos: Sequence[Mapping[str, Any]], perplexities: Mapping[str, float]
 
 def _cells(info: Mapping[str, Any], perplexity: float) -> list[str]:
     interval, provenance = info["rouge1_interval"], info.get("student_provenance")
-    rouge1 = "–" if info["rouge1"] is None else f"{info['rouge1']:.3f}"
+    rouge1 = decimal(info["rouge1"], 3)
     return [
         info["experiment"],
         "all" if provenance is None else str(len(provenance["layers"]) or provenance["student_from"]),
         *("–" if provenance is None else f"{provenance['training'][count]:,}" for count in ("examples", "steps")),
-        f"{info['generated_tokens_per_second']:.1f}",
-        f"{info['weights_bytes'] / GIB:.2f}",
-        f"{info['peak_memory_bytes'] / GIB:.2f}",
-        rouge1 + (f" ({interval[0]:.3f}–{interval[1]:.3f})" if interval else ""),
-        f"{perplexity:.2f}",
+        decimal(info["generated_tokens_per_second"], 1),
+        gib(info["weights_bytes"]),
+        gib(info["peak_memory_bytes"]),
+        rouge1 + (f" ({span(interval[0], interval[1], 3)})" if interval else ""),
+        decimal(perplexity, 2),
         *(str((info["degenerate"] or {}).get(kind, "–")) for kind in ("empty", "repeating")),
     ]

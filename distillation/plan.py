@@ -21,11 +21,12 @@ from distillation.summaries import TRAINING, Request, summary_requests
 from distillation.synthetic_documents import placeholder_summary_requests, synthetic_document_requests
 from distillation.training_documents import TrainingDocuments
 from summarybench.catalogue.models import MODELS
+from summarybench.core.numbers import decimal, gib, grouped
 from summarybench.engines.memory_model import predict_memory, predict_weights
 from summarybench.engines.pretrained import load_config
 from summarybench.engines.shapes import empty_model
 from summarybench.engines.synthetic import model_config
-from summarybench.machine.device import GIB, Device
+from summarybench.machine.device import Device
 
 PROBE_TOKENS = 8
 """New tokens of each text in the probe of decoding."""
@@ -221,14 +222,12 @@ def probe(teacher: Teacher, requests: Sequence[Request], device: Device, job: Jo
 def plan_lines(job: Job, measured: Probe, device: Device) -> Iterator[str]:
     """One job's expected texts, tokens, hours and memory, a line each."""
     generating, training = measured.hours(job)
-    fits = (
-        "" if job.memory_bytes <= device.memory_bytes else f", but the device has {device.memory_bytes / GIB:.1f} GiB"
-    )
+    fits = "" if job.memory_bytes <= device.memory_bytes else f", but the device has {gib(device.memory_bytes, 1)} GiB"
     yield job.title
-    yield f"  generate: {job.texts:,} texts, at most {job.generated_tokens:,.0f} tokens, {generating:.2f} hours"
-    yield f"  train: {job.trained_tokens:,.0f} tokens, prompts included, {training:.2f} hours"
-    yield f"  peak memory: {job.memory_bytes / GIB:.1f} GiB{fits}"
-    yield f"  total: {generating + training:.2f} hours on this device"
+    yield f"  generate: {job.texts:,} texts, at most {grouped(job.generated_tokens)} tokens, {decimal(generating, 2)} hours"
+    yield f"  train: {grouped(job.trained_tokens)} tokens, prompts included, {decimal(training, 2)} hours"
+    yield f"  peak memory: {gib(job.memory_bytes, 1)} GiB{fits}"
+    yield f"  total: {decimal(generating + training, 2)} hours on this device"
 
 
 ASSUMPTIONS = (

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from summarybench.analysis.comparison import FALSE_ALARM_LEVEL, Comparison
+from summarybench.core.numbers import percent, significant
 from summarybench.core.outcomes import Cause, Verdict
 from summarybench.runs.comparison_records import ChangeRecord, Confirmation
 from summarybench.runs.extra_info import ExtraInfo
@@ -38,8 +39,8 @@ class ConfirmedRun:
         if change.p_value <= level:
             return comparison
         detail = (
-            f"{comparison.detail}; not failed: p {change.p_value:.2g}, and of {self.comparisons} comparisons only below "
-            f"{level:.2g} keeps the session's false alarms at {FALSE_ALARM_LEVEL:.0%} (Holm)"
+            f"{comparison.detail}; not failed: p {significant(change.p_value, 2)}, and of {self.comparisons} comparisons only below "
+            f"{significant(level, 2)} keeps the session's false alarms at {percent(FALSE_ALARM_LEVEL)} (Holm)"
         )
         return replace(comparison, is_held=True, detail=detail)
 

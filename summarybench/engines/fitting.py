@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from summarybench.catalogue.models import LOADERS, Experiment, ModelShape
+from summarybench.core.numbers import gib
 from summarybench.engines.memory_model import predict_memory
 from summarybench.engines.static_cache import cache_tokens_for
-from summarybench.machine.device import GIB, Device
+from summarybench.machine.device import Device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,7 @@ class Forecast:
         return self.needed_bytes <= self.memory_bytes
 
     def __str__(self) -> str:
-        return f"{self.needed_bytes / GIB:.2f} GiB needed of {self.memory_bytes / GIB:.2f} GiB"
+        return f"{gib(self.needed_bytes)} GiB needed of {gib(self.memory_bytes)} GiB"
 
 
 def forecast(experiment: Experiment, shape: ModelShape, device: Device, sequence_tokens: int) -> Forecast:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from summarybench.core.numbers import gib
 from summarybench.core.outcomes import UnavailableError
 from summarybench.machine.clock import Clock
 from summarybench.machine.device import GIB, Device, DeviceRecord
@@ -212,6 +213,6 @@ def check_same_gpu(device: DeviceRecord, properties: Any) -> None:
     # --memory-limit lowers the device's figure, not torch's, so that only a slice can have less.
     if properties.total_memory < LEAST_SHARE_OF_A_WHOLE_GPU * device.memory_bytes:
         raise UnavailableError(
-            f"torch sees {properties.total_memory / GIB:.1f} of the {device.memory_bytes / GIB:.1f} GiB of the {device.name}: "
+            f"torch sees {gib(properties.total_memory, 1)} of the {gib(device.memory_bytes, 1)} GiB of the {device.name}: "
             f"{MIG_REMEDY}"
         )

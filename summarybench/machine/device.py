@@ -230,6 +230,7 @@ def limit_memory(device: Device, limit_gib: float | None) -> Device:
         return device
     if not 1 <= limit_gib <= device.memory_bytes / GIB:
         raise InputError(
-            f"--memory-limit {limit_gib:g}: give between 1 and the {device.memory_bytes / GIB:.1f} GiB of the {device.name}"
+            f"--memory-limit {numbers.trimmed(limit_gib)}: give between 1 and the {numbers.gib(device.memory_bytes, 1)} GiB of the "
+            f"{device.name}"
         )
     return replace(device, memory_bytes=int(limit_gib * GIB), is_limited=True)

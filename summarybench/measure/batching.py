@@ -13,6 +13,7 @@ from math import ceil
 from typing import Any
 
 from summarybench.catalogue.models import Experiment
+from summarybench.core.numbers import gib
 from summarybench.core.outcomes import (
     BatchTooLargeError,
     DeviceLostError,
@@ -24,7 +25,7 @@ from summarybench.core.outcomes import (
 from summarybench.documents.sources import Prompt
 from summarybench.engines.engine import BatchEngine
 from summarybench.engines.memory_model import MemoryPrediction
-from summarybench.machine.device import GIB, Device
+from summarybench.machine.device import Device
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 LARGEST_BATCH_SIZE, LARGEST_BATCH_SIZE_ON_A_CPU = 256, 8
@@ -45,7 +46,7 @@ def hold_in_memory(
     fits = experiment.batch_size == 1 or prediction.beside_weights_bytes <= free_bytes
     if not fits and predict:
         raise BatchTooLargeError(
-            f"out of memory (predicted): {prediction}, and {free_bytes / GIB:.2f} GiB are free beside the weights; "
+            f"out of memory (predicted): {prediction}, and {gib(free_bytes)} GiB are free beside the weights; "
             "a smaller batch fits, or --no-memory-prediction tries all the same"
         )
     try:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from math import fsum
 from typing import Any, TypeVar
 
+from summarybench.core.numbers import decimal
 from summarybench.core.outcomes import InputError, JudgementError
 from summarybench.documents.sources import Prompt
 from summarybench.engines.engine import TextGenerator
@@ -318,6 +319,7 @@ def assert_scales(scaling: Scaling, device: Device) -> None:
     """
     if not device.is_shared_by_processes and scaling.efficiency < LEAST_EFFICIENCY:
         raise JudgementError(
-            f"scaling efficiency {scaling.efficiency:.3f}: {scaling.processes} processes make {scaling.tokens_per_second:.1f} "
-            f"tokens/s and one alone {scaling.tokens_per_second_alone:.1f}; GPUs must reach at least {LEAST_EFFICIENCY}"
+            f"scaling efficiency {decimal(scaling.efficiency, 3)}: {scaling.processes} processes make "
+            f"{decimal(scaling.tokens_per_second, 1)} tokens/s and one alone "
+            f"{decimal(scaling.tokens_per_second_alone, 1)}; GPUs must reach at least {LEAST_EFFICIENCY}"
         )

@@ -17,6 +17,7 @@ from typing import Any
 
 from summarybench.analysis.attribution import Attribution, attribute, moves_between
 from summarybench.catalogue.models import EXPERIMENTS, MODELS
+from summarybench.core.numbers import estimate, percent
 from summarybench.core.outcomes import InputError, UnavailableError, Verdict
 from summarybench.documents.sources import Prompt, embedded_documents
 from summarybench.engines.engine import TextGenerator
@@ -188,7 +189,7 @@ def _check_spots(device: Device, say: Callable[[str], None]) -> SpotChecks:
             found = disturbed(name, loaded, prompts, switch, instruments, max_new_tokens=sample.max_new_tokens)
         sides.append(found)
         interval = found.change.interval()
-        say(f"  tokens/s with ÷ without {found.change.ratio:.3f} [{interval.low:.3f}, {interval.high:.3f}]")
+        say(f"  tokens/s with ÷ without {estimate(found.change.ratio, interval.low, interval.high, 3)}")
     deviations = probe_deviations([each.before for each in sides])
     spots = tuple(judged(each, deviations, is_gpu=device.is_gpu) for each in sides)
     return SpotChecks(device=device.name, cpus=usable_cpus(), sample=sample, spots=spots)
@@ -218,7 +219,7 @@ def _disturbances(
     loaded: LoadedModel, instruments: Instruments
 ) -> Iterator[tuple[str, AbstractContextManager[Switch]]]:
     for share in DELAYS:
-        yield f"each token delayed by {share:.0%} of its time", delay(loaded.model, share, instruments.clock)
+        yield f"each token delayed by {percent(share)} of its time", delay(loaded.model, share, instruments.clock)
     cpus = os.sched_getaffinity(0)
     yield f"a busy neighbour on {len(cpus)} CPUs", busy_neighbour(cpus)
     if not instruments.device.is_host:  # a busy neighbour shares the host
