@@ -49,4 +49,4 @@ def _needed_bytes(loader_name: str, shape: ModelShape, device: Device, sequence_
     predicted = predict_memory(
         shape, loader.settings(device, threads=1), tokens, batch_size=1
     )  # the number of threads does not matter
-    return predicted.total_bytes + device.context_bytes
+    return predicted.total_bytes + (0 if device.is_limited else device.context_bytes)

@@ -64,6 +64,8 @@ class CpuDevice(Device):
     counts_process_memory = True
     affords_large_samples = False
     gains_from_large_batches = False
+    collective_backend = "gloo"
+    context_bytes = 0
     int8_input_dtype = "float32"
     eager_attention = None
 
@@ -74,10 +76,6 @@ class CpuDevice(Device):
     @property
     def compiles_decoding(self) -> bool:
         return False
-
-    @property
-    def context_bytes(self) -> int:
-        return 0
 
     def clock(self) -> Clock:
         return Clock(lambda: None)
@@ -120,10 +118,6 @@ class CpuDevice(Device):
     @property
     def probes(self) -> CpuProbes:
         return CpuProbes()
-
-    @property
-    def collective_backend(self) -> str:
-        return "gloo"
 
     def divide_among(self, processes: int) -> None:
         """Use no more threads than this process's part of the CPUs.

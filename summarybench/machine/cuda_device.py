@@ -29,7 +29,7 @@ LEAST_SHARE_OF_A_WHOLE_GPU = 0.9
 """The driver reserves some of the memory that NVML counts. A MIG slice has at most half, far below this share."""
 
 CUDA_CONTEXT_BYTES = int(0.4 * GIB)
-"""GPU memory that CUDA itself uses. A limit set with --memory-limit is for torch alone and does not include it."""
+"""GPU memory that CUDA itself uses."""
 BANDWIDTH_COPY_BYTES = 2 * 1024**3
 PROBE_COPY_BYTES = 256 * 1024**2
 PROBE_COPIES = 16
@@ -95,6 +95,8 @@ class CudaDevice(Device):
     counts_process_memory = False
     affords_large_samples = True
     gains_from_large_batches = True
+    collective_backend = "nccl"
+    context_bytes = CUDA_CONTEXT_BYTES
     int8_input_dtype = "float16"
     # cuDNN's attention builds a plan for each new length, and so at each step of a new document. On an H100 that takes 84 ms
     # per token instead of 27, nearly all of it for building plans.
@@ -108,10 +110,6 @@ class CudaDevice(Device):
     def compiles_decoding(self) -> bool:
         """True with bfloat16: both need compute capability 8.0."""
         return self.compute_dtype == "bfloat16"
-
-    @property
-    def context_bytes(self) -> int:
-        return 0 if self.is_limited else CUDA_CONTEXT_BYTES
 
     def clock(self) -> Clock:
         # By default CUDA orders GPUs by speed, and NVML by their bus, as nvidia-smi does.
@@ -177,10 +175,6 @@ class CudaDevice(Device):
     @property
     def probes(self) -> CudaProbes:
         return CudaProbes(self.torch_name)
-
-    @property
-    def collective_backend(self) -> str:
-        return "nccl"
 
     def divide_among(self, processes: int) -> None:
         """Do nothing: each process has a GPU of its own."""

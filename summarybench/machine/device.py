@@ -93,6 +93,8 @@ class Device(DeviceRecord, ABC):
     - `counts_process_memory`: the peak is that of the whole process, not of tensors alone.
     - `affords_large_samples`: a hundred documents, or several passes over them, take minutes.
     - `gains_from_large_batches`: a decode step of many documents takes hardly longer than one of few.
+    - `collective_backend`: torch.distributed's backend for collectives between devices of this kind.
+    - `context_bytes`: device memory that the driver needs for itself. --memory-limit does not include it.
     - `int8_input_dtype`: the dtype of activations that LLM.int8() multiplies fastest.
     - `eager_attention`: the attention of models that are not compiled, as workloads record it; None for transformers' own.
     """
@@ -104,6 +106,8 @@ class Device(DeviceRecord, ABC):
     counts_process_memory: ClassVar[bool]
     affords_large_samples: ClassVar[bool]
     gains_from_large_batches: ClassVar[bool]
+    collective_backend: ClassVar[str]
+    context_bytes: ClassVar[int]
     int8_input_dtype: ClassVar[str]
     eager_attention: ClassVar[str | None]
 
@@ -154,11 +158,6 @@ class Device(DeviceRecord, ABC):
     def allocated_memory_bytes(self) -> int | None:
         """Bytes of tensors now; None if the device does not count them."""
 
-    @property
-    @abstractmethod
-    def context_bytes(self) -> int:
-        """The part of `memory_bytes` that the driver needs for itself."""
-
     @abstractmethod
     def free_memory_bytes(self) -> int:
         """Bytes that can still be allocated, within the session's limit."""
@@ -180,11 +179,6 @@ class Device(DeviceRecord, ABC):
         """The small benchmarks of this device and its host."""
 
     # Several processes and sessions
-
-    @property
-    @abstractmethod
-    def collective_backend(self) -> str:
-        """torch.distributed's backend for collectives between devices of this kind."""
 
     @abstractmethod
     def divide_among(self, processes: int) -> None:
