@@ -58,7 +58,7 @@ def load_weights(location: str | Path, dtype: str, place: Any, **options: Any) -
     """
     import torch
 
-    torch.backends.cuda.enable_cudnn_sdp(False)  # it builds a new plan for each length: see Loader.settings
+    torch.backends.cuda.enable_cudnn_sdp(False)  # it builds a new plan for each length: see CudaDevice.eager_attention
     try:
         check_not_quantized(str(location), load_config(location, **options))
         model = load_causal_lm(location, dtype=dtype, attn_implementation="sdpa", **options)

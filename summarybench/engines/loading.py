@@ -77,7 +77,7 @@ def _load(
             f"out of memory (predicted): {prediction}, and {gib(free_bytes)} GiB are free; "
             "--no-memory-prediction tries all the same"
         )
-    torch.backends.cuda.enable_cudnn_sdp(False)  # see Loader.settings
+    torch.backends.cuda.enable_cudnn_sdp(False)  # see CudaDevice.eager_attention
     device.reset_peak_memory()
     start = clock()
     model = load_quantized(weights, settings, chat.config, device).eval()

@@ -106,7 +106,7 @@ def test_an_outcome_with_a_key_of_a_newer_version_is_read(tmp_path):
     assert read_earlier_run(tmp_path).finished.keys() == {"a"}
 
 
-def test_carried_records_come_first_and_say_where_they_were_measured(resumed):
+def test_resumed_records_come_first_and_say_where_they_were_measured(resumed):
     contents = read_journal(resumed.path)
     assert contents.documents == tuple({"carried_from": "the run", **document("a", name)} for name in "xy")
     assert contents.experiments == ({"carried_from": "the run", **experiment("a", *"xy")},)
