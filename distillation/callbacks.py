@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from summarybench.core.numbers import significant
+
 
 class TrainingInterrupted(Exception):  # noqa: N818  (requested by the user, not an error)
     """Ctrl-C or SIGTERM stopped training, after a finished step and with a checkpoint."""
@@ -42,7 +44,7 @@ class ProgressBar(TrainerCallback):  # type: ignore[misc]
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float] | None = None, **_: Any) -> None:
         names = {"loss": "loss", "eval_loss": "validation loss", "eval_rouge1": "validation ROUGE-1"}
-        values = {names[key]: f"{value:.4g}" for key, value in (logs or {}).items() if key in names}
+        values = {names[key]: significant(value, 4) for key, value in (logs or {}).items() if key in names}
         if values and self._prints_lines:
             line = ", ".join(f"{name} {value}" for name, value in values.items())
             print(f"step {state.global_step} of {state.max_steps}: {line}", flush=True)

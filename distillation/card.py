@@ -14,6 +14,7 @@ from distillation.settings import DistillSettings
 from distillation.summaries import describe_degenerate
 from distillation.training_documents import TrainingDocuments
 from summarybench.core.files import write_atomically
+from summarybench.core.numbers import decimal, percent, trimmed
 from summarybench.documents.sources import DocumentSource
 from summarybench.machine.device import Device
 from summarybench.machine.environment import describe_environment
@@ -208,17 +209,20 @@ def _text_rows(facts: Mapping[str, Any], settings: DistillSettings) -> list[str]
 def _training_rows(training: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
     if not training["steps"]:
         return ["| training | none |"]
-    loss = f"{settings['ce_weight']:g} × CE + {settings['kl_weight']:g} × KL at temperature {settings['temperature']:g}"
+    loss = (
+        f"{trimmed(settings['ce_weight'])} × CE + {trimmed(settings['kl_weight'])} × KL "
+        f"at temperature {trimmed(settings['temperature'])}"
+    )
     if settings["reverse_kl_weight"]:
-        loss += f" + {settings['reverse_kl_weight']:g} × reverse KL"
+        loss += f" + {trimmed(settings['reverse_kl_weight'])} × reverse KL"
     if settings["unlikelihood_weight"]:
-        loss += f" + {settings['unlikelihood_weight']:g} × unlikelihood of repeated tokens"
+        loss += f" + {trimmed(settings['unlikelihood_weight'])} × unlikelihood of repeated tokens"
     if settings["hidden_weight"]:
-        loss += f" + {settings['hidden_weight']:g} × hidden states"
+        loss += f" + {trimmed(settings['hidden_weight'])} × hidden states"
     return [
         f"| training | {training['steps']} steps of {settings['batch_size']} examples out of "
         f"{describe_examples(training['examples'], settings)}, {loss} |",
-        f"| kept | step {training['best_step']}, validation loss {training['best_validation_loss']:.4f} |",
+        f"| kept | step {training['best_step']}, validation loss {decimal(training['best_validation_loss'], 4)} |",
     ]
 
 
@@ -227,7 +231,7 @@ def describe_examples(count: int, settings: Mapping[str, Any]) -> str:
     rules = []
     if settings["least_overlap"]:
         rules.append(
-            f"only summaries that share at least {settings['least_overlap']:.0%} of their word pairs with their text"
+            f"only summaries that share at least {percent(settings['least_overlap'])} of their word pairs with their text"
         )
     if settings["finished_only"]:
         rules.append("no text that reached the token limit")
@@ -236,10 +240,10 @@ def describe_examples(count: int, settings: Mapping[str, Any]) -> str:
 
 def _cost_row(facts: Mapping[str, Any]) -> str:
     seconds, before = own_seconds(facts), facts["seconds_before"]
-    steps = ", ".join(f"{name} {spent:.0f} s" for name, spent in seconds.items())
-    earlier = f"; before that, {facts['student_from']}: {before / 3600:.2f} hours" if before else ""
+    steps = ", ".join(f"{name} {decimal(spent, 0)} s" for name, spent in seconds.items())
+    earlier = f"; before that, {facts['student_from']}: {decimal(before / 3600, 2)} hours" if before else ""
     return (
-        f"| cost | {sum(seconds.values()) / 3600:.2f} hours on {facts['processes']} × {facts['environment']['device']} "
+        f"| cost | {decimal(sum(seconds.values()) / 3600, 2)} hours on {facts['processes']} × {facts['environment']['device']} "
         f"({steps}), {facts['dtype']}{earlier} |"
     )
 
@@ -265,4 +269,4 @@ def _history(training: Mapping[str, Any]) -> list[str]:
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
+    return decimal(value, 4)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distillation.loading import Teacher, compute_dtype, load_local_weights, load_teacher
+from distillation.schedule import teacher_batch_size
 from distillation.settings import DistillSettings
 from distillation.steps import Inputs, Make, Steps
 from distillation.training_documents import TrainingDocuments
@@ -39,7 +40,7 @@ class Context:
     @property
     def teacher_batch(self) -> int:
         """Texts generated at a time."""
-        return self.settings.teacher_batch or (128 if self.device.is_gpu else 8)
+        return teacher_batch_size(self.settings, self.device)
 
     def load_teacher(self) -> Any:
         return load_teacher(self.teacher, self.dtype, self.state.device)

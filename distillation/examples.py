@@ -9,6 +9,7 @@ from typing import Any
 
 from distillation.settings import DistillSettings
 from distillation.summaries import TRAINING, VALIDATION
+from summarybench.core.numbers import percent
 from summarybench.core.outcomes import InputError
 
 REPEATED_TOKENS = 8
@@ -42,7 +43,7 @@ def training_and_validation(rows: Sequence[Example], settings: DistillSettings) 
     if not training or not validation:
         others = "empty" if settings.trains_on_repeating else "empty or repeating"
         if settings.least_overlap:
-            others += f", or below --least-overlap {settings.least_overlap:.0%}"
+            others += f", or below --least-overlap {percent(settings.least_overlap)}"
         if settings.finished_only:
             others += ", or reached the token limit (--finished-only)"
         raise InputError(

@@ -129,11 +129,8 @@ class BatchGenerator:
 
 
 def is_compiled_for(device: Device) -> bool:
-    """Whether the compiler's kernels run on the device.
-
-    They need a GPU with bfloat16, which means compute capability 8.0.
-    """
-    return device.is_gpu and device.compute_dtype == "bfloat16"
+    """Whether texts are decoded with compiled steps on the device."""
+    return device.compiles_decoding
 
 
 def _through_end(ids: list[int], ends: Sequence[int]) -> list[int]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from distillation.loading import Teacher
+from summarybench.core.numbers import decimal
 from summarybench.core.outcomes import InputError
 
 CHOICE_TEXTS = 16
@@ -71,7 +72,7 @@ def choose_layers(model: Any, texts: Sequence[Mapping[str, Any]], keep: int) -> 
                 candidates = (tuple(each for each in kept if each != dropped) for dropped in kept)
                 lowest, kept = min((loss(each), each) for each in candidates)
                 bar.update()
-                bar.set_postfix_str(f"{lowest / tokens:.2f} nats per token")
+                bar.set_postfix_str(f"{decimal(lowest / tokens, 2)} nats per token")
         return kept, lowest / tokens
 
 

@@ -58,7 +58,7 @@ def load_weights(location: str | Path, dtype: str, place: Any, **options: Any) -
     """
     import torch
 
-    torch.backends.cuda.enable_cudnn_sdp(False)  # it builds a new plan for each length: see Loader.settings
+    torch.backends.cuda.enable_cudnn_sdp(False)  # it builds a new plan for each length: see CudaDevice.eager_attention
     try:
         check_not_quantized(str(location), load_config(location, **options))
         model = load_causal_lm(location, dtype=dtype, attn_implementation="sdpa", **options)
@@ -78,8 +78,5 @@ def load_teacher(teacher: Teacher, dtype: str, place: Any) -> Any:
 
 
 def compute_dtype(device: Device, *, float32: bool) -> str:
-    """bfloat16 on devices that have it, otherwise float32.
-
-    float16 would need loss scaling.
-    """
-    return "bfloat16" if device.is_gpu and device.compute_dtype == "bfloat16" and not float32 else "float32"
+    """The dtype that the device trains in, or float32 if that is asked for."""
+    return "float32" if float32 else device.training_dtype

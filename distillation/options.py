@@ -12,6 +12,7 @@ from distillation.settings import DistillSettings
 from summarybench.catalogue.models import MODELS
 from summarybench.commands.command import Parser
 from summarybench.core.invocation import this_invocation
+from summarybench.core.numbers import trimmed
 from summarybench.core.outcomes import InputError
 from summarybench.core.share import parse_share
 from summarybench.documents.sources import DocumentSource
@@ -95,7 +96,7 @@ def _check_combinations(options: argparse.Namespace) -> None:
         )
     if options.hidden_weight and options.layers is None:
         raise InputError(
-            f"--hidden-weight {options.hidden_weight:g}: needs --layers N, because the layers of a --student-from model cannot be "
+            f"--hidden-weight {trimmed(options.hidden_weight)}: needs --layers N, because the layers of a --student-from model cannot be "
             "matched to the teacher's; leave one of the two out"
         )
     if options.choose_layers and options.layers is None:

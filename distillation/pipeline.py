@@ -23,6 +23,7 @@ from distillation.synthetic_documents import synthetic_document_requests
 from distillation.text_step import TextStep
 from distillation.training_documents import write_documents
 from summarybench.core.invocation import this_invocation
+from summarybench.core.numbers import decimal
 from summarybench.runs.run_folder import shown
 from summarybench.session.students import HELD_OUT_FILE
 
@@ -134,7 +135,7 @@ class Distillation:
         say(f"choosing {keep} of {total} layers: {passes} passes over at most {CHOICE_TEXTS} texts")
         kept, nats = choose_layers(self.context.load_teacher(), texts, keep)
         listed = ", ".join(map(str, kept))
-        say(f"keeping layers {listed}; untrained, they differ from the teacher by {nats:.2f} nats per token")
+        say(f"keeping layers {listed}; untrained, they differ from the teacher by {decimal(nats, 2)} nats per token")
         return kept
 
     def _train(self, path: Path) -> Mapping[str, Any]:

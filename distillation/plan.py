@@ -14,18 +14,19 @@ from typing import Any
 from distillation.generation import BatchGenerator
 from distillation.layers import evenly_spaced_layers
 from distillation.loading import Teacher, compute_dtype, load_teacher
-from distillation.schedule import micro_batch_size, total_steps
+from distillation.schedule import micro_batch_size, teacher_batch_size, total_steps
 from distillation.settings import DistillSettings
 from distillation.student import student_config
 from distillation.summaries import TRAINING, Request, summary_requests
 from distillation.synthetic_documents import placeholder_summary_requests, synthetic_document_requests
 from distillation.training_documents import TrainingDocuments
 from summarybench.catalogue.models import MODELS
+from summarybench.core.numbers import decimal, gib, grouped
 from summarybench.engines.memory_model import predict_memory, predict_weights
 from summarybench.engines.pretrained import load_config
 from summarybench.engines.shapes import empty_model
 from summarybench.engines.synthetic import model_config
-from summarybench.machine.device import GIB, Device
+from summarybench.machine.device import Device
 
 PROBE_TOKENS = 8
 """New tokens of each text in the probe of decoding."""
@@ -101,7 +102,7 @@ def print_plan(settings: DistillSettings, teacher: Teacher, documents: TrainingD
         *summary_requests(documents, settings, teacher.chat),
         *placeholder_summary_requests(synthetic, settings, teacher.chat),
     ]
-    batch = settings.teacher_batch or (128 if device.is_gpu else 8)
+    batch = teacher_batch_size(settings, device)
     dtype = compute_dtype(device, float32=settings.float32)
     here = requested_job(settings, teacher.chat.config, summaries, synthetic, device, batch=batch, dtype=dtype)
     large = large_job(here, device, batch=batch, dtype=dtype)
@@ -160,7 +161,7 @@ def large_job(here: Job, device: Device, *, batch: int, dtype: str) -> Job:
         generated_tokens=100 * LARGE_SECTIONS,
         new_tokens=100,
         examples_seen=LARGE_EPOCHS * LARGE_SECTIONS,
-        batch=32 if device.is_gpu else batch,
+        batch=32 if device.gains_from_large_batches else batch,
         longest=int(here.prompt_tokens) + 100,
         micro_batch=1,
         dtype=dtype,
@@ -202,7 +203,7 @@ def _activation_bytes(config: Any, tokens: int) -> int:
 def probe(teacher: Teacher, requests: Sequence[Request], device: Device, job: Job, dtype: str) -> Probe:
     """Time decoding and the forward pass of one small batch, each after one warm-up."""
     clock = device.clock()
-    model = load_teacher(teacher, dtype, "cuda" if device.is_gpu else "cpu")
+    model = load_teacher(teacher, dtype, device.torch_name)
     batch = [each.prompt_ids for each in requests[:PROBE_TEXTS]]
     generator = BatchGenerator(model, device, len(batch), max(map(len, batch)) + 1 + PROBE_TOKENS)
     seconds, steps = {}, 0
@@ -221,14 +222,12 @@ def probe(teacher: Teacher, requests: Sequence[Request], device: Device, job: Jo
 def plan_lines(job: Job, measured: Probe, device: Device) -> Iterator[str]:
     """One job's expected texts, tokens, hours and memory, a line each."""
     generating, training = measured.hours(job)
-    fits = (
-        "" if job.memory_bytes <= device.memory_bytes else f", but the device has {device.memory_bytes / GIB:.1f} GiB"
-    )
+    fits = "" if job.memory_bytes <= device.memory_bytes else f", but the device has {gib(device.memory_bytes, 1)} GiB"
     yield job.title
-    yield f"  generate: {job.texts:,} texts, at most {job.generated_tokens:,.0f} tokens, {generating:.2f} hours"
-    yield f"  train: {job.trained_tokens:,.0f} tokens, prompts included, {training:.2f} hours"
-    yield f"  peak memory: {job.memory_bytes / GIB:.1f} GiB{fits}"
-    yield f"  total: {generating + training:.2f} hours on this device"
+    yield f"  generate: {job.texts:,} texts, at most {grouped(job.generated_tokens)} tokens, {decimal(generating, 2)} hours"
+    yield f"  train: {grouped(job.trained_tokens)} tokens, prompts included, {decimal(training, 2)} hours"
+    yield f"  peak memory: {gib(job.memory_bytes, 1)} GiB{fits}"
+    yield f"  total: {decimal(generating + training, 2)} hours on this device"
 
 
 ASSUMPTIONS = (

@@ -16,6 +16,11 @@ def total_steps(examples: int, settings: DistillSettings) -> int:
     return max(1, math.ceil(settings.epochs * math.ceil(examples / settings.batch_size)))
 
 
+def teacher_batch_size(settings: DistillSettings, device: Device) -> int:
+    """Texts that the teacher generates at a time."""
+    return settings.teacher_batch or (128 if device.gains_from_large_batches else 8)
+
+
 def micro_batch_size(settings: DistillSettings, device: Device, processes: int) -> int:
     """Examples at a time on one device.
 
@@ -28,5 +33,5 @@ def micro_batch_size(settings: DistillSettings, device: Device, processes: int) 
         raise InputError(
             f"--batch-size {settings.batch_size}: must be a multiple of the {processes} processes that share a step"
         )
-    wanted = settings.micro_batch or (32 if device.is_gpu else 2)
+    wanted = settings.micro_batch or (32 if device.gains_from_large_batches else 2)
     return max(size for size in range(1, min(wanted, share) + 1) if share % size == 0)

@@ -11,6 +11,7 @@ from distillation.card import DATA_SETTINGS
 from distillation.context import Context, say
 from distillation.steps import Steps
 from distillation.summaries import PartWriter, Request, batches, describe_degenerate, join_parts
+from summarybench.core.numbers import decimal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,6 @@ class TextStep:
                 nonlocal tokens
                 tokens += generated
                 bar.update()
-                bar.set_postfix_str(f"{tokens / max(bar.format_dict['elapsed'], 1e-9):.0f} tok/s")
+                bar.set_postfix_str(f"{decimal(tokens / max(bar.format_dict['elapsed'], 1e-9), 0)} tok/s")
 
             writer.write(missing, model, context.device, on_part)

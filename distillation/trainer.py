@@ -19,6 +19,7 @@ from distillation.losses import DistillationLoss, compile_layers, compiled_token
 from distillation.settings import DistillSettings
 from distillation.training_batches import SimilarLengthSampler
 from summarybench.analysis.quality import rouge_f1
+from summarybench.core.numbers import trimmed
 from summarybench.core.outcomes import JudgementError
 from summarybench.machine.device import Device
 
@@ -86,7 +87,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         (loss, step), self._unchecked = self._unchecked, None
         if not math.isfinite(loss.item()):
             raise JudgementError(
-                f"the loss is {loss.item()} after step {step}: lower --learning-rate (now {self._settings.learning_rate:g}) or give "
+                f"the loss is {loss.item()} after step {step}: lower --learning-rate (now {trimmed(self._settings.learning_rate)}) or give "
                 "--float32; the last checkpoint was saved before this step"
             )
 

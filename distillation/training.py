@@ -112,7 +112,7 @@ def _train(
 
 
 def _arguments(run: TrainingRun, steps: int, micro_batch: int, *, is_resumed: bool) -> TrainingArguments:
-    settings, is_gpu = run.settings, run.device.is_gpu
+    settings, is_host = run.settings, run.device.is_host
     every = math.ceil(steps / settings.evaluations)
     return TrainingArguments(
         output_dir=str(run.checkpoints),
@@ -125,7 +125,7 @@ def _arguments(run: TrainingRun, steps: int, micro_batch: int, *, is_resumed: bo
         warmup_steps=math.ceil(WARM_UP_SHARE * steps),
         weight_decay=0.01,
         bf16=run.dtype == "bfloat16",
-        use_cpu=not is_gpu,
+        use_cpu=is_host,
         eval_strategy="steps",
         eval_steps=every,
         eval_on_start=not is_resumed,  # repeated at each resumption, it would use up the patience
@@ -141,11 +141,11 @@ def _arguments(run: TrainingRun, steps: int, micro_batch: int, *, is_resumed: bo
         seed=settings.seed,
         data_seed=settings.seed,
         remove_unused_columns=False,
-        dataloader_pin_memory=is_gpu,
+        dataloader_pin_memory=not is_host,
         disable_tqdm=True,
         report_to="none",
         ddp_find_unused_parameters=False,
-        ddp_backend=None if is_gpu or "WORLD_SIZE" not in os.environ else "gloo",
+        ddp_backend=run.device.collective_backend if is_host and "WORLD_SIZE" in os.environ else None,
     )
 
 

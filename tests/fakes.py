@@ -23,6 +23,8 @@ from summarybench.engines.weights import Weights
 from summarybench.machine import detection
 from summarybench.machine.clock import Clock
 from summarybench.machine.cpu import CPU_CAPABILITY
+from summarybench.machine.cpu_device import CpuDevice
+from summarybench.machine.cuda_device import CudaDevice
 from summarybench.machine.device import Device
 from summarybench.machine.probes import COPY_BANDWIDTH, MATRIX_PRODUCT, PYTHON_LOOP, Probe, ProbeReading
 from summarybench.machine.telemetry import NullMonitor
@@ -284,6 +286,16 @@ class FakeGpu(Device):
     memory: FakeMemory = field(default_factory=FakeMemory, compare=False)
     own_probes: FakeProbes = field(default_factory=FakeProbes, compare=False)
     collective_backend: ClassVar[str] = "gloo"
+    is_host: ClassVar[bool] = CudaDevice.is_host
+    is_shared_by_processes: ClassVar[bool] = CudaDevice.is_shared_by_processes
+    counts_process_memory: ClassVar[bool] = CudaDevice.counts_process_memory
+    affords_large_samples: ClassVar[bool] = CudaDevice.affords_large_samples
+    gains_from_large_batches: ClassVar[bool] = CudaDevice.gains_from_large_batches
+    context_bytes: ClassVar[int] = CudaDevice.context_bytes
+    int8_input_dtype: ClassVar[str] = CudaDevice.int8_input_dtype
+    eager_attention: ClassVar[str | None] = CudaDevice.eager_attention
+    training_dtype = CudaDevice.training_dtype
+    compiles_decoding = CudaDevice.compiles_decoding
 
     def clock(self) -> Clock:
         return Clock(lambda: None)
@@ -325,3 +337,24 @@ class FakeGpu(Device):
 
     def sharing_warning(self, holder: str) -> str:
         return f"warning: {holder} is using this fake GPU"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FakeCpu(FakeGpu):
+    """A CPU whose memory only counts."""
+
+    kind: str = "cpu"
+    name: str = "a CPU"
+    slug: str = "a-cpu"
+    family: str = "cpu"
+    compute_dtype: str = "float32"
+    is_host: ClassVar[bool] = CpuDevice.is_host
+    is_shared_by_processes: ClassVar[bool] = CpuDevice.is_shared_by_processes
+    counts_process_memory: ClassVar[bool] = CpuDevice.counts_process_memory
+    affords_large_samples: ClassVar[bool] = CpuDevice.affords_large_samples
+    gains_from_large_batches: ClassVar[bool] = CpuDevice.gains_from_large_batches
+    context_bytes: ClassVar[int] = CpuDevice.context_bytes
+    int8_input_dtype: ClassVar[str] = CpuDevice.int8_input_dtype
+    eager_attention: ClassVar[str | None] = CpuDevice.eager_attention
+    training_dtype = CpuDevice.training_dtype
+    compiles_decoding = CpuDevice.compiles_decoding

@@ -41,7 +41,7 @@ from summarybench.session.opening import Selection, open_session
 from summarybench.session.probes import NoProbes
 from summarybench.session.progress import Progress
 from summarybench.session.session import TestResources
-from summarybench.session.settings import Settings
+from summarybench.session.settings import Settings, UnresolvedOptions
 from tests.conftest import FAKE_MODELS, Project, make_project
 from tests.fakes import FakeModel, FakeTime
 from tests.run_files import MACHINE
@@ -90,13 +90,12 @@ class Rounds:
             target(*arguments, **named)
 
 
+UNRESOLVED = UnresolvedOptions(documents=DOCUMENTS, max_new_tokens=None, max_prompt_tokens=2048, kind_options={})
+
+
 def settings_in(folder: Path, *, resume: Path | None, save_as: str | None) -> Settings:
     return Settings(
-        documents=DOCUMENTS,
         seed=0,
-        max_new_tokens=None,
-        max_prompt_tokens=2048,
-        kind_options={},
         documents_file=None,
         document_source=None,
         model_paths={},
@@ -123,7 +122,7 @@ def settings_in(folder: Path, *, resume: Path | None, save_as: str | None) -> Se
 def run_session(folder: Path, say: Say, *, resume: Path | None = None, save_as: str | None = None) -> None:
     """What the plugin does with a session of the embedded experiments."""
     session = open_session(
-        resolve(settings_in(folder, resume=resume, save_as=save_as), DEVICE),
+        resolve(settings_in(folder, resume=resume, save_as=save_as), UNRESOLVED, DEVICE),
         Selection(runnable=SELECTED),
         machine_info=MACHINE,
         commit_info={"id": "a commit"},

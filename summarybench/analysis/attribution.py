@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
+from summarybench.core.numbers import decimal, percent
 from summarybench.core.outcomes import Cause
 from summarybench.machine.probes import (
     COPY_BANDWIDTH,
@@ -73,7 +74,7 @@ class Move:
         return self.has_moved and self.log_ratio * change.log_ratio > 0
 
     def __str__(self) -> str:
-        return f"{WORDS[self.name]} {math.expm1(self.log_ratio):+.0%}"
+        return f"{WORDS[self.name]} {percent(math.expm1(self.log_ratio), signed=True)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +107,7 @@ def attribute_passes(
     deciding = [pair for pair in zip(passes, found, strict=True) if pair[0].decides_alone]
     cause = _shared_cause(deciding or list(zip(passes, found, strict=True)))
     details = "; ".join(
-        f"pass {number} ({each.change.ratio:.3f}{'' if each.decides_alone or not deciding else ', undecided alone'}) "
+        f"pass {number} ({decimal(each.change.ratio, 3)}{'' if each.decides_alone or not deciding else ', undecided alone'}) "
         f"{of_pass}"
         for number, (each, of_pass) in enumerate(zip(passes, found, strict=True), start=1)
     )
@@ -151,7 +152,7 @@ def _attribute_one(
     if lengths * change.log_ratio > 0 and _share(lengths, change) >= LEAST_SHARE:
         return Attribution(
             cause=Cause.WORKLOAD,
-            detail=f"outputs of another length explain {math.expm1(lengths):+.1%} at the baseline's speeds",
+            detail=f"outputs of another length explain {percent(math.expm1(lengths), 1, signed=True)} at the baseline's speeds",
         )
     moves = list(moves_between(now, before, deviations))
     if not moves:

@@ -289,10 +289,12 @@ class Judge:
 
 def _describe_conflict(change: Change, contradicted: Verdict) -> str:
     each = " and ".join(
-        f"pass {number} alone is {ratio:.3f}" for number, ratio in enumerate(change.pass_ratios, start=1)
+        f"pass {number} alone is {decimal(ratio, 3)}" for number, ratio in enumerate(change.pass_ratios, start=1)
     )
     limit = (
-        f"at most {REGRESSION_RATIO:.3f}" if contradicted is Verdict.REGRESSED else f"at least {IMPROVEMENT_RATIO:.3f}"
+        f"at most {decimal(REGRESSION_RATIO, 3)}"
+        if contradicted is Verdict.REGRESSED
+        else f"at least {decimal(IMPROVEMENT_RATIO, 3)}"
     )
     return f"not {contradicted}: {each}, and each must be {limit}; measure again to decide"
 

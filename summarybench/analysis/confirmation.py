@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from summarybench.analysis.comparison import FALSE_ALARM_LEVEL, Comparison
+from summarybench.core.numbers import percent, significant
 from summarybench.core.outcomes import Cause, Verdict
 from summarybench.runs.comparison_records import ChangeRecord, Confirmation
 from summarybench.runs.extra_info import ExtraInfo
@@ -16,7 +17,7 @@ from summarybench.stats.decision import holm, is_slow_in_each_pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FirstPasses:
+class ConfirmedRun:
     """The experiments that are measured again, by nodeid. Empty in a session that confirms nothing.
 
     `run` is the first pass, and `comparisons` counts the experiments that it compared with a baseline.
@@ -38,8 +39,8 @@ class FirstPasses:
         if change.p_value <= level:
             return comparison
         detail = (
-            f"{comparison.detail}; not failed: p {change.p_value:.2g}, and of {self.comparisons} comparisons only below "
-            f"{level:.2g} keeps the session's false alarms at {FALSE_ALARM_LEVEL:.0%} (Holm)"
+            f"{comparison.detail}; not failed: p {significant(change.p_value, 2)}, and of {self.comparisons} comparisons only below "
+            f"{significant(level, 2)} keeps the session's false alarms at {percent(FALSE_ALARM_LEVEL)} (Holm)"
         )
         return replace(comparison, is_held=True, detail=detail)
 
@@ -98,7 +99,7 @@ def is_measured_again(extra_info: ExtraInfo, *, every: bool) -> bool:
     return extra_info["change"] is not None and (every or extra_info["verdict"] == Verdict.REGRESSED)
 
 
-def read_first_passes(earlier: EarlierRun, *, every: bool) -> FirstPasses:
+def read_confirmed_run(earlier: EarlierRun, *, every: bool) -> ConfirmedRun:
     """The experiments of a run that REGRESSED, or with `every` all that it compared."""
     run = build_run(earlier.journal)
     compared = [
@@ -106,7 +107,7 @@ def read_first_passes(earlier: EarlierRun, *, every: bool) -> FirstPasses:
         for benchmark, entry in zip(run["benchmarks"], entries_of(run), strict=True)
         if entry.extra_info["change"]
     ]
-    return FirstPasses(
+    return ConfirmedRun(
         run=earlier.name,
         comparisons=len(compared),
         entries={nodeid: entry for nodeid, entry in compared if is_measured_again(entry.extra_info, every=every)},

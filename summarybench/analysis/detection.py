@@ -24,6 +24,7 @@ from summarybench.analysis.alarms import (
 from summarybench.analysis.comparison import FALSE_ALARM_LEVEL
 from summarybench.analysis.measured_devices import MeasuredDevice
 from summarybench.analysis.simulation import DISTURBED_RATIO, Conditions, draw
+from summarybench.core.numbers import percent
 
 RUN_DEVIATIONS = (0.002, 0.005, 0.008, 0.01, 0.02)
 SLOWDOWNS = (0.0, 0.02, 0.03, 0.05, 0.10)
@@ -157,10 +158,10 @@ def _goals(cells: Sequence[Row]) -> Iterator[Row]:
         own = [cell for cell in cells if cell["rule"] == rule]
         worst = max(own, key=lambda cell: _rate(cell, 0.0)["share"])
         share = _rate(worst, 0.0)["share"]
-        yield _goal(rule, f"false alarms at most {FALSE_ALARM_LEVEL:.0%}", share <= FALSE_ALARM_LEVEL, worst, 0.0)
+        yield _goal(rule, f"false alarms at most {percent(FALSE_ALARM_LEVEL)}", share <= FALSE_ALARM_LEVEL, worst, 0.0)
         quiet = [cell for cell in own if cell["run_deviation"] <= GOAL_RUN_DEVIATION]
         worst = min(quiet, key=lambda cell: _rate(cell, GOAL_SLOWDOWN)["share"])
-        words = f"{GOAL_SLOWDOWN:.0%} found in at least {GOAL_SHARE:.0%} where s_run ≤ {GOAL_RUN_DEVIATION:.1%}"
+        words = f"{percent(GOAL_SLOWDOWN)} found in at least {percent(GOAL_SHARE)} where s_run ≤ {percent(GOAL_RUN_DEVIATION, 1)}"
         is_met = _rate(worst, GOAL_SLOWDOWN)["share"] >= GOAL_SHARE
         yield _goal(rule, words, is_met, worst, GOAL_SLOWDOWN)
 

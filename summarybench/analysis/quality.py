@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import Any, Protocol
 
 from summarybench.catalogue.floors import Floor
+from summarybench.core.numbers import decimal, percent
 from summarybench.core.outcomes import QualityError
 from summarybench.documents.sources import Document
 from summarybench.runs.run_file import ROUGE_TYPES
@@ -67,8 +68,9 @@ def assert_rouge_floor(quality: Quality | None) -> None:
     bound = mean_upper_bound(quality.scores["rouge1"])
     if bound < quality.floor.rouge1:
         raise QualityError(
-            f"ROUGE-1 {quality.means['rouge1']:.3f} is below its floor: at most {bound:.3f} (one-sided {ALARM_CONFIDENCE:.0%}), "
-            f"floor {quality.floor.rouge1:.3f} ({quality.floor.origin})"
+            f"ROUGE-1 {decimal(quality.means['rouge1'], 3)} is below its floor: "
+            f"at most {decimal(bound, 3)} (one-sided {percent(ALARM_CONFIDENCE)}), "
+            f"floor {decimal(quality.floor.rouge1, 3)} ({quality.floor.origin})"
         )
 
 

@@ -16,6 +16,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from summarybench.catalogue.models import LOADERS
+from summarybench.core.numbers import decimal, interval, significant, trimmed
 from summarybench.core.outcomes import QualityError, QualityVerdict
 from summarybench.runs.comparison_records import McNemarRecord, QualityChangeRecord
 from summarybench.runs.run_file import Entry
@@ -149,7 +150,7 @@ class QualityComparison:
         )
         degenerate = (
             f"{test.more} more {kind} outputs than {self.against}, {test.fewer} fewer "
-            f"(McNemar's exact test: p {test.p_value:.2g}, and {MCNEMAR_LEVEL:g} fails)"
+            f"(McNemar's exact test: p {significant(test.p_value, 2)}, and {trimmed(MCNEMAR_LEVEL)} fails)"
             for kind, test in (self.mcnemar or {}).items()
             if test.is_alarm
         )
@@ -226,9 +227,10 @@ def _task(entry: Entry) -> tuple[str, dict[str, Any]]:
 def describe(facts: QualityChangeRecord) -> str:
     """Describe a `quality_change` of a run file; the verdict's word precedes it. ROUGE-1 is in points."""
     relation = "against" if facts["verdict"] == QualityVerdict.INCONCLUSIVE else "to"
-    mean, low, high = (f"{100 * value:+z.1f}" for value in (facts["mean"], facts["low"], facts["high"]))
+    mean = decimal(100 * facts["mean"], 1, signed=True)
+    bounds = interval(100 * facts["low"], 100 * facts["high"], 1, signed=True)
     parts = [
-        f"{relation} {facts['baseline']}: ROUGE-1 {mean} points [{low}, {high}]",
+        f"{relation} {facts['baseline']}: ROUGE-1 {mean} points {bounds}",
         f"{facts['documents']} documents",
         f"{facts['changed_summaries']} summaries changed",
         *_describe_degenerate(facts["mcnemar"]),
@@ -242,7 +244,7 @@ def _describe_degenerate(tests: Mapping[str, McNemarRecord] | None) -> Iterator[
         return
     for kind, test in tests.items():
         if test["more"] or test["fewer"]:
-            yield f"{kind} {test['more']} more and {test['fewer']} fewer (p {test['p_value']:.2g})"
+            yield f"{kind} {test['more']} more and {test['fewer']} fewer (p {significant(test['p_value'], 2)})"
 
 
 def _describe_remedy(facts: QualityChangeRecord) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from summarybench.catalogue.entries import check_known, named
 from summarybench.core.outcomes import InputError
 from summarybench.core.tables import entry_of, read_table, shown
-from summarybench.machine.device import DeviceRecord
+from summarybench.machine.device import Device
 from summarybench.machine.families import CPU_FAMILY, FAMILIES, GPU_FAMILIES, gpus_from
 
 MODELS_FILE = Path(__file__).with_name("models.toml")
@@ -130,7 +130,7 @@ class Loader:
         return gpus_from(self.compute_capability) | (CPU if self.runs_on_cpu else frozenset())
 
     def settings(
-        self, device: DeviceRecord, threads: int, wait_policy: str = "default"
+        self, device: Device, threads: int, wait_policy: str = "default"
     ) -> dict[str, str | float | bool | int]:
         """The settings for transformers and bitsandbytes on this device.
 
@@ -141,9 +141,8 @@ class Loader:
         """
         chosen: dict[str, str | float | bool | int] = {"dtype": self.dtype or device.compute_dtype}
         if self.quantization == "llm.int8":
-            # The int8 kernels compute in float16 on a GPU. On a CPU they are fastest with float32 inputs.
             chosen |= {
-                "dtype": "float16" if device.is_gpu else "float32",
+                "dtype": device.int8_input_dtype,
                 "quantization": "llm.int8",
                 "threshold": self.threshold,
             }
@@ -153,11 +152,9 @@ class Loader:
             chosen |= {"quantization": str(self.quantization)}
         if self.is_compiled:
             chosen |= {"attention": "static keys", "compiled": "inductor, CUDA graph"}
-        elif device.is_gpu:
-            # cuDNN's attention builds a plan for each new length, and so at each step of a new document. On an H100 that
-            # takes 84 ms per token instead of 27, nearly all of it for building plans.
-            chosen["attention"] = "sdpa without cuDNN"
-        if not device.is_gpu:
+        elif device.eager_attention:
+            chosen["attention"] = device.eager_attention
+        if device.is_host:
             chosen["threads"] = threads
         if device.is_cpu_without_avx512:
             chosen["wait_policy"] = wait_policy

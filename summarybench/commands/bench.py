@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _run_passes(for_pytest: list[str]) -> int:
     own = _own_options(for_pytest)
-    code, first = _first_pass(for_pytest)
+    code, first = _measure_once(for_pytest)
     if code not in DECIDED or first is None or own.confirm:
         return code
     confirm = this_invocation().benchmarks(*_without_resume(for_pytest), "--confirm", shown(first))
@@ -60,7 +60,7 @@ def _run_passes(for_pytest: list[str]) -> int:
     return run_benchmarks([*_without_resume(for_pytest), "--confirm", str(first)])
 
 
-def _first_pass(for_pytest: Sequence[str]) -> tuple[int, Path | None]:
+def _measure_once(for_pytest: Sequence[str]) -> tuple[int, Path | None]:
     """The first session's exit code and results folder; None where it had none."""
     try:
         own = tempfile.TemporaryDirectory(prefix="first-pass-", ignore_cleanup_errors=True)

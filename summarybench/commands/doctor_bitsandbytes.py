@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from summarybench.commands.doctor_finding import Finding, State, attempt, fail, ok, within
+from summarybench.core.numbers import trimmed
 
 LOADING_SECONDS = 120.0  # includes loading torch, which is slow from a cold disk
 DETAILS = "python -m bitsandbytes says more"
@@ -41,7 +42,7 @@ def ask_child(code: str, seconds: float = LOADING_SECONDS) -> Finding:
         done = within(seconds + 1, run)
     except (TimeoutError, subprocess.TimeoutExpired):
         return fail(
-            "bitsandbytes", f"not loaded within {seconds:g} s", f"check whether nvidia-smi hangs too; {DETAILS}"
+            "bitsandbytes", f"not loaded within {trimmed(seconds)} s", f"check whether nvidia-smi hangs too; {DETAILS}"
         )
     if done.returncode:
         end = f"exit status {done.returncode}" if done.returncode > 0 else signal.Signals(-done.returncode).name

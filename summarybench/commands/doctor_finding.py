@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
+from summarybench.core.numbers import trimmed
 from summarybench.core.outcomes import first_line
 
 T = TypeVar("T")
@@ -68,4 +69,4 @@ def within(seconds: float, work: Callable[[], T]) -> T:
     try:
         return future.result(timeout=seconds)
     except TimeoutError:
-        raise TimeoutError(f"no answer within {seconds:g} s") from None
+        raise TimeoutError(f"no answer within {trimmed(seconds)} s") from None

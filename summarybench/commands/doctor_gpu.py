@@ -18,9 +18,11 @@ from typing import Any
 
 from summarybench.catalogue.models import EXPERIMENTS, MODELS, Experiment
 from summarybench.commands.doctor_finding import Finding, State, attempt, fail, ok, skip
+from summarybench.core.numbers import gib
 from summarybench.core.outcomes import first_line
 from summarybench.engines.fitting import forecast
-from summarybench.machine.device import GIB, DeviceRecord, slugify
+from summarybench.machine.cuda_device import CudaDevice
+from summarybench.machine.device import slugify
 from summarybench.machine.environment import torch_cuda_version
 from summarybench.machine.families import UNKNOWN_GPU_FAMILY, family_of
 from summarybench.machine.nvml import HIDES_EVERY_GPU, MIG_REMEDY
@@ -272,7 +274,7 @@ def check_memory(product: str, free_bytes: int, total_bytes: int) -> Finding:
     The check fails only if none fits.
     """
     family = family_of(product)
-    gpu = DeviceRecord(
+    gpu = CudaDevice(
         kind="cuda",
         name=product,
         slug=slugify(product),
@@ -282,7 +284,7 @@ def check_memory(product: str, free_bytes: int, total_bytes: int) -> Finding:
     )
     meant = [each for each in EXPERIMENTS if family in (UNKNOWN_GPU_FAMILY, *each.families, *each.on_request)]
     fitting = [each for each in meant if forecast(each, MODELS[each.model].shape, gpu, LONGEST_SEQUENCE).fits]
-    seen = f"{free_bytes / GIB:.1f} of {total_bytes / GIB:.1f} GiB free"
+    seen = f"{gib(free_bytes, 1)} of {gib(total_bytes, 1)} GiB free"
     if not fitting:
         remedy = (
             "end the processes that use it (nvidia-smi lists them), or choose another GPU with CUDA_VISIBLE_DEVICES"

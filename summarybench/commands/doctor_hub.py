@@ -14,6 +14,7 @@ from typing import Any
 
 from summarybench.catalogue.models import MODELS, ModelSpec
 from summarybench.commands.doctor_finding import Finding, State, attempt, fail, ok, skip, within
+from summarybench.core.numbers import decimal, trimmed
 from summarybench.core.outcomes import UnavailableError, first_line
 from summarybench.engines.embedded import REMEDY
 from summarybench.machine.device import GIB
@@ -100,7 +101,7 @@ def _check_disk(
 ) -> Finding:
     existing = next(each for each in (folder, *folder.parents) if each.exists())
     free_gib = free_bytes(existing) / GIB
-    seen = f"{free_gib:.1f} GiB free for {folder}, {needed_gib:g} GiB needed for {what}"
+    seen = f"{decimal(free_gib, 1)} GiB free for {folder}, {trimmed(needed_gib)} GiB needed for {what}"
     return ok(name, seen) if free_gib >= needed_gib else fail(name, seen, remedy)
 
 
@@ -157,7 +158,7 @@ def check_licence(spec: ModelSpec, *, obstacle: str, auth_check: Callable[[str],
         seen = "not found with this token"
         remedy = f"log in again with 'hf auth login', and check that {spec.licence_url} exists"
     except TimeoutError:
-        seen, remedy = f"no answer within {HUB_SECONDS:g} s", f"try again, {WITHOUT_HUB}"
+        seen, remedy = f"no answer within {trimmed(HUB_SECONDS)} s", f"try again, {WITHOUT_HUB}"
     except Exception as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
         seen = type(error).__name__ + (f" (HTTP status {status})" if status else "")

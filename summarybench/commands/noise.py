@@ -12,6 +12,7 @@ from summarybench.analysis.noise import COMPILED, DeviceSpread, Group, add_repli
 from summarybench.commands.bench import run_benchmarks
 from summarybench.commands.command import add_baselines_argument
 from summarybench.core.invocation import this_invocation
+from summarybench.core.numbers import decimal, percent
 from summarybench.core.outcomes import ExitCode, InputError
 from summarybench.runs.baselines import SPREAD_FILE
 from summarybench.runs.run_file import Run, device_of, read_run
@@ -82,13 +83,13 @@ def _slug(run: Run) -> str:
 
 def _lines(path: Path, spread: DeviceSpread, added: Sequence[Group]) -> Iterator[str]:
     for group in added:
-        speeds = ", ".join(f"{speed:.1f}" for speed in group["generated_tokens_per_second"])
+        speeds = ", ".join(decimal(speed, 1) for speed in group["generated_tokens_per_second"])
         yield (
-            f"{group['experiment']}: {speeds} generated tok/s; between runs {group['speed_deviation']:.2%}, "
-            f"of one document in one run {group['document_deviation']:.2%} ({group['documents']} documents)"
+            f"{group['experiment']}: {speeds} generated tok/s; between runs {percent(group['speed_deviation'], 2)}, "
+            f"of one document in one run {percent(group['document_deviation'], 2)} ({group['documents']} documents)"
         )
     for name, deviation in spread.controls.items():
-        yield f"{name}: {deviation:.2%} between runs"
+        yield f"{name}: {percent(deviation, 2)} between runs"
     yield from _spreads(str(path), spread)
     for host in dict.fromkeys(str(group["host"]) for group in added):
         if host in spread.hosts:
@@ -102,6 +103,6 @@ def _spreads(title: str, spread: DeviceSpread, *, of_host: bool = False) -> Iter
     for kind, found in kinds:
         if found.degrees_of_freedom is not None and found.is_of_host is of_host:
             yield (
-                f"{title}: spread between {kind} runs {found.standard_deviation:.2%}, "
-                f"{found.degrees_of_freedom:.1f} degrees of freedom"
+                f"{title}: spread between {kind} runs {percent(found.standard_deviation, 2)}, "
+                f"{decimal(found.degrees_of_freedom, 1)} degrees of freedom"
             )

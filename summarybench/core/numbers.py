@@ -29,6 +29,21 @@ def decimal(value: float | None, digits: int, *, signed: bool = False) -> str:
     return formatted(value, f"{'+z' if signed else ''}.{digits}f")
 
 
+def grouped(value: float | None, digits: int = 0) -> str:
+    """1,234.5 with one digit."""
+    return formatted(value, f".{digits}f", grouped=True)
+
+
+def significant(value: float, digits: int) -> str:
+    """0.0012 with two significant digits, and 1.2e-05 for small numbers."""
+    return formatted(value, f".{digits}g")
+
+
+def trimmed(value: float) -> str:
+    """At most six significant digits and no trailing zeros: 250 and 0.05."""
+    return formatted(value, "g")
+
+
 def percent(share: float | None, digits: int = 0, *, signed: bool = False) -> str:
     """0.123 as 12%, or with one digit as 12.3%."""
     return formatted(share, f"{'+' if signed else ''}.{digits}%")
@@ -44,9 +59,9 @@ def gib(size_bytes: float | None, digits: int = 2) -> str:
     return MISSING if size_bytes is None else decimal(size_bytes / GIB, digits)
 
 
-def interval(low: float, high: float, digits: int) -> str:
-    """[0.855, 0.945]."""
-    return f"[{decimal(low, digits)}, {decimal(high, digits)}]"
+def interval(low: float, high: float, digits: int, *, signed: bool = False) -> str:
+    """[0.855, 0.945]. `signed` writes the plus of positive numbers."""
+    return f"[{decimal(low, digits, signed=signed)}, {decimal(high, digits, signed=signed)}]"
 
 
 def percent_interval(low: float, high: float, digits: int = 1) -> str:
@@ -68,14 +83,19 @@ def prefixed(value: float) -> str:
     """2.83 T: three significant digits and the prefix of a unit."""
     for factor, prefix in PREFIXES:
         if value >= factor:
-            return f"{value / factor:.3g} {prefix}"
-    return f"{value:.3g}"
+            return f"{significant(value / factor, 3)} {prefix}"
+    return significant(value, 3)
 
 
 def duration(seconds: float) -> str:
     """6 min 27 s, or 27 s."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def short_duration(seconds: float) -> str:
+    """As `duration`, and below 10 s with one digit, as 0.4 s."""
+    return f"{decimal(seconds, 1)} s" if seconds < 9.95 else duration(seconds)
 
 
 def counted(things: int | Sized, singular: str, plural: str = "") -> str:

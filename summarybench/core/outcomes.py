@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from enum import IntEnum, StrEnum
 from typing import Any
 
+from summarybench.core.numbers import gib
+
 
 class Outcome(StrEnum):
     """The outcome of one selected test, as the run file stores it."""
@@ -370,7 +372,7 @@ def explain_out_of_memory(error: Exception) -> str:
 def _in_gib(size: str) -> str:
     """Format a size as torch does, but plain bytes (on a CPU) in GiB."""
     number, unit = size.split()
-    return f"{float(number) / 1024**3:.2f} GiB" if unit == "bytes" else size
+    return f"{gib(float(number))} GiB" if unit == "bytes" else size
 
 
 DEVICE_LOST_SIGNS = ("CUDA error", "GPU is lost", "CUDNN_STATUS_EXECUTION_FAILED", "CUBLAS_STATUS_EXECUTION_FAILED")

@@ -8,12 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from summarybench.catalogue.models import LOADERS, Experiment, ModelShape
+from summarybench.core.numbers import gib
 from summarybench.engines.memory_model import predict_memory
 from summarybench.engines.static_cache import cache_tokens_for
-from summarybench.machine.device import GIB, DeviceRecord
-
-CUDA_CONTEXT_BYTES = int(0.4 * GIB)
-"""GPU memory that CUDA itself uses. A limit set with --memory-limit is for torch alone and does not include it."""
+from summarybench.machine.device import Device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,10 +26,10 @@ class Forecast:
         return self.needed_bytes <= self.memory_bytes
 
     def __str__(self) -> str:
-        return f"{self.needed_bytes / GIB:.2f} GiB needed of {self.memory_bytes / GIB:.2f} GiB"
+        return f"{gib(self.needed_bytes)} GiB needed of {gib(self.memory_bytes)} GiB"
 
 
-def forecast(experiment: Experiment, shape: ModelShape, device: DeviceRecord, sequence_tokens: int) -> Forecast:
+def forecast(experiment: Experiment, shape: ModelShape, device: Device, sequence_tokens: int) -> Forecast:
     """Predict the memory for one document at a time.
 
     The longest document has `sequence_tokens`, summary included.
@@ -44,11 +42,11 @@ def forecast(experiment: Experiment, shape: ModelShape, device: DeviceRecord, se
     return Forecast(needed_bytes=needed, memory_bytes=device.memory_bytes)
 
 
-def _needed_bytes(loader_name: str, shape: ModelShape, device: DeviceRecord, sequence_tokens: int) -> int:
+def _needed_bytes(loader_name: str, shape: ModelShape, device: Device, sequence_tokens: int) -> int:
     loader = LOADERS[loader_name]
     tokens = min(sequence_tokens, shape.max_position_embeddings or sequence_tokens)
     tokens = cache_tokens_for(tokens) if loader.is_compiled else tokens
     predicted = predict_memory(
         shape, loader.settings(device, threads=1), tokens, batch_size=1
     )  # the number of threads does not matter
-    return predicted.total_bytes + (CUDA_CONTEXT_BYTES if device.is_gpu and not device.is_limited else 0)
+    return predicted.total_bytes + (0 if device.is_limited else device.context_bytes)

@@ -9,6 +9,7 @@ from typing import Any
 
 from summarybench.catalogue.models import LOADERS, Experiment
 from summarybench.core.cache import cache_folder
+from summarybench.core.numbers import gib
 from summarybench.core.outcomes import DeviceMemoryError, Outcome
 from summarybench.engines.chat import Chat, open_chat
 from summarybench.engines.compiled import CompiledDecoders
@@ -23,7 +24,7 @@ from summarybench.engines.static_cache import cache_tokens_for
 from summarybench.engines.weights import Weights
 from summarybench.machine.clock import Clock
 from summarybench.machine.cpu import wait_policy
-from summarybench.machine.device import GIB, Device
+from summarybench.machine.device import Device
 
 
 def load(
@@ -73,10 +74,10 @@ def _load(
     free_bytes = device.free_memory_bytes()
     if predict and prediction.total_bytes > free_bytes:
         raise DeviceMemoryError(
-            f"out of memory (predicted): {prediction}, and {free_bytes / GIB:.2f} GiB are free; "
+            f"out of memory (predicted): {prediction}, and {gib(free_bytes)} GiB are free; "
             "--no-memory-prediction tries all the same"
         )
-    torch.backends.cuda.enable_cudnn_sdp(False)  # see Loader.settings
+    torch.backends.cuda.enable_cudnn_sdp(False)  # see CudaDevice.eager_attention
     device.reset_peak_memory()
     start = clock()
     model = load_quantized(weights, settings, chat.config, device).eval()

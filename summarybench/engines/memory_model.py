@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from math import ceil, prod
 from typing import Any
 
+from summarybench.core.numbers import gib, percent
 from summarybench.core.outcomes import PredictionError
 from summarybench.engines.shapes import parameter_shapes
-from summarybench.machine.device import GIB
 
 NF4_BLOCK = 64
 """Weights per float32 scale in bitsandbytes' NF4."""
@@ -45,8 +45,8 @@ class MemoryPrediction:
 
     def __str__(self) -> str:
         return (
-            f"{self.total_bytes / GIB:.2f} GiB needed ({self.weights_bytes / GIB:.2f} weights, "
-            f"{self.cache_bytes / GIB:.2f} cache, {self.workspace_bytes / GIB:.2f} workspace)"
+            f"{gib(self.total_bytes)} GiB needed ({gib(self.weights_bytes)} weights, "
+            f"{gib(self.cache_bytes)} cache, {gib(self.workspace_bytes)} workspace)"
         )
 
 
@@ -94,8 +94,8 @@ def assert_prediction_holds(predicted_bytes: int, measured_bytes: int) -> None:
     error = predicted_bytes / measured_bytes - 1
     if abs(error) > TOLERATED_ERROR:
         raise PredictionError(
-            f"predicted {predicted_bytes / GIB:.2f} GiB, measured {measured_bytes / GIB:.2f} GiB at the peak: {error:+.1%}, "
-            f"and at most {TOLERATED_ERROR:.0%} is allowed; correct summarybench/engines/memory_model.py"
+            f"predicted {gib(predicted_bytes)} GiB, measured {gib(measured_bytes)} GiB at the peak: {percent(error, 1, signed=True)}, "
+            f"and at most {percent(TOLERATED_ERROR)} is allowed; correct summarybench/engines/memory_model.py"
         )
 
 

@@ -13,13 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from math import ceil
 from typing import Any
 
+from summarybench.core.numbers import gib
 from summarybench.core.outcomes import DeviceMemoryError, RequestsFailedError, is_device_lost, is_out_of_memory
 from summarybench.documents.sources import Prompt
 from summarybench.engines.engine import ConcurrentEngine, JsonScalar, Limits, RequestResult
 from summarybench.engines.loaded_model import LoadedModel
 from summarybench.engines.memory_model import MemoryPrediction, predict_paged_memory
 from summarybench.engines.varlen_attention import Attend, supports_varlen, torch_varlen_attn, use_varlen_attention
-from summarybench.machine.device import GIB, Device
+from summarybench.machine.device import Device
 
 PAGE_TOKENS = 256
 """Tokens per page of the KV cache: transformers' default, and the smallest page that flash-attention 2 reads."""
@@ -54,7 +55,7 @@ def limits_for(
     if may_refuse:
         raise DeviceMemoryError(
             f"out of memory (predicted): {limits.predicted} for one document at a time, and beside the weights "
-            f"{free_bytes / GIB:.2f} GiB are free; --no-memory-prediction tries all the same"
+            f"{gib(free_bytes)} GiB are free; --no-memory-prediction tries all the same"
         )
     return limits
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from summarybench.core.numbers import gib
 from summarybench.core.outcomes import OffloadedError
-from summarybench.machine.device import GIB, DeviceRecord
+from summarybench.machine.device import DeviceRecord
 
 
 def check_nothing_offloaded(model: Any, device: DeviceRecord) -> None:
@@ -19,7 +20,7 @@ def check_nothing_offloaded(model: Any, device: DeviceRecord) -> None:
         if place != device.kind:
             elsewhere[place] = elsewhere.get(place, 0) + size
     if elsewhere:
-        places = ", ".join(f"{size / GIB:.2f} GiB on {place}" for place, size in elsewhere.items())
+        places = ", ".join(f"{gib(size)} GiB on {place}" for place, size in elsewhere.items())
         raise OffloadedError(
             f"weights are offloaded: {places}; the speed would not be this device's; free its memory or use a smaller model"
         )

@@ -18,6 +18,7 @@ from typing import Any
 
 from summarybench.catalogue.models import ModelSpec
 from summarybench.core.cache import cache_folder, fill_folder_once
+from summarybench.core.numbers import gib
 from summarybench.core.outcomes import UnavailableError
 from summarybench.documents.sources import EMBEDDED_ARTICLES
 from summarybench.engines.shapes import empty_model
@@ -63,7 +64,7 @@ def _check_room(folder: Path, config: Any) -> None:
     free = shutil.disk_usage(next(parent for parent in folder.parents if parent.exists())).free
     if needed > free:
         raise UnavailableError(
-            f"synthetic weights need {needed / GIB:.1f} GiB in {folder.parent}, but {free / GIB:.1f} GiB are free; "
+            f"synthetic weights need {gib(needed, 1)} GiB in {folder.parent}, but {gib(free, 1)} GiB are free; "
             "free some space or set XDG_CACHE_HOME to a larger disk"
         )
 

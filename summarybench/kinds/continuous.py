@@ -45,7 +45,7 @@ class ContinuousKind(Kind):
 
     def resolved_options(self, given: Mapping[str, Any], device: Device) -> dict[str, Any]:
         """As many rounds as a verdict needs, where they take minutes."""
-        return {"rounds": given.get("rounds") or (MINIMUM_COMMON_DOCUMENTS if device.is_gpu else 1)}
+        return {"rounds": given.get("rounds") or (MINIMUM_COMMON_DOCUMENTS if device.affords_large_samples else 1)}
 
     def measure(self, toolbox: Toolbox) -> Measurement:
         """Summarize the whole sample at once, several times.

@@ -66,6 +66,6 @@ class MemoryKind(Kind):
         return toolbox.measurement(loaded, sample, toolbox.measure(loaded, sample))
 
     def skip_reason(self, context: RunContext) -> str:
-        if context.device.is_gpu:
+        if not context.device.counts_process_memory:
             return ""
         return "on a CPU the peak memory includes Python and torch, so the prediction cannot be checked"

@@ -59,6 +59,24 @@ class CpuDevice(Device):
 
     __slots__ = ()
 
+    is_host = True
+    is_shared_by_processes = True
+    counts_process_memory = True
+    affords_large_samples = False
+    gains_from_large_batches = False
+    collective_backend = "gloo"
+    context_bytes = 0
+    int8_input_dtype = "float32"
+    eager_attention = None
+
+    @property
+    def training_dtype(self) -> str:
+        return "float32"
+
+    @property
+    def compiles_decoding(self) -> bool:
+        return False
+
     def clock(self) -> Clock:
         return Clock(lambda: None)
 
@@ -100,10 +118,6 @@ class CpuDevice(Device):
     @property
     def probes(self) -> CpuProbes:
         return CpuProbes()
-
-    @property
-    def collective_backend(self) -> str:
-        return "gloo"
 
     def divide_among(self, processes: int) -> None:
         """Use no more threads than this process's part of the CPUs.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from summarybench.core import numbers
 from summarybench.core.outcomes import InputError
@@ -87,9 +87,41 @@ class Device(DeviceRecord, ABC):
     """The one device that a session measures on.
 
     Each kind of accelerator implements this class in one module; detection.py chooses between them.
+
+    - `is_host`: the host's own processor computes, with threads of this process and in the host's memory.
+    - `is_shared_by_processes`: processes started together divide one device. Otherwise each has a device of its own.
+    - `counts_process_memory`: the peak is that of the whole process, not of tensors alone.
+    - `affords_large_samples`: a hundred documents, or several passes over them, take minutes.
+    - `gains_from_large_batches`: a decode step of many documents takes hardly longer than one of few.
+    - `collective_backend`: torch.distributed's backend for collectives between devices of this kind.
+    - `context_bytes`: device memory that the driver needs for itself. --memory-limit does not include it.
+    - `int8_input_dtype`: the dtype of activations that LLM.int8() multiplies fastest.
+    - `eager_attention`: the attention of models that are not compiled, as workloads record it; None for transformers' own.
     """
 
     __slots__ = ()
+
+    is_host: ClassVar[bool]
+    is_shared_by_processes: ClassVar[bool]
+    counts_process_memory: ClassVar[bool]
+    affords_large_samples: ClassVar[bool]
+    gains_from_large_batches: ClassVar[bool]
+    collective_backend: ClassVar[str]
+    context_bytes: ClassVar[int]
+    int8_input_dtype: ClassVar[str]
+    eager_attention: ClassVar[str | None]
+
+    # Numerics
+
+    @property
+    @abstractmethod
+    def training_dtype(self) -> str:
+        """The dtype to train in: bfloat16 or float32, because float16 would need loss scaling."""
+
+    @property
+    @abstractmethod
+    def compiles_decoding(self) -> bool:
+        """Whether inductor's kernels run on this device."""
 
     # Clock and telemetry
 
@@ -148,11 +180,6 @@ class Device(DeviceRecord, ABC):
 
     # Several processes and sessions
 
-    @property
-    @abstractmethod
-    def collective_backend(self) -> str:
-        """torch.distributed's backend for collectives between devices of this kind."""
-
     @abstractmethod
     def divide_among(self, processes: int) -> None:
         """Limit this process to its part of a device that processes share."""
@@ -197,6 +224,7 @@ def limit_memory(device: Device, limit_gib: float | None) -> Device:
         return device
     if not 1 <= limit_gib <= device.memory_bytes / GIB:
         raise InputError(
-            f"--memory-limit {limit_gib:g}: give between 1 and the {device.memory_bytes / GIB:.1f} GiB of the {device.name}"
+            f"--memory-limit {numbers.trimmed(limit_gib)}: give between 1 and the {numbers.gib(device.memory_bytes, 1)} GiB of the "
+            f"{device.name}"
         )
     return replace(device, memory_bytes=int(limit_gib * GIB), is_limited=True)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from summarybench.core.numbers import decimal
 from summarybench.core.outcomes import ProcessLostError, SuiteError, first_line
 from summarybench.core.processes import Process
 from summarybench.machine.device import Device
@@ -76,7 +77,7 @@ class Peers:
         self._is_attentive = False
         timeout = timedelta(seconds=TIMEOUT_SECONDS)
         try:
-            self._state = PartialState(cpu=not device.is_gpu, backend=device.collective_backend, timeout=timeout)
+            self._state = PartialState(cpu=device.is_host, backend=device.collective_backend, timeout=timeout)
             self._waiting = torch.distributed.new_group(backend="gloo", timeout=timeout)
             device.divide_among(process.local_count)
             messages = self._exchange(_Message(place="start", value=_own_pid()), TIMEOUT_SECONDS)
@@ -218,7 +219,7 @@ def _is_gone(pid: int) -> bool:
 def _why(error: BaseException, timeout_seconds: float) -> str:
     """Gloo's long message as one line."""
     if "Timed out" in str(error):
-        return f"{_named_by(error)} was silent for {timeout_seconds:.0f} s"
+        return f"{_named_by(error)} was silent for {decimal(timeout_seconds, 0)} s"
     if "closed by peer" in str(error) or "reset by peer" in str(error):
         return f"{_named_by(error)} is gone: the launcher's output on its machine says why"
     return f"the processes lost touch: {first_line(error)}"

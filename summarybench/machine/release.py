@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from summarybench.core.numbers import gib
 from summarybench.core.outcomes import NotFreedError
-from summarybench.machine.device import GIB, Device
+from summarybench.machine.device import Device
 
 TOLERATED_SHARE = 0.01
 """The tolerated share of the model's peak memory."""
@@ -36,7 +37,7 @@ class MemoryBefore:
         left = (self.device.allocated_memory_bytes() or 0) - self.allocated_bytes
         if left > max(TOLERATED_SHARE * taken, TOLERATED_BYTES):
             raise NotFreedError(
-                f"{left / GIB:.3f} GiB of the {taken / GIB:.2f} GiB that the model took stay allocated after its release: "
+                f"{gib(left, 3)} GiB of the {gib(taken)} GiB that the model took stay allocated after its release: "
                 "something still refers to it, and the next experiments have that much less memory"
             )
 

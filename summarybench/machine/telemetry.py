@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from summarybench.core.numbers import percent, trimmed
 from summarybench.machine.device import DeviceRecord
 from summarybench.machine.nvml import open_gpu
 
@@ -344,8 +345,8 @@ def _problems(summary: TelemetrySummary) -> Iterator[str]:
     limit, default = summary.power_limit_watts, summary.default_power_limit_watts
     if "power" in shares and limit is not None and default is not None and limit < default:
         yield (
-            f"{_throttled('power', shares['power'])}: its power limit is {limit:g} W, below the product's default of "
-            f"{default:g} W; restore it (nvidia-smi -pl {default:g}), then measure again"
+            f"{_throttled('power', shares['power'])}: its power limit is {trimmed(limit)} W, below the product's default of "
+            f"{trimmed(default)} W; restore it (nvidia-smi -pl {trimmed(default)}), then measure again"
         )
     if summary.foreign_processes:
         others = "1 other process" if summary.foreign_processes == 1 else f"{summary.foreign_processes} other processes"
@@ -353,7 +354,7 @@ def _problems(summary: TelemetrySummary) -> Iterator[str]:
 
 
 def _throttled(reason: str, share: float) -> str:
-    return f"throttled ({reason.replace('_', ' ')}) for {share:.0%} of the measured time"
+    return f"throttled ({reason.replace('_', ' ')}) for {percent(share)} of the measured time"
 
 
 def as_extra_info(summary: TelemetrySummary, generated_tokens: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from math import ceil
 from typing import Any
 
 from summarybench.catalogue.models import Experiment
+from summarybench.core.numbers import gib
 from summarybench.core.outcomes import (
     BatchTooLargeError,
     DeviceLostError,
@@ -24,7 +25,7 @@ from summarybench.core.outcomes import (
 from summarybench.documents.sources import Prompt
 from summarybench.engines.engine import BatchEngine
 from summarybench.engines.memory_model import MemoryPrediction
-from summarybench.machine.device import GIB, Device
+from summarybench.machine.device import Device
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 LARGEST_BATCH_SIZE, LARGEST_BATCH_SIZE_ON_A_CPU = 256, 8
@@ -45,7 +46,7 @@ def hold_in_memory(
     fits = experiment.batch_size == 1 or prediction.beside_weights_bytes <= free_bytes
     if not fits and predict:
         raise BatchTooLargeError(
-            f"out of memory (predicted): {prediction}, and {free_bytes / GIB:.2f} GiB are free beside the weights; "
+            f"out of memory (predicted): {prediction}, and {gib(free_bytes)} GiB are free beside the weights; "
             "a smaller batch fits, or --no-memory-prediction tries all the same"
         )
     try:
@@ -139,10 +140,10 @@ def _begin_clean(model: BatchEngine, device: Device) -> None:
     device.release_memory()
 
 
-def _largest_predicted(model: BatchEngine, sequence_tokens: int, device: Device, largest_on_a_gpu: int) -> int:
+def _largest_predicted(model: BatchEngine, sequence_tokens: int, device: Device, largest_worth_trying: int) -> int:
     """At least 1: loading the model has already shown that one document fits."""
     free_bytes = device.free_memory_bytes()
-    most = largest_on_a_gpu if device.is_gpu else LARGEST_BATCH_SIZE_ON_A_CPU
+    most = largest_worth_trying if device.gains_from_large_batches else LARGEST_BATCH_SIZE_ON_A_CPU
     fitting = (
         batch_size
         for batch_size in range(most, 0, -1)

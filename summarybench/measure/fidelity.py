@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 from summarybench.analysis.quality import DEGENERATE, rouge_f1
 from summarybench.analysis.quality_change import QualityComparison, documents_needed, judge, mcnemar, paired_difference
 from summarybench.catalogue.models import REFERENCE_LOADER, Experiment
+from summarybench.core.numbers import significant
 from summarybench.core.outcomes import JudgementError, first_line
 from summarybench.documents.sources import Document, Prompt
 from summarybench.engines.engine import LogitsEngine, TextGenerator
@@ -260,6 +261,6 @@ def assert_faithful(fidelity: Fidelity) -> None:
     most = MOST_TIMES_THE_TWINS_ERROR * fidelity.eager.logit_error
     if fidelity.logit_error > most:
         raise JudgementError(
-            f"logit error {fidelity.logit_error:.3g} of float32's logits, and at most {most:.3g} is allowed: "
+            f"logit error {significant(fidelity.logit_error, 3)} of float32's logits, and at most {significant(most, 3)} is allowed: "
             f"{MOST_TIMES_THE_TWINS_ERROR} times that of {fidelity.eager.loader}, which compiles nothing"
         )

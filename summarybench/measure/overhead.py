@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import cycle
 from typing import Any
 
+from summarybench.core.numbers import percent
 from summarybench.core.outcomes import JudgementError
 from summarybench.documents.sources import Prompt
 from summarybench.engines.loaded_model import LoadedModel
@@ -155,6 +156,6 @@ def assert_harness_costs_nothing(overhead: Overhead) -> None:
     if any(bound is not None and bound < LEAST_RATIO for bound in upper_bounds):
         raise JudgementError(
             f"the harness keeps less than {LEAST_RATIO} of a bare loop's tok/s: "
-            f"{_describe_ratios(overhead.as_extra_info())}; a one-sided {ALARM_CONFIDENCE:.0%} upper bound of either "
+            f"{_describe_ratios(overhead.as_extra_info())}; a one-sided {percent(ALARM_CONFIDENCE)} upper bound of either "
             f"below {LEAST_RATIO} fails; look at what `LoadedModel.generate` does that `generate_bare` does not"
         )

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from math import fsum
 from typing import Any, TypeVar
 
+from summarybench.core.numbers import decimal
 from summarybench.core.outcomes import InputError, JudgementError
 from summarybench.documents.sources import Prompt
 from summarybench.engines.engine import TextGenerator
@@ -262,7 +263,7 @@ class _Rounds:
 
 
 def _named(device: Device) -> str:
-    return f"{device.name} ({device.index})" if device.is_gpu else device.name
+    return device.name if device.is_shared_by_processes else f"{device.name} ({device.index})"
 
 
 def _gathered(everything: Sequence[Measured], order: Mapping[str, int]) -> Measured:
@@ -316,8 +317,9 @@ def assert_scales(scaling: Scaling, device: Device) -> None:
 
     Raises JudgementError where they do not.
     """
-    if device.is_gpu and scaling.efficiency < LEAST_EFFICIENCY:
+    if not device.is_shared_by_processes and scaling.efficiency < LEAST_EFFICIENCY:
         raise JudgementError(
-            f"scaling efficiency {scaling.efficiency:.3f}: {scaling.processes} processes make {scaling.tokens_per_second:.1f} "
-            f"tokens/s and one alone {scaling.tokens_per_second_alone:.1f}; GPUs must reach at least {LEAST_EFFICIENCY}"
+            f"scaling efficiency {decimal(scaling.efficiency, 3)}: {scaling.processes} processes make "
+            f"{decimal(scaling.tokens_per_second, 1)} tokens/s and one alone "
+            f"{decimal(scaling.tokens_per_second_alone, 1)}; GPUs must reach at least {LEAST_EFFICIENCY}"
         )

@@ -17,6 +17,7 @@ from typing import Any
 
 from summarybench.analysis.attribution import Attribution, attribute, moves_between
 from summarybench.catalogue.models import EXPERIMENTS, MODELS
+from summarybench.core.numbers import estimate, percent
 from summarybench.core.outcomes import InputError, UnavailableError, Verdict
 from summarybench.documents.sources import Prompt, embedded_documents
 from summarybench.engines.engine import TextGenerator
@@ -134,7 +135,7 @@ def devices_to_try(kind: str, detect: Callable[[Mapping[str, str]], Device] = de
     Raises InputError where a GPU is asked for and there is none.
     """
     found = () if kind == "cpu" else (detect(os.environ),)
-    gpus = tuple(device for device in found if device.is_gpu)
+    gpus = tuple(device for device in found if not device.is_host)
     if kind == "gpu" and not gpus:
         raise InputError(
             "--device gpu: this process sees none ('summarybench doctor' (make doctor) says more); --device cpu does without"
@@ -172,7 +173,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _check_spots(device: Device, say: Callable[[str], None]) -> SpotChecks:
-    sample = ON_GPU if device.is_gpu else ON_CPU
+    sample = ON_GPU if device.affords_large_samples else ON_CPU
     clock = device.clock()
     instruments = Instruments(device=device, clock=clock, monitor=NullMonitor(), sample_host=host_probe(device, clock))
     loaded = _load(sample, device, instruments)
@@ -188,7 +189,7 @@ def _check_spots(device: Device, say: Callable[[str], None]) -> SpotChecks:
             found = disturbed(name, loaded, prompts, switch, instruments, max_new_tokens=sample.max_new_tokens)
         sides.append(found)
         interval = found.change.interval()
-        say(f"  tokens/s with ÷ without {found.change.ratio:.3f} [{interval.low:.3f}, {interval.high:.3f}]")
+        say(f"  tokens/s with ÷ without {estimate(found.change.ratio, interval.low, interval.high, 3)}")
     deviations = probe_deviations([each.before for each in sides])
     spots = tuple(judged(each, deviations, is_gpu=device.is_gpu) for each in sides)
     return SpotChecks(device=device.name, cpus=usable_cpus(), sample=sample, spots=spots)
@@ -218,10 +219,10 @@ def _disturbances(
     loaded: LoadedModel, instruments: Instruments
 ) -> Iterator[tuple[str, AbstractContextManager[Switch]]]:
     for share in DELAYS:
-        yield f"each token delayed by {share:.0%} of its time", delay(loaded.model, share, instruments.clock)
+        yield f"each token delayed by {percent(share)} of its time", delay(loaded.model, share, instruments.clock)
     cpus = os.sched_getaffinity(0)
     yield f"a busy neighbour on {len(cpus)} CPUs", busy_neighbour(cpus)
-    if instruments.device.is_gpu:
+    if not instruments.device.is_host:  # a busy neighbour shares the host
         yield "another tenant of the GPU", other_tenant(instruments.device)
 
 

@@ -86,16 +86,16 @@ def check_same_conditions(earlier: EarlierRun, *, machine_info: Mapping[str, Any
             )
 
 
-def carried_records(
-    earlier: EarlierRun, *, carry: Collection[str], again: Collection[str]
+def resumed_records(
+    earlier: EarlierRun, *, resumed: Collection[str], again: Collection[str]
 ) -> Iterator[tuple[str, Record]]:
     """The records at the start of a new run's journal, as (kind, fields), each with `carried_from`.
 
-    Of the nodeids in `carry`, these are documents, experiment and outcome. Of those in `again`, these are the finished
+    Of the nodeids in `resumed`, these are documents, experiment and outcome. Of those in `again`, these are the finished
     documents, as superseded ones that no figure uses. A record that was taken over before keeps its first origin.
     """
     journal = earlier.journal
-    for nodeid in carry:
+    for nodeid in resumed:
         yield from _marked(earlier, "document", (each for each in journal.documents if each["nodeid"] == nodeid))
         yield from _marked(earlier, "experiment", (each for each in journal.experiments if each["fullname"] == nodeid))
         yield from _marked(earlier, "outcome", (each for each in journal.outcomes if each["nodeid"] == nodeid))

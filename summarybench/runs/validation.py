@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_origin
 
+from summarybench.core.numbers import trimmed
 from summarybench.runs.declared_keys import LARGEST_NUMBER, Key, declared_keys, is_record, is_union
 from summarybench.runs.extra_info import ExtraInfo
 from summarybench.runs.kind_facts import KindFigure, Unit, kind_facts_in
@@ -123,7 +124,7 @@ def _check_union(value: Any, types: Sequence[Any], key: Key, where: str) -> None
 def _check_scalar(value: Any, type_: type, key: Key, where: str) -> None:
     _expect(_is_of(value, type_), value, where, type_)
     if type_ in (int, float) and not key.lowest <= value <= key.at_most:
-        limits = f"at least {key.lowest:g}" if value < key.lowest else f"at most {key.at_most:g}"
+        limits = f"at least {trimmed(key.lowest)}" if value < key.lowest else f"at most {trimmed(key.at_most)}"
         raise InvalidValueError(f"{where} is {shortened(value)}, and must be {limits}")
     if type_ is str and not value and not key.may_be_empty:
         raise InvalidValueError(f"{where} is empty, and must not be")
@@ -152,7 +153,7 @@ def _check_numbers(value: Any, where: str) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise InvalidValueError(f"{where} is {value}, and must be a finite number")
     if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
-        raise InvalidValueError(f"{where} is {shortened(value)}, and must be at most {LARGEST_NUMBER:g}")
+        raise InvalidValueError(f"{where} is {shortened(value)}, and must be at most {trimmed(LARGEST_NUMBER)}")
     if isinstance(value, dict):
         for name, item in value.items():
             _check_numbers(item, _inside(where, name))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from summarybench.analysis.comparison import Comparison, Judge
-from summarybench.analysis.confirmation import FirstPasses
+from summarybench.analysis.confirmation import ConfirmedRun
 from summarybench.analysis.noise import read_spread
 from summarybench.analysis.teacher_change import TeacherChange, beside_teacher
 from summarybench.core.outcomes import BrokenOutputError, Verdict
@@ -65,7 +65,7 @@ class Comparer:
     `figures` has the `extra_info` of what was measured so far, by nodeid.
     """
 
-    def __init__(self, settings: Settings, basis: Basis, results: Results, confirmation: FirstPasses) -> None:
+    def __init__(self, settings: Settings, basis: Basis, results: Results, confirmation: ConfirmedRun) -> None:
         self.figures: dict[str, Mapping[str, Any]] = {}
         self._settings = settings
         self._basis = basis

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from summarybench.engines.weights import folder_digest
 from summarybench.kinds.registry import KINDS
 from summarybench.machine.cpu import wait_policy
 from summarybench.machine.device import Device
-from summarybench.session.settings import Settings
+from summarybench.session.settings import Settings, UnresolvedOptions
 from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
 
 
@@ -39,17 +39,22 @@ ON_A_CPU_WITHOUT_AVX512 = DefaultSample(
 class Config:
     """What a session does on its device.
 
-    `documents` may be more than there are where `is_default_sample_size` is set: then all of them are measured.
-    `kind_options` has the options of all kinds by their keys, as the kinds resolve them for the device.
+    `documents` may be more than there are where `is_default_sample_size` is set: then all of them are measured. `defaulted`
+    names the fields of `DefaultSample` that no option set. `kind_options` has the options of all kinds by their keys, as the
+    kinds resolve them for the device.
     """
 
     settings: Settings
     device: Device
     documents: int
-    is_default_sample_size: bool
     max_new_tokens: int
     max_prompt_tokens: int
+    defaulted: frozenset[str]
     kind_options: Mapping[str, Any]
+
+    @property
+    def is_default_sample_size(self) -> bool:
+        return "documents" in self.defaulted
 
     def conditions(self) -> dict[str, Any]:
         """What must be equal for two sessions to be parts of one run.
@@ -83,10 +88,10 @@ class Config:
             return ""
         small, usual = ON_A_CPU_WITHOUT_AVX512, ON_A_CPU
         limits, options = [], []
-        if self.settings.max_new_tokens is None:
+        if "max_new_tokens" in self.defaulted:
             limits.append(f"{small.max_new_tokens} new tokens")
             options.append(f"--max-new-tokens {usual.max_new_tokens}")
-        if self.settings.max_prompt_tokens is None:
+        if "max_prompt_tokens" in self.defaulted:
             limits.append(f"{small.max_prompt_tokens} prompt tokens")
             options.append(f"--max-prompt-tokens {usual.max_prompt_tokens}")
         chosen = [f"a document has at most {' and '.join(limits)} (for more: {' '.join(options)})"] if limits else []
@@ -96,20 +101,19 @@ class Config:
         return f"{because}: {', and '.join(chosen)}" if chosen else ""
 
 
-def resolve(settings: Settings, device: Device) -> Config:
+def resolve(settings: Settings, unresolved: UnresolvedOptions, device: Device) -> Config:
     """The configuration of a session with these settings on this device."""
-    default = default_sample_on(device)
+    sample = {each.name: getattr(unresolved, each.name) for each in fields(DefaultSample)}
+    given = {name: value for name, value in sample.items() if value is not None}
     kind_options: dict[str, Any] = {}
     for kind in KINDS.values():
-        kind_options |= kind.resolved_options(settings.kind_options, device)
+        kind_options |= kind.resolved_options(unresolved.kind_options, device)
     return Config(
         settings=settings,
         device=device,
-        documents=default.documents if settings.documents is None else settings.documents,
-        is_default_sample_size=settings.documents is None,
-        max_new_tokens=settings.max_new_tokens or default.max_new_tokens,
-        max_prompt_tokens=settings.max_prompt_tokens or default.max_prompt_tokens,
+        defaulted=frozenset(sample.keys() - given.keys()),
         kind_options=kind_options,
+        **asdict(replace(default_sample_on(device), **given)),
     )
 
 
@@ -118,7 +122,7 @@ def default_sample_on(device: Device) -> DefaultSample:
 
     It does not depend on load or free memory: two runs are one workload.
     """
-    if device.is_gpu:
+    if device.affords_large_samples:
         return ON_A_GPU
     return ON_A_CPU_WITHOUT_AVX512 if device.is_cpu_without_avx512 else ON_A_CPU
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from summarybench.analysis.confirmation import FirstPasses, read_first_passes
+from summarybench.analysis.confirmation import ConfirmedRun, read_confirmed_run
 from summarybench.catalogue.models import Experiment
 from summarybench.core.outcomes import InputError, TestOutcome
 from summarybench.core.processes import ALONE, Process
@@ -15,7 +15,7 @@ from summarybench.core.session_seconds import SessionSeconds
 from summarybench.machine.device_lock import DeviceLock
 from summarybench.runs.baselines import ANCHOR, read_baselines, refuse_second_anchor
 from summarybench.runs.journal import SELECTED, Record
-from summarybench.runs.resume import EarlierRun, carried_records, check_same_conditions, read_earlier_run
+from summarybench.runs.resume import EarlierRun, check_same_conditions, read_earlier_run, resumed_records
 from summarybench.runs.run_folder import Results, SilentResults
 from summarybench.session.comparing import Comparer, basis_of
 from summarybench.session.config import Config
@@ -46,7 +46,7 @@ class EarlierResults:
     """
 
     resumed: Mapping[str, TestOutcome] = field(default_factory=dict)
-    confirmation: FirstPasses = field(default_factory=FirstPasses)
+    confirmation: ConfirmedRun = field(default_factory=ConfirmedRun)
     records: tuple[tuple[str, Record], ...] = ()
     origin: Mapping[str, Any] = field(default_factory=dict)
 
@@ -147,8 +147,8 @@ def _earlier_results(
     earlier = read_earlier_run(path)
     check_same_conditions(earlier, machine_info=machine_info, settings=conditions)
     if settings.resume:
-        return _taken_over(earlier, selection, earlier.finished, FirstPasses(), "resumed_from")
-    confirmation = read_first_passes(earlier, every=settings.passes > 1)
+        return _taken_over(earlier, selection, earlier.finished, ConfirmedRun(), "resumed_from")
+    confirmation = read_confirmed_run(earlier, every=settings.passes > 1)
     kept = {nodeid: each for nodeid, each in earlier.outcomes.items() if nodeid not in confirmation.entries}
     return _taken_over(earlier, selection, kept, confirmation, "confirms")
 
@@ -157,7 +157,7 @@ def _taken_over(
     earlier: EarlierRun,
     selection: Selection,
     kept: Mapping[str, TestOutcome],
-    confirmation: FirstPasses,
+    confirmation: ConfirmedRun,
     origin_key: str,
 ) -> EarlierResults:
     resumed = {nodeid: each for nodeid, each in kept.items() if nodeid in selection.runnable}
@@ -165,7 +165,7 @@ def _taken_over(
     return EarlierResults(
         resumed=resumed,
         confirmation=confirmation,
-        records=tuple(carried_records(earlier, carry=resumed, again=again)),
+        records=tuple(resumed_records(earlier, resumed=resumed, again=again)),
         origin={origin_key: earlier.origin, "dropped_lines": earlier.journal.dropped_lines},
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from summarybench.analysis.confirmation import FirstPasses
+from summarybench.analysis.confirmation import ConfirmedRun
 from summarybench.core.outcomes import (
     NOT_RUN,
     Outcome,
@@ -22,7 +22,7 @@ class Outcomes:
     `resumed` has those that were taken over from an earlier run; their tests are not run again.
     """
 
-    def __init__(self, results: Results, confirmation: FirstPasses, resumed: Mapping[str, TestOutcome]) -> None:
+    def __init__(self, results: Results, confirmation: ConfirmedRun, resumed: Mapping[str, TestOutcome]) -> None:
         self.resumed = dict(resumed)
         self._results = results
         self._confirmation = confirmation

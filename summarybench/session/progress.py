@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from summarybench.core import session_seconds
+from summarybench.core.numbers import decimal, short_duration
 from summarybench.core.outcomes import Outcome
 from summarybench.measure.generation import GenerationRecord
 
@@ -50,8 +51,8 @@ class Progress:
         `expected_seconds` is for all of them, None where the warm-up allows no estimate.
         """
         count = f"{rounds} timed round{'s' * (rounds != 1)}"
-        estimate = "" if expected_seconds is None else f", should take about {duration(expected_seconds)}"
-        self._say_without_terminal(f"{experiment}: warmed up in {duration(seconds)}; {count}{estimate}")
+        estimate = "" if expected_seconds is None else f", should take about {short_duration(expected_seconds)}"
+        self._say_without_terminal(f"{experiment}: warmed up in {short_duration(seconds)}; {count}{estimate}")
 
     def ended(self, experiment: str, outcome: Outcome, figures: Mapping[str, Any]) -> None:
         """Announce an experiment's end, if its start was announced.
@@ -62,11 +63,11 @@ class Progress:
             return
         self._running = ""
         seconds = session_seconds.now() - self._start_seconds
-        words = [f"{outcome.value.replace('_', ' ')} after {duration(seconds)}"]
+        words = [f"{outcome.value.replace('_', ' ')} after {short_duration(seconds)}"]
         if figures:
-            words.append(f"{figures['generated_tokens_per_second']:.1f} tok/s")
+            words.append(f"{decimal(figures['generated_tokens_per_second'], 1)} tok/s")
         if figures.get("rouge1") is not None:
-            words.append(f"ROUGE-1 {figures['rouge1']:.3f}")
+            words.append(f"ROUGE-1 {decimal(figures['rouge1'], 3)}")
         self._say_without_terminal(f"{experiment}: {', '.join(words)}")
 
     def _say_without_terminal(self, line: str) -> None:
@@ -93,7 +94,7 @@ class Progress:
         tokens = sum(record.generated_tokens for record in records)
         left = seconds / len(records) * (total - len(records))
         line = (
-            f"{experiment}  {len(records)} of {total}  {tokens / seconds:.1f} tok/s  {left:.0f} s left"
+            f"{experiment}  {len(records)} of {total}  {decimal(tokens / seconds, 1)} tok/s  {decimal(left, 0)} s left"
             if len(records) < total
             else ""
         )
@@ -112,11 +113,3 @@ class Progress:
             self._terminal.flush()
         except OSError:  # the terminal was closed; SIGHUP ends the session, and no test fails for a missing line
             self.is_live = False
-
-
-def duration(seconds: float) -> str:
-    """`0.4 s`, `12 s` or `3 min 20 s`."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -90,7 +90,7 @@ class Session:
     @property
     def is_new_gpu(self) -> bool:
         """Whether no run of this GPU was stored when the session began."""
-        return self.device.is_gpu and not self.baselines.runs
+        return not self.device.is_host and not self.baselines.runs
 
     # Measuring ---------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Options, parsed once into frozen `Settings`.
+"""Options, parsed once into frozen `Settings` and `UnresolvedOptions`.
 
 Nothing behind them reads options or the environment.
 """
@@ -24,17 +24,24 @@ DEFAULT_STORAGE = "file://./.benchmarks"  # pytest-benchmark's own default, whic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What the command line asked for.
+class UnresolvedOptions:
+    """The options whose defaults depend on the device; None for each that was left out.
 
-    `documents`, `max_new_tokens` and `max_prompt_tokens` are None where the option was left out: `Config` has what they come
-    to on the session's device.
+    `config.resolve` alone reads them, and `Config` has their values on the session's device. `kind_options` has those of all
+    kinds of benchmark, by their keys.
     """
 
     documents: int | None
-    seed: int
     max_new_tokens: int | None
     max_prompt_tokens: int | None
+    kind_options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the command line asked for, whatever the device."""
+
+    seed: int
     documents_file: Path | None
     document_source: DocumentSource | None
     model_paths: Mapping[str, Path]
@@ -56,8 +63,6 @@ class Settings:
     confirm: Path | None
     students: Mapping[str, Student]
     student_margin: float
-    kind_options: Mapping[str, Any]
-    """What was given for the options of the kinds of benchmark, by their keys; None for what was left out."""
 
     def document_source_of(self, model: str) -> DocumentSource:
         """The source that an option names.
@@ -89,10 +94,7 @@ def settings_of(option: Any, root: Path) -> Settings:
         raise InputError("--student with --weights synthetic: a student is its weights; leave one of them out")
     compare = option.benchmark_compare
     return Settings(
-        documents=option.documents,
         seed=option.seed,
-        max_new_tokens=option.max_new_tokens,
-        max_prompt_tokens=option.max_prompt_tokens,
         documents_file=option.documents_file,
         document_source=None if option.document_source is None else DocumentSource(option.document_source),
         model_paths=model_paths_of(option.model_path) | {name: student.folder for name, student in students.items()},
@@ -114,6 +116,15 @@ def settings_of(option: Any, root: Path) -> Settings:
         confirm=option.confirm,
         students=students,
         student_margin=parse_share(option.student_margin, "--student-margin"),
+    )
+
+
+def unresolved_options_of(option: Any) -> UnresolvedOptions:
+    """The parsed options that `config.resolve` completes. `settings_of` checks their range."""
+    return UnresolvedOptions(
+        documents=option.documents,
+        max_new_tokens=option.max_new_tokens,
+        max_prompt_tokens=option.max_prompt_tokens,
         kind_options={each.key: getattr(option, each.key) for kind in KINDS.values() for each in kind.options},
     )
 

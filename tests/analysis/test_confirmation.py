@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from summarybench.analysis.comparison import Comparison
-from summarybench.analysis.confirmation import FirstPasses, read_first_passes
+from summarybench.analysis.confirmation import ConfirmedRun, read_confirmed_run
 from summarybench.core.outcomes import ExitCode, Outcome, TestOutcome, Verdict, session_exit_code
 from summarybench.runs.journal import JournalContents
 from summarybench.runs.resume import EarlierRun
@@ -38,7 +38,7 @@ def slower(p_value, verdict=Verdict.REGRESSED):
 
 
 def confirming(comparisons, *nodeids):
-    return FirstPasses(run="the first", comparisons=comparisons, entries=dict.fromkeys(nodeids or ("a",), ENTRY))
+    return ConfirmedRun(run="the first", comparisons=comparisons, entries=dict.fromkeys(nodeids or ("a",), ENTRY))
 
 
 # While it runs --------------------------------------------------------------------------------------------------------
@@ -69,7 +69,7 @@ def test_a_single_comparison_is_held_at_one_percent():
 
 def test_nothing_is_held_in_a_session_that_confirms_nothing():
     comparison = slower(0.5)
-    assert FirstPasses().hold(comparison) is comparison
+    assert ConfirmedRun().hold(comparison) is comparison
 
 
 @pytest.mark.parametrize("verdict", [verdict for verdict in Verdict if verdict is not Verdict.REGRESSED])
@@ -121,7 +121,7 @@ def test_p_value_of_what_is_too_small_a_slowdown_to_regress_fails_nothing():
 
 
 def test_session_that_confirms_nothing_rejects_nothing():
-    assert FirstPasses().rejected([compared("a", 0.0001)]) == {}
+    assert ConfirmedRun().rejected([compared("a", 0.0001)]) == {}
 
 
 def outcomes_that_held(run, nodeids):
@@ -152,7 +152,7 @@ def test_what_holm_rejects_last_fails_with_the_exit_code_of_its_cause(cause, cod
 
 def test_run_file_keeps_the_first_pass_s_facts_in_plain_types():
     first = entries_of(run_of(benchmark(verdict="REGRESSED", change={"ratio": 0.9}, seconds=(3.0,) * 8)))[0]
-    found = FirstPasses(run="the first", comparisons=1, entries={"a": first}).as_extra_info("a")
+    found = ConfirmedRun(run="the first", comparisons=1, entries={"a": first}).as_extra_info("a")
     assert found == {
         "first_pass": {
             "run": "the first",
@@ -201,6 +201,6 @@ def earlier_run(**verdicts):
 @pytest.mark.parametrize(("every", "again"), [(False, ["slow"]), (True, ["slow", "same", "fast"])])
 def test_what_regressed_is_measured_again_and_with_every_all_that_was_compared(every, again):
     earlier = earlier_run(slow="REGRESSED", same="UNCHANGED", new="NO BASELINE", fast="IMPROVED")
-    found = read_first_passes(earlier, every=every)
+    found = read_confirmed_run(earlier, every=every)
     assert (found.run, found.comparisons, list(found.entries)) == ("the first", 3, again)
     assert found.entries["slow"] == Entry(name="slow", extra_info=found.entries["slow"].extra_info, seconds=(2.5,) * 8)

@@ -4,14 +4,17 @@ from dataclasses import replace
 import pytest
 
 from summarybench.catalogue.models import CPU, EXPERIMENTS, LOADERS, MODELS
-from summarybench.machine.device import GIB, DeviceRecord
+from summarybench.machine.cpu_device import CpuDevice
+from summarybench.machine.cuda_device import CudaDevice
+from summarybench.machine.device import GIB
 from summarybench.machine.families import FAMILIES
 
 NAMES = [experiment.name for experiment in EXPERIMENTS]
 
 
 def device(family, compute_dtype, memory_gib=14.6):
-    return DeviceRecord(
+    made = CpuDevice if family == "cpu" else CudaDevice
+    return made(
         kind="cpu" if family == "cpu" else "cuda",
         name=family,
         slug=family,

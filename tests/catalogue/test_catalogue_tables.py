@@ -205,27 +205,32 @@ WRONG_TABLES = [
 
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory):
-    """A copy of the packages that a session and a command import, whose tables a test may edit."""
+    """A copy of the packages that sessions and commands import, whose tables a test may edit."""
     folder = tmp_path_factory.mktemp("checkout")
-    for name in ("summarybench", "fixtures", "benchmarks"):
+    for name in ("summarybench", "fixtures", "benchmarks", "distillation"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("conftest.py", "pytest.ini"):
         shutil.copy(ROOT / name, folder)
     return folder
 
 
+READ_BY_DISTILLATION = {"catalogue/models.toml", "catalogue/loaders.toml", "machine/families.toml"}
+
+
 @pytest.mark.parametrize(("table", "before", "after", "said"), WRONG_TABLES, ids=[each[0] for each in WRONG_TABLES])
 def test_a_wrong_table_ends_sessions_and_commands_with_one_line_and_no_traceback(copied, table, before, after, said):
+    commands = [("pytest", "benchmarks", "--collect-only"), ("summarybench", "docs", "--check")]
+    if table in READ_BY_DISTILLATION:
+        commands += [("distillation", "--help"), ("distillation.judge", "--help")]
     path = copied / "summarybench" / table
     right = path.read_text(encoding="utf-8")
     assert before in right
     path.write_text(right.replace(before, after, 1), encoding="utf-8")
     try:
-        session = python_in(copied, "-m", "pytest", "benchmarks", "--collect-only")
-        command = python_in(copied, "-m", "summarybench", "docs", "--check")
+        found = [python_in(copied, "-m", *command) for command in commands]
     finally:
         path.write_text(right, encoding="utf-8")
-    for ended in (session, command):
+    for ended in found:
         assert ended.returncode == 4, ended.stderr
         (line,) = [line for line in (ended.stdout + ended.stderr).splitlines() if line.strip()]
         assert line.startswith(f"ERROR: summarybench/{table}: {said}")

@@ -19,6 +19,13 @@ from summarybench.core.numbers import GIB
         (numbers.percent(None), "–"),
         (numbers.gib(5.5 * GIB), "5.50"),
         (numbers.gib(None), "–"),
+        (numbers.grouped(12_345.6), "12,346"),
+        (numbers.grouped(12_345.67, 1), "12,345.7"),
+        (numbers.significant(0.00123, 2), "0.0012"),
+        (numbers.significant(0.0000123, 2), "1.2e-05"),
+        (numbers.trimmed(250.0), "250"),
+        (numbers.trimmed(0.05), "0.05"),
+        (numbers.interval(-0.24, 1.25, 1, signed=True), "[-0.2, +1.2]"),
         (numbers.interval(0.855, 0.9449, 3), "[0.855, 0.945]"),
         (numbers.percent_interval(0.05, 0.15), "[5.0%, 15.0%]"),
         (numbers.estimate(0.9, 0.855, 0.945, 3), "0.900 [0.855, 0.945]"),
@@ -47,3 +54,11 @@ def test_thousands_are_separated_only_in_numbers_that_have_them(value, spec, exp
 )
 def test_prefix_replaces_three_zeros(value, expected):
     assert numbers.prefixed(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0.04, "0.0 s"), (9.94, "9.9 s"), (9.96, "10 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s")],
+)
+def test_durations_are_as_exact_as_they_are_long(seconds, expected):
+    assert numbers.short_duration(seconds) == expected

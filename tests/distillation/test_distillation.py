@@ -314,17 +314,17 @@ def test_source_without_train_documents_is_refused(tmp_path, monkeypatch):
 
 PRINTING_DISTILLATION = """
 import sys
-from distillation import __main__ as program
+from distillation import __main__ as program, command
 from distillation.context import say
 
-program.run = lambda settings, *, is_first: say("3 texts written by the teacher")
+command.run = lambda settings, *, is_first: say("3 texts written by the teacher")
 sys.exit(program.main(["--teacher", "smollm2-135m-instruct", "--layers", "3", "--out", "students/small"]))
 """
 PRINTING_JUDGE = """
 import sys
-from distillation import judge as program
+from distillation import judge as program, judgement
 
-program.judge_run = lambda *_: "| experiment |\\n"
+judgement.judge_run = lambda *_: "| experiment |\\n"
 sys.exit(program.main(["results/latest"]))
 """
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from distillation.generation import BatchGenerator
-from distillation.judge import TargetCheck, judge_run
+from distillation.judgement import TargetCheck, judge_run
 from distillation.loading import load_local_weights
 from distillation.summaries import read_rows
 from distillation.training_documents import write_documents

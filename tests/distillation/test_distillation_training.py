@@ -31,6 +31,7 @@ from distillation.training_batches import IGNORED, Collator, SimilarLengthSample
 from summarybench.core.outcomes import DeviceMemoryError, InputError, JudgementError
 from summarybench.engines.graph_decoder import CompiledDecoder
 from summarybench.machine.cpu_device import CpuDevice
+from summarybench.machine.cuda_device import CudaDevice
 
 CPU = CpuDevice(kind="cpu", name="cpu", slug="cpu", family="cpu", memory_bytes=2**34, compute_dtype="float32")
 TEACHER = "smollm2-135m-instruct"
@@ -430,7 +431,7 @@ def test_batch_is_halved_when_memory_runs_out_and_later_ones_are_no_larger(gener
 
 
 def test_decoding_is_compiled_on_gpus_with_bfloat16_alone():
-    t4 = replace(CPU, kind="cuda", compute_dtype="float16")
+    t4 = CudaDevice(kind="cuda", name="T4", slug="t4", family="t4", memory_bytes=2**34, compute_dtype="float16")
     assert [is_compiled_for(device) for device in (CPU, t4, replace(t4, compute_dtype="bfloat16"))] == [
         False,
         False,

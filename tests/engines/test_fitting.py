@@ -8,9 +8,11 @@ from dataclasses import replace
 import pytest
 
 from summarybench.catalogue.models import EXPERIMENTS, LOADERS, MODELS, WEIGHT_ONLY
-from summarybench.engines.fitting import CUDA_CONTEXT_BYTES, Forecast, forecast
+from summarybench.engines.fitting import Forecast, forecast
 from summarybench.kinds.fidelity import FidelityKind
-from summarybench.machine.device import GIB, DeviceRecord
+from summarybench.machine.cpu_device import CpuDevice
+from summarybench.machine.cuda_device import CUDA_CONTEXT_BYTES, CudaDevice
+from summarybench.machine.device import GIB
 
 BY_NAME = {each.name: each for each in EXPERIMENTS}
 SEVEN_BILLION = ("llama2-7b-chat", "mistral-7b-instruct")
@@ -45,14 +47,14 @@ STATED_GIB_OF_THE_EMBEDDED_MODEL = 1.0
 
 def gpu(memory_gib, family="h100", compute_dtype="bfloat16"):
     memory_bytes = math.ceil(memory_gib * GIB)
-    return DeviceRecord(
+    return CudaDevice(
         kind="cuda", name="G", slug="g", family=family, memory_bytes=memory_bytes, compute_dtype=compute_dtype
     )
 
 
 H100 = gpu(79.6)
 T4 = gpu(14.6, "t4", "float16")
-CPU = replace(H100, kind="cpu", family="cpu", compute_dtype="float32")
+CPU = CpuDevice(kind="cpu", name="C", slug="c", family="cpu", memory_bytes=H100.memory_bytes, compute_dtype="float32")
 
 
 def forecast_of(experiment, device, sequence_tokens=LONGEST_SEQUENCE):

@@ -14,15 +14,16 @@ from summarybench.engines.loading import load
 from summarybench.engines.memory_model import MemoryPrediction, predict_memory, predict_weights
 from summarybench.engines.not_loaded import NotLoaded
 from summarybench.engines.weights import find_weights
+from summarybench.machine.cuda_device import CudaDevice
 from summarybench.machine.detection import detect_device
-from summarybench.machine.device import GIB, DeviceRecord
+from summarybench.machine.device import GIB
 
 TINY = "smollm2-135m-instruct"
 BY_NAME = {experiment.name: experiment for experiment in EXPERIMENTS}
 CPU = detect_device({"CUDA_VISIBLE_DEVICES": ""})
 KIB = 1024
 SMALL_CPU = replace(CPU, memory_bytes=100 * KIB)
-H100 = DeviceRecord(
+H100 = CudaDevice(
     kind="cuda", name="an H100", slug="an-h100", family="h100", memory_bytes=80 * GIB, compute_dtype="bfloat16"
 )
 

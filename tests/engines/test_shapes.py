@@ -52,9 +52,10 @@ WITHOUT_TORCH = """
 import sys
 from summarybench.catalogue.models import EXPERIMENTS, MODELS
 from summarybench.engines.fitting import forecast
-from summarybench.machine.device import GIB, DeviceRecord
+from summarybench.machine.cuda_device import CudaDevice
+from summarybench.machine.device import GIB
 
-gpu = DeviceRecord(kind="cuda", name="A", slug="a", family="gpu", memory_bytes=12 * GIB, compute_dtype="float16")
+gpu = CudaDevice(kind="cuda", name="A", slug="a", family="gpu", memory_bytes=12 * GIB, compute_dtype="float16")
 fitting = {each.name for each in EXPERIMENTS if forecast(each, MODELS[each.model].shape, gpu, 2_148).fits}
 print("llama2-7b-chat-fp16" in fitting, "llama2-7b-chat-4-bit" in fitting)
 print(sorted({"torch", "transformers"} & set(sys.modules)))

@@ -11,14 +11,14 @@ from summarybench.core.outcomes import InputError
 from summarybench.core.processes import Process
 from summarybench.kinds.kind import Kind, RunContext, cases_of
 from summarybench.kinds.registry import KINDS, kind_named, marker_lines, markers_to_name, register
-from summarybench.machine.device import GIB, DeviceRecord
+from summarybench.machine.cpu_device import CpuDevice
+from summarybench.machine.cuda_device import CudaDevice
+from summarybench.machine.device import GIB
 from summarybench.runs.kind_facts import KindFacts
 from tests.forked import ROOT
 
-CPU = DeviceRecord(kind="cpu", name="a CPU", slug="cpu", family="cpu", memory_bytes=16 * GIB, compute_dtype="float32")
-H100 = DeviceRecord(
-    kind="cuda", name="H100", slug="h100", family="h100", memory_bytes=80 * GIB, compute_dtype="bfloat16"
-)
+CPU = CpuDevice(kind="cpu", name="a CPU", slug="cpu", family="cpu", memory_bytes=16 * GIB, compute_dtype="float32")
+H100 = CudaDevice(kind="cuda", name="H100", slug="h100", family="h100", memory_bytes=80 * GIB, compute_dtype="bfloat16")
 
 IMPORT = re.compile(r"^from (\S+) import", re.MULTILINE)
 

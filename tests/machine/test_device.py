@@ -1,6 +1,7 @@
 import os
 import re
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -8,11 +9,12 @@ import pytest
 from summarybench.core.outcomes import InputError, UnavailableError
 from summarybench.machine import detection
 from summarybench.machine.clock import Clock
+from summarybench.machine.cpu_device import CpuDevice
 from summarybench.machine.cuda_device import CudaDevice, check_same_gpu
 from summarybench.machine.detection import detect_device
-from summarybench.machine.device import GIB, DeviceRecord, emulate_family, limit_memory, slugify
+from summarybench.machine.device import GIB, Device, DeviceRecord, emulate_family, limit_memory, slugify
 from summarybench.machine.families import family_of
-from tests.fakes import FakeGpu
+from tests.fakes import FakeCpu, FakeGpu
 
 
 class NVMLError(Exception):
@@ -240,6 +242,21 @@ def test_a_record_holds_the_facts_that_every_run_file_has(monkeypatch):
     ]
     assert DeviceRecord(**record).slug == "tesla-t4"
     assert FakeGpu().as_record().keys() == record.keys()
+
+
+@pytest.mark.parametrize("kind", [CpuDevice, CudaDevice, FakeGpu, FakeCpu])
+def test_every_kind_of_device_answers_every_question(kind):
+    asked = [name for name, type_ in Device.__annotations__.items() if type_.startswith("ClassVar")]
+    assert len(asked) > 5
+    assert [name for name in asked if not hasattr(kind, name)] == []
+
+
+def test_only_gpus_with_bfloat16_train_in_it_and_compile_decoding():
+    a_gpu = CudaDevice(kind="cuda", name="G", slug="g", family="gpu", memory_bytes=GIB, compute_dtype="float16")
+    a_cpu = CpuDevice(kind="cpu", name="C", slug="c", family="cpu", memory_bytes=GIB, compute_dtype="bfloat16")
+    devices = (a_gpu, replace(a_gpu, compute_dtype="bfloat16"), a_cpu)
+    assert [each.training_dtype for each in devices] == ["float32", "bfloat16", "float32"]
+    assert [each.compiles_decoding for each in devices] == [False, True, False]
 
 
 def test_the_clock_waits_for_the_device_before_it_is_read():

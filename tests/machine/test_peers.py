@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from summarybench.core.outcomes import InputError, JudgementError
 from summarybench.core.processes import ALONE, Process, this_process
+from summarybench.machine.cpu_device import CpuDevice
+from summarybench.machine.cuda_device import CudaDevice
 from summarybench.machine.detection import leave_one_gpu_visible
-from summarybench.machine.device import DeviceRecord
 from summarybench.measure.scaling import ProcessSpeed, Scaling, assert_scales, in_even_shards
 from tests.machine.test_device import H100, T4, fake_nvml
 
-GPU = DeviceRecord(kind="cuda", name="A GPU", slug="a-gpu", family="gpu", memory_bytes=1, compute_dtype="bfloat16")
-CPU = replace(GPU, kind="cpu")
+GPU = CudaDevice(kind="cuda", name="A GPU", slug="a-gpu", family="gpu", memory_bytes=1, compute_dtype="bfloat16")
+CPU = CpuDevice(kind="cpu", name="A CPU", slug="a-cpu", family="cpu", memory_bytes=1, compute_dtype="float32")
 
 MODELS_BY_RANK = """
     import os, signal, time

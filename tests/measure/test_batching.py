@@ -24,7 +24,7 @@ from summarybench.runs.baselines import StoredRun
 from summarybench.runs.run_file import entries_of
 from tests.command import command
 from tests.conftest import FAKE_MODELS, make_project
-from tests.fakes import FakeGpu, FakeMemory
+from tests.fakes import FakeCpu, FakeGpu, FakeMemory
 from tests.run_files import MACHINE, benchmark, run_of
 
 T4 = FakeGpu()
@@ -332,9 +332,9 @@ def test_largest_batch_begins_with_what_is_predicted_to_fit_and_each_try_leaves_
     assert model.batches[0] == [9, 5] * 15, "the longest prompt comes first, and repeats where documents do not suffice"
 
 
-@pytest.mark.parametrize(("kind", "most"), [("cuda", 256), ("cpu", 8)])
-def test_largest_batch_has_a_bound(kind, most):
-    device = FakeGpu(kind=kind, memory_bytes=1_000 * GIB)
+@pytest.mark.parametrize(("made", "most"), [(FakeGpu, 256), (FakeCpu, 8)], ids=["cuda", "cpu"])
+def test_largest_batch_has_a_bound(made, most):
+    device = made(memory_bytes=1_000 * GIB)
     assert find_largest_batch(Limited(fits=most), [prompt(5)], 12, device).batch_size == most
 
 

@@ -13,7 +13,7 @@ from summarybench.core.outcomes import JudgementError
 from summarybench.documents.sources import Document, embedded_documents
 from summarybench.engines import graph_decoder
 from summarybench.kinds.fidelity import FidelityKind
-from summarybench.machine.device import DeviceRecord
+from summarybench.machine.cuda_device import CudaDevice
 from summarybench.machine.families import GPU_FAMILIES
 from summarybench.measure import fidelity
 from summarybench.measure.fidelity import (
@@ -32,7 +32,7 @@ from summarybench.measure.generation import build_prompts
 from tests.conftest import FAKE_MODELS
 from tests.engines.test_loading import CPU, load_tiny
 
-H100 = DeviceRecord(kind="cuda", name="H", slug="h", family="h100", memory_bytes=1, compute_dtype="bfloat16")
+H100 = CudaDevice(kind="cuda", name="H", slug="h", family="h100", memory_bytes=1, compute_dtype="bfloat16")
 HAVE_A_TWIN = [loader for loader in LOADERS.values() if loader.eager_twin]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +15,7 @@ from summarybench.machine.telemetry import NullMonitor
 from summarybench.measure import spot_check
 from summarybench.measure.generation import Instruments, build_prompts
 from summarybench.runs.run_file import Entry
-from tests.fakes import FakeGpu, FakeModel, FakeTime
+from tests.fakes import FakeCpu, FakeGpu, FakeModel, FakeTime
 from tests.measure.test_disturbances import Module
 
 A_GPU = FakeGpu()
@@ -45,7 +44,7 @@ class Stage:
         return {PYTHON_LOOP: ProbeReading(rate=rate, standard_deviation=0.001, work=10.0)}
 
     def run(self, deviation=0.001):
-        cpu = replace(A_GPU, kind="cpu")
+        cpu = FakeCpu()
         instruments = Instruments(device=cpu, clock=self.time.clock, monitor=NullMonitor(), probe_machine=self.probe)
         sides = spot_check.disturbed("it", self.model, self.prompts, self.switch, instruments, max_new_tokens=8)
         return spot_check.judged(sides, {PYTHON_LOOP: deviation}, is_gpu=False)
@@ -97,7 +96,7 @@ def test_rounds_are_interleaved_and_the_warm_up_is_not_disturbed():
     assert stage.switched == [*turns, False, *(turns * 8), *turns]
 
 
-@pytest.mark.parametrize(("device", "tenants"), [(A_GPU, 1), (replace(A_GPU, kind="cpu"), 0)])
+@pytest.mark.parametrize(("device", "tenants"), [(A_GPU, 1), (FakeCpu(), 0)])
 def test_another_tenant_is_tried_on_a_gpu_only(device, tenants):
     instruments = Instruments(device=device, clock=FakeTime().clock, monitor=NullMonitor())
     names = [name for name, _ in spot_check._disturbances(SimpleNamespace(model=Module()), instruments)]
@@ -107,7 +106,7 @@ def test_another_tenant_is_tried_on_a_gpu_only(device, tenants):
 
 # Where it is tried ------------------------------------------------------------------------------------------------
 
-THE_CPU = replace(A_GPU, kind="cpu", name="a CPU")
+THE_CPU = FakeCpu()
 
 
 def detect_with(gpu):

@@ -142,6 +142,42 @@ def test_conftest_is_one_line():
     assert len((ROOT / "conftest.py").read_text(encoding="utf-8").splitlines()) == 1
 
 
+# One place for each decision -----------------------------------------------------------------------------------------
+
+NUMBERS = Path("summarybench/core/numbers.py")
+FORMATTING_NUMBERS = {
+    "summarybench/report/charts/seconds.py": "the tick labels of its axis",
+    "summarybench/report/plan.py": "the percentages of its own table and notes",
+}
+"""The other modules whose f-strings format numbers, each with its reason."""
+
+ASKING_WHAT_A_DEVICE_IS = {"machine", "analysis", "report", "commands"}
+"""`machine` implements devices, and the others read records of them in run files."""
+
+
+def formats_a_number(node: ast.AST) -> bool:
+    """Whether it is a replacement field of an f-string that ends in f, g, e or %."""
+    if not isinstance(node, ast.FormattedValue) or not isinstance(node.format_spec, ast.JoinedStr):
+        return False
+    last = node.format_spec.values[-1]
+    return isinstance(last, ast.Constant) and str(last.value).endswith(("f", "g", "e", "%"))
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path != NUMBERS], ids=str)
+def test_numbers_are_formatted_in_one_module_alone(path):
+    lines = [node.lineno for node in ast.walk(parsed(path)) if formats_a_number(node)]
+    assert bool(lines) == (str(path) in FORMATTING_NUMBERS), f"lines {lines}: use {NUMBERS}"
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if package_of(path) not in ASKING_WHAT_A_DEVICE_IS], ids=str)
+def test_devices_are_asked_what_they_do_and_not_whether_they_are_gpus(path):
+    nodes = list(ast.walk(parsed(path)))
+    # Analysis knows a device by its record: `is_gpu=device.is_gpu` passes on what the record says.
+    passed_on = {id(node.value) for node in nodes if isinstance(node, ast.keyword) and node.arg == "is_gpu"}
+    asked = [node for node in nodes if isinstance(node, ast.Attribute) and node.attr == "is_gpu"]
+    assert [node.lineno for node in asked if id(node) not in passed_on] == []
+
+
 # Sizes -----------------------------------------------------------------------------------------------------------
 
 LONGER_MODULES: dict[str, str] = {}

@@ -4,7 +4,7 @@ import pytest
 
 from summarybench.core.outcomes import InputError, Outcome, TestOutcome
 from summarybench.runs.journal import Journal, read_journal
-from summarybench.runs.resume import carried_records, check_same_conditions, read_earlier_run
+from summarybench.runs.resume import check_same_conditions, read_earlier_run, resumed_records
 from summarybench.runs.run_file import build_run
 from tests.run_files import benchmark
 
@@ -60,7 +60,7 @@ def earlier(tmp_path):
 def resumed(earlier, tmp_path):
     """The journal of a run that goes on with `earlier`, before anything is measured."""
     journal = Journal(tmp_path / "new.jsonl")
-    journal.begin({"machine_info": MACHINE}, carried_records(earlier, carry=["a"], again=["b", "c"]))
+    journal.begin({"machine_info": MACHINE}, resumed_records(earlier, resumed=["a"], again=["b", "c"]))
     return journal
 
 
@@ -106,7 +106,7 @@ def test_an_outcome_with_a_key_of_a_newer_version_is_read(tmp_path):
     assert read_earlier_run(tmp_path).finished.keys() == {"a"}
 
 
-def test_carried_records_come_first_and_say_where_they_were_measured(resumed):
+def test_resumed_records_come_first_and_say_where_they_were_measured(resumed):
     contents = read_journal(resumed.path)
     assert contents.documents == tuple({"carried_from": "the run", **document("a", name)} for name in "xy")
     assert contents.experiments == ({"carried_from": "the run", **experiment("a", *"xy")},)
@@ -136,7 +136,7 @@ def test_a_run_that_was_resumed_can_be_resumed_and_keeps_the_first_origin(resume
     folder.mkdir()
     resumed.path.rename(folder / "journal.jsonl")
     again = Journal(tmp_path / "third.jsonl")
-    again.begin({}, carried_records(read_earlier_run(folder), carry=["a"], again=["b", "c"]))
+    again.begin({}, resumed_records(read_earlier_run(folder), resumed=["a"], again=["b", "c"]))
     contents = read_journal(again.path)
     assert {each["carried_from"] for each in (*contents.documents, *contents.outcomes)} == {"the run"}
     origins = [(each["nodeid"], each["carried_from"]) for each in contents.superseded_documents]

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
 from summarybench.catalogue.floors import FLOORS
 from summarybench.catalogue.models import CPU, EXPERIMENTS
 from summarybench.documents.sources import DocumentSource
-from summarybench.machine.device import GIB, DeviceRecord
-from summarybench.session.config import default_sample_on, resolve
+from summarybench.machine.cpu_device import CpuDevice
+from summarybench.machine.device import GIB
+from summarybench.session.config import Config, default_sample_on, resolve
+from summarybench.session.settings import Settings, UnresolvedOptions
 from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
 from tests.conftest import FAKE_MODELS
-from tests.kill_at_random import settings_in
+from tests.fakes import FakeGpu
+from tests.kill_at_random import UNRESOLVED, settings_in
 
-WITH_AVX512 = DeviceRecord(
+WITH_AVX512 = CpuDevice(
     kind="cpu",
     name="a CPU",
     slug="a-cpu",
@@ -26,7 +29,7 @@ WITH_AVX512 = DeviceRecord(
 )
 WITHOUT_AVX512 = replace(WITH_AVX512, has_avx512=False)
 FROM_AN_OLDER_RUN = replace(WITH_AVX512, has_avx512=None)
-A_GPU = replace(WITH_AVX512, kind="cuda", family="t4", has_avx512=None)
+A_GPU = FakeGpu()
 CHOSEN = (
     "this CPU has no AVX-512, so quantized models are slow on it: a document has at most 12 new tokens and 128 prompt "
     "tokens (for more: --max-new-tokens 48 --max-prompt-tokens 2048), and OpenMP threads sleep while they wait"
@@ -34,9 +37,16 @@ CHOSEN = (
 
 
 @pytest.fixture
-def settings(tmp_path):
-    given = settings_in(tmp_path, resume=None, save_as=None)
-    return replace(given, documents=None, max_new_tokens=None, max_prompt_tokens=None)
+def config_on(tmp_path):
+    """The configuration of a session on a device, with the default for each option that is not given."""
+
+    def resolved(device, *, documents=None, max_new_tokens=None, max_prompt_tokens=None):
+        options = replace(
+            UNRESOLVED, documents=documents, max_new_tokens=max_new_tokens, max_prompt_tokens=max_prompt_tokens
+        )
+        return resolve(settings_in(tmp_path, resume=None, save_as=None), options, device)
+
+    return resolved
 
 
 @pytest.mark.parametrize(
@@ -48,9 +58,11 @@ def settings(tmp_path):
         pytest.param(WITHOUT_AVX512, (8, 12, 128), id="no-avx512"),
     ],
 )
-def test_default_sample_depends_on_the_device_alone(settings, device, expected):
-    work = resolve(settings, device)
+def test_default_sample_depends_on_the_device_alone(config_on, device, expected):
+    work = config_on(device)
     assert (work.documents, work.max_new_tokens, work.max_prompt_tokens) == expected
+    assert work.defaulted == {"documents", "max_new_tokens", "max_prompt_tokens"}
+    assert work.is_default_sample_size
 
 
 @pytest.mark.parametrize("device", [A_GPU, WITH_AVX512, WITHOUT_AVX512], ids=["gpu", "avx512", "no-avx512"])
@@ -66,30 +78,43 @@ def test_default_sample_of_a_cpu_has_a_floor_for_every_loader(device):
     assert all((each.model, each.loader, DocumentSource.EMBEDDED, new_tokens) in FLOORS for each in unasked)
 
 
-def test_options_win_over_what_the_cpu_would_get(settings):
-    asked = replace(settings, documents=3, max_new_tokens=48, max_prompt_tokens=500)
-    work = resolve(asked, WITHOUT_AVX512)
+def test_options_win_over_what_the_cpu_would_get(config_on):
+    work = config_on(WITHOUT_AVX512, documents=3, max_new_tokens=48, max_prompt_tokens=500)
     assert (work.documents, work.max_new_tokens, work.max_prompt_tokens) == (3, 48, 500)
+    assert work.defaulted == frozenset()
+    assert not work.is_default_sample_size
+
+
+def test_unresolved_options_do_not_get_behind_the_configuration():
+    unresolved = {each.name for each in fields(UnresolvedOptions)}
+    assert unresolved.isdisjoint(each.name for each in fields(Settings))
+    assert not any("UnresolvedOptions" in str(each.type) for each in fields(Config))
+
+
+@pytest.mark.parametrize("device", [A_GPU, WITH_AVX512, WITHOUT_AVX512], ids=["gpu", "avx512", "no-avx512"])
+def test_configuration_has_a_value_for_every_option(config_on, device):
+    assert not [each.name for each in fields(Config) if getattr(config_on(device), each.name) is None]
+    assert None not in config_on(device).kind_options.values()
 
 
 @pytest.mark.parametrize("device", [A_GPU, WITH_AVX512, FROM_AN_OLDER_RUN], ids=["gpu", "avx512", "older-run"])
-def test_nothing_is_chosen_elsewhere(monkeypatch, settings, device):
+def test_nothing_is_chosen_elsewhere(monkeypatch, config_on, device):
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
-    assert resolve(settings, device).choices == ""
+    assert config_on(device).choices == ""
 
 
-def test_choices_name_only_what_no_option_decided(monkeypatch, settings):
+def test_choices_name_only_what_no_option_decided(monkeypatch, config_on):
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
-    assert resolve(settings, WITHOUT_AVX512).choices == CHOSEN
+    assert config_on(WITHOUT_AVX512).choices == CHOSEN
     because = "this CPU has no AVX-512, so quantized models are slow on it"
-    assert resolve(replace(settings, max_new_tokens=48), WITHOUT_AVX512).choices == (
+    assert config_on(WITHOUT_AVX512, max_new_tokens=48).choices == (
         f"{because}: a document has at most 128 prompt tokens (for more: --max-prompt-tokens 2048), and OpenMP threads "
         "sleep while they wait"
     )
-    asked = replace(settings, max_new_tokens=48, max_prompt_tokens=2048)
-    assert resolve(asked, WITHOUT_AVX512).choices == f"{because}: OpenMP threads sleep while they wait"
+    asked = config_on(WITHOUT_AVX512, max_new_tokens=48, max_prompt_tokens=2048)
+    assert asked.choices == f"{because}: OpenMP threads sleep while they wait"
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
-    assert resolve(asked, WITHOUT_AVX512).choices == ""
+    assert asked.choices == ""
 
 
 def test_session_without_avx512_measures_less_and_says_so_once_at_its_start(project):

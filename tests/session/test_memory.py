@@ -10,12 +10,13 @@ import pytest
 
 from summarybench.catalogue.models import EXPERIMENTS, MODELS
 from summarybench.engines.fitting import forecast
-from summarybench.machine.device import GIB, DeviceRecord
+from summarybench.machine.cuda_device import CudaDevice
+from summarybench.machine.device import GIB
 from summarybench.session.memory import MemoryForecasts
 
 LLAMA = MODELS["llama2-7b-chat"]
 FP16 = next(each for each in EXPERIMENTS if each.name == "llama2-7b-chat-fp16")
-GPU = DeviceRecord(kind="cuda", name="G", slug="g", family="gpu", memory_bytes=14 * GIB, compute_dtype="float16")
+GPU = CudaDevice(kind="cuda", name="G", slug="g", family="gpu", memory_bytes=14 * GIB, compute_dtype="float16")
 
 
 def forecasts(*, max_prompt_tokens=2_048, model_paths=None, synthetic_weights=False):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from summarybench.core.outcomes import Outcome
-from summarybench.session.progress import Progress, duration
+from summarybench.session.progress import Progress
 from tests.conftest import FAKE_MODELS
 
 EXPERIMENT = "smollm2-135m-instruct-4-bit"
@@ -119,11 +119,3 @@ def test_end_is_said_once_and_only_of_what_has_started():
         f"{EXPERIMENT}: started",
         f"{EXPERIMENT}: failed",
     ]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [(0.04, "0.0 s"), (9.94, "9.9 s"), (9.96, "10 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s")],
-)
-def test_durations_are_as_exact_as_they_are_long(seconds, expected):
-    assert duration(seconds) == expected

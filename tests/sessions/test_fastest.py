@@ -23,7 +23,7 @@ from summarybench.report.terminal import final_report
 from summarybench.runs.baselines import StoredRun
 from summarybench.runs.run_file import Entry
 from tests.conftest import FAKE_MODELS
-from tests.fakes import FakeGpu
+from tests.fakes import FakeCpu, FakeGpu
 from tests.run_files import A100, benchmark, run_of
 from tests.sessions.test_gpu_sessions import fake_gpu
 
@@ -63,18 +63,18 @@ class Fitting:
 
 
 @pytest.mark.parametrize(
-    ("documents", "free_gib", "kind", "rows"),
+    ("documents", "free_gib", "made", "rows"),
     [
-        (100, 80, "cuda", 25),
-        (100, 24, "cuda", 20),
-        (33, 80, "cuda", 17),
-        (3, 80, "cuda", 3),
-        (10, 0, "cuda", 1),
-        (100, 80, "cpu", 8),
+        (100, 80, FakeGpu, 25),
+        (100, 24, FakeGpu, 20),
+        (33, 80, FakeGpu, 17),
+        (3, 80, FakeGpu, 3),
+        (10, 0, FakeGpu, 1),
+        (100, 80, FakeCpu, 8),
     ],
 )
-def test_batches_are_as_few_and_as_even_as_memory_allows(documents, free_gib, kind, rows):
-    device = FakeGpu(kind=kind, memory_bytes=free_gib * GIB)
+def test_batches_are_as_few_and_as_even_as_memory_allows(documents, free_gib, made, rows):
+    device = made(memory_bytes=free_gib * GIB)
     assert even_batch_size(Fitting(), 100, documents, device) == rows
 
 

@@ -17,7 +17,7 @@ import pytest
 from summarybench.documents.sources import DocumentSource
 from summarybench.session.config import resolve
 from tests.conftest import FAKE_MODELS, ROOT, Project, Session
-from tests.kill_at_random import DEVICE, settings_in
+from tests.kill_at_random import DEVICE, UNRESOLVED, settings_in
 from tests.sessions.test_sessions import EMBEDDED, SLOWER_MODELS, failing, finished_documents, interrupted
 
 SMALL = ("--documents", "2")
@@ -192,16 +192,20 @@ def test_other_settings_are_refused_by_name_and_leave_no_folder(project, one_err
     ],
 )
 def test_every_setting_that_shapes_the_work_is_recorded(tmp_path, changed, key):
-    before = settings_in(tmp_path, resume=None, save_as=None)
-    now = resolve(replace(before, **changed), DEVICE).conditions()
-    assert {name for name, value in resolve(before, DEVICE).conditions().items() if value != now[name]} == {key}
+    settings = settings_in(tmp_path, resume=None, save_as=None)
+    before = resolve(settings, UNRESOLVED, DEVICE).conditions()
+    options = {name: value for name, value in changed.items() if hasattr(UNRESOLVED, name)}
+    others = {name: value for name, value in changed.items() if name not in options}
+    now = resolve(replace(settings, **others), replace(UNRESOLVED, **options), DEVICE).conditions()
+    assert {name for name, value in before.items() if value != now[name]} == {key}
     assert json.loads(json.dumps(now)) == now
 
 
 def test_defaults_and_the_same_values_given_are_one_workload(tmp_path):
     given = settings_in(tmp_path, resume=None, save_as=None)
-    default = replace(given, documents=None, max_new_tokens=48, tolerance=0.1, require_baseline=True)
-    assert resolve(default, DEVICE).conditions() == resolve(given, DEVICE).conditions()
+    default = replace(given, tolerance=0.1, require_baseline=True)
+    options = replace(UNRESOLVED, documents=None, max_new_tokens=48)
+    assert resolve(default, options, DEVICE).conditions() == resolve(given, UNRESOLVED, DEVICE).conditions()
 
 
 def test_files_and_folders_count_by_their_content(tmp_path, tiny_llama):
@@ -211,7 +215,7 @@ def test_files_and_folders_count_by_their_content(tmp_path, tiny_llama):
         (tmp_path / name).write_text("the same")
     first, second = (
         resolve(
-            replace(settings, documents_file=file, model_paths={"smollm2-135m-instruct": folder}), DEVICE
+            replace(settings, documents_file=file, model_paths={"smollm2-135m-instruct": folder}), UNRESOLVED, DEVICE
         ).conditions()
         for file, folder in ((tmp_path / "a.jsonl", tiny_llama), (tmp_path / "b.jsonl", copy))
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 
 import msgspec
 
+from summarybench.core.numbers import trimmed
 from summarybench.core.outcomes import InputError, SuiteError, first_line
 
 if TYPE_CHECKING:
@@ -266,7 +267,7 @@ class _Translated:
             case httpx2.ConnectTimeout() | httpx2.ConnectError():
                 said = f"no server answers ({first_line(error)}); is it running, and is the address right?"
             case httpx2.TimeoutException():
-                said = f"silent for {self._silence_seconds:g} s, so the request counts as failed"
+                said = f"silent for {trimmed(self._silence_seconds)} s, so the request counts as failed"
             case httpx2.SSEError():
                 said = f"not a stream of events: {first_line(error)}"
             case httpx2.TransportError():

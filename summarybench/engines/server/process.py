@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from summarybench.core.numbers import decimal
 from summarybench.core.outcomes import InputError, UnavailableError
 from summarybench.engines.server.client import shortened
 
@@ -62,7 +63,7 @@ class ServerProcess:
                     pass  # not yet
                 if waited > patience_seconds:
                     raise UnavailableError(
-                        f"the server did not answer within {patience_seconds:.0f} s{self._last_words()}"
+                        f"the server did not answer within {decimal(patience_seconds, 0)} s{self._last_words()}"
                     )
                 on_wait(waited)
                 time.sleep(POLL_SECONDS)
