@@ -265,7 +265,7 @@ class Judge:
             what_to_do = (
                 f"give both the same documents and --rounds {MINIMUM_COMMON_DOCUMENTS}"
                 if now.is_at_once
-                else "ask for more --documents"
+                else "measure more documents (--documents, --documents-file)"
             )
             return f"has {common} {now.rounds_are} in common with this run, and {MINIMUM_COMMON_DOCUMENTS} are needed; {what_to_do}"
         return None

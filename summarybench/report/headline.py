@@ -148,6 +148,10 @@ def exit_headline(found: StoredRun) -> str:
         words = f"{regressed}; the machine was slower too"
     else:
         words = EXIT_CODES_IN_WORDS.get(code, "Ended by something other than the suite")
+        if code == ExitCode.CLEAN and not any(
+            benchmark["extra_info"]["change"] for benchmark in found.run["benchmarks"]
+        ):
+            words = "Clean: nothing to compare with yet"
     return f"{words} (exit code {code})"
 
 

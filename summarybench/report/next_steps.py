@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +10,11 @@ from summarybench.core.invocation import Invocation
 from summarybench.core.outcomes import ExitCode, Outcome, Verdict
 from summarybench.machine.device import Device
 from summarybench.runs.baselines import why_unfit
+from summarybench.runs.kind_facts import kind_facts_in
 from summarybench.runs.run_file import Run
 from summarybench.runs.run_folder import shown
+from summarybench.runs.schema import Benchmark
+from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
 
 PAGES = ("report.html", "report.md")
 """The pages that a run's folder may have, the best first."""
@@ -46,17 +49,18 @@ class Finished:
 
 def next_steps(finished: Finished) -> Iterator[str]:
     """One line for each step, with its purpose and the command."""
-    verdicts = _experiments_by_verdict(finished.run)
+    verdicts = _experiments_by_verdict(finished.run["benchmarks"])
     if regressed := verdicts.get(Verdict.REGRESSED):
         yield f"next: {Verdict.REGRESSED} {_named(regressed)}: {_after_regression(finished)}"
     if unfinished := _unfinished(finished.run):
         yield f"next: after removing the cause, measure only {_named(unfinished)}: {finished.again_with('--resume')}"
     if undecided := verdicts.get(Verdict.INCONCLUSIVE):
         yield (
-            f"next: {Verdict.INCONCLUSIVE} {_named(undecided)}: rerun with as many documents or runs as its line above asks for, or with "
-            f"`{finished.invocation.command('bench', '--passes', 2)}`; --plan predicts what a run can detect"
+            f"next: {Verdict.INCONCLUSIVE} {_named(undecided)}: the line above says how many documents or runs would decide. If none "
+            f"would, `{finished.invocation.command('noise')}` measures how much runs differ on this machine, and --plan predicts "
+            "what a run can detect"
         )
-    yield from _saving(finished, verdicts)
+    yield from _saving(finished)
     page = next((path for name in PAGES if (path := finished.folder / name).is_file()), None)
     if page is not None:
         yield f"report: {shown(page)}"
@@ -70,9 +74,11 @@ def _after_regression(finished: Finished) -> str:
     return f"`{bench}` measures a regression again automatically; to do so by hand: {finished.again_with('--confirm')}"
 
 
-def _saving(finished: Finished, verdicts: Mapping[str, Sequence[str]]) -> Iterator[str]:
+def _saving(finished: Finished) -> Iterator[str]:
     """How to make this run a baseline, and how to contribute the first run of a GPU."""
     device = finished.device
+    comparable = [benchmark for benchmark in finished.run["benchmarks"] if _can_be_compared_with(benchmark)]
+    verdicts = _experiments_by_verdict(comparable)
     adopt = finished.invocation.command("adopt", shown(finished.folder), "main")
     wanting = [
         name
@@ -89,11 +95,23 @@ def _saving(finished: Finished, verdicts: Mapping[str, Sequence[str]]) -> Iterat
         )
     elif wanting and finished.may_become_baseline and not finished.is_saved:
         yield f"next: to make this run the baseline of {_named(wanting)}: {adopt}"
+    elif finished.run["benchmarks"] and not comparable:
+        yield (
+            f"next: a baseline needs at least {MINIMUM_COMMON_DOCUMENTS} documents (or batches, or rounds) of an experiment, and this "
+            "run has fewer; measure more of them before you store one"
+        )
 
 
-def _experiments_by_verdict(run: Run) -> dict[str, list[str]]:
+def _can_be_compared_with(benchmark: Benchmark) -> bool:
+    """Whether a later run could be compared with this experiment. A count needs no number of rounds."""
+    kind = kind_facts_in(benchmark["extra_info"])
+    is_count = kind is not None and bool(kind.compared_count)
+    return is_count or len(benchmark["stats"]["data"]) >= MINIMUM_COMMON_DOCUMENTS
+
+
+def _experiments_by_verdict(benchmarks: Sequence[Benchmark]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for benchmark in run["benchmarks"]:
+    for benchmark in benchmarks:
         found.setdefault(benchmark["extra_info"]["verdict"], []).append(benchmark["extra_info"]["experiment"])
     return found
 

@@ -83,7 +83,7 @@ def compared(now, before, spread=ASSUMED_GPU_SPREAD, tolerance=0.05):
             entry(seconds=(2.0,) * 7),
             stored("0001_a.json"),
             Verdict.INCOMPARABLE,
-            "0001_a.json has 7 documents in common with this run, and 8 are needed; ask for more --documents",
+            "0001_a.json has 7 documents in common with this run, and 8 are needed; measure more documents (--documents, --documents-file)",
         ),
     ],
     ids=["no-run", "not-in-that-run", "device", "workload", "workload-unknown", "documents"],

@@ -95,8 +95,17 @@ def test_commands_are_those_that_were_typed_with_paths_quoted(invocation, argume
 def test_undecided_says_how_to_decide():
     (line,) = steps(*[benchmark(verdict="INCONCLUSIVE")] * 4)
     assert line.startswith(
-        "next: INCONCLUSIVE 4 experiments: rerun with as many documents or runs as its line above asks for"
+        "next: INCONCLUSIVE 4 experiments: the line above says how many documents or runs would decide. If none would, "
+        "`summarybench noise` measures how much runs differ on this machine"
     )
+
+
+def test_run_of_too_few_documents_is_not_offered_as_a_baseline():
+    (line,) = steps(benchmark(seconds=(2.0,) * 7))
+    assert line.startswith("next: a baseline needs at least 8 documents")
+    assert steps(benchmark(seconds=(2.0,) * 7), benchmark()) == [
+        f"next: to make this run the baseline of {NAME}: {ADOPT}"
+    ]
 
 
 def test_gpu_that_is_new_to_the_suite_is_asked_for_its_baseline():

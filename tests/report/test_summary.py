@@ -18,6 +18,7 @@ main = command("summary")
 
 NAME = "llama2-7b-chat-4-bit"
 CHANGE = {"ratio": 0.9, "low": 0.875, "high": 0.925, "confidence": 0.95}
+UNCHANGED = benchmark(verdict="UNCHANGED", verdict_detail="1.000 of 0001_main.json", change=CHANGE)
 REGRESSED = benchmark(verdict="REGRESSED", verdict_detail="0.900 of 0001_main.json", change=CHANGE)
 
 
@@ -41,7 +42,8 @@ def summarize(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("exit_code", "benchmarks", "headline"),
     [
-        (0, [benchmark()], "## Clean: nothing regressed (exit code 0)"),
+        (0, [benchmark()], "## Clean: nothing to compare with yet (exit code 0)"),
+        (0, [UNCHANGED], "## Clean: nothing regressed (exit code 0)"),
         (1, [REGRESSED, benchmark("llama2-7b-chat-fp16")], "## REGRESSED: 1 of 2 experiments (exit code 1)"),
         (1, [benchmark()], "## Failed (exit code 1)"),
         (2, [], "## Interrupted (exit code 2)"),
@@ -152,7 +154,7 @@ def test_output_is_appended_and_the_headline_printed(summarize, tmp_path, capsys
     whole = "\n\n".join(summarize(benchmark())) + "\n"
     assert main([str(tmp_path / "a-run"), "--output", str(page)]) == 0
     assert page.read_text() == f"before\n{whole}"
-    assert capsys.readouterr().out == "Clean: nothing regressed (exit code 0)\n"
+    assert capsys.readouterr().out == "Clean: nothing to compare with yet (exit code 0)\n"
 
 
 @pytest.mark.parametrize(
@@ -190,6 +192,6 @@ def test_session_s_own_run_has_a_summary(project, capsys):
     session = project.bench("-k", "4-bit")
     assert main([str(session.folder / "results" / "latest")]) == 0
     markdown = capsys.readouterr().out
-    assert markdown.startswith("## Clean: nothing regressed (exit code 0)\n")
+    assert markdown.startswith("## Clean: nothing to compare with yet (exit code 0)\n")
     assert "| smollm2-135m-instruct-4-bit | 8 | " in markdown
     assert "1 passed" in markdown

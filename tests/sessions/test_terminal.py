@@ -36,7 +36,7 @@ def test_session_ends_with_what_to_do_next_and_a_page_that_is_there(project):
     assert f"next: to make this run the baseline of {EXPERIMENT}: {adopt}" in lines
     assert f"report: results/{folder.name}/report.md" in lines
     page = (folder / "report.md").read_text()
-    assert page.startswith("## Clean: nothing regressed (exit code 0)\n")
+    assert page.startswith("## Clean: nothing to compare with yet (exit code 0)\n")
     links = re.findall(r"\]\((.+?)\)", page)
     assert links == ["documents.parquet", "run.json"]
     assert all((folder / name).is_file() for name in links)
