@@ -103,8 +103,8 @@ def _lines(found: dict[str, list[Series]]) -> Iterator[str]:
         if collecting := len(series) - len(tested):
             yield f"  {counted(collecting, 'series has', 'series have')} too few nights to be tested"
     yield (
-        f"A series is tested from {FEWEST_NIGHTS + 1} nights on. Unchanged code raises at most "
-        f"{percent(FALSE_ALARMS_PER_NIGHT)} false alarms a series and night."
+        f"A series (the nights of one experiment on one host) is tested from {FEWEST_NIGHTS + 1} nights on. With unchanged "
+        f"code, it raises a false alarm on at most {percent(FALSE_ALARMS_PER_NIGHT)} of nights."
     )
 
 

@@ -115,14 +115,18 @@ def read_run(path: Path) -> Run:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON ({error}); restore it from version control or delete it") from error
+        raise InputError(
+            f"{path} is not JSON ({error}); give a results folder or its run.json, or restore a damaged stored run from "
+            "version control"
+        ) from error
     try:
         check_shape(found)
         run = migrated(found)
         check_run(run)
     except InvalidValueError as error:
         raise InputError(
-            f"{path} is not a run of this suite: {error}; restore it from version control, or delete it or move it elsewhere"
+            f"{path} is not a run of this suite: {error}; give a results folder or its run.json, or restore a damaged "
+            "stored run from version control or move it out of baselines/"
         ) from error
     return run
 
