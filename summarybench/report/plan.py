@@ -10,7 +10,7 @@ from typing import Any
 
 from summarybench.analysis.planning import NoiseSource, Planned
 from summarybench.catalogue.models import Experiment
-from summarybench.core.numbers import deviation
+from summarybench.core.numbers import decimal, deviation, percent
 from summarybench.report.console import Name, console_on, table, tables_that_fit, without_trailing_blanks
 from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
 from summarybench.stats.decision import MOST_RUNS, REGRESSION_RATIO
@@ -37,7 +37,7 @@ def plan_report(planned: Sequence[Planned], *, unplanned_kinds: Sequence[str], w
         return f"nothing to plan: no selected experiment compares documents with a baseline on this device{kinds}\n"
     screen = io.StringIO()
     console = console_on(screen, width=width, color=color)
-    title = f"Plan: slowdowns found with {DETECTION:.0%} probability, at {FALSE_ALARMS:.0%} false alarms"
+    title = f"Plan: slowdowns found with {percent(DETECTION)} probability, at {percent(FALSE_ALARMS)} false alarms"
     found = [(each, need(each.design) if each.design else None) for each in planned]
 
     def tables(name: Name) -> list[Any]:
@@ -66,7 +66,7 @@ def _cells(planned: Planned, needed: Need | None) -> list[str]:
         f"{design.baseline_runs} ({planned.stored_runs})",
         f"{deviation(design.spread.standard_deviation)} {'assumed' if design.spread.is_assumed else 'measured'}",
         "–" if is_bound else deviation(design.document_deviation),
-        f"{bound}{smallest_slowdown(design):.1%}",
+        f"{bound}{percent(smallest_slowdown(design), 1)}",
         "unknown" if is_bound and needed.is_met else f"{bound}{_need_cell(needed, planned.experiment)}",
     ]
 
@@ -85,7 +85,7 @@ def _rule_notes(planned: Sequence[Planned]) -> Iterator[str]:
     design = next((each.design for each in planned if each.design), None)
     if design is None:
         return
-    each_pass = f"each pass alone has to be at or below {REGRESSION_RATIO:.3f} of the baseline"
+    each_pass = f"each pass alone has to be at or below {decimal(REGRESSION_RATIO, 3)} of the baseline"
     if design.decisions == CONFIRMED:
         yield (
             "--passes 1: a REGRESSED experiment is measured once more, and has to be REGRESSED with both passes pooled too; "
@@ -116,7 +116,7 @@ def _notes_on(planned: Planned, needed: Need | None) -> Iterator[str]:
     if freedom is None:
         yield "the spread between runs is assumed; `summarybench noise` (make spread) measures it"
     else:
-        yield f"the spread between runs is {design.spread.origin}, with {freedom:.1f} degrees of freedom"
+        yield f"the spread between runs is {design.spread.origin}, with {decimal(freedom, 1)} degrees of freedom"
     if planned.stored_runs < design.baseline_runs:
         yield f"{planned.stored_runs} of {design.baseline_runs} baseline runs are stored so far; --benchmark-save=NAME stores one"
     if planned.noise is NoiseSource.UNKNOWN:
@@ -140,11 +140,12 @@ def _session_notes(planned: Sequence[Planned]) -> Iterator[str]:
     level = FALSE_ALARMS / len(designs)
     slowdowns = [smallest_slowdown(design, level) for design in designs]
     yield (
-        f"on unchanged code {len(designs)} experiments would raise an alarm in up to {uncorrected:.1%} of the sessions; Holm's "
-        f"correction holds that at {FALSE_ALARMS:.0%}, and one experiment that slows down alone is then found from "
+        f"on unchanged code {len(designs)} experiments would raise an alarm in up to {percent(uncorrected, 1)} of the sessions; Holm's "
+        f"correction holds that at {percent(FALSE_ALARMS)}, and one experiment that slows down alone is then found from "
         f"{_range(min(slowdowns), max(slowdowns))} on"
     )
 
 
 def _range(low: float, high: float) -> str:
-    return f"{low:.1%}" if f"{low:.1%}" == f"{high:.1%}" else f"{low:.1%} to {high:.1%}"
+    least, most = percent(low, 1), percent(high, 1)
+    return least if least == most else f"{least} to {most}"

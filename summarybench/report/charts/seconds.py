@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from summarybench.core.numbers import counted
+from summarybench.core.numbers import counted, trimmed
 from summarybench.report.charts.svg import INK, WIDE, Chart, axes_in, chart, label_margin, name_lines, series_color
 from summarybench.report.experiment import ExperimentView
 from summarybench.report.figures.figure import Percentiles
@@ -67,7 +67,7 @@ def _scale(axes: Any, seconds: list[float]) -> None:
 
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: trimmed(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
