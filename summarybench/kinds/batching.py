@@ -10,7 +10,7 @@ from summarybench.engines.loaded_model import LoadedModel
 from summarybench.kinds.kind import Case, Kind, Marker
 from summarybench.kinds.toolbox import Measurement, Toolbox
 from summarybench.measure.batching import BATCH_SIZES, LARGEST_BATCH_SIZE_ON_A_CPU, hold_in_memory
-from summarybench.runs.kind_facts import KindFacts, Unit
+from summarybench.runs import built_in_kinds
 
 MARKER = Marker(
     name="batching",
@@ -31,7 +31,7 @@ def batchable_experiments() -> list[Experiment]:
 class BatchingKind(Kind):
     """One batch is one timed round. All batch sizes of a loader share one load."""
 
-    facts = KindFacts(name="batching", unit=Unit.BATCH, title="batching", place=1)
+    facts = built_in_kinds.BATCHING
     marker = MARKER
     is_planned = True
 

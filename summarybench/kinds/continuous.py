@@ -16,14 +16,14 @@ from summarybench.kinds.kind import Case, Kind, Marker, cases_of
 from summarybench.kinds.toolbox import Measurement, Toolbox
 from summarybench.machine.device import Device
 from summarybench.measure.continuous import as_extra_info, measure_at_once
-from summarybench.runs.kind_facts import KindFacts, Unit
+from summarybench.runs import built_in_kinds
 from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
 
 
 class ContinuousKind(Kind):
     """One pass over the whole sample is one timed round."""
 
-    facts = KindFacts(name="continuous", unit=Unit.ROUND, title="continuous", place=3)
+    facts = built_in_kinds.CONTINUOUS
     marker = Marker(
         name="continuous",
         description="all documents at once through continuous batching; runs when -m names it",

@@ -12,65 +12,8 @@ from summarybench.kinds.kind import Case, Kind, Marker, RunContext, cases_of
 from summarybench.kinds.toolbox import Measurement, Toolbox
 from summarybench.machine.peers import LOADING_TIMEOUT_SECONDS
 from summarybench.measure.scaling import measure_scaling
-from summarybench.runs.kind_facts import KindFacts, KindFigure
+from summarybench.runs import built_in_kinds
 from summarybench.runs.workload import differences
-
-PROCESSES = KindFigure(
-    key="processes",
-    name="Processes",
-    heading="processes",
-    short="pro-\ncesses",
-    unit="",
-    format="d",
-    meaning="The number of processes that generate at the same time, each with a GPU or a part of the CPUs.",
-)
-ALONE = KindFigure(
-    key="scaling.tokens_per_second_alone",
-    name="One process alone",
-    heading="one alone tok/s",
-    short="one alone\ntok/s",
-    unit="tok/s",
-    format=".1f",
-    higher_is_better=True,
-    meaning="Generated tokens per second of one process while the others wait.",
-)
-ALL_AT_ONCE = KindFigure(
-    key="scaling.tokens_per_second",
-    name="All processes at once",
-    heading="all at once tok/s",
-    short="all at once\ntok/s",
-    unit="tok/s",
-    format=".1f",
-    higher_is_better=True,
-    meaning="Generated tokens per second of all processes together.",
-)
-EACH_PROCESS = KindFigure(
-    key="scaling.per_process.tokens_per_second",
-    name="Each process",
-    heading="each tok/s",
-    short="each\ntok/s",
-    unit="tok/s",
-    format=".1f",
-    meaning="Generated tokens per second of the slowest and of the fastest process while all generate.",
-)
-EFFICIENCY = KindFigure(
-    key="scaling_efficiency",
-    name="Scaling efficiency",
-    heading="efficiency",
-    unit="",
-    format=".3f",
-    higher_is_better=True,
-    meaning="Tokens per second of all n processes ÷ (n × those of one process alone); 1 is perfect scaling.",
-)
-STORED_EFFICIENCY = KindFigure(
-    key="baseline_scaling_efficiency",
-    name="Scaling efficiency of the baseline",
-    heading="stored efficiency",
-    short="stored\nefficiency",
-    unit="",
-    format=".3f",
-    meaning="The scaling efficiency of the baseline.",
-)
 
 
 class DistributedKind(Kind):
@@ -79,20 +22,7 @@ class DistributedKind(Kind):
     Each process has an equal part of the documents.
     """
 
-    facts = KindFacts(
-        name="distributed",
-        title="distributed",
-        is_own_speed=False,
-        place=0,
-        figures=(
-            PROCESSES,
-            ALONE,
-            ALL_AT_ONCE,
-            EACH_PROCESS,
-            EFFICIENCY,
-            STORED_EFFICIENCY,
-        ),
-    )
+    facts = built_in_kinds.DISTRIBUTED
     marker = Marker(
         name="distributed",
         description="several processes, each with a GPU or its part of the CPUs; runs when -m names it",

@@ -14,13 +14,13 @@ from summarybench.kinds.batching import measure_in_batches
 from summarybench.kinds.kind import Case, Kind, Marker, cases_of
 from summarybench.kinds.toolbox import Measurement, Toolbox
 from summarybench.measure.batching import even_batch_size
-from summarybench.runs.kind_facts import KindFacts, Unit
+from summarybench.runs import built_in_kinds
 
 
 class FastestKind(Kind):
     """One batch is one timed round. The batch size is chosen when the model is loaded."""
 
-    facts = KindFacts(name="fastest", unit=Unit.BATCH, title="fastest", place=4, is_beside_eager=True)
+    facts = built_in_kinds.FASTEST
     marker = Marker(
         name="fastest",
         description=(

@@ -21,85 +21,13 @@ from summarybench.measure.fidelity import (
     quality_beside,
 )
 from summarybench.measure.generation import translate_device_errors
-from summarybench.runs.kind_facts import KindFacts, KindFigure
-
-LOGIT_ERROR = KindFigure(
-    key="fidelity.logit_error",
-    name="Logit error",
-    heading="logit error",
-    short="logit\nerror",
-    unit="",
-    format=".3g",
-    higher_is_better=False,
-    meaning="The relative error of the compiled loader's logits against those of float32.",
-)
-EAGER_LOGIT_ERROR = KindFigure(
-    key="fidelity.eager_logit_error",
-    name="Logit error of the eager twin",
-    heading="eager logit error",
-    short="eager\nlogit error",
-    unit="",
-    format=".3g",
-    higher_is_better=False,
-    meaning="The relative error of the eager twin's logits against those of float32.",
-)
-ERROR_RATIO = KindFigure(
-    key="fidelity.ratio",
-    name="Logit error ÷ that of the eager twin",
-    heading="× eager error",
-    short="× eager\nerror",
-    unit="",
-    format=".3f",
-    higher_is_better=False,
-    meaning="The compiled loader's logit error ÷ that of its eager twin.",
-)
-COMPARED_TOKENS = KindFigure(
-    key="fidelity.forced_tokens",
-    name="Tokens whose logits are compared",
-    heading="logits of tokens",
-    short="logits of\ntokens",
-    unit="",
-    format="d",
-    meaning="The number of tokens whose logits are compared with those of float32.",
-)
-EQUAL_SUMMARIES = KindFigure(
-    key="fidelity.agreement.equal_summaries",
-    name="Equal summaries",
-    heading="equal summaries",
-    short="equal\nsummaries",
-    unit="",
-    format="d",
-    higher_is_better=True,
-    meaning="The number of summaries of the compiled loader with the same tokens as those of its eager twin.",
-)
-EAGER_EQUAL_SUMMARIES = KindFigure(
-    key="fidelity.eager_agreement.equal_summaries",
-    name="Equal summaries of the eager twin",
-    heading="equal in two eager passes",
-    short="equal in two\neager passes",
-    unit="",
-    format="d",
-    meaning="The number of summaries that have the same tokens in two passes of the eager twin.",
-)
+from summarybench.runs import built_in_kinds
 
 
 class FidelityKind(Kind):
     """Float32, the eager twin and the compiled loader are loaded one after the other."""
 
-    facts = KindFacts(
-        name="fidelity",
-        title="fidelity",
-        is_own_speed=False,
-        place=0,
-        figures=(
-            LOGIT_ERROR,
-            EAGER_LOGIT_ERROR,
-            ERROR_RATIO,
-            COMPARED_TOKENS,
-            EQUAL_SUMMARIES,
-            EAGER_EQUAL_SUMMARIES,
-        ),
-    )
+    facts = built_in_kinds.FIDELITY
     marker = Marker(
         name="fidelity",
         description="compiled loaders and their eager twins against float32; runs when -m names it",

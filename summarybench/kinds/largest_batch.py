@@ -9,27 +9,7 @@ from summarybench.kinds.batching import MARKER, batchable_experiments
 from summarybench.kinds.kind import Case, Kind
 from summarybench.kinds.toolbox import Measurement, Toolbox
 from summarybench.measure.batching import find_largest_batch
-from summarybench.runs.kind_facts import KindFacts, KindFigure, Unit
-
-LARGEST_BATCH = KindFigure(
-    key="largest_safe_batch",
-    name="Largest safe batch",
-    heading="largest safe batch",
-    short="largest\nsafe batch",
-    unit="",
-    format="d",
-    higher_is_better=True,
-    meaning="The largest batch size that ran without running out of memory.",
-)
-PREDICTED_BATCH = KindFigure(
-    key="predicted_largest_batch",
-    name="Predicted largest batch",
-    heading="predicted batch",
-    short="predicted\nbatch",
-    unit="",
-    format="d",
-    meaning="The largest batch size that was predicted to fit in memory.",
-)
+from summarybench.runs import built_in_kinds
 
 
 class LargestBatchKind(Kind):
@@ -38,14 +18,7 @@ class LargestBatchKind(Kind):
     The sample is also summarized in batches of that size.
     """
 
-    facts = KindFacts(
-        name="largest_safe_batch",
-        unit=Unit.BATCH,
-        title="largest safe batch",
-        compared_count="largest_safe_batch",
-        place=2,
-        figures=(LARGEST_BATCH, PREDICTED_BATCH),
-    )
+    facts = built_in_kinds.LARGEST_BATCH
     marker = MARKER
 
     def cases(self) -> Sequence[Case]:

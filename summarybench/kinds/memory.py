@@ -5,36 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from summarybench.catalogue.models import EXPERIMENTS
-from summarybench.core.numbers import GIB
 from summarybench.kinds.kind import Case, Kind, Marker, RunContext, cases_of
 from summarybench.kinds.toolbox import Measurement, Toolbox
-from summarybench.runs.kind_facts import KindFacts, KindFigure
+from summarybench.runs import built_in_kinds
 
 DOCUMENTS = 3
 """The longest prompt makes the peak. The other documents show that they do not."""
-
-
-PREDICTED = KindFigure(
-    key="predicted_memory_bytes",
-    name="Predicted peak of this sample",
-    heading="predicted peak GiB",
-    short="predicted\npeak GiB",
-    unit="GiB",
-    format=".2f",
-    divisor=GIB,
-    meaning="The peak memory that was predicted before loading, from the model's shape, the loader and the batch size.",
-)
-MEASURED = KindFigure(
-    key="peak_memory_bytes",
-    name="Measured peak of this sample",
-    heading="measured peak GiB",
-    short="measured\npeak GiB",
-    unit="GiB",
-    format=".2f",
-    divisor=GIB,
-    higher_is_better=False,
-    meaning="The most memory in use during the rounds, which include the longest prompt of the sample.",
-)
 
 
 class MemoryKind(Kind):
@@ -43,15 +19,7 @@ class MemoryKind(Kind):
     That prompt makes the peak.
     """
 
-    facts = KindFacts(
-        name="memory",
-        title="memory",
-        is_own_speed=False,
-        figures=(
-            PREDICTED,
-            MEASURED,
-        ),
-    )
+    facts = built_in_kinds.MEMORY
     marker = Marker(
         name="memory",
         description="predicted memory against the measured peak, on a GPU; runs when -m names it",

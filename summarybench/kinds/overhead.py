@@ -8,38 +8,7 @@ from summarybench.catalogue.models import EXPERIMENTS
 from summarybench.kinds.kind import Case, Kind, Marker, cases_of
 from summarybench.kinds.toolbox import Measurement, Toolbox
 from summarybench.measure.overhead import compare_with_bare_loop
-from summarybench.runs.kind_facts import KindFacts, KindFigure
-
-ALL_TOKENS = KindFigure(
-    key="overhead.ratio",
-    name="Harness ÷ bare loop, all tokens",
-    heading="all tokens",
-    short="all\ntokens",
-    unit="",
-    format=".4f",
-    higher_is_better=True,
-    meaning="Tokens per second of the harness ÷ those of a bare loop around transformers' generate, over the tokens of all documents.",
-)
-TYPICAL_DOCUMENT = KindFigure(
-    key="overhead.typical.ratio",
-    name="Harness ÷ bare loop, typical document",
-    heading="typical document",
-    short="typical\ndocument",
-    unit="",
-    format=".4f",
-    higher_is_better=True,
-    meaning="Tokens per second of the harness ÷ those of a bare loop around transformers' generate, in the median document.",
-)
-LOWER_BOUND = KindFigure(
-    key="overhead.typical.lower_bound",
-    name="Lower bound of the typical document",
-    heading="lower bound",
-    short="lower\nbound",
-    unit="",
-    format=".4f",
-    higher_is_better=True,
-    meaning="The one-sided lower confidence bound of the ratio in the typical document.",
-)
+from summarybench.runs import built_in_kinds
 
 
 class OverheadKind(Kind):
@@ -48,16 +17,7 @@ class OverheadKind(Kind):
     The rounds are interleaved in one process.
     """
 
-    facts = KindFacts(
-        name="overhead",
-        title="overhead",
-        is_own_speed=False,
-        figures=(
-            ALL_TOKENS,
-            TYPICAL_DOCUMENT,
-            LOWER_BOUND,
-        ),
-    )
+    facts = built_in_kinds.OVERHEAD
     marker = Marker(
         name="overhead",
         description="the harness against a bare loop; runs when -m names it",

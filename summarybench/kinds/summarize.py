@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from summarybench.catalogue.models import EXPERIMENTS
 from summarybench.kinds.kind import Case, Kind, cases_of
 from summarybench.kinds.toolbox import Measurement, Toolbox
-from summarybench.runs.kind_facts import KindFacts
+from summarybench.runs import built_in_kinds
 
 
 class SummarizeKind(Kind):
     """One document is one timed round."""
 
-    facts = KindFacts(name="summarize", place=0)
+    facts = built_in_kinds.SUMMARIZE
     runs_unasked = True
     has_students = True
     is_planned = True

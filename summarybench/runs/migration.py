@@ -12,9 +12,9 @@ from dataclasses import replace
 from typing import Any, cast
 
 from summarybench.machine.environment import VERSIONS
+from summarybench.runs.built_in_kinds import KINDS_BY_TEST
 from summarybench.runs.extra_info import ExtraInfo
 from summarybench.runs.kind_facts import KIND, KindFacts, Unit
-from summarybench.runs.older_kinds import KINDS_BY_TEST
 from summarybench.runs.schema import DocumentRecord, Run, RunHeader
 
 NO_TELEMETRY: Mapping[str, Any] = {

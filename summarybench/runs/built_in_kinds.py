@@ -1,7 +1,7 @@
-"""The kinds of runs from before each experiment stated its kind.
+"""The facts of the kinds that come with the suite.
 
-Run files are read without the code of the kinds, so this module repeats their facts. tests/runs/test_migration.py
-compares the two.
+They are declared below the kinds because runs from before experiments stated their kind need them too, and run files are
+read without the code of the kinds. A new kind declares its facts in its own file.
 """
 
 from __future__ import annotations
@@ -32,63 +32,61 @@ LARGEST_BATCH_FIGURES = (
         meaning="The largest batch size that was predicted to fit in memory.",
     ),
 )
-DISTRIBUTED_FIGURES = (
-    KindFigure(
-        key="processes",
-        name="Processes",
-        heading="processes",
-        short="pro-\ncesses",
-        unit="",
-        format="d",
-        meaning="The number of processes that generate at the same time, each with a GPU or a part of the CPUs.",
-    ),
-    KindFigure(
-        key="scaling.tokens_per_second_alone",
-        name="One process alone",
-        heading="one alone tok/s",
-        short="one alone\ntok/s",
-        unit="tok/s",
-        format=".1f",
-        higher_is_better=True,
-        meaning="Generated tokens per second of one process while the others wait.",
-    ),
-    KindFigure(
-        key="scaling.tokens_per_second",
-        name="All processes at once",
-        heading="all at once tok/s",
-        short="all at once\ntok/s",
-        unit="tok/s",
-        format=".1f",
-        higher_is_better=True,
-        meaning="Generated tokens per second of all processes together.",
-    ),
-    KindFigure(
-        key="scaling.per_process.tokens_per_second",
-        name="Each process",
-        heading="each tok/s",
-        short="each\ntok/s",
-        unit="tok/s",
-        format=".1f",
-        meaning="Generated tokens per second of the slowest and of the fastest process while all generate.",
-    ),
-    KindFigure(
-        key="scaling_efficiency",
-        name="Scaling efficiency",
-        heading="efficiency",
-        unit="",
-        format=".3f",
-        higher_is_better=True,
-        meaning="Tokens per second of all n processes ÷ (n × those of one process alone); 1 is perfect scaling.",
-    ),
-    KindFigure(
-        key="baseline_scaling_efficiency",
-        name="Scaling efficiency of the baseline",
-        heading="stored efficiency",
-        short="stored\nefficiency",
-        unit="",
-        format=".3f",
-        meaning="The scaling efficiency of the baseline.",
-    ),
+PROCESSES = KindFigure(
+    key="processes",
+    name="Processes",
+    heading="processes",
+    short="pro-\ncesses",
+    unit="",
+    format="d",
+    meaning="The number of processes that generate at the same time, each with a GPU or a part of the CPUs.",
+)
+ONE_ALONE = KindFigure(
+    key="scaling.tokens_per_second_alone",
+    name="One process alone",
+    heading="one alone tok/s",
+    short="one alone\ntok/s",
+    unit="tok/s",
+    format=".1f",
+    higher_is_better=True,
+    meaning="Generated tokens per second of one process while the others wait.",
+)
+ALL_AT_ONCE = KindFigure(
+    key="scaling.tokens_per_second",
+    name="All processes at once",
+    heading="all at once tok/s",
+    short="all at once\ntok/s",
+    unit="tok/s",
+    format=".1f",
+    higher_is_better=True,
+    meaning="Generated tokens per second of all processes together.",
+)
+EACH_PROCESS = KindFigure(
+    key="scaling.per_process.tokens_per_second",
+    name="Each process",
+    heading="each tok/s",
+    short="each\ntok/s",
+    unit="tok/s",
+    format=".1f",
+    meaning="Generated tokens per second of the slowest and of the fastest process while all generate.",
+)
+SCALING_EFFICIENCY = KindFigure(
+    key="scaling_efficiency",
+    name="Scaling efficiency",
+    heading="efficiency",
+    unit="",
+    format=".3f",
+    higher_is_better=True,
+    meaning="Tokens per second of all n processes ÷ (n × those of one process alone); 1 is perfect scaling.",
+)
+BASELINE_SCALING_EFFICIENCY = KindFigure(
+    key="baseline_scaling_efficiency",
+    name="Scaling efficiency of the baseline",
+    heading="stored efficiency",
+    short="stored\nefficiency",
+    unit="",
+    format=".3f",
+    meaning="The scaling efficiency of the baseline.",
 )
 FIDELITY_FIGURES = (
     KindFigure(
@@ -206,26 +204,41 @@ OVERHEAD_FIGURES = (
     ),
 )
 
+SUMMARIZE = KindFacts(name="summarize", place=0)
+BATCHING = KindFacts(name="batching", unit=Unit.BATCH, title="batching", place=1)
+LARGEST_BATCH = KindFacts(
+    name="largest_safe_batch",
+    unit=Unit.BATCH,
+    title="largest safe batch",
+    compared_count="largest_safe_batch",
+    place=2,
+    figures=LARGEST_BATCH_FIGURES,
+)
+CONTINUOUS = KindFacts(name="continuous", unit=Unit.ROUND, title="continuous", place=3)
+FASTEST = KindFacts(name="fastest", unit=Unit.BATCH, title="fastest", place=4, is_beside_eager=True)
+DISTRIBUTED = KindFacts(
+    name="distributed",
+    title="distributed",
+    is_own_speed=False,
+    place=0,
+    figures=(PROCESSES, ONE_ALONE, ALL_AT_ONCE, EACH_PROCESS, SCALING_EFFICIENCY, BASELINE_SCALING_EFFICIENCY),
+)
+FIDELITY = KindFacts(name="fidelity", title="fidelity", is_own_speed=False, place=0, figures=FIDELITY_FIGURES)
+MEMORY = KindFacts(name="memory", title="memory", is_own_speed=False, figures=MEMORY_FIGURES)
+OVERHEAD = KindFacts(name="overhead", title="overhead", is_own_speed=False, figures=OVERHEAD_FIGURES)
+
 KINDS_BY_TEST: Mapping[str, KindFacts] = {
-    "test_summarize": KindFacts(name="summarize", place=0),
-    "test_batching": KindFacts(name="batching", unit=Unit.BATCH, title="batching", place=1),
-    "test_largest_safe_batch": KindFacts(
-        name="largest_safe_batch",
-        unit=Unit.BATCH,
-        title="largest safe batch",
-        compared_count="largest_safe_batch",
-        place=2,
-        figures=LARGEST_BATCH_FIGURES,
-    ),
-    "test_continuous": KindFacts(name="continuous", unit=Unit.ROUND, title="continuous", place=3),
-    "test_fastest": KindFacts(name="fastest", unit=Unit.BATCH, title="fastest", place=4, is_beside_eager=True),
-    "test_distributed": KindFacts(
-        name="distributed", title="distributed", is_own_speed=False, place=0, figures=DISTRIBUTED_FIGURES
-    ),
-    "test_fidelity": KindFacts(
-        name="fidelity", title="fidelity", is_own_speed=False, place=0, figures=FIDELITY_FIGURES
-    ),
-    "test_memory": KindFacts(name="memory", title="memory", is_own_speed=False, figures=MEMORY_FIGURES),
-    "test_overhead": KindFacts(name="overhead", title="overhead", is_own_speed=False, figures=OVERHEAD_FIGURES),
+    f"test_{facts.name}": facts
+    for facts in (
+        SUMMARIZE,
+        BATCHING,
+        LARGEST_BATCH,
+        CONTINUOUS,
+        FASTEST,
+        DISTRIBUTED,
+        FIDELITY,
+        MEMORY,
+        OVERHEAD,
+    )
 }
-"""The facts of each kind by the name of its test."""
+"""The facts of each kind by the name of its test, which is all that older runs state."""
