@@ -34,7 +34,7 @@ UNTRAINED: Mapping[str, Any] = {"steps": 0, "best_step": 0, "best_validation_los
 class Distillation:
     """One run of all steps.
 
-    The first process does what is done once. All processes write texts and train.
+    All processes write texts and train. The first process alone does the other steps.
     """
 
     context: Context

@@ -8,10 +8,10 @@ from typing import Any, cast
 from summarybench.catalogue.models import EXPERIMENTS
 from summarybench.core.outcomes import Verdict
 from summarybench.machine.device import GIB, DeviceRecord
+from summarybench.runs.built_in_kinds import KINDS_BY_TEST
 from summarybench.runs.comparison_records import FirstPassRecord
 from summarybench.runs.kind_facts import Unit
 from summarybench.runs.migration import migrated
-from summarybench.runs.older_kinds import KINDS_BY_TEST
 
 A100 = DeviceRecord(
     kind="cuda",

@@ -9,7 +9,6 @@ from typing import Any
 from summarybench.catalogue.models import LOADERS, MODELS
 from summarybench.catalogue.published import published_rows
 from summarybench.core.numbers import MISSING, decimal
-from summarybench.kinds import distributed
 from summarybench.report.environment import versions_of
 from summarybench.report.experiment import EAGER, ExperimentView, Source, experiments_of
 from summarybench.report.figures import device, memory, quality, speed
@@ -17,6 +16,7 @@ from summarybench.report.figures.declared import declared_figure
 from summarybench.report.figures.figure import Column, Figure
 from summarybench.report.markdown import escaped, markdown_table
 from summarybench.report.tables import SIDE_BY_SIDE, columns_of, way_rows
+from summarybench.runs import built_in_kinds
 from summarybench.runs.baselines import StoredRun, read_baselines
 from summarybench.runs.run_file import device_of
 
@@ -73,7 +73,7 @@ def ways_of(experiments: Sequence[ExperimentView]) -> list[list[ExperimentView]]
 
 def _is_distributed(experiment: ExperimentView) -> bool:
     """Whether several processes measured it, each with a GPU."""
-    return distributed.ALONE.value_in(experiment.info) is not None
+    return built_in_kinds.ONE_ALONE.value_in(experiment.info) is not None
 
 
 def _is_way(experiment: ExperimentView) -> bool:
@@ -246,8 +246,13 @@ def _fastest_cells(experiment: ExperimentView, eager: ExperimentView | None) -> 
 
 
 PROCESSES, *SPEEDS_AND_EFFICIENCY = (
-    declared_figure(distributed.DistributedKind.facts, each)
-    for each in (distributed.PROCESSES, distributed.ALONE, distributed.ALL_AT_ONCE, distributed.EFFICIENCY)
+    declared_figure(built_in_kinds.DISTRIBUTED, each)
+    for each in (
+        built_in_kinds.PROCESSES,
+        built_in_kinds.ONE_ALONE,
+        built_in_kinds.ALL_AT_ONCE,
+        built_in_kinds.SCALING_EFFICIENCY,
+    )
 )
 SCALING = (PROCESSES, speed.DOCUMENTS, *SPEEDS_AND_EFFICIENCY)
 

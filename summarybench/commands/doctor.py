@@ -83,7 +83,7 @@ def _is_utf8(encoding: str) -> bool:
 
 
 def report(findings: Iterable[Finding], out: TextIO) -> ExitCode:
-    """Write each finding as it is made, and their number.
+    """Print each finding as soon as it is made, and how many there are at the end.
 
     Returns FAILED if one failed, and CLEAN otherwise.
     """

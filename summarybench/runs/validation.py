@@ -181,7 +181,7 @@ def _check_agreement(benchmark: Benchmark, where: str) -> None:
 
 
 Problem = tuple[str, str] | None
-"""The key, and what is wrong with it."""
+"""A key and its fault in words; None for no fault."""
 
 
 def _lists_problem(info: ExtraInfo, _: Sequence[float]) -> Problem:

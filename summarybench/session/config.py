@@ -39,7 +39,7 @@ ON_A_CPU_WITHOUT_AVX512 = DefaultSample(
 class Config:
     """What a session does on its device.
 
-    `documents` may be more than there are where `is_default_sample_size` is set: then all of them are measured. `defaulted`
+    With `is_default_sample_size`, `documents` may be more than the source holds; then all of them are measured. `defaulted`
     names the fields of `DefaultSample` that no option set. `kind_options` has the options of all kinds by their keys, as the
     kinds resolve them for the device.
     """

@@ -16,7 +16,7 @@ FEWEST_VALUES = 4
 def change_points(values: Sequence[float], standard_deviation: float) -> list[int]:
     """The indices of the values at which a new mean begins, ascending; empty for fewer than 4 values.
 
-    `standard_deviation` is that of one value around its mean, in the values' unit.
+    `standard_deviation` is the noise of a single value, in the unit of the values.
     """
     if len(values) < FEWEST_VALUES:
         return []

@@ -196,8 +196,8 @@ def _mean_square(observations: Sequence[Observation], level: Level) -> _MeanSqua
         return NOTHING
     documents = fmean(each.document_variance for each in observations)
     least = found.variance * min(1.0, math.sqrt(2 / found.degrees_of_freedom))
-    # Where the documents' part covers all of it, the difference is not told from zero: it is never claimed to be smaller
-    # than the standard error of the mean square.
+    # The documents alone may explain the whole mean square. The rest is then unknown and not zero, so it is never estimated
+    # below the standard error of the mean square.
     return _MeanSquare(variance=max(found.variance - documents, least), degrees_of_freedom=found.degrees_of_freedom)
 
 

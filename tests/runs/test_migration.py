@@ -8,9 +8,9 @@ import json
 import pytest
 
 from summarybench.kinds.registry import KINDS
+from summarybench.runs.built_in_kinds import KINDS_BY_TEST
 from summarybench.runs.kind_facts import KIND, KindFacts, Unit
 from summarybench.runs.migration import kind_of_older_entry, migrated, migrated_extra_info
-from summarybench.runs.older_kinds import KINDS_BY_TEST
 from summarybench.runs.run_file import entries_of, read_run
 from summarybench.runs.validation import check_run
 from tests.forked import ROOT

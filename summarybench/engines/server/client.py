@@ -74,7 +74,7 @@ class Sampling:
         return {"max_tokens": self.max_tokens, "temperature": self.temperature, "seed": self.seed, **self.extra}
 
 
-# What servers send, as far as it is read: unknown fields are skipped, wrong types are refused.
+# The fields of an answer that are read. Others are ignored; a wrong type is an error.
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -319,7 +319,7 @@ async def _chunks(response: Response) -> AsyncIterator[bytes]:
 
 
 def _message_in(text: str) -> str:
-    """The message of an error in OpenAI's form, or the text as it is."""
+    """The message of an error in OpenAI's format; the whole text if it has another format."""
     try:
         return _message_of(json.loads(text))
     except (ValueError, RecursionError):
