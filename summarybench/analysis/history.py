@@ -10,21 +10,22 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, median
+from types import MappingProxyType
 from typing import Any
 
 from summarybench.core.files import write_atomically
 from summarybench.core.outcomes import InputError, Verdict
 from summarybench.machine.environment import VERSIONS
-from summarybench.runs.baselines import HISTORY_FILE, Baselines, StoredRun
+from summarybench.runs.baselines import HISTORY_FILE, Baselines, StoredRun, read_baselines
 from summarybench.runs.run_file import Entry, entries_of
 from summarybench.stats.change_points import change_points, shifts_at
 from summarybench.stats.sequential import Cusum, Reference, cusum, nights_to_detect
+from summarybench.stats.successive_differences import successive_difference_freedom, successive_difference_variance
 
 SCHEMA = 1
 FEWEST_NIGHTS, MOST_NIGHTS = 8, 20
@@ -57,10 +58,6 @@ class SeriesKey:
     workload: str
     sample: str
     host: str
-
-    @property
-    def as_record(self) -> dict[str, str]:
-        return {"test": self.test, "workload": self.workload, "sample": self.sample, "host": self.host}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +109,9 @@ class Series:
     @cached_property
     def quickening(self) -> Cusum | None:
         """The mirror image: the same test on the negative logarithms."""
-        return cusum([-each for each in self.tested], _mirrored(self.reference)) if self.reference else None
+        if self.reference is None:
+            return None
+        return cusum([-each for each in self.tested], replace(self.reference, mean=-self.reference.mean))
 
     @property
     def trend(self) -> Trend:
@@ -176,40 +175,31 @@ def reference_of(log_speeds: Sequence[float]) -> Reference:
     """The mean and the noise of a reference's nights.
 
     Nights far from the median are brought nearer (winsorized), so that a disturbed one does not hide a later slowdown. The
-    variance is that of successive differences (von Neumann, Annals of Mathematical Statistics 12, 1941), so that a slide
-    within the reference does not widen it.
+    variance is that of successive differences, so that a slide within the reference does not widen it.
     """
     middle = median(log_speeds)
     # Of a normal distribution 0.6745 deviations hold half of the values.
     robust = max(median(abs(each - middle) for each in log_speeds) / 0.6745, LEAST_DEVIATION)
     reach = LARGEST_DEVIATIONS * robust
     kept = [min(max(each, middle - reach), middle + reach) for each in log_speeds]
-    count = len(kept)
-    squares = math.fsum((b - a) ** 2 for a, b in pairwise(kept))
     return Reference(
         mean=fmean(kept),
-        nights=count,
-        standard_deviation=max(math.sqrt(squares / 2 / (count - 1)), LEAST_DEVIATION),
-        degrees_of_freedom=2 * (count - 1) ** 2 / (3 * count - 4),
+        nights=len(kept),
+        standard_deviation=max(math.sqrt(successive_difference_variance(kept)), LEAST_DEVIATION),
+        degrees_of_freedom=successive_difference_freedom(len(kept)),
     )
 
 
-def _mirrored(reference: Reference | None) -> Reference:
-    if reference is None:
-        raise ValueError("only a series with a reference can be tested")
-    return Reference(
-        mean=-reference.mean,
-        nights=reference.nights,
-        standard_deviation=reference.standard_deviation,
-        degrees_of_freedom=reference.degrees_of_freedom,
-    )
+def read_series(folder: Path) -> list[Series]:
+    """Every series of a device's folder, as `series_of`. Raises InputError for a file that cannot be used."""
+    return series_of(read_baselines(folder), read_accepted(folder))
 
 
-def series_of(baselines: Baselines, accepted: Sequence[Mapping[str, Any]] = ()) -> list[Series]:
+def series_of(baselines: Baselines, accepted: Mapping[SeriesKey, str] = MappingProxyType({})) -> list[Series]:
     """Every series of a device's stored runs, in the order of the experiments' names.
 
     A run counts on the day (UTC) on which it began. Runs that do not say when are left out, and so are those of a disturbed
-    device (INVALID), those with broken output, and the anchor. `accepted` has the records of `read_accepted`.
+    device (INVALID), those with broken output, and the anchor. `accepted` has the dates of `read_accepted`.
     """
     found: dict[SeriesKey, list[tuple[StoredRun, Entry]]] = {}
     for stored in baselines.runs:
@@ -217,10 +207,9 @@ def series_of(baselines: Baselines, accepted: Sequence[Mapping[str, Any]] = ()) 
             for entry in entries_of(stored.run):
                 if entry.extra_info["verdict"] != Verdict.INVALID and not entry.broken_output:
                     found.setdefault(_key_of(entry, stored), []).append((stored, entry))
-    since = {json.dumps(each["series"], sort_keys=True): str(each["since"]) for each in accepted}
     series = []
     for key, members in found.items():
-        first = since.get(json.dumps(key.as_record, sort_keys=True))
+        first = accepted.get(key)
         nights = tuple(night for night in _nights(members) if first is None or night.date >= first)
         if nights:
             series.append(Series(experiment=members[0][1].experiment, key=key, nights=nights, accepted=first))
@@ -261,16 +250,16 @@ def _speed(entry: Entry) -> float:
 # Accepted references ---------------------------------------------------------------------------------------------
 
 
-def read_accepted(folder: Path) -> list[dict[str, Any]]:
-    """The accepted references of a device's folder; empty where none was accepted. Raises InputError."""
+def read_accepted(folder: Path) -> dict[SeriesKey, str]:
+    """The first date of each accepted reference of a device's folder. Raises InputError for a damaged file."""
     path = folder / HISTORY_FILE
     if not path.exists():
-        return []
+        return {}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         if found["schema"] != SCHEMA:
             raise ValueError(f"schema {found['schema']}, and this version reads {SCHEMA}")
-        return [{"series": dict(each["series"]), "since": str(each["since"])} for each in found["accepted"]]
+        return {SeriesKey(**each["series"]): str(each["since"]) for each in found["accepted"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} does not hold accepted references ({type(error).__name__}: {error}); restore it or delete it"
@@ -282,13 +271,11 @@ def accept(folder: Path, series: Iterable[Series]) -> Path:
 
     Raises InputError where the disk refuses.
     """
-    kept = {json.dumps(each["series"], sort_keys=True): each for each in read_accepted(folder)}
-    for each in series:
-        since = each.nights[each.first_changed or 0].date
-        kept[json.dumps(each.key.as_record, sort_keys=True)] = {"series": each.key.as_record, "since": since}
+    accepted = read_accepted(folder) | {each.key: each.nights[each.first_changed or 0].date for each in series}
+    records = [{"series": asdict(key), "since": since} for key, since in accepted.items()]
     path = folder / HISTORY_FILE
     try:
-        write_atomically(path, json.dumps({"schema": SCHEMA, "accepted": list(kept.values())}, indent=1) + "\n")
+        write_atomically(path, json.dumps({"schema": SCHEMA, "accepted": records}, indent=1) + "\n")
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
     return path

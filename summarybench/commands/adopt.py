@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from summarybench.analysis.history import Trend, read_accepted, series_of
+from summarybench.analysis.history import Trend, read_series
 from summarybench.commands.command import add_baselines_argument
 from summarybench.core.invocation import this_invocation
 from summarybench.core.numbers import decimal
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _slowed_lines(folder: Path) -> Iterator[str]:
     """A line for each series that has slowed, the adopted run counted."""
-    for series in series_of(read_baselines(folder), read_accepted(folder)):
+    for series in read_series(folder):
         if series.trend is Trend.SLOWED and series.ratio is not None and series.first_changed is not None:
             yield (
                 f"note: {series.experiment} has slowed over the stored nights, to {decimal(series.ratio, 3)} of its reference since "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,12 @@ from summarybench.analysis.history import (
     Series,
     Trend,
     accept,
-    read_accepted,
-    series_of,
+    read_series,
 )
 from summarybench.commands.command import add_baselines_argument
 from summarybench.core.invocation import this_invocation
 from summarybench.core.numbers import counted, decimal, deviation, percent
 from summarybench.core.outcomes import ExitCode, InputError
-from summarybench.runs.baselines import read_baselines
 from summarybench.stats.sequential import FALSE_ALARMS_PER_NIGHT, NIGHTS, SOUGHT_RATIO
 
 SHORT_COMMIT = 12
@@ -45,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     folders = _folders(options.baselines, options.device)
     if options.accept is not None:
         _accept(folders, options.accept)
-    found = {folder.name: series_of(read_baselines(folder), read_accepted(folder)) for folder in folders}
+    found = {folder.name: read_series(folder) for folder in folders}
     if options.format == "json":
         print(
             json.dumps(
@@ -77,8 +76,9 @@ def _accept(folders: Sequence[Path], text: str) -> None:
     """Raises InputError where no changed series is meant."""
     found = 0
     for folder in folders:
-        series = series_of(read_baselines(folder), read_accepted(folder))
-        changed = [each for each in series if text in each.key.test and each.trend in (Trend.SLOWED, Trend.FASTER)]
+        changed = [
+            each for each in read_series(folder) if text in each.key.test and each.trend in (Trend.SLOWED, Trend.FASTER)
+        ]
         if changed:
             print(f"accepted in {accept(folder, changed)}: {', '.join(each.experiment for each in changed)}")
         found += len(changed)
@@ -150,7 +150,7 @@ def _record(series: Series) -> dict[str, Any]:
     reference, slowing, first = series.reference, series.slowing, series.first_changed
     return {
         "experiment": series.experiment,
-        **series.key.as_record,
+        **asdict(series.key),
         "trend": series.trend.value,
         "ratio": series.ratio,
         "since": None if first is None else series.nights[first].date,

@@ -17,8 +17,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import pairwise
 from statistics import fmean
+
+from summarybench.stats.successive_differences import successive_difference_freedom, successive_difference_variance
 
 LEAST_DEGREES_OF_FREEDOM = 4.0
 """A part with fewer is filled up with its prior: Student's quantile of fewer lets nothing be decided at 99%."""
@@ -220,7 +221,7 @@ def _between_nights(by_night: Mapping[Place, Sequence[float]]) -> _MeanSquare:
         means = [fmean(by_night[place]) for place in places]
         if len(means) > 1:
             own = successive_difference_freedom(len(means))
-            squares += own * math.fsum((b - a) ** 2 for a, b in pairwise(means)) / 2 / (len(means) - 1)
+            squares += own * successive_difference_variance(means)
             freedom += own
     if not freedom:
         return NOTHING
@@ -247,11 +248,6 @@ def _averaged_away(by_night: Mapping[Place, Sequence[float]]) -> float:
     """What a night's mean over several processes varies by less than a single run."""
     within = _within(by_night.values())
     return within.variance * (1 - fmean(1 / len(values) for values in by_night.values()))
-
-
-def successive_difference_freedom(values: int) -> float:
-    """The degrees of freedom of half the mean squared successive difference of so many values (von Neumann, 1941)."""
-    return 2 * (values - 1) ** 2 / (3 * values - 4)
 
 
 def _pooled(found: Sequence[_MeanSquare], observations: Sequence[Observation], level: Level) -> _MeanSquare:

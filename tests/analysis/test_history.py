@@ -37,10 +37,10 @@ def noisy(count, *, ratio=1.0, start=0, deviation=0.01, seed=0):
 def stored(tmp_path):
     """Store these runs as a device's baselines; the function gives its series."""
 
-    def series(runs, accepted=()):
+    def series(runs):
         for number, run in enumerate(runs, start=1):
             (tmp_path / f"{number:04}_nightly.json").write_text(json.dumps(run))
-        return series_of(read_baselines(tmp_path), accepted)
+        return series_of(read_baselines(tmp_path))
 
     return series
 

@@ -16,8 +16,8 @@ from summarybench.stats.noise_parts import (
     Part,
     Place,
     estimate_parts,
-    successive_difference_freedom,
 )
+from summarybench.stats.successive_differences import successive_difference_freedom
 
 PRIORS = {Level.PROCESS: 0.05, Level.NIGHT: math.hypot(0.05, 0.02), Level.HOST: math.hypot(0.05, 0.02, 0.10)}
 HERE, LATER, ELSEWHERE = Place(host="a", night="1"), Place(host="a", night="2"), Place(host="b", night="2")

@@ -7,7 +7,7 @@ the given address and to no other, so that redirects are refused.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
@@ -306,16 +306,11 @@ def shortened(text: str) -> str:
 async def _bounded_text(response: Response, limit: int) -> str:
     """The first bytes of an answer as text; what comes after the limit is not read."""
     found = bytearray()
-    async for chunk in _chunks(response):
+    async for chunk in response.aiter_bytes():
         found += chunk
         if len(found) > limit:
             break
     return bytes(found[:limit]).decode("utf-8", errors="replace")
-
-
-async def _chunks(response: Response) -> AsyncIterator[bytes]:
-    async for chunk in response.aiter_bytes():
-        yield chunk
 
 
 def _message_in(text: str) -> str:
