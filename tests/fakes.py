@@ -26,10 +26,9 @@ from summarybench.machine.cpu import CPU_CAPABILITY
 from summarybench.machine.cpu_device import CpuDevice
 from summarybench.machine.cuda_device import CudaDevice
 from summarybench.machine.device import Device
-from summarybench.machine.probes import COPY_BANDWIDTH, MATRIX_PRODUCT, PYTHON_LOOP, Probe, ProbeReading
+from summarybench.machine.probes import COPY_BANDWIDTH, MATRIX_PRODUCT, PYTHON_LOOP, Probe, ProbeReading, ProbeReadings
 from summarybench.machine.telemetry import NullMonitor
 from summarybench.session import closing
-from summarybench.session.probes import NoProbes
 
 Rows = list[list[int]]
 
@@ -51,6 +50,21 @@ class FakeTime:
 def leave_out_pages() -> None:
     """Leave out report.html: its charts take two seconds a session, which only the report's own tests need."""
     closing.write_report = lambda folder, baselines: folder / "report.html"
+
+
+@dataclass(frozen=True, slots=True)
+class NoProbes:
+    """Probes that measure nothing, or that return `readings` for every model."""
+
+    readings: ProbeReadings = field(default_factory=dict)
+    copy_bandwidth: None = None
+
+    def measure(self, dtype: str) -> ProbeReadings:
+        del dtype
+        return self.readings
+
+    def host_sample(self) -> None:
+        return None
 
 
 @pytest.fixture(scope="session")

@@ -38,12 +38,11 @@ from summarybench.runs.run_file import entries_of, read_run
 from summarybench.session.closing import Closing
 from summarybench.session.config import resolve
 from summarybench.session.opening import Selection, open_session
-from summarybench.session.probes import NoProbes
 from summarybench.session.progress import Progress
 from summarybench.session.session import TestResources
 from summarybench.session.settings import Settings, UnresolvedOptions
 from tests.conftest import FAKE_MODELS, Project, make_project
-from tests.fakes import FakeModel, FakeTime
+from tests.fakes import FakeModel, FakeTime, NoProbes
 from tests.run_files import MACHINE
 
 DOCUMENTS = 8

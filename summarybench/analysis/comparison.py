@@ -26,8 +26,6 @@ from summarybench.stats.decision import (
 )
 from summarybench.stats.intervals import ALARM_CONFIDENCE
 
-LARGEST_SAFE_BATCH = "largest_safe_batch"
-"""The key of `extra_info` with the largest batch size that ran."""
 FALSE_ALARM_LEVEL = 1 - ALARM_CONFIDENCE
 """The probability of a false alarm in one comparison; with Holm's correction, in a whole confirmed session."""
 

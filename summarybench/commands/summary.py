@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from summarybench.core.outcomes import ExitCode, InputError
-from summarybench.report.markdown import headline, summary_text
+from summarybench.report.headline import exit_headline
+from summarybench.report.markdown import summary_text
 from summarybench.runs.baselines import open_run
 
 
@@ -24,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
         print(text, end="")
     else:
         _append(options.output, text)
-        print(headline(found))
+        print(exit_headline(found))
     return ExitCode.CLEAN
 
 

@@ -31,9 +31,6 @@ STEP_TOKENS = 2048
 SHARE_OF_FREE_MEMORY = 0.9
 """The rest is left for fragmentation in the allocator."""
 
-StartEngine = Callable[[LoadedModel, Sequence[Prompt], int], ConcurrentEngine]
-"""Starts an engine for a model's prompts with this token limit."""
-
 
 def limits_for(
     sequence_tokens: Sequence[int], predict: Callable[[int], MemoryPrediction], free_bytes: int, *, may_refuse: bool

@@ -43,11 +43,6 @@ def summary_text(found: StoredRun, details: str) -> str:
         raise InputError(f"{found.path} is not a whole run of this suite ({type(error).__name__}: {error})") from error
 
 
-def headline(found: StoredRun) -> str:
-    """The exit code of the session in words. A regression is named."""
-    return exit_headline(found)
-
-
 def _text(found: StoredRun, view: RunView, details: str) -> str:
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in view.outcomes.items())
     paragraphs = [f"## {escaped(exit_headline(found))}", escaped(outcomes or "no test finished")]

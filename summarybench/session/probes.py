@@ -6,7 +6,7 @@ They show what the device and its host can do, independent of the model.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from summarybench.core.outcomes import is_out_of_memory
@@ -49,21 +49,6 @@ class MachineProbes:
 
     def measure(self, dtype: str) -> ProbeReadings:
         return measure_probes(self.device, self.clock, dtype)
-
-
-@dataclass(frozen=True, slots=True)
-class NoProbes:
-    """Probes that measure nothing, or that return `readings` for every model."""
-
-    readings: ProbeReadings = field(default_factory=dict)
-    copy_bandwidth: None = None
-
-    def measure(self, dtype: str) -> ProbeReadings:
-        del dtype
-        return self.readings
-
-    def host_sample(self) -> None:
-        return None
 
 
 def probes_of(device: Device, clock: Clock) -> MachineProbes:

@@ -7,6 +7,7 @@ import pytest
 from summarybench.machine.cpu_device import CpuDevice
 from summarybench.machine.device import GIB
 from summarybench.session import probes
+from tests.fakes import NoProbes
 
 CPU = CpuDevice(kind="cpu", name="a CPU", slug="a-cpu", family="cpu", memory_bytes=8 * GIB, compute_dtype="float32")
 
@@ -35,5 +36,5 @@ def test_copy_that_fails_otherwise_is_not_passed_over(monkeypatch):
 
 
 def test_no_probes_are_measured_where_the_clock_is_a_fake_one():
-    none = probes.NoProbes()
+    none = NoProbes()
     assert (none.copy_bandwidth, none.measure("float32"), none.host_sample()) == (None, {}, None)
