@@ -63,7 +63,7 @@ class Runs:
     spread: Spread
 
     def change(self, passes: int) -> Change:
-        return pooled_change(self.now[:passes], self.baseline, self.spread)
+        return pooled_change(self.now[:passes], self.baseline, self.spread.terms(len(self.baseline), passes))
 
 
 def runs_of(trials: Trials, index: int, slowdown: float) -> Runs:

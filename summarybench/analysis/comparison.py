@@ -25,6 +25,7 @@ from summarybench.stats.decision import (
     remedy,
 )
 from summarybench.stats.intervals import ALARM_CONFIDENCE
+from summarybench.stats.spread import Spread
 
 FALSE_ALARM_LEVEL = 1 - ALARM_CONFIDENCE
 """The probability of a false alarm in one comparison; with Holm's correction, in a whole confirmed session."""
@@ -166,12 +167,13 @@ class Judge:
             return self._compare_counts(now, now.compared_count, before.compared_count, newest)
         spread = self._spread_with(stored)
         entries = [found for each in stored if (found := each.entry(now.name))]
-        changed = self._change(passes, entries, spread)
+        noise = self._noise(passes, entries, spread)
+        changed = self._change(passes, entries, noise)
         verdict = decide(changed, self.tolerance)
         named = tuple(_environment_differences(self.environment, newest.environment, now, before))
         return Comparison(
             verdict=verdict,
-            detail=self._describe(changed, verdict, stored, now.rounds_are),
+            detail=self._describe(changed, verdict, stored, now.rounds_are, noise),
             baseline_runs=tuple(stored),
             change=changed,
             attribution=self._attribute(verdict, passes, entries, named, spread),
@@ -196,16 +198,15 @@ class Judge:
         hosts = {each.environment["host"] for each in stored} | {self.environment["host"]}
         return self.spread.on(hosts.pop()) if len(hosts) == 1 else self.spread
 
-    def _change(self, passes: Sequence[Entry], stored: Sequence[Entry], spread: DeviceSpread) -> Change:
+    def _noise(self, passes: Sequence[Entry], stored: Sequence[Entry], spread: DeviceSpread) -> Spread:
+        tuned_alike = are_tuned_alike(entry.tuned_kernels for entry in (*passes, *stored))
+        return spread.of(passes[-1].experiment, tuned_alike=tuned_alike)
+
+    def _change(self, passes: Sequence[Entry], stored: Sequence[Entry], noise: Spread) -> Change:
         everything = [entry.timings for entry in (*passes, *stored)]
         common = [each for each in everything[0] if all(each in timings for timings in everything)]
-        tuned_alike = are_tuned_alike(entry.tuned_kernels for entry in (*passes, *stored))
         timings = [[found[each] for each in common] for found in everything]
-        return pooled_change(
-            timings[: len(passes)],
-            timings[len(passes) :],
-            spread.of(passes[-1].experiment, tuned_alike=tuned_alike),
-        )
+        return pooled_change(timings[: len(passes)], timings[len(passes) :], noise.terms(len(stored), len(passes)))
 
     def _attribute(
         self,
@@ -220,7 +221,7 @@ class Judge:
             return None
         measured = []
         for entry in passes:
-            alone = self._change([entry], stored, spread)
+            alone = self._change([entry], stored, self._noise([entry], stored, spread))
             measured.append(
                 MeasuredPass(
                     entry=entry,
@@ -236,7 +237,8 @@ class Judge:
         before = anchor.entry(passes[-1].name) if anchor else None
         if anchor is None or before is None or self._incomparable(passes[-1], before, anchor):
             return None
-        change = self._change(passes, [before], self._spread_with([anchor]))
+        noise = self._noise(passes, [before], self._spread_with([anchor]))
+        change = self._change(passes, [before], noise)
         return AnchorComparison(stored=anchor, change=change, verdict=decide(change, self.tolerance))
 
     def _incomparable(self, now: Entry, before: Entry, stored: StoredRun) -> str | None:
@@ -268,20 +270,22 @@ class Judge:
             return f"has {common} {now.rounds_are} in common with this run, and {MINIMUM_COMMON_DOCUMENTS} are needed; {what_to_do}"
         return None
 
-    def _describe(self, change: Change, verdict: Verdict, stored: Sequence[StoredRun], rounds: str) -> str:
+    def _describe(
+        self, change: Change, verdict: Verdict, stored: Sequence[StoredRun], rounds: str, noise: Spread
+    ) -> str:
         found = change.interval()
         older = f" and {len(stored) - 1} before it" if len(stored) > 1 else ""
         parts = [
             f"{decimal(change.ratio, 3)} of {stored[0].label}{older} {interval(found.low, found.high, 3)}",
             *([f"{change.runs_now} passes"] if change.runs_now > 1 else []),
             f"{change.documents} {rounds}",
-            f"spread between runs {deviation(change.spread.standard_deviation)} {change.spread.origin}",
+            f"spread between runs {deviation(noise.standard_deviation)} {noise.origin}",
         ]
         line = ", ".join(parts)
         if contradicted := contradicted_verdict(change):
             return f"{line}; {_describe_conflict(change, contradicted)}"
         if verdict is Verdict.INCONCLUSIVE:
-            return f"{line}; {_describe_remedy(remedy(change, self.tolerance), rounds)}"
+            return f"{line}; {_describe_remedy(remedy(change, self.tolerance, lambda runs: noise.terms(runs, runs)), rounds)}"
         return line
 
 

@@ -10,8 +10,7 @@ from summarybench.analysis.quality_change import QualityComparison, compare_qual
 from summarybench.runs.comparison_records import TeacherChangeRecord
 from summarybench.runs.extra_info import ExtraInfo
 from summarybench.runs.run_file import Entry
-from summarybench.stats.changes import paired_change
-from summarybench.stats.spread import WITHIN_ONE_PROCESS
+from summarybench.stats.changes import WITHIN_ONE_PROCESS, paired_change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

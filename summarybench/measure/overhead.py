@@ -18,9 +18,8 @@ from summarybench.machine.clock import Clock
 from summarybench.measure.generation import Benchmark, GenerationRecord, Instruments, Measured, measure
 from summarybench.runs.facts import LEAST_RATIO, _describe_ratios
 from summarybench.runs.kind_records import OverheadRecord
-from summarybench.stats.changes import Change, paired_change
+from summarybench.stats.changes import WITHIN_ONE_PROCESS, Change, paired_change
 from summarybench.stats.intervals import ALARM_CONFIDENCE
-from summarybench.stats.spread import WITHIN_ONE_PROCESS
 from summarybench.stats.timings import Timing, added_up
 from summarybench.stats.typical_change import TypicalChange, typical_change
 

@@ -42,9 +42,8 @@ from summarybench.measure.generation import GenerationRecord, Instruments, build
 from summarybench.measure.metrics import time_to_first_token_seconds
 from summarybench.measure.overhead import pairs
 from summarybench.runs.run_file import Entry
-from summarybench.stats.changes import Change, paired_change
+from summarybench.stats.changes import WITHIN_ONE_PROCESS, Change, paired_change
 from summarybench.stats.decision import decide
-from summarybench.stats.spread import WITHIN_ONE_PROCESS
 from summarybench.stats.timings import Timing
 
 MAX_PROMPT_TOKENS = 128

@@ -3,11 +3,11 @@
 The speed of a run is a ratio of sums, tokens ÷ seconds. Its change is measured on the logarithm:
 
     d    = log(generated tokens per second now ÷ baseline)
-    se²  = s_doc²/n + s_run² (1/R_baseline + 1/R_now)
+    se²  = s_doc²/n + noise of processes + noise of nights + noise of hosts
 
 s_doc is the standard deviation over documents of the linearized d (Cochran, Sampling Techniques, 3rd ed., ch. 6: the
-variance of a ratio estimator). s_run is the standard deviation between runs of unchanged code in fresh processes. The
-degrees of freedom of the sum are Welch and Satterthwaite's.
+variance of a ratio estimator). The three other terms are how much runs of unchanged code differ (noise_parts.py). Every term
+is an estimate with degrees of freedom; those of the sum are Welch and Satterthwaite's.
 """
 
 from __future__ import annotations
@@ -18,24 +18,27 @@ from dataclasses import dataclass, replace
 from statistics import stdev
 
 from summarybench.stats.intervals import INTERVAL_CONFIDENCE, Interval, student_quantile
-from summarybench.stats.spread import Spread
+from summarybench.stats.noise_parts import NoiseTerm
 from summarybench.stats.timings import Timing, added_up, influences, log_speed, speed_ratio
 
 MINIMUM_COMMON_DOCUMENTS = 8
 """Runs with fewer documents in common are not compared."""
+WITHIN_ONE_PROCESS: tuple[NoiseTerm, ...] = ()
+"""The noise between two sides that one process measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """The change of generated tokens per second against a baseline.
 
-    `pass_ratios` holds the ratio of each pass alone to the same baseline; it is empty for a single pass.
+    `noise` is what differences between runs add to the variance of `log_ratio`; it is empty where one process measured both
+    sides. `pass_ratios` holds the ratio of each pass alone to the same baseline; it is empty for a single pass.
     """
 
     log_ratio: float
     document_deviation: float
     documents: int
-    spread: Spread
+    noise: tuple[NoiseTerm, ...] = ()
     baseline_runs: int = 1
     runs_now: int = 1
     pass_ratios: tuple[float, ...] = ()
@@ -49,19 +52,15 @@ class Change:
         return self.document_deviation**2 / self.documents
 
     @property
-    def _run_variance(self) -> float:
-        return self.spread.standard_deviation**2 * (1 / self.baseline_runs + 1 / self.runs_now)
-
-    @property
     def standard_error(self) -> float:
-        return math.sqrt(self._document_variance + self._run_variance)
+        return math.sqrt(self._document_variance + math.fsum(term.variance for term in self.noise))
 
     @property
     def degrees_of_freedom(self) -> float:
-        """Welch and Satterthwaite's; an assumed spread counts as known."""
-        uncertain = self._document_variance**2 / (self.documents - 1)
-        if self.spread.degrees_of_freedom is not None:
-            uncertain += self._run_variance**2 / self.spread.degrees_of_freedom
+        """Welch and Satterthwaite's."""
+        uncertain = self._document_variance**2 / (self.documents - 1) + math.fsum(
+            term.variance**2 / term.degrees_of_freedom for term in self.noise
+        )
         return self.standard_error**4 / uncertain if uncertain > 0 else math.inf
 
     def upper_bound(self, confidence: float) -> float:
@@ -89,7 +88,12 @@ class Change:
 
 
 def paired_change(
-    now: Sequence[Timing], baseline: Sequence[Timing], spread: Spread, *, baseline_runs: int = 1, runs_now: int = 1
+    now: Sequence[Timing],
+    baseline: Sequence[Timing],
+    noise: tuple[NoiseTerm, ...],
+    *,
+    baseline_runs: int = 1,
+    runs_now: int = 1,
 ) -> Change:
     """The change over documents that both runs measured, given in the same order.
 
@@ -105,13 +109,15 @@ def paired_change(
         log_ratio=log_ratio,
         document_deviation=stdev(differences),
         documents=len(now),
-        spread=spread,
+        noise=noise,
         baseline_runs=baseline_runs,
         runs_now=runs_now,
     )
 
 
-def pooled_change(passes: Sequence[Sequence[Timing]], baseline: Sequence[Sequence[Timing]], spread: Spread) -> Change:
+def pooled_change(
+    passes: Sequence[Sequence[Timing]], baseline: Sequence[Sequence[Timing]], noise: tuple[NoiseTerm, ...]
+) -> Change:
     """The change of pooled passes against pooled baseline runs.
 
     It includes the ratio of each pass alone.
@@ -119,7 +125,7 @@ def pooled_change(passes: Sequence[Sequence[Timing]], baseline: Sequence[Sequenc
     Every run holds the same documents in the same order. Raises ValueError as `paired_change` does.
     """
     pooled_baseline = added_up(baseline)
-    change = paired_change(added_up(passes), pooled_baseline, spread, baseline_runs=len(baseline), runs_now=len(passes))
+    change = paired_change(added_up(passes), pooled_baseline, noise, baseline_runs=len(baseline), runs_now=len(passes))
     if len(passes) == 1:
         return change
     return replace(change, pass_ratios=tuple(speed_ratio(each, pooled_baseline) for each in passes))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from summarybench.core.outcomes import Verdict
 from summarybench.stats.changes import Change
 from summarybench.stats.intervals import ALARM_CONFIDENCE
+from summarybench.stats.noise_parts import NoiseTerm
 
 REGRESSION_RATIO = 0.985
 """A slowdown of less than 1.5% is not worth an alarm, however certain it is."""
@@ -110,8 +111,8 @@ class Remedy:
     runs: int | None
 
 
-def remedy(change: Change, tolerance: float) -> Remedy:
-    """The fewest documents, or runs on each side, that would decide."""
+def remedy(change: Change, tolerance: float, noise_of: Callable[[int], tuple[NoiseTerm, ...]]) -> Remedy:
+    """The fewest documents, or runs on each side, that would decide. `noise_of` has the noise for so many runs on each side."""
 
     def is_decided(larger: Change) -> bool:
         return decide(larger, tolerance) is not Verdict.INCONCLUSIVE
@@ -123,7 +124,7 @@ def remedy(change: Change, tolerance: float) -> Remedy:
         runs=fewest(
             min(change.baseline_runs, change.runs_now),
             MOST_RUNS,
-            lambda number: is_decided(replace(change, baseline_runs=number, runs_now=number)),
+            lambda number: is_decided(replace(change, noise=noise_of(number))),
         ),
     )
 

@@ -63,7 +63,7 @@ class Design:
             log_ratio=0.0,
             document_deviation=self.document_deviation * math.sqrt(1 / self.baseline_runs + 1 / runs_now),
             documents=self.documents,
-            spread=self.spread,
+            noise=self.spread.terms(self.baseline_runs, runs_now),
             baseline_runs=self.baseline_runs,
             runs_now=runs_now,
         )

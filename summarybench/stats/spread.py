@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, variance
 
+from summarybench.stats.noise_parts import Level, NoiseTerm
 from summarybench.stats.timings import Timing, influences, log_speed
 
 
@@ -39,9 +40,18 @@ class Spread:
         found = "assumed" if self.is_assumed else "measured on this host" if self.is_of_host else "measured"
         return f"{found} (kernels tuned apart)" if self.is_of_tunings else found
 
-
-WITHIN_ONE_PROCESS = Spread(standard_deviation=0.0)
-"""For two sides measured in one process, between which there is no spread between runs."""
+    def terms(self, baseline_runs: int, runs_now: int) -> tuple[NoiseTerm, ...]:
+        """The variance of log(speed now ÷ baseline), for means of so many runs."""
+        freedom = math.inf if self.degrees_of_freedom is None else self.degrees_of_freedom
+        variance = self.standard_deviation**2 * (1 / baseline_runs + 1 / runs_now)
+        return (
+            NoiseTerm(
+                level=Level.PROCESS,
+                variance=variance,
+                degrees_of_freedom=freedom,
+                is_measured=not self.is_assumed,
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

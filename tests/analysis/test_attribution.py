@@ -22,7 +22,9 @@ NOT_OVER_THREE_PERCENT = max(
 
 
 def change(log_ratio):
-    return Change(log_ratio=log_ratio, document_deviation=0.0, documents=8, spread=Spread(standard_deviation=0.01))
+    return Change(
+        log_ratio=log_ratio, document_deviation=0.0, documents=8, noise=Spread(standard_deviation=0.01).terms(1, 1)
+    )
 
 
 def entry(controls=None, deviation=0.001, **info):

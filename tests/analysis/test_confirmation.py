@@ -29,7 +29,7 @@ def change(p_value):
         log_ratio=student_quantile(p_value, 1e12) * 0.1,
         document_deviation=0.0,
         documents=8,
-        spread=Spread(standard_deviation=0.1 / 2**0.5),
+        noise=Spread(standard_deviation=0.1 / 2**0.5).terms(1, 1),
     )
 
 

@@ -7,8 +7,7 @@ from summarybench.catalogue.models import EXPERIMENTS
 from summarybench.core.outcomes import JudgementError
 from summarybench.measure.overhead import Overhead, _Interleaved, assert_harness_costs_nothing
 from summarybench.runs.facts import describe_overhead
-from summarybench.stats.changes import paired_change
-from summarybench.stats.spread import WITHIN_ONE_PROCESS
+from summarybench.stats.changes import WITHIN_ONE_PROCESS, paired_change
 from summarybench.stats.timings import Timing
 from summarybench.stats.typical_change import typical_change
 

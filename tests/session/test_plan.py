@@ -102,10 +102,9 @@ def is_found_in_drawn_runs(random, design, log_ratio):
     estimate = design.spread.standard_deviation * math.sqrt(random.chisquare(freedom) / freedom)
     baseline = [run(0.0) for _ in range(design.baseline_runs)]
     passes = [run(log_ratio) for _ in range(design.decisions[-1])]
+    spread = Spread(standard_deviation=estimate, degrees_of_freedom=freedom)
     return all(
-        is_regressed(
-            pooled_change(passes[:count], baseline, Spread(standard_deviation=estimate, degrees_of_freedom=freedom))
-        )
+        is_regressed(pooled_change(passes[:count], baseline, spread.terms(len(baseline), count)))
         for count in design.decisions
     )
 

@@ -8,7 +8,7 @@ import pytest
 
 from summarybench.core.numbers import deviation
 from summarybench.core.outcomes import Verdict
-from summarybench.stats.changes import Change, paired_change, pooled_change
+from summarybench.stats.changes import WITHIN_ONE_PROCESS, Change, paired_change, pooled_change
 from summarybench.stats.decision import Remedy, contradicted_verdict, decide, holm, is_regressed, remedy
 from summarybench.stats.intervals import Interval, bootstrap_mean_interval, mean_upper_bound, percentile
 from summarybench.stats.spread import Replicates, Spread, pooled_spread, replicates_of
@@ -26,7 +26,7 @@ def timings(*pairs):
 def change(ratio, standard_error):
     """A change whose standard error is known exactly, so that its quantiles are the normal ones."""
     spread = Spread(standard_deviation=standard_error / math.sqrt(2))
-    return Change(log_ratio=math.log(ratio), document_deviation=0.0, documents=20, spread=spread)
+    return Change(log_ratio=math.log(ratio), document_deviation=0.0, documents=20, noise=spread.terms(1, 1))
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_paired_change_follows_the_formulas(measured_degrees, degrees_of_freed
     found = paired_change(
         timings((50, 8.0), (150, 12.0)),
         timings((100, 10.0), (100, 30.0)),
-        Spread(standard_deviation=0.2, degrees_of_freedom=measured_degrees),
+        Spread(standard_deviation=0.2, degrees_of_freedom=measured_degrees).terms(4, 1),
         baseline_runs=4,
         runs_now=1,
     )
@@ -99,7 +99,9 @@ def test_a_paired_change_follows_the_formulas(measured_degrees, degrees_of_freed
 def test_one_factor_on_very_different_documents_is_no_deviation():
     slower = [(tokens, 1.1 * seconds) for tokens, seconds in DOCUMENTS_OF_ANY_LENGTH]
     found = paired_change(
-        timings(*slower), timings(*DOCUMENTS_OF_ANY_LENGTH), Spread(standard_deviation=0.01, degrees_of_freedom=3)
+        timings(*slower),
+        timings(*DOCUMENTS_OF_ANY_LENGTH),
+        Spread(standard_deviation=0.01, degrees_of_freedom=3).terms(1, 1),
     )
     assert found.document_deviation == pytest.approx(0, abs=1e-12)
     assert found.log_ratio == pytest.approx(-math.log(1.1))
@@ -109,7 +111,7 @@ def test_without_pairing_the_same_timings_deviate():
     found = paired_change(
         timings(*reversed(DOCUMENTS_OF_ANY_LENGTH)),
         timings(*DOCUMENTS_OF_ANY_LENGTH),
-        Spread(standard_deviation=0.01),
+        Spread(standard_deviation=0.01).terms(1, 1),
     )
     assert found.log_ratio == pytest.approx(0)
     assert found.document_deviation > 1
@@ -118,7 +120,7 @@ def test_without_pairing_the_same_timings_deviate():
 @pytest.mark.parametrize(("now", "before"), [(2, 3), (1, 1), (0, 0)])
 def test_a_paired_change_needs_the_same_documents_at_least_two(now, before):
     with pytest.raises(ValueError, match=f"{now} now, {before} in the baseline"):
-        paired_change(timings((1, 1.0)) * now, timings((1, 1.0)) * before, Spread(standard_deviation=0.01))
+        paired_change(timings((1, 1.0)) * now, timings((1, 1.0)) * before, WITHIN_ONE_PROCESS)
 
 
 @pytest.mark.parametrize(
@@ -158,9 +160,7 @@ def test_unchanged_needs_the_whole_interval_within_the_tolerance(ratio, standard
 
 def test_few_documents_are_judged_by_student_and_not_by_the_normal_distribution():
     # The standard error is 0.04: 2.33 of them reach 0.907, 3.00 (Student, 7 degrees) reach beyond 1.
-    few = Change(
-        log_ratio=-0.1, document_deviation=0.04 * math.sqrt(8), documents=8, spread=Spread(standard_deviation=0.0)
-    )
+    few = Change(log_ratio=-0.1, document_deviation=0.04 * math.sqrt(8), documents=8, noise=WITHIN_ONE_PROCESS)
     assert few.upper_bound(0.99) == pytest.approx(math.exp(-0.1 + 2.99795 * 0.04), rel=1e-5)
     assert decide(few, TOLERANCE) is Verdict.INCONCLUSIVE
 
@@ -170,8 +170,21 @@ GPU_MEASURED = Spread(standard_deviation=0.01, degrees_of_freedom=4)
 CPU_ASSUMED = Spread(standard_deviation=0.06)
 
 
+def remedy_of(undecided):
+    """What would settle a change, and the noise of so many runs on each side."""
+    spread = undecided[-1]
+    found = inconclusive(*undecided)
+
+    def noise_of(runs):
+        return spread.terms(runs, runs)
+
+    return found, remedy(found, TOLERANCE, noise_of), noise_of
+
+
 def inconclusive(log_ratio, document_deviation, documents, spread):
-    found = Change(log_ratio=log_ratio, document_deviation=document_deviation, documents=documents, spread=spread)
+    found = Change(
+        log_ratio=log_ratio, document_deviation=document_deviation, documents=documents, noise=spread.terms(1, 1)
+    )
     assert decide(found, TOLERANCE) is Verdict.INCONCLUSIVE
     return found
 
@@ -186,8 +199,8 @@ def inconclusive(log_ratio, document_deviation, documents, spread):
     ],
 )
 def test_the_documents_that_the_remedy_names_decide(undecided):
-    before = inconclusive(*undecided)
-    documents = remedy(before, TOLERANCE).documents
+    before, needed, _ = remedy_of(undecided)
+    documents = needed.documents
     assert documents > before.documents
     assert decide(replace(before, documents=documents), TOLERANCE) is not Verdict.INCONCLUSIVE
 
@@ -202,10 +215,9 @@ def test_the_documents_that_the_remedy_names_decide(undecided):
     ],
 )
 def test_the_runs_that_the_remedy_names_decide(undecided):
-    before = inconclusive(*undecided)
-    runs = remedy(before, TOLERANCE).runs
-    assert runs > 1
-    assert decide(replace(before, baseline_runs=runs, runs_now=runs), TOLERANCE) is not Verdict.INCONCLUSIVE
+    before, needed, noise_of = remedy_of(undecided)
+    assert needed.runs > 1
+    assert decide(replace(before, noise=noise_of(needed.runs)), TOLERANCE) is not Verdict.INCONCLUSIVE
 
 
 @pytest.mark.parametrize(
@@ -213,13 +225,12 @@ def test_the_runs_that_the_remedy_names_decide(undecided):
     [
         pytest.param((0.0, 0.05, 100, CPU_ASSUMED), {"documents": 10**9}, id="documents-assumed-spread"),
         pytest.param((-0.02, 0.1, 100, GPU_MEASURED), {"documents": 10**9}, id="documents-measured-spread"),
-        pytest.param((0.0, 0.3, 8, CPU_ASSUMED), {"baseline_runs": 10**9, "runs_now": 10**9}, id="runs"),
+        pytest.param((0.0, 0.3, 8, CPU_ASSUMED), {"noise": CPU_ASSUMED.terms(10**9, 10**9)}, id="runs"),
     ],
 )
 def test_the_remedy_is_none_where_no_number_decides(undecided, unlimited):
-    before = inconclusive(*undecided)
+    before, found, _ = remedy_of(undecided)
     assert decide(replace(before, **unlimited), TOLERANCE) is Verdict.INCONCLUSIVE
-    found = remedy(before, TOLERANCE)
     assert (found.documents if "documents" in unlimited else found.runs) is None
 
 
@@ -231,14 +242,15 @@ def test_the_remedy_is_none_where_no_number_decides(undecided, unlimited):
     ],
 )
 def test_the_remedy_never_names_the_documents_and_runs_that_did_not_decide(undecided):
-    before = inconclusive(*undecided)
-    found = remedy(before, TOLERANCE)
+    before, found, _ = remedy_of(undecided)
     assert found.documents is None or found.documents > before.documents
     assert found.runs is None or found.runs > 1
 
 
 def test_a_change_between_the_tolerance_and_the_alarm_has_no_remedy():
-    assert remedy(change(0.987, 0.01), tolerance=0.01) == Remedy(documents=None, runs=None)
+    assert remedy(
+        change(0.987, 0.01), 0.01, lambda runs: Spread(standard_deviation=0.01).terms(2 * runs, 2 * runs)
+    ) == Remedy(documents=None, runs=None)
 
 
 # p-values, and Holm over several of them ------------------------------------------------------------------------------
@@ -251,9 +263,7 @@ def test_without_a_spread_between_runs_the_p_value_is_that_of_a_t_test_over_docu
     differences = [-0.09, 0.02, -0.05, 0.01, -0.03, -0.06, 0.03, -0.04]
     mean = sum(differences) / 8
     deviation = math.sqrt(sum((each - mean) ** 2 for each in differences) / 7)
-    found = Change(
-        log_ratio=sign * mean, document_deviation=deviation, documents=8, spread=Spread(standard_deviation=0.0)
-    )
+    found = Change(log_ratio=sign * mean, document_deviation=deviation, documents=8, noise=WITHIN_ONE_PROCESS)
     expected = ttest_1samp([sign * each for each in differences], 0, alternative="less").pvalue
     assert found.p_value == pytest.approx(expected, rel=1e-9)
 
@@ -314,11 +324,11 @@ def test_pooled_passes_have_the_ratio_of_each_pass_to_all_baseline_runs():
     # The baseline: 40 tokens in 4 + 6 = 10 s. The passes: 20 in 5 s, 20 in 8 s.
     baseline = [timings((10, 2.0), (10, 2.0)), timings((10, 3.0), (10, 3.0))]
     passes = [timings((10, 2.0), (10, 3.0)), timings((10, 4.0), (10, 4.0))]
-    found = pooled_change(passes, baseline, Spread(standard_deviation=0.01))
+    found = pooled_change(passes, baseline, WITHIN_ONE_PROCESS)
     assert found.ratio == pytest.approx((40 / 13) / (40 / 10))
     assert found.pass_ratios == pytest.approx(((20 / 5) / (40 / 10), (20 / 8) / (40 / 10)))
     assert (found.baseline_runs, found.runs_now) == (2, 2)
-    assert pooled_change(passes[:1], baseline, Spread(standard_deviation=0.01)).pass_ratios == ()
+    assert pooled_change(passes[:1], baseline, WITHIN_ONE_PROCESS).pass_ratios == ()
 
 
 def test_a_bound_below_one_and_a_p_value_below_one_percent_are_the_same():
