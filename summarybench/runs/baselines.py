@@ -15,8 +15,10 @@ from typing import Any
 
 from summarybench.core.files import write_exclusively
 from summarybench.core.outcomes import InputError, Outcome
+from summarybench.core.strict_json import InvalidValueError
 from summarybench.machine.environment import VERSIONS
 from summarybench.runs.run_file import Entry, Run, entries_of, read_run, run_text
+from summarybench.runs.validation import check_run
 from summarybench.runs.workload import differences
 
 ANCHOR = "anchor"
@@ -140,8 +142,12 @@ def why_superfluous(run: Run, runs: Iterable[StoredRun]) -> str | None:
 def save_baseline(folder: Path, name: str, run: Run) -> Path:
     """Store a run under the next number, whole or not at all. No file is overwritten.
 
-    Raises InputError if the file cannot be written, and for a second anchor.
+    Raises InputError if the file cannot be written, if the run does not fit the schema, and for a second anchor.
     """
+    try:
+        check_run(run)
+    except InvalidValueError as error:  # once stored, it would keep every later session from reading this folder
+        raise InputError(f"not stored as a baseline: {error}; measure anew") from error
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _alone_in(folder):

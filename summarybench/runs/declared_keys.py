@@ -13,8 +13,8 @@ from enum import StrEnum
 from functools import cache
 from typing import Annotated, Any, NotRequired, Required, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-LARGEST_NUMBER = 1e18
-"""No quantity of a run comes near it. Larger numbers would overflow when they are squared or added up."""
+from summarybench.core.strict_json import LARGEST_NUMBER
+
 SMALLEST_POSITIVE = 1e-9
 """Shorter times and lower rates cannot be measured. Dividing by smaller numbers would overflow."""
 

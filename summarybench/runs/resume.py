@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from summarybench.core.outcomes import InputError, Outcome, TestOutcome, outcome_of_record
+from summarybench.core.strict_json import InvalidValueError
 from summarybench.runs.journal import JournalContents, Record, read_journal
 from summarybench.runs.migration import migrated_document, migrated_header
 from summarybench.runs.run_file import build_run
 from summarybench.runs.schema import DocumentRecord, Origin
-from summarybench.runs.validation import InvalidValueError, check_record, check_run, check_shape
+from summarybench.runs.validation import check_record, check_run, check_shape
 from summarybench.runs.workload import differences
 
 JOURNAL, RUN_FILE = "journal.jsonl", "run.json"

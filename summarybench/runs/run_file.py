@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 from summarybench.core.outcomes import InputError
+from summarybench.core.strict_json import InvalidValueError, parse_json
 from summarybench.machine.device import DeviceRecord
 from summarybench.runs.extra_info import ExtraInfo
 from summarybench.runs.facts import describe_broken_output
@@ -21,7 +22,7 @@ from summarybench.runs.journal import SELECTED, JournalContents, Record
 from summarybench.runs.kind_facts import KindFacts, Unit, kind_facts_in
 from summarybench.runs.migration import migrated, migrated_extra_info
 from summarybench.runs.schema import SCHEMA, ExperimentRecord, Run
-from summarybench.runs.validation import InvalidValueError, check_run, check_shape
+from summarybench.runs.validation import check_run, check_shape
 from summarybench.stats.timings import Timing
 
 __all__ = [
@@ -111,10 +112,10 @@ def read_run(path: Path) -> Run:
     Raises InputError naming the file, the key and its value if the file is missing, is not JSON or does not fit the schema.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_bytes())
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
+    except InvalidValueError as error:
         raise InputError(
             f"{path} is not JSON ({error}); give a results folder or its run.json, or restore a damaged stored run from "
             "version control"

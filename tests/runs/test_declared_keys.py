@@ -7,10 +7,11 @@ from typing import Annotated, NotRequired, TypedDict
 import pytest
 
 from summarybench.commands.docs_reference import reference_tables
+from summarybench.core.strict_json import InvalidValueError
 from summarybench.runs.declared_keys import Key, declared_keys
 from summarybench.runs.extra_info import ExtraInfo
 from summarybench.runs.schema import Benchmark, DocumentRecord, ExperimentRecord, Run, SessionRecord
-from summarybench.runs.validation import InvalidValueError, check_record
+from summarybench.runs.validation import check_record
 
 
 class Inner(TypedDict):

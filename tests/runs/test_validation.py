@@ -12,10 +12,11 @@ import pytest
 from summarybench.analysis.comparison import Judge
 from summarybench.analysis.noise import ASSUMED_GPU_SPREAD, DeviceSpread
 from summarybench.core.outcomes import InputError
-from summarybench.runs.baselines import StoredRun
+from summarybench.core.strict_json import InvalidValueError
+from summarybench.runs.baselines import StoredRun, save_baseline
 from summarybench.runs.kind_facts import KIND, KindFacts, KindFigure, Unit
 from summarybench.runs.run_file import entries_of, read_run, run_text
-from summarybench.runs.validation import InvalidValueError, check_run
+from summarybench.runs.validation import check_run
 from tests.forked import ROOT
 from tests.run_files import benchmark, outcome, run_of
 
@@ -215,3 +216,41 @@ def test_rounds_over_the_sample_are_any_kind_s(tmp_path):
     check_run(run)
     (entry,) = entries_of(run)
     assert [(each.tokens, each.seconds) for each in entry.timings.values()] == [(300, 2.0)] * 3
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ('"note": ' + "[" * 500 + "]" * 500, "more than 32 levels deep"),
+        ('"note": ' + "[" * 100_000 + "]" * 100_000, "more than 32 levels deep"),
+        ('"note": NaN', "extra_info.note is nan, and must be a finite number"),
+        ('"note": -1e999', "extra_info.note is -inf, and must be a finite number"),
+        ('"note": "\\ud800"', 'extra_info.note is "\\ud800", and must be valid Unicode'),
+        ('"note": 1' + "0" * 30, "extra_info.note is 1000000000000000000000000000000, and must be at most 1e+18"),
+        ('"note": 1' + "0" * 5000, "is not JSON"),
+        ('"note": \x00', "is not JSON"),
+    ],
+    ids=["deep", "deeper-than-python", "nan", "infinity", "half-a-surrogate-pair", "huge", "too-huge", "nul"],
+)
+def test_what_json_should_not_hold_is_refused_in_one_line_even_in_keys_that_nobody_declares(tmp_path, written, said):
+    path = tmp_path / "run.json"
+    path.write_text(run_text(run_of(benchmark(note="here"))).replace('"note": "here"', written))
+    with pytest.raises(InputError) as refused:
+        read_run(path)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_experiment_and_outcome_that_a_run_has_twice_are_refused():
+    with pytest.raises(
+        InvalidValueError, match=r'benchmarks\[1\] measures "test_summarize\[llama2.*an earlier one does too'
+    ):
+        check_run(run_of(benchmark(), benchmark()))
+    with pytest.raises(InvalidValueError, match=r"outcomes\[1\] has an outcome for"):
+        check_run(run_of(benchmark(), outcomes=(outcome("x", "passed"), outcome("x", "failed"))))
+
+
+def test_run_that_nobody_could_read_again_is_not_stored(tmp_path):
+    with pytest.raises(InputError, match=r"not stored as a baseline: .*extra_info\.cap_hits is -1"):
+        save_baseline(tmp_path / "a-gpu", "main", run_of(benchmark(cap_hits=-1)))
+    assert not (tmp_path / "a-gpu").exists()
