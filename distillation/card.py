@@ -15,7 +15,7 @@ from distillation.summaries import describe_degenerate
 from distillation.training_documents import TrainingDocuments
 from summarybench.core.files import write_atomically
 from summarybench.core.numbers import decimal, percent, trimmed
-from summarybench.documents.sources import DocumentSource
+from summarybench.documents.document import DocumentSource
 from summarybench.machine.device import Device
 from summarybench.machine.environment import describe_environment
 from summarybench.session.students import PROVENANCE_FILE, SCHEMA, Student, text_digest

@@ -16,7 +16,8 @@ from distillation.loading import Teacher, compute_dtype, find_teacher, load_teac
 from summarybench.core.files import write_atomically
 from summarybench.core.numbers import decimal, gib, percent, span
 from summarybench.core.outcomes import InputError, QualityVerdict
-from summarybench.documents.sources import Document, build_prompt
+from summarybench.documents.document import Document
+from summarybench.documents.prompts import build_prompt
 from summarybench.engines.loading import quiet_libraries
 from summarybench.machine.detection import detect_device
 from summarybench.machine.device import Device

@@ -15,7 +15,7 @@ from summarybench.core.invocation import this_invocation
 from summarybench.core.numbers import trimmed
 from summarybench.core.outcomes import InputError
 from summarybench.core.share import parse_share
-from summarybench.documents.sources import DocumentSource
+from summarybench.documents.document import DocumentSource
 from summarybench.session.settings import model_paths_of
 from summarybench.session.students import check_student_name
 

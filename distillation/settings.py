@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from summarybench.documents.sources import DocumentSource
+from summarybench.documents.document import DocumentSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,8 @@ from distillation.generation import TOP_K, BatchGenerator, Sampling, TokenIds, e
 from distillation.settings import DistillSettings
 from distillation.training_documents import TrainingDocuments, passages
 from summarybench.analysis.quality import DEGENERATE
-from summarybench.documents.sources import INSTRUCTION, Document, build_prompt
+from summarybench.documents.document import Document
+from summarybench.documents.prompts import INSTRUCTION, build_prompt
 from summarybench.engines.chat import Chat
 from summarybench.machine.device import Device
 

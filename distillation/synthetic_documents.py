@@ -14,7 +14,8 @@ from distillation.generation import TOP_K
 from distillation.settings import DistillSettings
 from distillation.summaries import INSTRUCTIONS, LENGTH_FACTORS, TRAINING, Request, build_request
 from distillation.training_documents import TrainingDocuments, sentences
-from summarybench.documents.sources import INSTRUCTION, Document
+from summarybench.documents.document import Document
+from summarybench.documents.prompts import INSTRUCTION
 from summarybench.engines.chat import Chat
 
 

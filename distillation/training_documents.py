@@ -14,15 +14,9 @@ from pathlib import Path
 from distillation.settings import DistillSettings
 from summarybench.core.files import write_atomically
 from summarybench.core.outcomes import InputError
-from summarybench.documents.sources import (
-    Collection,
-    Document,
-    DocumentSource,
-    Half,
-    documents_of_file,
-    embedded_documents,
-    wikilingua_documents,
-)
+from summarybench.documents.document import Collection, Document, DocumentSource, Half
+from summarybench.documents.hub import wikilingua_documents
+from summarybench.documents.sources import documents_of_file, embedded_documents
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

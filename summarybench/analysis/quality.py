@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from summarybench.catalogue.floors import Floor
 from summarybench.core.numbers import decimal, percent
 from summarybench.core.outcomes import QualityError
-from summarybench.documents.sources import Document
+from summarybench.documents.document import Document
 from summarybench.runs.run_file import ROUGE_TYPES
 from summarybench.stats.intervals import ALARM_CONFIDENCE, Interval, bootstrap_mean_interval, mean_upper_bound
 

@@ -10,7 +10,7 @@ from summarybench.catalogue.entries import check_known, entries_in
 from summarybench.catalogue.models import LOADERS, MODELS
 from summarybench.core.outcomes import InputError
 from summarybench.core.tables import entry_of, read_table, shown
-from summarybench.documents.sources import DocumentSource
+from summarybench.documents.document import DocumentSource
 
 FLOORS_FILE = Path(__file__).with_name("floors.toml")
 

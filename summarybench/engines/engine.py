@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from summarybench.catalogue.models import Experiment
-from summarybench.documents.sources import ChatTokenizer
+from summarybench.documents.prompts import ChatTokenizer
 from summarybench.engines.memory_model import MemoryPrediction
 from summarybench.engines.weights import Weights
 

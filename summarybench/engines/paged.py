@@ -15,7 +15,7 @@ from typing import Any
 
 from summarybench.core.numbers import gib
 from summarybench.core.outcomes import DeviceMemoryError, RequestsFailedError, is_device_lost, is_out_of_memory
-from summarybench.documents.sources import Prompt
+from summarybench.documents.prompts import Prompt
 from summarybench.engines.engine import ConcurrentEngine, JsonScalar, Limits, RequestResult
 from summarybench.engines.loaded_model import LoadedModel
 from summarybench.engines.memory_model import MemoryPrediction, predict_paged_memory

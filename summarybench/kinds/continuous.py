@@ -8,7 +8,7 @@ from typing import Any
 
 from summarybench.catalogue.models import EXPERIMENTS, MODELS, Experiment
 from summarybench.core.option import Option
-from summarybench.documents.sources import Prompt
+from summarybench.documents.prompts import Prompt
 from summarybench.engines.engine import ConcurrentEngine
 from summarybench.engines.loaded_model import LoadedModel
 from summarybench.engines.paged import start_engine

@@ -22,7 +22,7 @@ from summarybench.core.outcomes import (
     first_line,
     is_device_lost,
 )
-from summarybench.documents.sources import Prompt
+from summarybench.documents.prompts import Prompt
 from summarybench.engines.engine import BatchEngine
 from summarybench.engines.memory_model import MemoryPrediction
 from summarybench.machine.device import Device

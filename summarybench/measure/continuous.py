@@ -12,7 +12,7 @@ from math import fsum
 from typing import Any
 
 from summarybench.core.outcomes import RequestsFailedError
-from summarybench.documents.sources import Prompt
+from summarybench.documents.prompts import Prompt
 from summarybench.engines.engine import ConcurrentEngine, Limits, RequestResult, TextGenerator
 from summarybench.engines.paged import PAGE_TOKENS, STEP_TOKENS
 from summarybench.machine.probes import as_extra_info as probes_as_extra_info

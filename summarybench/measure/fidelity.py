@@ -19,7 +19,8 @@ from summarybench.analysis.quality_change import QualityComparison, documents_ne
 from summarybench.catalogue.models import REFERENCE_LOADER, Experiment
 from summarybench.core.numbers import significant
 from summarybench.core.outcomes import JudgementError, first_line
-from summarybench.documents.sources import Document, Prompt
+from summarybench.documents.document import Document
+from summarybench.documents.prompts import Prompt
 from summarybench.engines.engine import LogitsEngine, TextGenerator
 from summarybench.engines.loaded_model import LoadedModel
 from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS

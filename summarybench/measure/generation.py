@@ -19,7 +19,8 @@ from summarybench.core.outcomes import (
     first_line,
     is_device_lost,
 )
-from summarybench.documents.sources import Document, Prompt, build_prompt
+from summarybench.documents.document import Document
+from summarybench.documents.prompts import Prompt, build_prompt
 from summarybench.engines.engine import ChatFormat, TextGenerator
 from summarybench.machine.clock import Clock
 from summarybench.machine.device import Device

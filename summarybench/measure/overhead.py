@@ -12,7 +12,7 @@ from typing import Any
 
 from summarybench.core.numbers import percent
 from summarybench.core.outcomes import JudgementError
-from summarybench.documents.sources import Prompt
+from summarybench.documents.prompts import Prompt
 from summarybench.engines.loaded_model import LoadedModel
 from summarybench.machine.clock import Clock
 from summarybench.measure.generation import Benchmark, GenerationRecord, Instruments, Measured, measure

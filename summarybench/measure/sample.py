@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from summarybench.documents.sources import Document, DocumentSource, Prompt
+from summarybench.documents.document import Document, DocumentSource
+from summarybench.documents.prompts import Prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from summarybench.core.numbers import decimal
 from summarybench.core.outcomes import InputError, JudgementError
-from summarybench.documents.sources import Prompt
+from summarybench.documents.prompts import Prompt
 from summarybench.engines.engine import TextGenerator
 from summarybench.machine.clock import Clock
 from summarybench.machine.device import Device

@@ -19,7 +19,8 @@ from summarybench.analysis.attribution import Attribution, attribute, moves_betw
 from summarybench.catalogue.models import EXPERIMENTS, MODELS
 from summarybench.core.numbers import estimate, percent
 from summarybench.core.outcomes import InputError, UnavailableError, Verdict
-from summarybench.documents.sources import Prompt, embedded_documents
+from summarybench.documents.prompts import Prompt
+from summarybench.documents.sources import embedded_documents
 from summarybench.engines.engine import TextGenerator
 from summarybench.engines.loaded_model import LoadedModel
 from summarybench.engines.loading import load, quiet_libraries

@@ -9,7 +9,7 @@ from typing import Any
 
 from summarybench.core.invocation import this_invocation
 from summarybench.core.outcomes import InputError, first_line
-from summarybench.documents.sources import Document
+from summarybench.documents.document import Document
 from summarybench.runs.journal import JournalContents
 from summarybench.runs.migration import migrated_document, migrated_extra_info, migrated_header
 from summarybench.runs.run_file import DEGENERATE_KINDS, ROUGE_TYPES

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from summarybench.core.option import Option
-from summarybench.documents.sources import DocumentSource
+from summarybench.documents.document import DocumentSource
 from summarybench.kinds.registry import KINDS
 
 GENERAL_OPTIONS: tuple[Option, ...] = (

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from summarybench.analysis.noise import read_spread
 from summarybench.analysis.planning import Planned, are_kernels_kept, document_noise
 from summarybench.catalogue.models import Experiment
-from summarybench.documents.sources import DocumentSource
+from summarybench.documents.document import DocumentSource
 from summarybench.machine.environment import host_of
 from summarybench.runs.baselines import read_baselines
 from summarybench.session.config import Config

@@ -9,14 +9,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from summarybench.core.outcomes import UnavailableError
-from summarybench.documents.sources import (
-    Collection,
-    Document,
-    DocumentSource,
-    documents_of_file,
-    embedded_documents,
-    wikilingua_documents,
-)
+from summarybench.documents.document import Collection, Document, DocumentSource
+from summarybench.documents.hub import wikilingua_documents
+from summarybench.documents.sources import documents_of_file, embedded_documents
 from summarybench.engines.engine import ChatFormat
 from summarybench.measure.generation import build_prompts
 from summarybench.measure.sample import Sample

@@ -13,7 +13,7 @@ from typing import Any
 from summarybench.catalogue.models import MODELS
 from summarybench.core.outcomes import InputError
 from summarybench.core.share import parse_share
-from summarybench.documents.sources import DocumentSource
+from summarybench.documents.document import DocumentSource
 from summarybench.engines.weights import check_model_folder
 from summarybench.kinds.registry import KINDS
 from summarybench.runs.run_folder import take_folder_file

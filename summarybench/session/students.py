@@ -12,7 +12,7 @@ from typing import Any
 
 from summarybench.catalogue.models import MODELS, Experiment, ModelSpec
 from summarybench.core.outcomes import InputError, first_line
-from summarybench.documents.sources import Document
+from summarybench.documents.document import Document
 from summarybench.engines.weights import check_model_folder
 
 PROVENANCE_FILE = "distillation.json"

@@ -11,7 +11,7 @@ from summarybench.analysis.quality import Quality, score
 from summarybench.catalogue.floors import FLOORS
 from summarybench.catalogue.models import Experiment
 from summarybench.core.session_seconds import SessionSeconds
-from summarybench.documents.sources import template_digest
+from summarybench.documents.prompts import template_digest
 from summarybench.engines.engine import JsonScalar, TextGenerator
 from summarybench.engines.loaded_model import LoadedModel
 from summarybench.kinds.toolbox import Measurement, Toolbox

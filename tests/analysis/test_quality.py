@@ -15,7 +15,7 @@ from summarybench.catalogue.floors import FLOORS, Floor
 from summarybench.catalogue.models import LOADERS, MODELS
 from summarybench.catalogue.published import published_rows
 from summarybench.core.outcomes import QualityError
-from summarybench.documents.sources import Document, DocumentSource
+from summarybench.documents.document import Document, DocumentSource
 from summarybench.measure.generation import GenerationRecord
 
 FLOOR = Floor(rouge1=0.28, origin="a published table")

@@ -21,7 +21,8 @@ from distillation.steps import STEPS_FILE, Steps
 from distillation.synthetic_documents import synthetic_document_requests, with_synthetic
 from distillation.training_documents import draw_documents, passages, sentences, write_documents
 from summarybench.core.outcomes import InputError
-from summarybench.documents.sources import Document, Half, documents_of_file, embedded_documents
+from summarybench.documents.document import Document, Half
+from summarybench.documents.sources import documents_of_file, embedded_documents
 from summarybench.session.students import read_students
 from tests.forked import ROOT
 

@@ -20,7 +20,8 @@ from distillation.loading import load_local_weights
 from distillation.summaries import read_rows
 from distillation.training_documents import write_documents
 from summarybench.core.outcomes import InputError
-from summarybench.documents.sources import Document, documents_of_file, embedded_documents
+from summarybench.documents.document import Document
+from summarybench.documents.sources import documents_of_file, embedded_documents
 from summarybench.machine.cpu_device import CpuDevice
 from summarybench.session.students import read_students
 from tests.distillation.test_distillation import student_folder

@@ -7,17 +7,10 @@ from itertools import groupby
 
 import pytest
 
-from summarybench.core.outcomes import InputError, UnavailableError
-from summarybench.documents.sources import (
-    EMBEDDED_ARTICLES,
-    INSTRUCTION,
-    Document,
-    Half,
-    build_prompt,
-    documents_of_file,
-    embedded_documents,
-    wikilingua_documents,
-)
+from summarybench.core.outcomes import InputError
+from summarybench.documents.document import Document, Half, Reason
+from summarybench.documents.prompts import INSTRUCTION, build_prompt
+from summarybench.documents.sources import EMBEDDED_ARTICLES, documents_of_file, embedded_documents
 
 EMBEDDED = embedded_documents()
 
@@ -150,9 +143,36 @@ def test_blank_lines_and_sections_without_text_or_summary_are_skipped(tmp_path):
     assert [document.section for document in documents_of_file(path).documents] == ["a"]
 
 
-def test_the_first_of_two_sections_of_one_name_is_kept(tmp_path):
-    path = jsonl(tmp_path / "twice.jsonl", [row(names=["a", "a"])])
-    assert [document.text for document in documents_of_file(path).documents] == ["A text."]
+def test_distinct_sections_of_one_name_are_kept_in_any_order(tmp_path):
+    there = documents_of_file(jsonl(tmp_path / "twice.jsonl", [row(names=["a", "a"])])).documents
+    here = documents_of_file(
+        jsonl(tmp_path / "turned.jsonl", [row(names=["a", "a"], texts=["B text.", "A text."], summaries=["B.", "A."])])
+    ).documents
+    assert [document.text for document in there] == ["A text.", "B text."]
+    assert len(set(ids(there))) == 2
+    assert set(ids(there)) == set(ids(here))
+
+
+def test_sections_without_a_url_or_a_name_are_told_apart_by_their_text(tmp_path):
+    rows = [row("", names=[""], texts=[f"Text {number}."], summaries=["Do it."]) for number in range(40)]
+    collection = documents_of_file(jsonl(tmp_path / "dup.jsonl", [*rows, rows[0]]))
+    assert len(set(ids(collection.documents))) == 40
+    assert collection.dropped == {Reason.EQUAL: 1}
+    assert collection.about_dropped == f"{tmp_path / 'dup.jsonl'}: 40 documents; dropped 1 equal to an earlier one"
+
+
+def test_what_is_dropped_is_counted_by_reason(tmp_path):
+    rows = [row("u1", texts=["A text.", " "]), row("u2", summaries=["A.", ""]), row("u3", summaries=["…", "B."])]
+    collection = documents_of_file(jsonl(tmp_path / "gaps.jsonl", [*rows, *rows]))
+    assert collection.dropped == {Reason.NO_TEXT: 2, Reason.NO_REFERENCE: 4, Reason.EQUAL: 3}
+    assert len(collection.documents) == 3
+
+
+def test_documents_without_any_reference_are_all_kept(tmp_path):
+    collection = documents_of_file(jsonl(tmp_path / "bare.jsonl", [row(summaries=["", " "])]))
+    assert [document.reference for document in collection.documents] == ["", ""]
+    assert not collection.has_references
+    assert not collection.dropped
 
 
 GOOD = json.dumps(row()).encode() + b"\n"
@@ -166,7 +186,12 @@ GOOD = json.dumps(row()).encode() + b"\n"
         ),
         pytest.param("latin.jsonl", GOOD + b'{"url": "\xe9"}\n', "latin.jsonl, line 2: .*UTF-8", id="not-utf-8"),
         pytest.param("list.jsonl", GOOD + b"[1]\n", "list.jsonl, line 2: not WikiLingua", id="not-an-object"),
-        pytest.param("keys.jsonl", b'{"text": "x"}\n', "keys.jsonl, line 1: not WikiLingua", id="other-keys"),
+        pytest.param(
+            "keys.jsonl",
+            b'{"words": "x"}\n',
+            "keys.jsonl, line 1: no column of documents among 'words'",
+            id="other-keys",
+        ),
         pytest.param("text.jsonl", b"a plain text", "text.jsonl, line 1: ", id="plain-text"),
         pytest.param("blank.jsonl", b"", "blank.jsonl holds no document", id="blank"),
         pytest.param("text.parquet", GOOD, "text.parquet: not a parquet file", id="text-named-parquet"),
@@ -219,7 +244,7 @@ def test_a_missing_file_is_refused_by_name(tmp_path):
 
 def test_a_file_of_nothing_but_empty_sections_is_refused(tmp_path):
     rows = [row(names=[], texts=[], summaries=[]), row(texts=["", " "])]
-    with pytest.raises(InputError, match=r"empty\.jsonl holds no document"):
+    with pytest.raises(InputError, match=r"empty\.jsonl holds no document .*dropped 2 without text"):
         documents_of_file(jsonl(tmp_path / "empty.jsonl", rows))
 
 
@@ -287,44 +312,3 @@ def test_a_limit_without_room_for_the_document_is_refused(limit):
 def test_the_id_is_of_the_section_and_not_of_its_text():
     assert replace(TEN_WORDS, text="other").id == TEN_WORDS.id
     assert replace(TEN_WORDS, section="other").id != TEN_WORDS.id
-
-
-# WikiLingua, without its hub -------------------------------------------------------------------------------------------
-
-
-def test_wikilingua_is_read_at_the_pinned_revision_and_sampled_from_its_bench_half(monkeypatch):
-    import datasets
-
-    rows = [
-        {"url": f"u{number}", "article": {"section_name": ["a"], "document": ["Text."], "summary": ["Do."]}}
-        for number in range(40)
-    ]
-    asked = []
-
-    def load_dataset(*arguments, **options):
-        asked.append((arguments, options))
-        return datasets.Dataset.from_list(rows)
-
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    collection = wikilingua_documents()
-    assert asked == [
-        (
-            ("esdurmus/wiki_lingua", "english"),
-            {"split": "train", "revision": "ea3db3510cbd34d0f8dc612419ae40e4732f3b40"},
-        )
-    ]
-    assert len(collection.documents) == 40
-    assert {document.half for document in collection.sample(None, 0)} == {Half.BENCH}
-
-
-@pytest.mark.parametrize("error", [ConnectionError("no route\nto host"), "DatasetNotFoundError"])
-def test_wikilingua_that_cannot_be_fetched_says_what_to_use_instead(monkeypatch, error):
-    import datasets
-
-    def load_dataset(*_, **__):
-        raise datasets.exceptions.DatasetNotFoundError("gone") if isinstance(error, str) else error
-
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    with pytest.raises(UnavailableError, match="--document-source embedded or --documents-file") as caught:
-        wikilingua_documents()
-    assert "\n" not in str(caught.value)

@@ -10,7 +10,8 @@ import pytest
 
 from summarybench.catalogue.models import EXPERIMENTS, LOADERS
 from summarybench.core.outcomes import JudgementError
-from summarybench.documents.sources import Document, embedded_documents
+from summarybench.documents.document import Document
+from summarybench.documents.sources import embedded_documents
 from summarybench.engines import graph_decoder
 from summarybench.kinds.fidelity import FidelityKind
 from summarybench.machine.cuda_device import CudaDevice

@@ -6,7 +6,7 @@ import pandas
 import pytest
 from pyarrow import parquet
 
-from summarybench.documents.sources import Document
+from summarybench.documents.document import Document
 from summarybench.runs.documents_table import COLUMNS, SCHEMA_VERSION, write_documents_table
 from summarybench.runs.journal import JournalContents
 from tests.run_files import MACHINE, benchmark

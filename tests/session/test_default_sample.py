@@ -8,7 +8,7 @@ import pytest
 
 from summarybench.catalogue.floors import FLOORS
 from summarybench.catalogue.models import CPU, EXPERIMENTS
-from summarybench.documents.sources import DocumentSource
+from summarybench.documents.document import DocumentSource
 from summarybench.machine.cpu_device import CpuDevice
 from summarybench.machine.device import GIB
 from summarybench.session.config import Config, default_sample_on, resolve

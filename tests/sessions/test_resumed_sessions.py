@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from summarybench.documents.sources import DocumentSource
+from summarybench.documents.document import DocumentSource
 from summarybench.session.config import resolve
 from tests.conftest import FAKE_MODELS, ROOT, Project, Session
 from tests.kill_at_random import DEVICE, UNRESOLVED, settings_in

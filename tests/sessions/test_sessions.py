@@ -203,7 +203,7 @@ def test_invalid_device_fails_without_a_verdict(project):
 
 
 FLOOR_OF_NINETY_PERCENT = """
-    from summarybench.documents.sources import DocumentSource
+    from summarybench.documents.document import DocumentSource
     from summarybench.catalogue.floors import FLOORS, Floor
 
     FLOORS[("smollm2-135m-instruct", "4-bit", DocumentSource.EMBEDDED, 48)] = Floor(rouge1=0.9, origin="a test")

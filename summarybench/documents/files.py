@@ -1,0 +1,171 @@
+"""Reads rows from files of many formats: JSON Lines, a JSON array, CSV, TSV, parquet, and folders saved by `datasets`."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from summarybench.core.outcomes import InputError, first_line
+from summarybench.documents.rows import Located
+
+Reader = Callable[[str, bytes], Iterator[Located]]
+"""Reads the rows in a file's content. The first argument names the file in messages."""
+
+DELIMITERS = ",;\t|"
+
+
+def rows_of_file(path: Path) -> tuple[Iterator[Located], str]:
+    """The rows of a file, and a digest of its content. A `.gz` file counts as the file in it.
+
+    Raises InputError, also while the rows are read, if the file cannot be read or is not what its name says.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"--documents-file {path}: cannot be read ({error.strerror})") from error
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes[-1:] == [".gz"]:
+        content = _unzipped(path, content)
+        suffixes.pop()
+    read = READERS.get(suffixes[-1] if suffixes else "", _rows_of_json_lines)
+    return read(str(path), content), hashlib.sha256(content).hexdigest()[:16]
+
+
+def rows_of_saved_dataset(folder: Path, split: str | None) -> tuple[Iterator[Located], str]:
+    """The rows of a folder written by `save_to_disk` of the package datasets, and a digest of its data files.
+
+    Raises InputError if the folder is not one, or if `split` is needed or does not exist.
+    """
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        loaded = datasets.load_from_disk(str(folder))
+    except Exception as error:  # pyarrow and datasets raise whatever a damaged file leads to
+        raise InputError(
+            f"--documents-file {folder}: not a folder saved by datasets ({type(error).__name__}: {first_line(error)}); "
+            "name a file, or save the dataset with save_to_disk"
+        ) from error
+    if isinstance(loaded, datasets.DatasetDict):
+        loaded = loaded[_split_of(folder, list(loaded), split)]
+    files = sorted(Path(each["filename"]) for each in loaded.cache_files)
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return located_rows(str(folder), loaded), digest.hexdigest()[:16]
+
+
+def located_rows(name: str, rows: Any) -> Iterator[Located]:
+    """Rows with their number, counted from 1."""
+    return ((f"{name}, row {number}", row) for number, row in enumerate(rows, start=1))
+
+
+def _split_of(folder: Path, splits: list[str], asked: str | None) -> str:
+    """The split to read: the one asked for, or `test`, or the only one."""
+    if asked in splits:
+        return str(asked)
+    if asked is None and ("test" in splits or len(splits) == 1):
+        return "test" if "test" in splits else splits[0]
+    problem = (
+        f"--split {asked}: {folder} has no such split" if asked else f"--documents-file {folder} has several splits"
+    )
+    raise InputError(f"{problem}; choose one with --split: {', '.join(splits)}")
+
+
+def _unzipped(path: Path, content: bytes) -> bytes:
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, ValueError) as error:
+        raise InputError(f"{path}: not a whole gzip file ({first_line(error)})") from error
+
+
+def _rows_of_json_lines(name: str, content: bytes) -> Iterator[Located]:
+    for number, line in enumerate(content.split(b"\n"), start=1):
+        where = f"{name}, line {number}"
+        if line.strip():
+            yield where, _parsed(where, line, "a JSON object")
+
+
+def _rows_of_json(name: str, content: bytes) -> Iterator[Located]:
+    """The elements of an array, or the lines of a file that is JSON Lines in truth."""
+    if not content.lstrip().startswith(b"["):
+        yield from _rows_of_json_lines(name, content)
+        return
+    for number, row in enumerate(_parsed(name, content, "a JSON array"), start=1):
+        yield f"{name}, element {number}", row
+
+
+def _parsed(where: str, content: bytes, expected: str) -> Any:
+    try:
+        return json.loads(content.decode("utf-8-sig"))
+    except ValueError as error:  # bad JSON, or bytes that are not UTF-8
+        raise InputError(f"{where}: not {expected} in UTF-8 ({error})") from error
+    except RecursionError as error:
+        raise InputError(f"{where}: not {expected}: it is nested too deeply") from error
+
+
+def _rows_of_csv(name: str, content: bytes) -> Iterator[Located]:
+    """Rows of a table whose first line names the columns. The delimiter is the one that the first line has most of."""
+    heading = content.partition(b"\n")[0].decode("utf-8-sig", errors="replace")
+    delimiter = max(DELIMITERS, key=heading.count)
+    return _rows_of_table(name, content, delimiter)
+
+
+def _rows_of_tsv(name: str, content: bytes) -> Iterator[Located]:
+    return _rows_of_table(name, content, "\t")
+
+
+def _rows_of_table(name: str, content: bytes, delimiter: str) -> Iterator[Located]:
+    csv.field_size_limit(sys.maxsize)
+    try:
+        lines = io.StringIO(content.decode("utf-8-sig"), newline="")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{name}, line {line}: not UTF-8 ({error.reason}); save the table as UTF-8") from error
+    reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
+    columns = reader.fieldnames or []
+    if repeated := sorted({column for column in columns if columns.count(column) > 1}):
+        raise InputError(f"{name}: two columns have the name {repeated[0]!r}; rename one of them")
+    start = reader.line_num + 1
+    while (row := _next_row(reader, f"{name}, line {start}")) is not None:
+        where = f"{name}, line {start}"
+        if None in row or None in row.values():
+            raise InputError(f"{where}: not {len(columns)} values as the first line has names; check the quotes")
+        yield where, row
+        start = reader.line_num + 1
+
+
+def _next_row(reader: csv.DictReader[str], where: str) -> dict[str, str] | None:
+    try:
+        return next(reader, None)
+    except csv.Error as error:
+        raise InputError(f"{where}: not a table of CSV ({error})") from error
+
+
+def _rows_of_parquet(name: str, content: bytes) -> Iterator[Located]:
+    from pyarrow import ArrowException, BufferReader, parquet
+
+    try:
+        rows = parquet.read_table(BufferReader(content)).to_pylist()
+    except (ArrowException, OSError) as error:
+        raise InputError(f"{name}: not a parquet file ({first_line(error)})") from error
+    yield from located_rows(name, rows)
+
+
+READERS: Mapping[str, Reader] = {
+    ".jsonl": _rows_of_json_lines,
+    ".ndjson": _rows_of_json_lines,
+    ".json": _rows_of_json,
+    ".csv": _rows_of_csv,
+    ".tsv": _rows_of_tsv,
+    ".parquet": _rows_of_parquet,
+}
+"""By the ending of the name, in any case. A file with another ending is read as JSON Lines."""

@@ -1,0 +1,116 @@
+"""Datasets of the hub, without the hub."""
+
+import datasets
+import pytest
+from httpx2 import ConnectTimeout, Request, Response
+from huggingface_hub import HfApi, errors
+
+from summarybench.core.outcomes import InputError, UnavailableError
+from summarybench.documents.document import DocumentSource, Half
+from summarybench.documents.hub import HubDataset, documents_of_hub, wikilingua_documents
+from summarybench.documents.rows import Columns
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+NEWS = HubDataset(repository="example/news", configuration="3.0.0", revision=COMMIT, split="test")
+RESPONSE = Response(404, request=Request("GET", "https://huggingface.co"))
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A hub with 40 rows in the schema that a test asks for, or one that raises; it lists what it was asked."""
+
+    class Hub:
+        def __init__(self):
+            self.rows, self.error, self.asked = [], None, []
+
+        def load_dataset(self, *arguments, **options):
+            self.asked.append((arguments, options))
+            if self.error:
+                raise self.error
+            return datasets.Dataset.from_list(self.rows)
+
+    made = Hub()
+    monkeypatch.setattr(datasets, "load_dataset", made.load_dataset)
+    return made
+
+
+def test_wikilingua_is_read_at_the_pinned_revision_and_sampled_from_its_bench_half(hub):
+    hub.rows = [
+        {"url": f"u{number}", "article": {"section_name": ["a"], "document": ["Text."], "summary": ["Do."]}}
+        for number in range(40)
+    ]
+    collection = wikilingua_documents()
+    assert hub.asked == [
+        (
+            ("esdurmus/wiki_lingua", "english"),
+            {"split": "train", "revision": "ea3db3510cbd34d0f8dc612419ae40e4732f3b40"},
+        )
+    ]
+    assert len(collection.documents) == 40
+    assert {document.half for document in collection.sample(None, 0)} == {Half.BENCH}
+
+
+def test_the_first_of_two_sections_of_one_name_is_kept_of_wikilingua(hub):
+    """Its stored runs were measured like that."""
+    hub.rows = [{"url": "u", "article": {"section_name": ["a", "a"], "document": ["1.", "2."], "summary": ["x", "y"]}}]
+    collection = wikilingua_documents()
+    assert [document.text for document in collection.documents] == ["1."]
+    assert collection.about_dropped == (
+        "WikiLingua: 1 document; dropped 1 with the url and section name of an earlier one"
+    )
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionError("no route\nto host"), datasets.exceptions.DatasetNotFoundError("gone")]
+)
+def test_wikilingua_that_cannot_be_fetched_says_what_to_use_instead(hub, error):
+    hub.error = error
+    with pytest.raises(UnavailableError, match="--document-source embedded or --documents-file") as caught:
+        wikilingua_documents()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_dataset_is_read_whole_at_its_commit(hub):
+    hub.rows = [{"article": f"Text {number}.", "highlights": "Do.", "id": str(number)} for number in range(40)]
+    collection = documents_of_hub(NEWS, Columns())
+    assert hub.asked == [(("example/news", "3.0.0"), {"split": "test", "revision": COMMIT})]
+    assert collection.source is DocumentSource.HUB
+    assert collection.revision.startswith(f"example/news:3.0.0@{COMMIT} test ")
+    assert len(collection.sample(None, 0)) == 40
+
+
+def test_a_branch_is_resolved_to_its_commit(hub, monkeypatch):
+    hub.rows = [{"document": "Text.", "summary": "Do."}]
+    monkeypatch.setattr(HfApi, "dataset_info", lambda *_, **__: type("Info", (), {"sha": COMMIT}))
+    branch = HubDataset(repository="example/news", configuration=None, revision="main", split="test")
+    assert documents_of_hub(branch, Columns()).revision.startswith(f"example/news@{COMMIT} test ")
+    assert hub.asked[0][1]["revision"] == COMMIT
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (errors.GatedRepoError("no", response=RESPONSE), "access is restricted: accept its terms at https://"),
+        (errors.RevisionNotFoundError("no", response=RESPONSE), "it has no revision 'v9'"),
+        (errors.RepositoryNotFoundError("no", response=RESPONSE), "the hub has no such dataset, or it is private"),
+        (ConnectTimeout("timed out"), "connect to the hub once"),
+    ],
+)
+def test_failures_of_the_hub_are_one_line_each(monkeypatch, error, said):
+    def dataset_info(*_, timeout, **__):
+        assert timeout == 20
+        raise error
+
+    monkeypatch.setattr(HfApi, "dataset_info", dataset_info)
+    with pytest.raises(UnavailableError) as caught:
+        documents_of_hub(HubDataset(repository="a/b", configuration=None, revision="v9", split="test"), Columns())
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_with_the_name_of_the_dataset_is_not_read_in_its_place(hub, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "example" / "news").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"\./example/news would be read in place of the hub's dataset"):
+        documents_of_hub(NEWS, Columns())
+    assert not hub.asked
