@@ -106,6 +106,7 @@ def benchmark(name: str = "llama2-7b-chat-4-bit", *, seconds: tuple[float, ...] 
         "first_pass": None,
         "environment_differences": [],
         "quality_change": None,
+        "history": None,
     }
     return {
         "name": f"test_summarize[{name}]",

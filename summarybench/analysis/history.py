@@ -22,6 +22,7 @@ from summarybench.core.files import write_atomically
 from summarybench.core.outcomes import InputError, Verdict
 from summarybench.machine.environment import VERSIONS
 from summarybench.runs.baselines import HISTORY_FILE, Baselines, StoredRun, read_baselines
+from summarybench.runs.comparison_records import HistoryRecord
 from summarybench.runs.run_file import Entry, entries_of
 from summarybench.stats.change_points import change_points, shifts_at
 from summarybench.stats.sequential import Cusum, Reference, cusum, nights_to_detect
@@ -115,11 +116,18 @@ class Series:
 
     @property
     def trend(self) -> Trend:
+        """What the tested nights say; COLLECTING while there are too few."""
         if self.slowing is None or self.quickening is None:
             return Trend.COLLECTING
         if self.slowing.alarm is not None:
             return Trend.SLOWED
         return Trend.FASTER if self.quickening.alarm is not None else Trend.STEADY
+
+    @property
+    def alarm_night(self) -> int | None:
+        """The index of the night that raised the alarm of a slower or faster series; None without one."""
+        found = {Trend.SLOWED: self.slowing, Trend.FASTER: self.quickening}.get(self.trend)
+        return None if found is None or found.alarm is None else self.reference_nights + found.alarm
 
     @property
     def ratio(self) -> float | None:
@@ -170,6 +178,21 @@ class Series:
         """After how many nights a slowdown of 3% would be found in 95%; None if 60 do not suffice."""
         return nights_to_detect(self.reference) if self.reference else None
 
+    def as_record(self) -> HistoryRecord:
+        """The key `history` of the run file."""
+        reference, first = self.reference, self.first_changed
+        return {
+            "trend": self.trend.value,
+            "host": self.key.host,
+            "nights": len(self.nights),
+            "reference_nights": self.reference_nights,
+            "reference_tokens_per_second": reference.tokens_per_second if reference else None,
+            "standard_deviation": reference.standard_deviation if reference else None,
+            "ratio": self.ratio,
+            "since": None if first is None else self.nights[first].date,
+            "commits": None if self.commits is None else list(self.commits),
+        }
+
 
 def reference_of(log_speeds: Sequence[float]) -> Reference:
     """The mean and the noise of a reference's nights.
@@ -203,20 +226,50 @@ def series_of(baselines: Baselines, accepted: Mapping[SeriesKey, str] = MappingP
     """
     found: dict[SeriesKey, list[tuple[StoredRun, Entry]]] = {}
     for stored in baselines.runs:
-        if not stored.is_anchor and stored.run.get("datetime"):
-            for entry in entries_of(stored.run):
-                if entry.extra_info["verdict"] != Verdict.INVALID and not entry.broken_output:
-                    found.setdefault(_key_of(entry, stored), []).append((stored, entry))
-    series = []
-    for key, members in found.items():
-        first = accepted.get(key)
-        nights = tuple(night for night in _nights(members) if first is None or night.date >= first)
-        if nights:
-            series.append(Series(experiment=members[0][1].experiment, key=key, nights=nights, accepted=first))
-    return sorted(series, key=lambda each: (each.key.test, each.key.host, each.nights[0].date))
+        for entry in entries_of(stored.run):
+            found.setdefault(key_of(stored, entry), []).append((stored, entry))
+    series = (one_series(key, members, accepted) for key, members in found.items())
+    return sorted(
+        (each for each in series if each is not None),
+        key=lambda each: (each.key.test, each.key.host, each.nights[0].date),
+    )
 
 
-def _key_of(entry: Entry, stored: StoredRun) -> SeriesKey:
+def series_with(
+    stored: StoredRun, entry: Entry, baselines: Baselines, accepted: Mapping[SeriesKey, str] = MappingProxyType({})
+) -> Series | None:
+    """The series that a run's experiment belongs to, that run counted once whether it is stored or not.
+
+    None where the run does not count, as in `series_of`.
+    """
+    key = key_of(stored, entry)
+    earlier = [
+        (each, found)
+        for each in baselines.runs
+        if (found := each.entry(entry.name)) and key_of(each, found) == key and found.seconds != entry.seconds
+    ]
+    return one_series(key, [*earlier, (stored, entry)], accepted) if _counts(stored, entry) else None
+
+
+def one_series(
+    key: SeriesKey, members: Iterable[tuple[StoredRun, Entry]], accepted: Mapping[SeriesKey, str]
+) -> Series | None:
+    """The series of these runs, which all have this key; None if none of them counts, as in `series_of`."""
+    counting = [(stored, entry) for stored, entry in members if _counts(stored, entry)]
+    first = accepted.get(key)
+    nights = tuple(night for night in _nights(counting) if first is None or night.date >= first)
+    if not nights:
+        return None
+    return Series(experiment=counting[0][1].experiment, key=key, nights=nights, accepted=first)
+
+
+def _counts(stored: StoredRun, entry: Entry) -> bool:
+    is_dated = bool(stored.run.get("datetime")) and not stored.is_anchor
+    return is_dated and entry.extra_info.get("verdict") != Verdict.INVALID and not entry.broken_output
+
+
+def key_of(stored: StoredRun, entry: Entry) -> SeriesKey:
+    """The series to which a run's experiment belongs."""
     sample = hashlib.sha256(json.dumps(sorted(entry.timings)).encode()).hexdigest()[:16]
     return SeriesKey(
         test=entry.name,

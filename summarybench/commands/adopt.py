@@ -10,8 +10,8 @@ from pathlib import Path
 from summarybench.analysis.history import Trend, read_series
 from summarybench.commands.command import add_baselines_argument
 from summarybench.core.invocation import this_invocation
-from summarybench.core.numbers import decimal
 from summarybench.core.outcomes import ExitCode, InputError
+from summarybench.report.history import finding_of
 from summarybench.runs.baselines import (
     ANCHOR,
     StoredRun,
@@ -47,10 +47,10 @@ def run(options: argparse.Namespace) -> int:
 def _slowed_lines(folder: Path) -> Iterator[str]:
     """A line for each series that has slowed, the adopted run counted."""
     for series in read_series(folder):
-        if series.trend is Trend.SLOWED and series.ratio is not None and series.first_changed is not None:
+        if series.trend is Trend.SLOWED:
             yield (
-                f"note: {series.experiment} has slowed over the stored nights, to {decimal(series.ratio, 3)} of its reference since "
-                f"{series.nights[series.first_changed].date}; {this_invocation().command('history')} says more"
+                f"note: {series.experiment} on host {series.key.host}: {finding_of(series.as_record())}; "
+                f"{this_invocation().command('history')} says more"
             )
 
 

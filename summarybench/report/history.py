@@ -1,13 +1,20 @@
-"""The speed of each experiment over the stored runs."""
+"""The speed of each experiment over the stored runs, and what the test on its series of nights says."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from summarybench.analysis.history import Series, SeriesKey, Trend, key_of, one_series, read_accepted
+from summarybench.core.numbers import decimal, deviation
 from summarybench.report.experiment import ExperimentView, minute_of
 from summarybench.runs.baselines import StoredRun
+from summarybench.runs.comparison_records import HistoryRecord
 from summarybench.runs.run_file import Entry
+
+SHORT_COMMIT = 8
+CHANGED = (Trend.SLOWED, Trend.FASTER)
+ROW_HEADINGS = ("experiment", "history", "nights", "reference tok/s", "now ÷ reference", "one night varies by", "since")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,47 +31,106 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """The runs of one experiment with one workload on one device, oldest first."""
+    """The runs of one experiment with one workload on one host, oldest first, and their series of nights.
+
+    `series` is None if none of the runs counts as a night.
+    """
 
     label: str
     number: int
     measurements: tuple[Measurement, ...]
+    series: Series | None = None
+
+    def places_of(self, night: int) -> list[int]:
+        """The indices of the measurements that make up one night of the series."""
+        if self.series is None:
+            return []
+        runs, date = self.series.nights[night].runs, self.series.nights[night].date
+        return [
+            place
+            for place, each in enumerate(self.measurements)
+            if each.label in runs and each.date.startswith(date) and not each.is_anchor
+        ]
+
+    @property
+    def finding(self) -> str:
+        """What the test says, in one line; empty while there are too few nights."""
+        record = self.series.as_record() if self.series else None
+        return finding_of(record) if record else ""
+
+
+def finding_of(record: HistoryRecord) -> str:
+    """What a series shows, such as SLOWED to 0.948 since 2026-10-21, between commits 1a2b3c4d and 5e6f7a8b.
+
+    Empty while nights are collected.
+    """
+    if record["trend"] == Trend.COLLECTING:
+        return ""
+    if record["trend"] == Trend.STEADY:
+        return f"{Trend.STEADY} at {decimal(record['ratio'], 3)}"
+    return f"{record['trend']} to {decimal(record['ratio'], 3)} {_since(record)}"
+
+
+def _since(record: HistoryRecord) -> str:
+    if record["since"] is None or record["commits"] is None:
+        return ""
+    before, after = (commit[:SHORT_COMMIT] for commit in record["commits"])
+    where = f"within commit {after}" if before == after else f"between commits {before} and {after}"
+    return f"since {record['since']}, {where}"
+
+
+def history_rows(experiments: Sequence[ExperimentView]) -> list[list[str]]:
+    """The tested series that the experiments continue, one row each under ROW_HEADINGS."""
+    return [
+        [
+            each.label,
+            record["trend"],
+            f"{record['nights']}, {record['reference_nights']} of them the reference",
+            decimal(record["reference_tokens_per_second"], 1),
+            decimal(record["ratio"], 3),
+            deviation(record["standard_deviation"] or 0.0),
+            _since(record).removeprefix("since ") or "–",
+        ]
+        for each in experiments
+        if (record := each.info.get("history")) and record["trend"] != Trend.COLLECTING
+    ]
 
 
 def histories_of(experiments: Sequence[ExperimentView]) -> Iterator[History]:
-    """One history for each experiment and workload. Several runs of a report share it."""
-    same: dict[tuple[str, str, str], list[ExperimentView]] = {}
+    """One history for each series of nights that an experiment of the report belongs to."""
+    same: dict[tuple[str, SeriesKey], list[ExperimentView]] = {}
     for each in experiments:
-        same.setdefault((each.source.device_name, each.entry.name, each.info["workload"]), []).append(each)
-    for alike in same.values():
-        yield _history(alike)
+        same.setdefault((each.source.device_name, key_of(each.source.stored, each.entry)), []).append(each)
+    for (_, key), alike in same.items():
+        yield _history(key, alike)
 
 
-def _history(alike: Sequence[ExperimentView]) -> History:
+def _history(key: SeriesKey, alike: Sequence[ExperimentView]) -> History:
     first = alike[0]
-    shown = {_key(each.source.stored, each.entry): each.source.stored for each in alike}
+    shown = {_identity(each.source.stored, each.entry): (each.source.stored, each.entry) for each in alike}
     known = dict(shown)
-    for stored in first.source.baselines.runs if first.source.baselines else ():
+    baselines = first.source.baselines
+    for stored in baselines.runs if baselines else ():
         found = stored.entry(first.entry.name)
-        if found is not None and found.extra_info["workload"] == first.info["workload"]:
-            known[_key(stored, found)] = stored
-    measurements = (_measurement(stored, first.entry.name, key in shown) for key, stored in known.items())
+        if found is not None and key_of(stored, found) == key:
+            known[_identity(stored, found)] = (stored, found)
+    measurements = (
+        _measurement(stored, entry, is_shown=identity in shown) for identity, (stored, entry) in known.items()
+    )
     return History(
         label=first.label.partition(" · ")[0],
         number=first.number,
         measurements=tuple(sorted(measurements, key=lambda each: (each.date, each.label))),
+        series=one_series(key, known.values(), read_accepted(baselines.folder) if baselines else {}),
     )
 
 
-def _key(stored: StoredRun, entry: Entry) -> tuple[str, tuple[float, ...]]:
+def _identity(stored: StoredRun, entry: Entry) -> tuple[str, tuple[float, ...]]:
     """The same for a run and the baseline that it was stored as: they are one measurement."""
     return str(stored.run.get("datetime", "")), entry.seconds
 
 
-def _measurement(stored: StoredRun, name: str, is_shown: bool) -> Measurement:
-    entry = stored.entry(name)
-    if entry is None:
-        raise ValueError(f"{stored.path} does not hold {name}")
+def _measurement(stored: StoredRun, entry: Entry, *, is_shown: bool) -> Measurement:
     info = entry.extra_info
     return Measurement(
         date=minute_of(stored),

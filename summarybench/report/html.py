@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from summarybench.analysis.history import FEWEST_NIGHTS
 from summarybench.core.files import write_where_asked
 from summarybench.core.numbers import decimal, percent, prefixed, span
 from summarybench.core.outcomes import InputError
@@ -60,6 +61,7 @@ def report_html(sources: Sequence[Source]) -> str:
             change=change_chart(view),
             utilization=utilization_chart(view),
             history=history_chart(view),
+            first_tested_night=FEWEST_NIGHTS + 1,
             style=_asset("report.css"),
             script=script,
             script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

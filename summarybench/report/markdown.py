@@ -9,6 +9,7 @@ from summarybench.core.outcomes import InputError
 from summarybench.report.environment import versions_of
 from summarybench.report.experiment import Source
 from summarybench.report.headline import exit_headline
+from summarybench.report.history import ROW_HEADINGS, history_rows
 from summarybench.report.tables import SUMMARY, Table
 from summarybench.report.view import RunView, view_of
 from summarybench.runs.baselines import StoredRun
@@ -52,6 +53,8 @@ def _text(found: StoredRun, view: RunView, details: str) -> str:
         paragraphs.append(_table(SUMMARY.table(view.experiments)))
     for table in view.kind_tables:
         paragraphs += [f"**{escaped(table.title)}**", _table(table)]
+    if rows := history_rows(view.experiments):
+        paragraphs += ["**History**", markdown_table(ROW_HEADINGS, rows, ("experiment", "history", "nights", "since"))]
     if view.notes:
         paragraphs.append("\n".join(f"- {escaped(str(note))}" for note in view.notes))
     paragraphs.append(f"{escaped(_environment(found))}  \n{escaped(_origin(found))}")

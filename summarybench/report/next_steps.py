@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from summarybench.analysis.history import Trend
 from summarybench.core.invocation import Invocation
 from summarybench.core.outcomes import ExitCode, Outcome, Verdict
 from summarybench.machine.device import Device
@@ -78,6 +79,7 @@ def _saving(finished: Finished) -> Iterator[str]:
     """How to make this run a baseline, and how to contribute the first run of a GPU."""
     device = finished.device
     comparable = [benchmark for benchmark in finished.run["benchmarks"] if _can_be_compared_with(benchmark)]
+    suspicious = [name for each in comparable if (name := _slowed_over_the_nights(each))]
     verdicts = _experiments_by_verdict(comparable)
     adopt = finished.invocation.command("adopt", shown(finished.folder), "main")
     wanting = [
@@ -93,6 +95,11 @@ def _saving(finished: Finished) -> Iterator[str]:
             f"next: no run of '{device.slug}' is stored yet; to contribute the first: {store}"
             f"{finished.invocation.command('docs')}, then open a pull request with baselines/{device.slug}/ and the rewritten pages"
         )
+    elif suspicious:
+        yield (
+            f"next: {_named(suspicious)} slowed over the stored nights; `{finished.invocation.command('history')}` says since when, "
+            "and how to accept it"
+        )
     elif wanting and finished.may_become_baseline and not finished.is_saved:
         yield f"next: to make this run the baseline of {_named(wanting)}: {adopt}"
     elif finished.run["benchmarks"] and not comparable:
@@ -107,6 +114,13 @@ def _can_be_compared_with(benchmark: Benchmark) -> bool:
     kind = kind_facts_in(benchmark["extra_info"])
     is_count = kind is not None and bool(kind.compared_count)
     return is_count or len(benchmark["stats"]["data"]) >= MINIMUM_COMMON_DOCUMENTS
+
+
+def _slowed_over_the_nights(benchmark: Benchmark) -> str:
+    """The experiment's name if its series of nights has slowed; empty if not. Its run is not proposed as a baseline."""
+    info = benchmark["extra_info"]
+    record = info.get("history")
+    return info["experiment"] if record and record["trend"] == Trend.SLOWED else ""
 
 
 def _experiments_by_verdict(benchmarks: Sequence[Benchmark]) -> dict[str, list[str]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from summarybench.analysis.comparison import FALSE_ALARM_LEVEL
+from summarybench.analysis.history import Trend
 from summarybench.analysis.quality_change import describe, quality_against_16_bit, quality_against_batch_size_1
 from summarybench.catalogue.published import published_rows
 from summarybench.core.numbers import MISSING, counted, estimate, gib, percent
@@ -14,6 +15,7 @@ from summarybench.core.session_seconds import session_line
 from summarybench.machine.device import DeviceRecord
 from summarybench.report.experiment import ExperimentView
 from summarybench.report.figures.speed import DOCUMENT_TOKENS
+from summarybench.report.history import finding_of
 from summarybench.runs.comparison_records import ChangeRecord, QualityChangeRecord
 from summarybench.runs.extra_info import ExtraInfo
 from summarybench.runs.facts import describe_fidelity, describe_overhead
@@ -62,6 +64,8 @@ def quiet_notes(run: Run) -> Iterator[str]:
         info = benchmark["extra_info"]
         reported[info["experiment"]] = _reported_of(info)
         yield f"{info['experiment']}: {info['verdict']}: {info['verdict_detail']}"
+        if found := suspicion(info):
+            yield f"{info['experiment']}: history: {found}"
         if quality := info["quality_change"]:
             yield str(_quality_note(info["experiment"], quality))
     yield from outcome_notes(run["outcomes"], reported)
@@ -117,8 +121,18 @@ def _change_notes(info: ExtraInfo) -> Iterator[Note]:
     if first := info["first_pass"]:
         after = f" {_ratio(first['change'])}; the verdict above pools both passes"
         yield Note(before="  first pass: ", verdict=first["verdict"], after=after)
+    if slowed := suspicion(info):
+        yield _plain(f"  history: {slowed}")
     if anchor := info["anchor"]:
         yield Note(before=f"  against {anchor['file']}: ", verdict=anchor["verdict"], after=f" {_ratio(anchor)}")
+
+
+def suspicion(info: ExtraInfo) -> str:
+    """That the experiment's nights have slowed, and since when; empty if they have not."""
+    record = info.get("history")
+    if not record or record["trend"] != Trend.SLOWED:
+        return ""
+    return f"{finding_of(record)}; `summarybench history` (make history) shows the series"
 
 
 def _ratio(change: ChangeRecord | None) -> str:

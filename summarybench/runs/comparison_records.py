@@ -139,6 +139,30 @@ class Decision(TypedDict):
     ]
 
 
+class HistoryRecord(TypedDict):
+    """The series of stored nights that this run continues: same test, workload, documents and host."""
+
+    trend: Annotated[str, Key("what the series shows: `SLOWED`, `FASTER`, `STEADY`, or `COLLECTING` nights")]
+    host: Annotated[str, Key("the host of the series")]
+    nights: Annotated[int, Key("nights of the series, this run's counted")]
+    reference_nights: Annotated[int, Key("nights that are its reference; 0 while collecting")]
+    reference_tokens_per_second: Annotated[float | None, Key("the reference's speed; null while collecting")]
+    standard_deviation: Annotated[float | None, Key("relative deviation of one night; null while collecting")]
+    ratio: Annotated[float | None, Key("speed since the change, or of all tested nights, ÷ the reference's")]
+    since: Annotated[str | None, Key("first night of the change; null without one")]
+    commits: Annotated[list[str] | None, Key("commits of the last night before the change and of the first with it")]
+
+
+class HistoryKeys(TypedDict):
+    """What the stored nights say of the experiment."""
+
+    history: NotRequired[
+        Annotated[
+            HistoryRecord | None, Key("its series of nights; null if the run does not count, absent in older runs")
+        ]
+    ]
+
+
 class Confirmation(TypedDict):
     """What the first pass measured, if this is the second."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, NotRequired, TypedDict
 
-from summarybench.runs.comparison_records import Confirmation, Decision, ProbeRecord, StudentKeys
+from summarybench.runs.comparison_records import Confirmation, Decision, HistoryKeys, ProbeRecord, StudentKeys
 from summarybench.runs.declared_keys import SMALLEST_POSITIVE, Key
 from summarybench.runs.kind_records import KindKeys, KindRecord
 
@@ -138,5 +138,5 @@ class Measurements(TypedDict):
     carried_from: NotRequired[Annotated[str, Key("name of the earlier run that measured it, in a resumed run")]]
 
 
-class ExtraInfo(Measurements, Decision, Confirmation, KindKeys, StudentKeys):
+class ExtraInfo(Measurements, Decision, Confirmation, HistoryKeys, KindKeys, StudentKeys):
     """Facts and figures of one experiment. Lists have one item per document, in document order, unless they say otherwise."""

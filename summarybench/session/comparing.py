@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from summarybench.analysis.comparison import Comparison, Judge
 from summarybench.analysis.confirmation import ConfirmedRun
+from summarybench.analysis.history import SeriesKey, read_accepted, series_with
 from summarybench.analysis.noise import read_spread
 from summarybench.analysis.teacher_change import TeacherChange, beside_teacher
 from summarybench.core.outcomes import BrokenOutputError, Verdict
@@ -15,6 +16,7 @@ from summarybench.kinds.kind import Kind
 from summarybench.kinds.toolbox import Measurement
 from summarybench.machine.telemetry import problem
 from summarybench.runs.baselines import Baselines, StoredRun, find_anchor, find_baseline, pick_run
+from summarybench.runs.comparison_records import HistoryRecord
 from summarybench.runs.run_file import Entry, entries_of
 from summarybench.runs.run_folder import Results
 from summarybench.session.config import Config
@@ -26,12 +28,14 @@ from summarybench.session.students import Student
 class Basis:
     """What a session compares its measurements with.
 
-    `picked` is the stored run that --benchmark-compare names, if it names one.
+    `picked` is the stored run that --benchmark-compare names, if it names one. `accepted` has the first date of each series
+    whose reference a person has accepted.
     """
 
     baselines: Baselines
     picked: StoredRun | None
     judge: Judge
+    accepted: Mapping[SeriesKey, str] = field(default_factory=dict)
 
     def runs_for(self, entry: Entry, count: int) -> tuple[StoredRun, ...]:
         """The stored runs to compare an experiment with.
@@ -44,7 +48,8 @@ class Basis:
 def basis_of(config: Config, baselines: Baselines, environment: Mapping[str, Any]) -> Basis:
     """Read what the session compares with.
 
-    Raises InputError where --benchmark-compare names no stored run, or where the measured noise cannot be read.
+    Raises InputError where --benchmark-compare names no stored run, or where the measured noise or the accepted references
+    cannot be read.
     """
     asked = config.settings.compare_with
     return Basis(
@@ -56,6 +61,7 @@ def basis_of(config: Config, baselines: Baselines, environment: Mapping[str, Any
             tolerance=config.settings.tolerance,
             slug=config.device.slug,
         ),
+        accepted=read_accepted(baselines.folder),
     )
 
 
@@ -91,6 +97,7 @@ class Comparer:
             **_figures_of_baseline(kind, entry, comparison),
             **comparison.as_extra_info(),
             **self._confirmation.as_extra_info(measurement.nodeid),
+            "history": self._history(entry, comparison),
         }
         if student:
             extra_info |= {
@@ -112,6 +119,14 @@ class Comparer:
         stored = self._basis.runs_for(entry, self._settings.baseline_runs)
         anchor = find_anchor(entry, self._basis.baselines.runs)
         return self._confirmation.hold(self._basis.judge.compare(passes, stored, anchor))
+
+    def _history(self, entry: Entry, comparison: Comparison) -> HistoryRecord | None:
+        """What the stored nights say, this run counted as one of them."""
+        if comparison.verdict is Verdict.INVALID:
+            return None
+        now = StoredRun(path=self._results.folder / "run.json", run=self._results.run)
+        series = series_with(now, entry, self._basis.baselines, self._basis.accepted)
+        return series.as_record() if series else None
 
     def _beside_teacher(self, entry: Entry, student: Student | None) -> TeacherChange | None:
         if student is None:

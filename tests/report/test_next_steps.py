@@ -40,6 +40,12 @@ def test_clean_run_is_offered_as_a_baseline(verdict):
     assert steps(benchmark(verdict=verdict), device=replace(A100, is_limited=True)) == []
 
 
+def test_run_of_a_slowed_series_is_not_offered_as_a_baseline():
+    found = steps(benchmark(verdict="IMPROVED", history={"trend": "SLOWED"}))
+    assert not any("the baseline of" in line for line in found)
+    assert any("slowed over the stored nights" in line and "history" in line for line in found)
+
+
 def test_nothing_is_asked_for_where_nothing_changed():
     assert steps(benchmark(verdict="UNCHANGED")) == []
 

@@ -171,6 +171,45 @@ def test_a_run_that_was_stored_is_one_measurement_of_the_history():
     ]
 
 
+def nights_of(count, *, slower_from=99):
+    """Stored runs of successive nights, 5% slower from one of them on, that vary by half a percent."""
+    return [
+        stored(
+            benchmark(FP16, seconds=(2.0 * (1 + 0.005 * (-1) ** n) / (0.95 if n >= slower_from else 1),) * 8),
+            name=f"{n:04}_nightly.json",
+            date=f"2026-10-{n:02}T03:00:00+00:00",
+        )
+        for n in range(1, count + 1)
+    ]
+
+
+def test_slowed_series_is_drawn_with_band_alarm_and_change_point_and_said_in_words():
+    *before, now = nights_of(26, slower_from=21)
+    one = Source(stored=now, baselines=baselines(*before))
+    page = report_html.report_html([one])
+    for mark in ("band", "since", "alarm"):
+        assert page.count(f'id="history-wide-history-0-{mark}"') == 1
+    assert "<li><strong>fp16</strong>: SLOWED to 0.950 since 2026-10-21, within commit 01234567</li>" in page
+    assert "this run</title>" in page
+    (history,) = view_of([one]).histories
+    assert history.places_of(history.series.first_changed) == [20]
+
+
+def test_steady_series_has_a_band_and_no_alarm():
+    *before, now = nights_of(26)
+    page = report_html.report_html([Source(stored=now, baselines=baselines(*before))])
+    assert 'id="history-wide-history-0-band"' in page
+    assert 'id="history-wide-history-0-alarm"' not in page
+    assert "<strong>fp16</strong>: STEADY at " in page
+
+
+def test_runs_of_another_host_are_not_in_the_panel():
+    *before, now = nights_of(4)
+    before[0].run["machine_info"] = {**before[0].run["machine_info"], "host": "another"}
+    (history,) = view_of([Source(stored=now, baselines=baselines(*before))]).histories
+    assert len(history.measurements) == 3
+
+
 def test_flags_say_what_each_summary_is():
     before = stored(benchmark(FP16, summary_sha256=["0" * 64] * 7 + ["1" * 64]))
     now = benchmark(

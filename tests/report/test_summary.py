@@ -82,6 +82,17 @@ def test_row_has_the_run_s_figures_with_the_interval_of_the_ratio(summarize):
     ]
 
 
+def test_tested_series_have_a_table_of_their_own(summarize):
+    history = {"trend": "STEADY", "host": "0123456789ab", "nights": 28, "reference_nights": 18}
+    history |= {"reference_tokens_per_second": 50.0, "standard_deviation": 0.01, "ratio": 1.004}
+    history |= {"since": None, "commits": None}
+    paragraphs = summarize(benchmark(history=history), benchmark("llama2-7b-chat-fp16"))
+    assert paragraphs[paragraphs.index("**History**") + 1].splitlines()[2:] == [
+        "| 4-bit | STEADY | 28, 18 of them the reference | 50.0 | 1.004 | 1.0% | – |"
+    ]
+    assert "**History**" not in summarize(benchmark(history={**history, "trend": "COLLECTING"}))
+
+
 def test_notes_are_the_terminal_s_a_list_entry_each(summarize):
     failed = outcome("another", "failed", "boom")
     notes = summarize(REGRESSED, outcomes=(failed,))[3].splitlines()

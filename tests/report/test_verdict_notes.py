@@ -43,7 +43,7 @@ def noted(request, tmp_path, capsys):
         (tmp_path / "run.json").write_text(json.dumps({**run, "device": asdict(A100)}))
         (tmp_path / "exit_code").write_text("1\n")
         assert main([str(tmp_path)]) == 0
-        notes = capsys.readouterr().out.split("\n\n")[3].splitlines()
+        notes = next(each for each in capsys.readouterr().out.split("\n\n") if each.startswith("- ")).splitlines()
         return [line.removeprefix("- ").replace("\\", "") for line in notes]
 
     return of_summary if request.param == "summary" else of_terminal
@@ -114,3 +114,27 @@ def test_headline_of_a_regression_says_whether_the_machine_was_slower(tmp_path, 
     (tmp_path / "exit_code").write_text(f"{exit_code}\n")
     assert main([str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines()[0] == headline
+
+
+SLOWED = {
+    "trend": "SLOWED",
+    "host": "0123456789ab",
+    "nights": 28,
+    "reference_nights": 18,
+    "reference_tokens_per_second": 50.0,
+    "standard_deviation": 0.01,
+    "ratio": 0.9481,
+    "since": "2026-10-21",
+    "commits": ["1a2b3c4d5e6f", "5e6f7a8b9c0d"],
+}
+
+
+def test_slowed_series_is_said_below_the_verdict_and_a_steady_one_is_not(noted):
+    slowed = run_of(benchmark(verdict="UNCHANGED", verdict_detail="1.000 of 0002_main.json", history=SLOWED))
+    assert (
+        "history: SLOWED to 0.948 since 2026-10-21, between commits 1a2b3c4d and 5e6f7a8b; "
+        "`summarybench history` (make history) shows the series"
+    ) in "\n".join(lines(noted(slowed)))
+    steady = SLOWED | {"trend": "STEADY", "since": None, "commits": None}
+    run = run_of(benchmark(verdict="UNCHANGED", verdict_detail="1.000 of 0002_main.json", history=steady))
+    assert "history: " not in "\n".join(lines(noted(run)))
