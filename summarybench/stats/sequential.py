@@ -17,11 +17,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import fmean
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from summarybench.stats.decision import REGRESSION_RATIO
+
+if TYPE_CHECKING:  # numpy is loaded only where series are simulated
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Numbers = NDArray[np.float64]
 
 SOUGHT_RATIO = 0.97
 """The slowdown that the allowance is tuned to: half of it, as Page recommends."""
@@ -32,8 +36,6 @@ LARGEST_ALLOWANCE = LARGEST_STEP / 2
 """Both in standard deviations. A larger allowance would leave nothing of a capped night to add."""
 NIGHTS, TRIALS = 60, 10_000
 """The length of a simulated series, and how many are simulated."""
-
-Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +121,8 @@ def _ratio(log_speeds: Sequence[float], reference: Reference) -> float:
 
 def nights_to_detect(reference: Reference, ratio: float = SOUGHT_RATIO, most: int = NIGHTS) -> int | None:
     """After how many nights a step to this ratio is found with 95% probability; None if `most` nights do not suffice."""
+    import numpy as np
+
     shift = -math.log(ratio) / reference.standard_deviation
     paths = _simulated_paths(
         reference.allowance, reference.nights, reference.degrees_of_freedom, shift=shift, nights=most
@@ -134,6 +138,8 @@ def _simulated_threshold(allowance: float, reference_nights: int, degrees_of_fre
 
     After an alarm, a simulated series starts anew from zero, as one does for which a person has accepted a new reference.
     """
+    import numpy as np
+
     steps = _simulated_steps(allowance, reference_nights, degrees_of_freedom, shift=0.0, nights=NIGHTS)
 
     def alarms_per_night(threshold: float) -> float:
@@ -158,6 +164,8 @@ def _simulated_paths(
     allowance: float, reference_nights: int, degrees_of_freedom: float, *, shift: float, nights: int
 ) -> Numbers:
     """The CUSUM after each night of simulated series that slowed by `shift` standard deviations, [trials, nights]."""
+    import numpy as np
+
     steps = _simulated_steps(allowance, reference_nights, degrees_of_freedom, shift=shift, nights=nights)
     paths, total = np.empty_like(steps), np.zeros(len(steps))
     for night in range(nights):
@@ -170,6 +178,8 @@ def _simulated_steps(
     allowance: float, reference_nights: int, degrees_of_freedom: float, *, shift: float, nights: int
 ) -> Numbers:
     """What each night adds, [trials, nights], for normal nights with an estimated reference and an estimated deviation."""
+    import numpy as np
+
     rng = np.random.default_rng(0)
     slowness = rng.standard_normal((TRIALS, nights)) + shift
     error_of_reference = rng.standard_normal((TRIALS, 1)) / math.sqrt(reference_nights)
