@@ -61,6 +61,7 @@ bench: $(INSTALLED)
 
 nightly: $(INSTALLED)
 	$(PY) -m summarybench bench -m $(FAMILY) $(REQUIRED) --benchmark-json=results/nightly-$(FAMILY).json $(ARGS)
+	@$(PY) -m summarybench history --run results/latest
 
 compare: $(INSTALLED)
 	@$(PY) -m summarybench compare $(call quoted,$(RUN)) $(if $(AGAINST),$(call quoted,$(AGAINST))) $(ARGS)

@@ -21,7 +21,7 @@ from typing import Any
 from summarybench.core.files import write_atomically
 from summarybench.core.outcomes import InputError, Verdict
 from summarybench.machine.environment import VERSIONS
-from summarybench.runs.baselines import HISTORY_FILE, Baselines, StoredRun, read_baselines
+from summarybench.runs.baselines import HISTORY_FILE, Baselines, StoredRun, read_baselines, why_superfluous
 from summarybench.runs.comparison_records import HistoryRecord
 from summarybench.runs.run_file import Entry, entries_of
 from summarybench.stats.change_points import change_points, shifts_at
@@ -213,9 +213,15 @@ def reference_of(log_speeds: Sequence[float]) -> Reference:
     )
 
 
-def read_series(folder: Path) -> list[Series]:
-    """Every series of a device's folder, as `series_of`. Raises InputError for a file that cannot be used."""
-    return series_of(read_baselines(folder), read_accepted(folder))
+def read_series(folder: Path, finished: StoredRun | None = None) -> list[Series]:
+    """Every series of a device's folder, as `series_of`. A run that is `finished` counts once, whether it is stored or not.
+
+    Raises InputError for a file that cannot be used.
+    """
+    baselines = read_baselines(folder)
+    if finished is not None and why_superfluous(finished.run, baselines.runs) is None:
+        baselines = replace(baselines, runs=(*baselines.runs, finished))
+    return series_of(baselines, read_accepted(folder))
 
 
 def series_of(baselines: Baselines, accepted: Mapping[SeriesKey, str] = MappingProxyType({})) -> list[Series]:

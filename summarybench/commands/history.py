@@ -20,6 +20,8 @@ from summarybench.commands.command import add_baselines_argument
 from summarybench.core.invocation import this_invocation
 from summarybench.core.numbers import counted, decimal, deviation, percent
 from summarybench.core.outcomes import ExitCode, InputError
+from summarybench.runs.baselines import open_run
+from summarybench.runs.run_file import device_of
 from summarybench.stats.sequential import FALSE_ALARMS_PER_NIGHT, NIGHTS, SOUGHT_RATIO
 
 SHORT_COMMIT = 12
@@ -28,6 +30,12 @@ SHORT_COMMIT = 12
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_baselines_argument(parser, "stored runs")
     parser.add_argument("--device", metavar="NAME", help="only this folder of the baselines (default: all of them)")
+    parser.add_argument(
+        "--run",
+        type=Path,
+        metavar="RUN",
+        help="also count this finished run, whether it is stored or not, and show only the folder of its device",
+    )
     parser.add_argument(
         "--format", choices=("text", "json"), default="text", help="how to print what was found (default: text)"
     )
@@ -41,10 +49,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print every series; 1 where one has slowed. Raises InputError where the stored runs cannot be used."""
-    folders = _folders(options.baselines, options.device)
+    finished = None if options.run is None else open_run(options.run)
+    folders = (
+        _folders(options.baselines, options.device)
+        if finished is None
+        else [options.baselines / device_of(finished.run).slug]
+    )
     if options.accept is not None:
         _accept(folders, options.accept)
-    found = {folder.name: read_series(folder) for folder in folders}
+    found = {folder.name: read_series(folder, finished) for folder in folders}
     if options.format == "json":
         print(
             json.dumps(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import pytest
 
 from summarybench.core.invocation import this_invocation
 from tests.analysis.test_history import noisy
 from tests.command import command
+from tests.run_files import A100
 
 main = command("history")
 
@@ -88,3 +90,36 @@ def test_no_stored_run_says_how_to_store_one(history, tmp_path):
     code, _, err = history([], "--baselines", str(tmp_path / "none"))
     assert code == 4
     assert "holds no stored runs" in err
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A results folder with this run."""
+
+    def written(run):
+        folder = tmp_path / "results" / "tonight"
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text(json.dumps({**run, "device": asdict(A100)}))
+        return folder
+
+    return written
+
+
+def test_finished_run_counts_as_tonight_without_being_stored(history, finished):
+    *stored, tonight = SLOWED[:21]
+    assert history(stored)[0] == 0
+    code, out, _ = history(stored, "--run", str(finished(tonight)))
+    assert code == 1
+    assert "(11 of 21 nights;" in out
+
+
+def test_finished_run_that_is_stored_already_counts_once(history, finished):
+    code, out, _ = history(SLOWED, "--run", str(finished(SLOWED[-1])))
+    assert code == 1
+    assert "of 28 nights;" in out
+
+
+def test_first_run_of_a_device_has_too_few_nights(history, finished, tmp_path):
+    code, out, _ = history([], "--baselines", str(tmp_path / "none"), "--run", str(finished(SLOWED[0])))
+    assert code == 0
+    assert "1 series has too few nights to be tested" in out

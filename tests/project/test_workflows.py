@@ -138,11 +138,20 @@ def test_summary_goes_to_the_job_s_page_where_there_is_one():
     assert "--output" not in dry_run("summary")
 
 
-def test_baselines_are_proposed_after_a_green_scheduled_run_of_main_and_never_pushed():
-    scheduled = "github.event_name == 'schedule' && github.ref == 'refs/heads/main'"
+@pytest.mark.parametrize("family", ["cpu", "h100"])
+def test_night_ends_with_the_history_of_its_run_and_its_exit_code(family):
+    *_, bench, history = dry_run("nightly", FAMILY=family).splitlines()
+    assert "summarybench bench " in bench
+    assert history == "python -m summarybench history --run results/latest"  # neither `-` before it nor `|| true`
+
+
+def test_clean_runs_of_a_scheduled_night_of_main_are_proposed_and_never_pushed():
+    scheduled = "!cancelled() && github.event_name == 'schedule' && github.ref == 'refs/heads/main'"
     propose = NIGHTLY["propose"]
-    assert (propose["needs"], propose["if"]) == (["gpu", "cpu", "readme"], "${{ " + scheduled + " }}")
-    assert step_that_runs(NIGHTLY["gpu"], "make adopt NAME=nightly")["if"] == "${{ success() && " + scheduled + " }}"
+    assert propose["needs"] == ["gpu", "cpu", "readme"]
+    assert propose["if"] == "${{ " + scheduled.replace("()", "() && needs.readme.result == 'success'", 1) + " }}"
+    adopt = step_that_runs(NIGHTLY["gpu"], "make adopt NAME=nightly")
+    assert adopt["if"] == "${{ " + scheduled + " }}"  # also where only the history failed: `adopt` refuses unclean runs
     request = propose["steps"][-1]
     assert request["uses"].startswith("peter-evans/create-pull-request@")
     assert (request["with"]["base"], request["with"]["branch"]) == ("main", "nightly-baselines")
@@ -152,6 +161,7 @@ def test_baselines_are_proposed_after_a_green_scheduled_run_of_main_and_never_pu
 
 def test_adopted_runs_travel_to_the_pull_request_in_the_folder_they_were_adopted_in():
     upload = next(step for step in NIGHTLY["gpu"]["steps"] if step.get("with", {}).get("name", "").startswith("base"))
+    assert upload["if"] == "${{ !cancelled() && steps.adopt.outcome == 'success' }}"
     download = NIGHTLY["propose"]["steps"][1]
     assert upload["with"]["path"] == "baselines/*/*_nightly.json"
     assert download["with"] == {"pattern": "baseline-*", "path": "baselines", "merge-multiple": True}
@@ -159,7 +169,8 @@ def test_adopted_runs_travel_to_the_pull_request_in_the_folder_they_were_adopted
 
 def test_readme_of_the_pull_request_is_made_from_the_adopted_runs():
     job, propose = NIGHTLY["readme"], NIGHTLY["propose"]
-    assert (job["needs"], job["if"]) == (["gpu", "cpu"], propose["if"])
+    assert job["needs"] == ["gpu", "cpu"]
+    assert job["if"] == propose["if"].replace(" && needs.readme.result == 'success'", "")
     assert job["steps"][1] == propose["steps"][1]  # the adopted runs, into baselines/
     assert commands_of(job) == ["make readme"]
     upload = job["steps"][-1]["with"]
