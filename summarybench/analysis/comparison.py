@@ -11,6 +11,7 @@ from summarybench.analysis.noise import DeviceSpread, are_tuned_alike
 from summarybench.analysis.quality_change import QualityComparison, compare_quality
 from summarybench.core.numbers import decimal, deviation, interval
 from summarybench.core.outcomes import DeviceInvalidError, MachineSlowerError, RegressionError, Verdict
+from summarybench.machine.environment import environment_differences, host_in
 from summarybench.runs.baselines import StoredRun, has_same_workload
 from summarybench.runs.comparison_records import AnchorRecord, ChangeRecord, Decision
 from summarybench.runs.run_file import Entry
@@ -105,11 +106,9 @@ class Comparison:
         }
 
 
-def _environment_differences(
-    here: Mapping[str, Any], there: Mapping[str, Any], now: Entry, before: Entry
-) -> Iterator[str]:
-    """Versions that differ, and the kernels that the compiler chose, if both runs recorded them."""
-    yield from differences(here, there)
+def _differences(here: Mapping[str, Any], there: Mapping[str, Any], now: Entry, before: Entry) -> Iterator[str]:
+    """Versions and hosts that differ, and the kernels that the compiler chose, if both runs recorded them."""
+    yield from environment_differences(here, there)
     if None not in (now.tuned_kernels, before.tuned_kernels):
         yield from differences({"tuned_kernels": now.tuned_kernels}, {"tuned_kernels": before.tuned_kernels})
 
@@ -170,7 +169,7 @@ class Judge:
         noise = self._noise(passes, entries, spread)
         changed = self._change(passes, entries, noise)
         verdict = decide(changed, self.tolerance)
-        named = tuple(_environment_differences(self.environment, newest.environment, now, before))
+        named = tuple(_differences(self.environment, newest.environment, now, before))
         return Comparison(
             verdict=verdict,
             detail=self._describe(changed, verdict, stored, now.rounds_are, noise),
@@ -190,13 +189,14 @@ class Judge:
             detail=f"{now.kind.title} {here}, and {there} in {stored.label}",
             baseline_runs=(stored,),
             is_of_speed=False,
-            environment_differences=tuple(differences(self.environment, stored.environment)),
+            environment_differences=tuple(environment_differences(self.environment, stored.environment)),
         )
 
     def _spread_with(self, stored: Sequence[StoredRun]) -> DeviceSpread:
         """The spread of this host if all runs were measured on it; otherwise the spread of all hosts."""
-        hosts = {each.environment["host"] for each in stored} | {self.environment["host"]}
-        return self.spread.on(hosts.pop()) if len(hosts) == 1 else self.spread
+        hosts = {host_in(each.environment).id for each in stored} | {host_in(self.environment).id}
+        is_one_host = len(hosts) == 1
+        return self.spread.on(self.environment.get("host")) if is_one_host else self.spread
 
     def _noise(self, passes: Sequence[Entry], stored: Sequence[Entry], spread: DeviceSpread) -> Spread:
         tuned_alike = are_tuned_alike(entry.tuned_kernels for entry in (*passes, *stored))

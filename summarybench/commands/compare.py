@@ -100,7 +100,7 @@ def _newest_comparable(now: StoredRun, entries: Sequence[Entry], baselines: Path
     """For each experiment, the baseline that a session would choose among the runs measured before this one."""
     folder = baselines / device_of(now.run).slug
     earlier = [stored for stored in read_baselines(folder).runs if _measured_at(stored) < _measured_at(now)]
-    chosen = {entry.name: found[0] for entry in entries if (found := find_baseline(entry, earlier, most=1))}
+    chosen = {entry.name: found[0] for entry in entries if (found := find_baseline(entry, earlier, 1, now.environment))}
     if not chosen:
         raise InputError(
             f"{folder} has no earlier run of what {now.label} measured; give a run to compare with, AGAINST"

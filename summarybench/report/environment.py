@@ -38,10 +38,10 @@ def environments_of(sources: Sequence[Source], experiments: Sequence[ExperimentV
     for each in experiments:
         if each.baseline is not None and each.baseline.path not in shown:
             found[each.baseline.label] = each.baseline.environment
-    keys = dict.fromkeys(key for environment in found.values() for key in environment)
+    keys = dict.fromkeys(key for environment in found.values() for key in environment if key not in ("host", "host_id"))
     facts = tuple(
         EnvironmentFact(
-            name=key.removesuffix("_bytes").replace("_", " "),
+            name="host" if key == "host_name" else key.removesuffix("_bytes").replace("_", " "),
             values=tuple(_text(key, each.get(key)) for each in found.values()),
         )
         for key in keys

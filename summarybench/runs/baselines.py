@@ -16,7 +16,7 @@ from typing import Any
 from summarybench.core.files import write_exclusively
 from summarybench.core.outcomes import InputError, Outcome
 from summarybench.core.strict_json import InvalidValueError
-from summarybench.machine.environment import VERSIONS
+from summarybench.machine.environment import VERSIONS, Host, host_in
 from summarybench.runs.run_file import Entry, Run, entries_of, read_run, run_text
 from summarybench.runs.validation import check_run
 from summarybench.runs.workload import differences
@@ -67,6 +67,10 @@ class StoredRun:
         """The run's `machine_info`."""
         return self.run["machine_info"]
 
+    @property
+    def host(self) -> Host:
+        return host_in(self.environment)
+
     def entry(self, name: str) -> Entry | None:
         """The experiment that this test measured; None if the run does not have it."""
         return self._entries.get(name)
@@ -93,10 +97,10 @@ class Baselines:
         """A test's entries in the stored runs, oldest first, without the anchor's."""
         return [found for stored in self.runs if not stored.is_anchor and (found := stored.entry(name))]
 
-    def hosts_of(self, name: str, runs: int) -> set[str | None]:
-        """The hosts of the newest `runs` runs that have a test, without the anchor."""
+    def hosts_of(self, name: str, runs: int) -> set[str]:
+        """The IDs of the hosts of the newest `runs` runs that have a test, without the anchor."""
         holding = [stored for stored in self.runs if not stored.is_anchor and stored.entry(name)]
-        return {stored.environment["host"] for stored in holding[-runs:]}
+        return {stored.host.id for stored in holding[-runs:]}
 
 
 def read_baselines(folder: Path) -> Baselines:
@@ -201,12 +205,15 @@ def pick_run(baselines: Baselines, number: str) -> StoredRun:
     raise InputError(f"--benchmark-compare={number}: no such run in {baselines.folder}; stored there: {there}")
 
 
-def find_baseline(entry: Entry, runs: Sequence[StoredRun], most: int) -> tuple[StoredRun, ...]:
+def find_baseline(
+    entry: Entry, runs: Sequence[StoredRun], most: int, environment: Mapping[str, Any]
+) -> tuple[StoredRun, ...]:
     """The newest run with this experiment and workload, and older runs under equal conditions, newest first.
 
-    Equal conditions are the same workload, documents and versions of the environment. At most `most` runs are returned. If
-    no run has the workload, the result is the newest run with the experiment, so that a message can say what differs. The
-    anchor is left out, because it is not a recent run. So are runs from before broken output failed.
+    Runs of the same host, as `environment` states it, come first: those of another host are used only where this one has none
+    with the workload. Equal conditions are the same workload, documents and versions of the environment. At most `most` runs
+    are returned. If no run has the workload, the result is the newest run with the experiment, so that a message can say what
+    differs. The anchor is left out, because it is not a recent run. So are runs from before broken output failed.
     """
     candidates = [
         (stored, found)
@@ -216,11 +223,13 @@ def find_baseline(entry: Entry, runs: Sequence[StoredRun], most: int) -> tuple[S
     same = [(stored, found) for stored, found in candidates if has_same_workload(entry, found)]
     if not same:
         return tuple(stored for stored, _ in candidates[:1])
-    newest, newest_entry = same[0]
+    here = host_in(environment).id
+    of_host = [(stored, found) for stored, found in same if here and stored.host.id == here]
+    newest, newest_entry = (of_host or same)[0]
     documents = entry.timings.keys() & newest_entry.timings.keys()
     under_equal_conditions = (
         stored
-        for stored, found in same
+        for stored, found in of_host or same
         if documents <= found.timings.keys() and not differing_versions(stored.environment, newest.environment)
     )
     return tuple(islice(under_equal_conditions, most))

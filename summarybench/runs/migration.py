@@ -11,7 +11,7 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import Any, cast
 
-from summarybench.machine.environment import VERSIONS
+from summarybench.machine.environment import VERSIONS, default_host_name, gpu_host_id
 from summarybench.runs.built_in_kinds import KINDS_BY_TEST
 from summarybench.runs.extra_info import ExtraInfo
 from summarybench.runs.kind_facts import KIND, KindFacts, Unit
@@ -64,7 +64,7 @@ def migrated_header(session: Mapping[str, Any]) -> RunHeader:
     found: dict[str, Any] = _with(dict(session), datetime="", device=None)
     found["commit_info"] = _commit_info(session.get("commit_info"))
     if "machine_info" in session:
-        found["machine_info"] = _machine_info(session["machine_info"])
+        found["machine_info"] = _machine_info(session["machine_info"], session.get("device"))
     return cast(RunHeader, found)
 
 
@@ -73,9 +73,18 @@ def migrated_document(record: Mapping[str, Any]) -> DocumentRecord:
     return cast(DocumentRecord, _with(dict(record), host_rate_per_second=None, batch=None, rows=None))
 
 
-def _machine_info(found: Any) -> Any:
-    """Null for versions and facts that were not recorded. The device's name cannot be derived."""
-    return _with(found, **dict.fromkeys(("device_memory_bytes", "cpu", "cpu_count", "host", *VERSIONS)))
+def _machine_info(found: Any, device: Any) -> Any:
+    """Null for versions and facts that were not recorded. The device's name cannot be derived.
+
+    Runs from before `host_id` state their GPU's UUID, which identifies the host, or an older ID.
+    """
+    known = _with(found, **dict.fromkeys(("device_memory_bytes", "cpu", "cpu_count", "host", *VERSIONS)))
+    if not isinstance(known, dict):
+        return known
+    uuid = device.get("uuid") if isinstance(device, dict) else None
+    identity = gpu_host_id(uuid) if isinstance(uuid, str) and uuid else known["host"]
+    name = default_host_name(identity) if isinstance(identity, str) else None
+    return _with(known, host_id=identity, host_name=name)
 
 
 def _commit_info(found: Any) -> Any:

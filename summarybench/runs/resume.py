@@ -9,6 +9,7 @@ from typing import Any
 
 from summarybench.core.outcomes import InputError, Outcome, TestOutcome, outcome_of_record
 from summarybench.core.strict_json import InvalidValueError
+from summarybench.machine.environment import environment_differences
 from summarybench.runs.journal import JournalContents, Record, read_journal
 from summarybench.runs.migration import migrated_document, migrated_header
 from summarybench.runs.run_file import build_run
@@ -77,11 +78,12 @@ def check_same_conditions(earlier: EarlierRun, *, machine_info: Mapping[str, Any
     session = earlier.journal.session
     if "settings" not in session:
         raise InputError(f"{earlier.name} does not say with which settings it was measured; measure anew")
-    for what, now, before in (
-        ("settings", settings, session["settings"]),
-        ("environment", machine_info, session["machine_info"]),
+    before = migrated_header(session)["machine_info"]
+    for what, named in (
+        ("settings", differences(settings, session["settings"])),
+        ("environment", list(environment_differences(machine_info, before))),
     ):
-        if named := differences(now, before):
+        if named:
             raise InputError(
                 f"{earlier.name} was measured with other {what}: {'; '.join(named)}; make them equal or measure anew"
             )

@@ -42,7 +42,9 @@ class Basis:
 
         The picked run, or else at most `count` of the newest comparable ones.
         """
-        return (self.picked,) if self.picked else find_baseline(entry, self.baselines.runs, count)
+        return (
+            (self.picked,) if self.picked else find_baseline(entry, self.baselines.runs, count, self.judge.environment)
+        )
 
 
 def basis_of(config: Config, baselines: Baselines, environment: Mapping[str, Any]) -> Basis:

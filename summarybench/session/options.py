@@ -10,6 +10,7 @@ from pathlib import Path
 from summarybench.core.option import Option
 from summarybench.documents.document import DocumentSource
 from summarybench.kinds.registry import KINDS
+from summarybench.machine.environment import HOST_NAME_VARIABLE
 
 GENERAL_OPTIONS: tuple[Option, ...] = (
     Option(
@@ -153,6 +154,14 @@ GENERAL_OPTIONS: tuple[Option, ...] = (
         type=int,
         default=1,
         choices=[1, 2],
+    ),
+    Option(
+        "--host-name",
+        "the name that reports show for this host; on a CPU, hosts with different names are different hosts. "
+        f"The environment variable {HOST_NAME_VARIABLE} sets it too",
+        example="--host-name lab-2",
+        default_in_words="made from the ID of the GPU or of the machine",
+        metavar="NAME",
     ),
     Option(
         "--student",

@@ -12,7 +12,7 @@ from summarybench.analysis.noise import read_spread
 from summarybench.analysis.planning import Planned, are_kernels_kept, document_noise
 from summarybench.catalogue.models import Experiment
 from summarybench.documents.document import DocumentSource
-from summarybench.machine.environment import host_of
+from summarybench.machine.environment import host_id_of, host_of
 from summarybench.runs.baselines import read_baselines
 from summarybench.session.config import Config
 from summarybench.session.progress import Progress
@@ -33,11 +33,11 @@ def plan(tests: Mapping[str, Experiment], config: Config, progress: Progress) ->
     models = {experiment.model for experiment in tests.values()}
     counts = {model: _count_documents(model, config, sampler) for model in models}
     planned = []
-    host = host_of(device)
+    host, host_id = host_of(device), host_id_of(device, settings.host_name)
     for nodeid, experiment in tests.items():
         name = nodeid.rpartition("::")[2]
         entries = baselines.entries(name)
-        is_of_host = baselines.hosts_of(name, settings.baseline_runs) <= {host}
+        is_of_host = baselines.hosts_of(name, settings.baseline_runs) <= {host_id}
         spread = of_device.on(host) if is_of_host else of_device
         tuned_alike = is_of_host and are_kernels_kept(entries[-settings.baseline_runs :])
         alike = spread.deviations_like(experiment.name)

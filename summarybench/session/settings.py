@@ -5,6 +5,7 @@ Nothing behind them reads options or the environment.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,12 @@ from summarybench.core.share import parse_share
 from summarybench.documents.document import DocumentSource
 from summarybench.engines.weights import check_model_folder
 from summarybench.kinds.registry import KINDS
+from summarybench.machine.environment import HOST_NAME_VARIABLE
 from summarybench.runs.run_folder import take_folder_file
 from summarybench.session.options import all_options
 from summarybench.session.students import Student, read_students
 
+LONGEST_HOST_NAME = 40
 DEFAULT_STORAGE = "file://./.benchmarks"  # pytest-benchmark's own default, which stands for our baselines/ here
 
 
@@ -55,6 +58,7 @@ class Settings:
     require_baseline: bool
     results_dir: Path
     baselines_dir: Path
+    host_name: str = ""
     compare_with: str | None
     save_as: str | None
     json_path: Path | None
@@ -108,6 +112,7 @@ def settings_of(option: Any, root: Path) -> Settings:
         require_baseline=option.require_baseline,
         results_dir=option.results_dir or root / "results",
         baselines_dir=_baselines_dir(option.benchmark_storage, root),
+        host_name=_host_name(option.host_name),
         compare_with=compare if isinstance(compare, str) else None,
         save_as=option.benchmark_save or option.benchmark_autosave,
         json_path=option.benchmark_json,
@@ -127,6 +132,16 @@ def unresolved_options_of(option: Any) -> UnresolvedOptions:
         max_prompt_tokens=option.max_prompt_tokens,
         kind_options={each.key: getattr(option, each.key) for kind in KINDS.values() for each in kind.options},
     )
+
+
+def _host_name(asked: str | None) -> str:
+    """The name from --host-name or its environment variable; empty for a name made from the host's ID."""
+    name = asked if asked is not None else os.environ.get(HOST_NAME_VARIABLE, "")
+    if not name.isprintable() or len(name) > LONGEST_HOST_NAME:
+        raise InputError(
+            f"--host-name (or {HOST_NAME_VARIABLE}) {name!r}: give at most {LONGEST_HOST_NAME} printable characters"
+        )
+    return name.strip()
 
 
 def _baselines_dir(storage: str, rootpath: Path) -> Path:

@@ -73,7 +73,8 @@ class Place:
 class Observation:
     """One run of one experiment: log(tokens per second) in one process, and the variance that its documents add to it.
 
-    `process` is equal for the experiments that one process measured: their deviations are not independent.
+    Runs are replicates if `experiment` and `series` are equal: the same work with the same versions. `process` is equal for the
+    experiments that one process measured: their deviations are not independent.
     """
 
     experiment: str
@@ -81,6 +82,7 @@ class Observation:
     process: str
     log_speed: float
     document_variance: float = 0.0
+    series: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,35 +155,52 @@ class _MeanSquare:
 NOTHING = _MeanSquare()
 
 
-def estimate_parts(observations: Sequence[Observation], experiment: str, priors: Mapping[Level, float]) -> NoiseParts:
-    """The parts of one experiment's noise, shrunk to what the device's experiments of its class have in common.
+def estimate_parts(
+    observations: Sequence[Observation], experiment: str, priors: Mapping[Level, float], host: str | None = None
+) -> NoiseParts:
+    """The parts of one experiment's noise on one host, or on any host of the device.
 
-    `observations` are unchanged code: runs of one set of versions, of experiments that decode alike (the class), and
-    `priors` has the standard deviation that stands in for each level that was not measured. An experiment's own mean
-    square counts with its degrees of freedom and the device's with at most LEAST_DEGREES_OF_FREEDOM (Smyth, Statistical
-    Applications in Genetics and Molecular Biology 3, 2004). The device's are counted by processes, nights and hosts and
-    not by experiments: those of one process share its deviation.
+    `observations` are unchanged code, of experiments that decode alike (the class). `priors` has, for each level that was not
+    measured, the standard deviation that the level adds to those below it.
+
+    A host with LEAST_DEGREES_OF_FREEDOM of its own is judged by its own runs: hosts with the same GPU differ tenfold. An
+    experiment is shrunk to its class: its own mean square counts with its degrees of freedom, and the class's with at most
+    LEAST_DEGREES_OF_FREEDOM (Smyth, Statistical Applications in Genetics and Molecular Biology 3, 2004). The class's degrees of
+    freedom are counted by processes, nights and hosts and not by experiments: those of one process share its deviation.
     """
-    parts: dict[Level, Part] = {}
-    for level in Level:
-        own = _mean_square([each for each in observations if each.experiment == experiment], level)
-        of_device = _pooled([_mean_square(each, level) for each in _by_experiment(observations)], observations, level)
-        parts[level] = _with_prior(_shrunk(own, of_device), priors[level])
-    night, process = parts[Level.NIGHT], parts[Level.PROCESS]
-    if not process.is_measured and night.is_measured and night.variance < process.variance:
+    here = [each for each in observations if each.place.host == host]
+
+    def scope(level: Level) -> Sequence[Observation]:
+        return here if _clusters(here, level) >= LEAST_DEGREES_OF_FREEDOM else observations
+
+    def measured(level: Level, among: Sequence[Observation]) -> _MeanSquare:
+        return _shrunk(_pooled([each for each in among if each.experiment == experiment], level), _pooled(among, level))
+
+    processes, nights = scope(Level.PROCESS), scope(Level.NIGHT)
+    of_processes, of_nights = measured(Level.PROCESS, processes), measured(Level.NIGHT, nights)
+    process = _with_prior(of_processes, priors[Level.PROCESS] ** 2)
+    if processes is here and nights is not here and of_nights.degrees_of_freedom:
+        # Other hosts' nights say what a night adds, and not how much this host's processes differ.
+        added = max(of_nights.variance - measured(Level.PROCESS, observations).variance, 0.0)
+        of_nights = _MeanSquare(variance=process.variance + added, degrees_of_freedom=of_nights.degrees_of_freedom)
+    night = _with_prior(of_nights, process.variance + priors[Level.NIGHT] ** 2)
+    is_nearer = night.is_measured and (not process.is_measured or (nights is here and processes is not here))
+    if is_nearer and night.variance < process.variance:
         process = night  # runs of one night differ by no more than runs of different nights
-    return NoiseParts(process=process, night=night, host=parts[Level.HOST])
+    below = max(process.variance, night.variance)
+    host_part = _with_prior(measured(Level.HOST, observations), below + priors[Level.HOST] ** 2)
+    return NoiseParts(process=process, night=night, host=host_part)
 
 
-def _by_experiment(observations: Iterable[Observation]) -> list[list[Observation]]:
-    found: defaultdict[str, list[Observation]] = defaultdict(list)
+def _by_series(observations: Iterable[Observation]) -> list[list[Observation]]:
+    found: defaultdict[tuple[str, str], list[Observation]] = defaultdict(list)
     for each in observations:
-        found[each.experiment].append(each)
+        found[each.experiment, each.series].append(each)
     return list(found.values())
 
 
 def _mean_square(observations: Sequence[Observation], level: Level) -> _MeanSquare:
-    """What single runs of one experiment vary by up to this level, without the part of their documents."""
+    """What single runs of one series vary by up to this level, without the part of their documents."""
     if len(observations) < 2:
         return NOTHING
     by_night: defaultdict[Place, list[float]] = defaultdict(list)
@@ -250,8 +269,9 @@ def _averaged_away(by_night: Mapping[Place, Sequence[float]]) -> float:
     return within.variance * (1 - fmean(1 / len(values) for values in by_night.values()))
 
 
-def _pooled(found: Sequence[_MeanSquare], observations: Sequence[Observation], level: Level) -> _MeanSquare:
-    """The mean squares of a device's experiments in one, with the degrees of freedom of its processes, nights or hosts."""
+def _pooled(observations: Sequence[Observation], level: Level) -> _MeanSquare:
+    """The mean squares of several series in one, with the degrees of freedom of their processes, nights or hosts."""
+    found = [_mean_square(each, level) for each in _by_series(observations)]
     freedom = math.fsum(each.degrees_of_freedom for each in found)
     if not freedom:
         return NOTHING
@@ -285,12 +305,12 @@ def _shrunk(own: _MeanSquare, of_device: _MeanSquare) -> _MeanSquare:
     return _MeanSquare(variance=variance, degrees_of_freedom=freedom)
 
 
-def _with_prior(found: _MeanSquare, standard_deviation: float) -> Part:
+def _with_prior(found: _MeanSquare, prior_variance: float) -> Part:
     """The measured variance, filled up with the prior's to LEAST_DEGREES_OF_FREEDOM."""
     missing = max(LEAST_DEGREES_OF_FREEDOM - found.degrees_of_freedom, 0.0)
     freedom = found.degrees_of_freedom + missing
     return Part(
-        variance=(found.degrees_of_freedom * found.variance + missing * standard_deviation**2) / freedom,
+        variance=(found.degrees_of_freedom * found.variance + missing * prior_variance) / freedom,
         degrees_of_freedom=freedom,
         measured_share=found.degrees_of_freedom / freedom,
     )

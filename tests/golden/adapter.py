@@ -163,7 +163,7 @@ def baseline_choices(path: Path) -> dict[str, Any]:
     )
 
     def choice(entry: Entry, among: Sequence[Any]) -> Iterator[tuple[str, Any]]:
-        chosen = find_baseline(entry, among, BASELINE_RUNS)
+        chosen = find_baseline(entry, among, BASELINE_RUNS, stored.environment)
         found = judge.compare([entry], chosen)
         yield "baselines", [each.label for each in chosen]
         yield "verdict", f"{found.verdict}: {found.detail}"

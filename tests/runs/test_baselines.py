@@ -242,20 +242,20 @@ def test_empty_folder_has_nothing_to_pick():
     ids=["newest", "newest-of-this-workload", "newest-of-another", "another-experiment", "anchor", "anchor-alone-fits"],
 )
 def test_baseline_is_the_newest_run_of_the_same_workload(runs, chosen):
-    assert files(find_baseline(entry(), runs, most=1)) == [chosen]
+    assert files(find_baseline(entry(), runs, 1, MACHINE)) == [chosen]
 
 
 @pytest.mark.parametrize(
     "runs", [[], [stored("0001_anchor.json")], [stored("0001_a.json", benchmark("llama2-7b-chat-fp16"))]]
 )
 def test_without_a_run_of_the_experiment_there_is_no_baseline(runs):
-    assert find_baseline(entry(), runs, most=3) == ()
+    assert find_baseline(entry(), runs, 3, MACHINE) == ()
 
 
 def test_runs_before_the_newest_that_measured_alike_are_pooled_newest_first():
     runs = [stored(f"000{number}_main.json") for number in (1, 2, 3, 4)]
-    assert files(find_baseline(entry(), runs, most=3)) == ["0004_main.json", "0003_main.json", "0002_main.json"]
-    assert len(find_baseline(entry(), runs, most=9)) == 4
+    assert files(find_baseline(entry(), runs, 3, MACHINE)) == ["0004_main.json", "0003_main.json", "0002_main.json"]
+    assert len(find_baseline(entry(), runs, 9, MACHINE)) == 4
 
 
 @pytest.mark.parametrize(
@@ -271,19 +271,29 @@ def test_runs_before_the_newest_that_measured_alike_are_pooled_newest_first():
 )
 def test_run_that_measured_something_else_is_passed_over_and_those_before_it_are_not(other):
     runs = [stored("0001_main.json"), other, stored("0003_main.json")]
-    assert files(find_baseline(entry(), runs, most=3)) == ["0003_main.json", "0001_main.json"]
+    assert files(find_baseline(entry(), runs, 3, MACHINE)) == ["0003_main.json", "0001_main.json"]
 
 
-def test_run_on_another_host_is_pooled_since_the_spread_between_hosts_is_the_machine_s():
-    runs = [stored("0001_main.json", host="another"), stored("0002_main.json")]
-    assert files(find_baseline(entry(), runs, most=3)) == ["0002_main.json", "0001_main.json"]
+def test_runs_of_this_host_come_first_even_if_another_s_are_newer():
+    runs = [stored("0001_main.json"), stored("0002_main.json", host="another")]
+    assert files(find_baseline(entry(), runs, 3, MACHINE)) == ["0001_main.json"]
+
+
+def test_runs_of_another_host_are_the_baseline_where_this_one_has_none_of_the_workload():
+    runs = [stored("0001_main.json", host="another"), stored("0002_main.json", benchmark(**OTHER))]
+    assert files(find_baseline(entry(), runs, 3, MACHINE)) == ["0001_main.json"]
+
+
+def test_a_run_that_does_not_know_its_host_is_of_no_host():
+    runs = [stored("0001_main.json", host=None), stored("0002_main.json", host="another")]
+    assert files(find_baseline(entry(), runs, 1, MACHINE | {"host": None})) == ["0002_main.json"]
 
 
 def test_document_that_only_the_newest_run_has_keeps_no_run_from_the_pool():
     nine = benchmark(seconds=(2.0,) * 9)
     runs = [stored("0001_main.json"), stored("0002_main.json", nine)]
-    assert files(find_baseline(entry(), runs, most=3)) == ["0002_main.json", "0001_main.json"]
-    assert files(find_baseline(entry(seconds=(2.0,) * 9), runs, most=3)) == ["0002_main.json"]
+    assert files(find_baseline(entry(), runs, 3, MACHINE)) == ["0002_main.json", "0001_main.json"]
+    assert files(find_baseline(entry(seconds=(2.0,) * 9), runs, 3, MACHINE)) == ["0002_main.json"]
 
 
 @pytest.mark.parametrize(

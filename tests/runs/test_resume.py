@@ -190,7 +190,7 @@ def test_equal_conditions_are_accepted(earlier):
         ({}, {"documents": 3}, "other settings: documents 3, 2 there;"),
         ({}, {"model_folders": {"a-model": "def"}}, "other settings: a-model def, abc there;"),
         ({"torch": "2.11.0"}, {}, "other environment: torch 2.11.0, 2.13.0 there;"),
-        ({"host": "4567"}, {}, "other environment: host 4567, 0123 there;"),
+        ({"host": "4567"}, {}, "other environment: host host-4567, host-0123 there;"),
     ],
 )
 def test_other_conditions_are_refused_by_name(earlier, machine, settings, named):

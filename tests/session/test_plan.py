@@ -421,7 +421,7 @@ def test_a_plan_takes_this_host_s_own_spread_where_the_baseline_is_of_this_host_
     }
     of_all_hosts = {"standard_deviation": 0.2, "degrees_of_freedom": 9.0}
     (saved.parent / "spread.json").write_text(json.dumps(of_all_hosts | {"replicates": [group]}))
-    saved.write_text(json.dumps(run | {"machine_info": run["machine_info"] | ({"host": host} if host else {})}))
+    saved.write_text(json.dumps(run | {"machine_info": run["machine_info"] | ({"host_id": host} if host else {})}))
     session = project.bench("--plan", "-k", "4-bit")
     assert row(session.output, SMOLLM2)[3:5] == shown
     assert ("the spread between runs is measured on this host" in session.output) is (host is None)

@@ -204,8 +204,8 @@ def test_run_with_broken_output_that_passed_once_is_not_adopted(tmp_path, monkey
 
 def test_stored_run_with_broken_output_is_passed_over_for_an_older_whole_one():
     whole, later = stored(run_of(benchmark())), stored(broken(), "0002_main.json")
-    assert find_baseline(entry(whole.run), [whole, later], 3) == (whole,)
-    assert find_baseline(entry(whole.run), [later], 3) == ()
+    assert find_baseline(entry(whole.run), [whole, later], 3, whole.environment) == (whole,)
+    assert find_baseline(entry(whole.run), [later], 3, whole.environment) == ()
 
 
 def test_anchor_with_broken_output_is_none():

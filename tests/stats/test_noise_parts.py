@@ -19,7 +19,8 @@ from summarybench.stats.noise_parts import (
 )
 from summarybench.stats.successive_differences import successive_difference_freedom
 
-PRIORS = {Level.PROCESS: 0.05, Level.NIGHT: math.hypot(0.05, 0.02), Level.HOST: math.hypot(0.05, 0.02, 0.10)}
+PRIORS = {Level.PROCESS: 0.05, Level.NIGHT: 0.02, Level.HOST: 0.10}
+UP_TO = {Level.PROCESS: 0.05, Level.NIGHT: math.hypot(0.05, 0.02), Level.HOST: math.hypot(0.05, 0.02, 0.10)}
 HERE, LATER, ELSEWHERE = Place(host="a", night="1"), Place(host="a", night="2"), Place(host="b", night="2")
 PARTS = NoiseParts(
     process=Part(variance=1.0, degrees_of_freedom=10),
@@ -88,7 +89,7 @@ def test_a_side_without_runs_is_refused(sides):
 def test_without_any_run_all_parts_are_the_priors_and_not_measured():
     parts = estimate_parts([], "e", PRIORS)
     for level, part in zip(Level, (parts.process, parts.night, parts.host), strict=True):
-        assert part.standard_deviation == pytest.approx(PRIORS[level])
+        assert part.standard_deviation == pytest.approx(UP_TO[level])
         assert (part.degrees_of_freedom, part.is_measured) == (LEAST_DEGREES_OF_FREEDOM, False)
 
 
@@ -106,7 +107,7 @@ def test_several_processes_of_one_night_measure_the_process_alone():
     assert parts.process.is_measured
     assert parts.process.standard_deviation == pytest.approx(np.std([0, 2, 1, 3, 2, 1, 0], ddof=1) / 100)
     assert not parts.night.is_measured
-    assert parts.night.standard_deviation == pytest.approx(PRIORS[Level.NIGHT])
+    assert parts.night.standard_deviation == pytest.approx(math.hypot(parts.process.standard_deviation, 0.02))
 
 
 def test_nights_of_several_processes_give_what_a_single_run_varies_by():
