@@ -86,7 +86,11 @@ class FakeEngine:
     """Stands for a PagedEngine. Its end leaves a line in the file `closed` of the working directory."""
 
     limits = Limits(
-        requests=3, pages=12, predicted=MemoryPrediction(weights_bytes=1_000, cache_bytes=200, workspace_bytes=34)
+        requests=3,
+        pages=12,
+        page_tokens=256,
+        step_tokens=2048,
+        predicted=MemoryPrediction(weights_bytes=1_000, cache_bytes=200, workspace_bytes=34),
     )
 
     def __init__(self, manager: FakeManager) -> None:

@@ -134,13 +134,22 @@ class LogitsEngine(TextGenerator, Protocol):
 class RequestResult(Protocol):
     """The end of one request. Seconds are readings of `time.perf_counter`."""
 
-    request_id: str
-    generated_tokens: list[int]
-    error: str | None
-    timestamps: list[float]
-    """One per generated token."""
-    lifespan: tuple[float, float]
-    """When the request arrived and when it finished."""
+    @property
+    def request_id(self) -> str: ...
+
+    @property
+    def generated_tokens(self) -> list[int]: ...
+
+    @property
+    def error(self) -> str | None: ...
+
+    @property
+    def timestamps(self) -> list[float]:
+        """When the host had each generated token."""
+
+    @property
+    def lifespan(self) -> tuple[float, float]:
+        """When the request arrived and when it finished."""
 
     def is_finished(self) -> bool: ...
 
@@ -149,11 +158,14 @@ class RequestResult(Protocol):
 class Limits:
     """Limits of a concurrent engine: requests at a time, and pages of KV cache.
 
-    Any `requests` of the documents fit whole into the pages.
+    Any `requests` of the documents fit whole into the pages, of `page_tokens` tokens each. A step processes at most
+    `step_tokens` tokens.
     """
 
     requests: int
     pages: int
+    page_tokens: int
+    step_tokens: int
     predicted: MemoryPrediction
 
 

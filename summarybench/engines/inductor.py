@@ -39,6 +39,13 @@ def compile_with_inductor(batch_size: int) -> Callable[[Callable[..., Any]], Cal
     return partial(torch.compile, fullgraph=True, dynamic=False, options=inductor_options(batch_size))
 
 
+def compile_for_any_length() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """As `compile_with_inductor`, for pieces whose number of rows changes from call to call."""
+    import torch
+
+    return partial(torch.compile, fullgraph=True, dynamic=True, options=inductor_options(batch_size=2))
+
+
 def generated_modules() -> list[Any]:
     """The modules that inductor has generated in this process.
 

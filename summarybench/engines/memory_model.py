@@ -89,6 +89,18 @@ def predict_paged_memory(
     )
 
 
+def predict_compiled_paged_memory(
+    config: Any, settings: Mapping[str, Any], *, weights_bytes: int, cache_tokens: int, step_tokens: int
+) -> MemoryPrediction:
+    """The memory of compiled continuous batching, whose largest temporary tensors are those of a step of prefill."""
+    element_bytes = BYTES_PER_ELEMENT[str(settings["dtype"])]
+    return MemoryPrediction(
+        weights_bytes=weights_bytes,
+        cache_bytes=_cache_bytes_per_token(config, element_bytes) * cache_tokens,
+        workspace_bytes=_workspace_bytes(config, settings, step_tokens, 1),
+    )
+
+
 def assert_prediction_holds(predicted_bytes: int, measured_bytes: int) -> None:
     """Raise PredictionError if prediction and peak differ by more than 5%."""
     error = predicted_bytes / measured_bytes - 1

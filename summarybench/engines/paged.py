@@ -33,7 +33,13 @@ SHARE_OF_FREE_MEMORY = 0.9
 
 
 def limits_for(
-    sequence_tokens: Sequence[int], predict: Callable[[int], MemoryPrediction], free_bytes: int, *, may_refuse: bool
+    sequence_tokens: Sequence[int],
+    predict: Callable[[int], MemoryPrediction],
+    free_bytes: int,
+    *,
+    may_refuse: bool,
+    page_tokens: int = PAGE_TOKENS,
+    step_tokens: int = STEP_TOKENS,
 ) -> Limits:
     """The largest number of concurrent requests that fits.
 
@@ -43,9 +49,16 @@ def limits_for(
     everything but the weights. Raises DeviceMemoryError if not even the longest sequence fits; with `may_refuse` False it
     returns the limits for that sequence instead.
     """
-    pages = sorted((ceil(tokens / PAGE_TOKENS) for tokens in sequence_tokens), reverse=True)
+    pages = sorted((ceil(tokens / page_tokens) for tokens in sequence_tokens), reverse=True)
     for requests in range(len(pages), 0, -1):
-        limits = Limits(requests=requests, pages=sum(pages[:requests]), predicted=predict(sum(pages[:requests])))
+        needed = sum(pages[:requests])
+        limits = Limits(
+            requests=requests,
+            pages=needed,
+            page_tokens=page_tokens,
+            step_tokens=step_tokens,
+            predicted=predict(needed),
+        )
         needed_bytes = limits.predicted.total_bytes - limits.predicted.weights_bytes
         if needed_bytes <= SHARE_OF_FREE_MEMORY * free_bytes:
             return limits

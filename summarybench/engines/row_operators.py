@@ -127,13 +127,17 @@ def scratch_elements(heads: int, tokens: int, width: int) -> int:
 
 
 def described(kinds: Iterable[str]) -> list[str]:
-    """A line for each kernel module of these kinds.
+    """A line for each kernel module that decodes one sequence with weights of these kinds.
 
     It contains a digest of the module's source, tiles included.
 
     The lines are part of a run's `tuned_kernels`. Any edit of these files, even in a comment, changes the digest: stored runs
     then count as tuned apart from new ones.
     """
+    return source_digests({*(KERNELS[kind] for kind in kinds), ATTENTION, "tiles", "mantissa"})
+
+
+def source_digests(kernels: Iterable[str]) -> list[str]:
+    """The names of kernel modules, each with the digest of its source."""
     folder = Path(__file__).parent / "kernels"
-    names = sorted({*(KERNELS[kind] for kind in kinds), ATTENTION, "tiles", "mantissa"})
-    return [f"{name} {hashlib.sha256((folder / f'{name}.py').read_bytes()).hexdigest()}" for name in names]
+    return [f"{name} {hashlib.sha256((folder / f'{name}.py').read_bytes()).hexdigest()}" for name in sorted(kernels)]

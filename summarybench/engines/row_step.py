@@ -46,6 +46,17 @@ class RowProduct:
 
 
 @dataclass(frozen=True, slots=True)
+class LinearProduct:
+    """A weight matrix, or several merged ones, multiplied by torch's own product."""
+
+    weight: Any
+
+    def __call__(self, x: Any) -> Any:
+        """Multiply rows of activations: [..., K] to [..., N]."""
+        return torch.nn.functional.linear(x, self.weight)
+
+
+@dataclass(frozen=True, slots=True)
 class ModuleProduct:
     """Layers without an operator, such as those of LLM.int8(), which run unchanged."""
 
@@ -171,6 +182,16 @@ def _head_product(head: Any) -> Product:
     The embedding may share its weight, which is therefore not changed.
     """
     return RowProduct(rows.PLAIN, head.weight.data) if _has_kernel(head, torch.nn.Linear) else ModuleProduct((head,))
+
+
+def merged_linear(modules: Sequence[Any]) -> LinearProduct | ModuleProduct:
+    """Layers with the same input as one product of any number of rows.
+
+    Plain layers without bias are merged into one matrix, of which they keep views. Others run one after the other.
+    """
+    if all(type(module) is torch.nn.Linear and module.bias is None for module in modules):
+        return LinearProduct(_merged(modules, "weight"))
+    return ModuleProduct(tuple(modules))
 
 
 def _has_kernel(module: Any, kind: Any) -> bool:

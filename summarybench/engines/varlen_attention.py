@@ -75,8 +75,7 @@ def varlen_attention(attend: Attend) -> Callable[..., tuple[Any, None]]:
 
     It writes the step's keys and values to the paged cache, and calls `attend` with those of each document.
     """
-    parameters = inspect.signature(attend).parameters
-    grouped_heads = {"enable_gqa": True} if "enable_gqa" in parameters else {}
+    grouped_heads = options_for_grouped_heads(attend)
 
     def forward(
         module: Any,
@@ -106,6 +105,11 @@ def varlen_attention(attend: Attend) -> Callable[..., tuple[Any, None]]:
         return output.unsqueeze(0), None  # [1, query tokens, heads, head width]
 
     return forward
+
+
+def options_for_grouped_heads(attend: Attend) -> dict[str, bool]:
+    """What `attend` must be told before it accepts fewer key heads than query heads; older versions accept them as is."""
+    return {"enable_gqa": True} if "enable_gqa" in inspect.signature(attend).parameters else {}
 
 
 def _written_and_read(module: Any, key: Any, value: Any, kwargs: dict[str, Any]) -> tuple[Any, Any, Any, int]:

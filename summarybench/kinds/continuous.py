@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from summarybench.catalogue.models import EXPERIMENTS, MODELS, Experiment
+from summarybench.catalogue.models import EXPERIMENTS, LOADERS, MODELS, Experiment
 from summarybench.core.option import Option
 from summarybench.documents.prompts import Prompt
 from summarybench.engines.engine import ConcurrentEngine
 from summarybench.engines.loaded_model import LoadedModel
+from summarybench.engines.page_engine import start_page_engine
 from summarybench.engines.paged import start_engine
 from summarybench.kinds.kind import Case, Kind, Marker, cases_of
 from summarybench.kinds.toolbox import Measurement, Toolbox
@@ -18,6 +19,8 @@ from summarybench.machine.device import Device
 from summarybench.measure.continuous import as_extra_info, measure_at_once
 from summarybench.runs import built_in_kinds
 from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
+
+LOADERS_AT_ONCE = ("fp16", "bf16", "4-bit", "fp16-compiled")
 
 
 class ContinuousKind(Kind):
@@ -42,6 +45,10 @@ class ContinuousKind(Kind):
 
     def cases(self) -> Sequence[Case]:
         return cases_of([_all_at_once(each) for each in EXPERIMENTS if _is_worth_batching(each)])
+
+    def markers_of(self, experiment: Experiment) -> tuple[str, ...]:
+        """The experiment's markers without `compiled`, which need not be named: -m continuous measures all ways."""
+        return tuple(name for name in experiment.markers if name != "compiled")
 
     def resolved_options(self, given: Mapping[str, Any], device: Device) -> dict[str, Any]:
         """As many rounds as a verdict needs, where they take minutes."""
@@ -82,17 +89,18 @@ class ContinuousKind(Kind):
     def start_engine(
         self, toolbox: Toolbox, loaded: LoadedModel, prompts: Sequence[Prompt], max_new_tokens: int
     ) -> ConcurrentEngine:
-        """Start continuous batching with this model.
+        """Start continuous batching with this model: transformers' for eager loaders, this project's for compiled ones.
 
         The engine stays within the session's memory limit.
         """
-        return start_engine(loaded, prompts, max_new_tokens, toolbox.device, may_refuse=toolbox.predicts_memory)
+        start = start_page_engine if LOADERS[loaded.experiment.loader].is_compiled else start_engine
+        return start(loaded, prompts, max_new_tokens, toolbox.device, may_refuse=toolbox.predicts_memory)
 
 
 def _is_worth_batching(experiment: Experiment) -> bool:
     """Float32 only for the embedded model."""
     is_embedded = MODELS[experiment.model].is_embedded
-    return experiment.loader in ("fp16", "bf16", "4-bit") or (experiment.loader == "default" and is_embedded)
+    return experiment.loader in LOADERS_AT_ONCE or (experiment.loader == "default" and is_embedded)
 
 
 def _all_at_once(experiment: Experiment) -> Experiment:

@@ -14,7 +14,6 @@ from typing import Any
 from summarybench.core.outcomes import RequestsFailedError
 from summarybench.documents.prompts import Prompt
 from summarybench.engines.engine import ConcurrentEngine, Limits, RequestResult, TextGenerator
-from summarybench.engines.paged import PAGE_TOKENS, STEP_TOKENS
 from summarybench.machine.probes import as_extra_info as probes_as_extra_info
 from summarybench.machine.telemetry import Telemetry
 from summarybench.measure.generation import (
@@ -215,8 +214,8 @@ def as_extra_info(
         "continuous": {
             "rounds": [asdict(each) for each in rounds],
             "requests_in_flight": limits.requests,
-            "page_tokens": PAGE_TOKENS,
+            "page_tokens": limits.page_tokens,
             "pages": limits.pages,
-            "step_tokens": STEP_TOKENS,
+            "step_tokens": limits.step_tokens,
         },
     }

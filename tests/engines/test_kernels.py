@@ -135,3 +135,25 @@ def test_attention_of_one_token_rotates_writes_the_cache_and_attends_to_it(heads
         assert difference.norm() / expected.double().norm() < 3 * DTYPES[dtype]  # query, key and result are rounded
         torch.testing.assert_close(keys.cpu().float(), beside[1].float(), rtol=2 * DTYPES[dtype], atol=1e-5)
         assert values.cpu().equal(beside[2])
+
+
+@pytest.mark.parametrize("key_heads", [4, 1], ids=["own keys", "grouped heads"])
+@pytest.mark.parametrize("splits", [1, 4])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_attention_pages(key_heads, splits, dtype, monkeypatch):
+    """Sequences of no token, of a part of a page, of whole pages and of parts, with pages in any order."""
+    module = kernel("attention_pages")
+    monkeypatch.setattr(module, "PROGRAMS", splits * 4 * key_heads)
+    element = getattr(torch, dtype)
+    lengths = torch.tensor([0, 5, 128, 150], dtype=torch.int32, device=DEVICE)
+    table = torch.tensor([[0, 0, 0], [3, 0, 0], [7, 1, 0], [2, 6, 4]], dtype=torch.int32, device=DEVICE)
+    queries = drawn(4, 4, 32, seed=1).to(element)
+    keys, values = (drawn(8, key_heads, 64, 32, seed=seed).to(element) for seed in (2, 3))
+    out = module.launch(queries, keys, values, table, lengths, 0.2)
+    assert not out[0].any()
+    for sequence, length in enumerate(lengths.tolist()[1:], start=1):
+        read = [each[table[sequence].long()].transpose(0, 1).reshape(key_heads, -1, 32) for each in (keys, values)]
+        keys_here, values_here = (each[:, :length].double() for each in read)
+        scores = queries[sequence].view(key_heads, -1, 32).double() @ keys_here.transpose(1, 2) * 0.2
+        expected = (scores.softmax(-1) @ values_here).view(4, 32)
+        assert (out[sequence].double() - expected).norm() / expected.norm() < 2e-3

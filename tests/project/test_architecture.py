@@ -40,9 +40,12 @@ HEAVY_AT_MODULE_LEVEL = {
     "summarybench/engines/quantize.py": {"torch"},
     "summarybench/engines/row_operators.py": {"torch"},
     "summarybench/engines/row_step.py": {"bitsandbytes", "torch"},
+    "summarybench/engines/page_model.py": {"torch"},
+    "summarybench/engines/page_operators.py": {"torch"},
     **{
         f"summarybench/engines/kernels/{name}.py": {"torch", "triton"}
         for name in (
+            "attention_pages",
             "attention_row",
             "fp8_rows",
             "int4_rows",
