@@ -174,3 +174,17 @@ def run_of(*benchmarks: Any, outcomes: tuple[dict[str, Any], ...] = (), **machin
         "outcomes": list(outcomes),
     }
     return cast(dict[str, Any], migrated(run))
+
+
+def replicates(experiment: str, speeds: tuple[float, ...], **facts: Any) -> dict[str, Any]:
+    """A group of replicates as spread.json has it: one run per speed, 8 documents; `facts` go over it."""
+    return {
+        "experiment": experiment,
+        "workload": "a workload",
+        "measured": [f"2026-01-{number:02}T00:00:00+00:00" for number in range(1, len(speeds) + 1)],
+        "documents": 8,
+        "generated_tokens_per_second": list(speeds),
+        "speed_deviation": 0.01,
+        "document_deviation": 0.1,
+        "controls": {},
+    } | facts

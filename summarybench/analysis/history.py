@@ -20,10 +20,13 @@ from typing import Any
 
 from summarybench.core.files import write_atomically
 from summarybench.core.outcomes import InputError, Verdict
+from summarybench.core.strict_json import InvalidValueError
 from summarybench.machine.environment import VERSIONS
 from summarybench.runs.baselines import HISTORY_FILE, Baselines, StoredRun, read_baselines, why_superfluous
 from summarybench.runs.comparison_records import HistoryRecord
+from summarybench.runs.device_files import HistoryFile, SeriesRecord
 from summarybench.runs.run_file import Entry, entries_of
+from summarybench.runs.validation import read_record
 from summarybench.stats.change_points import change_points, shifts_at
 from summarybench.stats.sequential import Cusum, Reference, cusum, nights_to_detect
 from summarybench.stats.successive_differences import successive_difference_freedom, successive_difference_variance
@@ -315,14 +318,16 @@ def read_accepted(folder: Path) -> dict[SeriesKey, str]:
     if not path.exists():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found: HistoryFile = read_record(path, HistoryFile)
         if found["schema"] != SCHEMA:
-            raise ValueError(f"schema {found['schema']}, and this version reads {SCHEMA}")
-        return {SeriesKey(**each["series"]): str(each["since"]) for each in found["accepted"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path} does not hold accepted references ({type(error).__name__}: {error}); restore it or delete it"
-        ) from error
+            raise InvalidValueError(f"schema is {found['schema']}, and this version reads {SCHEMA}")
+        return {_series_key(each["series"]): each["since"] for each in found["accepted"]}
+    except (OSError, InvalidValueError) as error:
+        raise InputError(f"{path} does not hold accepted references ({error}); restore it or delete it") from error
+
+
+def _series_key(record: SeriesRecord) -> SeriesKey:
+    return SeriesKey(test=record["test"], workload=record["workload"], sample=record["sample"], host=record["host"])
 
 
 def accept(folder: Path, series: Iterable[Series]) -> Path:

@@ -8,16 +8,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean, variance
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
 from summarybench.core.files import write_atomically
+from summarybench.core.numbers import counted
 from summarybench.core.outcomes import InputError, Verdict
+from summarybench.core.strict_json import InvalidValueError
 from summarybench.machine.environment import VERSIONS
 from summarybench.machine.probes import has_same_work, overall_rate
 from summarybench.runs.baselines import SPREAD_FILE
 from summarybench.runs.comparison_records import ProbeRecord
+from summarybench.runs.device_files import ReplicatesRecord, SpreadFile
 from summarybench.runs.run_file import Entry, Run, entries_of
 from summarybench.runs.schema import MachineInfo
+from summarybench.runs.validation import read_record
 from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
 from summarybench.stats.spread import Replicates, Spread, pooled_spread, replicates_of
 
@@ -31,28 +35,6 @@ TUNED_APART = "compiled_tuned_apart"
 """The key of the noise of compiled loaders whose runs have different tuned kernels."""
 LEAST_HOST_FREEDOM = 4.0
 """Degrees of freedom that a host's own replicates must have. With fewer, the noise of all hosts with this device is used."""
-
-
-class Group(TypedDict):
-    """The replicates of one experiment on one host with one set of versions, as the file has them.
-
-    Lists have one item per run. Files from before a key was added lack it. `measured` has the starts of the runs.
-    """
-
-    experiment: str
-    workload: str
-    weights: str
-    max_new_tokens: int
-    host: str | None
-    versions: dict[str, str | None]
-    measured: list[str]
-    documents: int
-    generated_tokens_per_second: list[float]
-    speed_deviation: float
-    document_deviation: float
-    tuned_kernels: NotRequired[list[str | None]]
-    controls: dict[str, list[float]]
-    control_work: NotRequired[dict[str, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,24 +101,20 @@ def read_spread(folder: Path, *, is_gpu: bool) -> DeviceSpread:
     if not path.exists():
         return DeviceSpread(runs=assumed)
     found = _read(path)
-    try:
-        compiled, tuned_apart = found.get(COMPILED), found.get(TUNED_APART)
-        has_compiled_only = (compiled or tuned_apart) is not None and "standard_deviation" not in found
-        groups = found.get("replicates", [])
-        of_all = DeviceSpread(
-            runs=assumed if has_compiled_only else _spread(found),
-            compiled=ASSUMED_GPU_SPREAD if compiled is None else _spread(compiled),
-            tuned_apart=ASSUMED_TUNED_APART if tuned_apart is None else _spread(tuned_apart),
-            controls={name: float(deviation) for name, deviation in found.get("controls", {}).items()},
-            control_work={name: float(work) for name, work in found.get("control_work", {}).items()},
-            document_deviations=_document_deviations(groups),
-        )
-        return replace(of_all, hosts=dict(_hosts(of_all, groups)))
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise _not_a_spread(path, error) from error
+    compiled, tuned_apart = found.get(COMPILED), found.get(TUNED_APART)
+    groups = found.get("replicates", [])
+    of_all = DeviceSpread(
+        runs=_spread(found) if "standard_deviation" in found else assumed,
+        compiled=ASSUMED_GPU_SPREAD if compiled is None else _spread(compiled),
+        tuned_apart=ASSUMED_TUNED_APART if tuned_apart is None else _spread(tuned_apart),
+        controls=found.get("controls", {}),
+        control_work={name: float(work) for name, work in found.get("control_work", {}).items()},
+        document_deviations=_document_deviations(groups),
+    )
+    return replace(of_all, hosts=dict(_hosts(of_all, groups)))
 
 
-def _hosts(of_all: DeviceSpread, groups: Sequence[Group]) -> Iterator[tuple[str, DeviceSpread]]:
+def _hosts(of_all: DeviceSpread, groups: Sequence[ReplicatesRecord]) -> Iterator[tuple[str, DeviceSpread]]:
     """The noise of each host that has enough replicates of its own."""
     for host in sorted({str(group["host"]) for group in groups if group.get("host")}):
         own = [group for group in groups if group.get("host") == host]
@@ -156,7 +134,7 @@ def _hosts(of_all: DeviceSpread, groups: Sequence[Group]) -> Iterator[tuple[str,
             )
 
 
-def _own_spread(groups: Sequence[Group]) -> Spread | None:
+def _own_spread(groups: Sequence[ReplicatesRecord]) -> Spread | None:
     if not groups:
         return None
     found = replace(_pooled(groups), is_of_host=True)
@@ -164,28 +142,42 @@ def _own_spread(groups: Sequence[Group]) -> Spread | None:
 
 
 def _spread(found: Mapping[str, Any]) -> Spread:
-    spread = Spread(
-        standard_deviation=float(found["standard_deviation"]), degrees_of_freedom=float(found["degrees_of_freedom"])
-    )
-    if not 0 <= spread.standard_deviation < math.inf or not 1 <= float(found["degrees_of_freedom"]) < math.inf:
-        raise ValueError("out of range")
-    return spread
+    return Spread(standard_deviation=found["standard_deviation"], degrees_of_freedom=float(found["degrees_of_freedom"]))
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise _not_a_spread(path, error) from error
+        found: dict[str, Any] = read_record(path, SpreadFile)
+        needed = {"standard_deviation", "degrees_of_freedom"}
+        if missing := sorted(
+            needed - found.keys() if needed & found.keys() or not {COMPILED, TUNED_APART} & found.keys() else ()
+        ):
+            raise InvalidValueError(f"{missing[0]} is missing")
+        for number, group in enumerate(found.get("replicates", [])):
+            _check_group(group, f"replicates[{number}]")
+    except (OSError, InvalidValueError) as error:
+        raise InputError(f"{path} does not hold a measured spread ({error}); restore it or delete it") from error
+    return found
 
 
-def _not_a_spread(path: Path, error: Exception) -> InputError:
-    return InputError(
-        f"{path} does not hold a measured spread ({type(error).__name__}: {error}); restore it or delete it"
-    )
+def _check_group(group: ReplicatesRecord, where: str) -> None:
+    """Raises InvalidValueError unless each list has one item per run, and there are at least two runs."""
+    runs = len(group["measured"])
+    lists: dict[str, Sequence[Any]] = {
+        "generated_tokens_per_second": group["generated_tokens_per_second"],
+        "tuned_kernels": group.get("tuned_kernels", group["measured"]),
+        **{f"controls.{name}": rates for name, rates in group["controls"].items()},
+    }
+    for name, found in lists.items():
+        if len(found) != runs or runs < 2:
+            raise InvalidValueError(
+                f"{where}.{name} has {counted(found, 'item')}, with {counted(runs, 'run')} in measured"
+            )
+    if unmeasured := sorted(group.get("control_work", {}).keys() - group["controls"].keys()):
+        raise InvalidValueError(f"{where}.control_work has {unmeasured[0]}, and controls does not")
 
 
-def _document_deviations(groups: Iterable[Group]) -> dict[str, float]:
+def _document_deviations(groups: Iterable[ReplicatesRecord]) -> dict[str, float]:
     """The relative standard deviation of one document in one run, by experiment, pooled over its groups."""
     squares: dict[str, list[tuple[float, int]]] = {}
     for group in groups:
@@ -194,7 +186,7 @@ def _document_deviations(groups: Iterable[Group]) -> dict[str, float]:
     return {experiment: math.sqrt(_weighted_mean(pairs)) for experiment, pairs in squares.items()}
 
 
-def add_replicates(folder: Path, runs: Sequence[Run]) -> tuple[DeviceSpread, list[Group]]:
+def add_replicates(folder: Path, runs: Sequence[Run]) -> tuple[DeviceSpread, list[ReplicatesRecord]]:
     """Add the replicates among these runs to the folder's spread.json.
 
     A stored group that shares a run with a new group is replaced. Returns the noise as it is now, and the groups that were
@@ -207,11 +199,8 @@ def add_replicates(folder: Path, runs: Sequence[Run]) -> tuple[DeviceSpread, lis
             f"no experiment was measured at least twice on one host with one set of versions, {MINIMUM_COMMON_DOCUMENTS} "
             "documents in common; give more runs of the same experiments (--runs, --from)"
         )
-    try:
-        kept = _read(path).get("replicates", []) if path.exists() else []
-        contents = _contents([*(group for group in kept if not _shares_a_run(group, groups)), *groups])
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise _not_a_spread(path, error) from error
+    kept = _read(path).get("replicates", []) if path.exists() else []
+    contents = _contents([*(group for group in kept if not _shares_a_run(group, groups)), *groups])
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(contents, indent=1, allow_nan=False) + "\n")
@@ -220,16 +209,17 @@ def add_replicates(folder: Path, runs: Sequence[Run]) -> tuple[DeviceSpread, lis
     return read_spread(folder, is_gpu=True), groups
 
 
-def _shares_a_run(kept: Group, groups: Iterable[Group]) -> bool:
+def _shares_a_run(kept: ReplicatesRecord, groups: Iterable[ReplicatesRecord]) -> bool:
     """Whether one of these groups has a run of the stored group. A run that counts twice would make the noise too small."""
     return any(
-        (kept["experiment"], kept["workload"], kept["host"]) == (group["experiment"], group["workload"], group["host"])
+        (kept["experiment"], kept["workload"], kept.get("host"))
+        == (group["experiment"], group["workload"], group.get("host"))
         and not set(kept["measured"]).isdisjoint(group["measured"])
         for group in groups
     )
 
 
-def groups_of(runs: Iterable[Run]) -> Iterator[Group]:
+def groups_of(runs: Iterable[Run]) -> Iterator[ReplicatesRecord]:
     """The experiments that several of these runs measured under equal conditions, with their noise by runs and documents.
 
     Equal conditions are one workload, host and set of versions. INVALID experiments are left out. A measurement that
@@ -251,7 +241,7 @@ def groups_of(runs: Iterable[Run]) -> Iterator[Group]:
             yield group
 
 
-def _group(members: Sequence[tuple[Run, Entry]]) -> Group | None:
+def _group(members: Sequence[tuple[Run, Entry]]) -> ReplicatesRecord | None:
     first_run, first = members[0]
     common = [each for each in first.timings if all(each in entry.timings for _, entry in members)]
     if len(members) < 2 or len(common) < MINIMUM_COMMON_DOCUMENTS:
@@ -260,7 +250,7 @@ def _group(members: Sequence[tuple[Run, Entry]]) -> Group | None:
     found = replicates_of(timings)
     machine = first_run["machine_info"]
     probes = _probes_of([entry for _, entry in members])
-    group: Group = {
+    group: ReplicatesRecord = {
         "experiment": first.experiment,
         "workload": first.extra_info["workload"],
         "weights": first.extra_info["weights"],
@@ -294,7 +284,7 @@ def _probes_of(entries: Sequence[Entry]) -> list[dict[str, ProbeRecord]]:
     return [{name: each[name] for name in alike} for each in found]
 
 
-def _contents(groups: Sequence[Group]) -> dict[str, Any]:
+def _contents(groups: Sequence[ReplicatesRecord]) -> dict[str, Any]:
     eager, compiled, tuned_apart = _by_kind(groups)
     return {
         "schema": SCHEMA,
@@ -306,7 +296,9 @@ def _contents(groups: Sequence[Group]) -> dict[str, Any]:
     }
 
 
-def _by_kind(groups: Sequence[Group]) -> tuple[list[Group], list[Group], list[Group]]:
+def _by_kind(
+    groups: Sequence[ReplicatesRecord],
+) -> tuple[list[ReplicatesRecord], list[ReplicatesRecord], list[ReplicatesRecord]]:
     """The groups of eager experiments, of compiled ones with the same kernels in all runs, and of the other compiled ones."""
     eager, compiled = ([each for each in groups if is_compiled(each["experiment"]) is kind] for kind in (False, True))
     alike, apart = (
@@ -315,16 +307,16 @@ def _by_kind(groups: Sequence[Group]) -> tuple[list[Group], list[Group], list[Gr
     return eager, alike, apart
 
 
-def _spread_fields(groups: Sequence[Group]) -> dict[str, float | None]:
+def _spread_fields(groups: Sequence[ReplicatesRecord]) -> dict[str, float | None]:
     found = _pooled(groups)
     return {"standard_deviation": found.standard_deviation, "degrees_of_freedom": found.degrees_of_freedom}
 
 
-def _pooled(groups: Sequence[Group]) -> Spread:
+def _pooled(groups: Sequence[ReplicatesRecord]) -> Spread:
     return pooled_spread([_replicates(group) for group in groups])
 
 
-def _replicates(group: Group) -> Replicates:
+def _replicates(group: ReplicatesRecord) -> Replicates:
     return Replicates(
         runs=len(group["generated_tokens_per_second"]),
         documents=group["documents"],
@@ -333,7 +325,7 @@ def _replicates(group: Group) -> Replicates:
     )
 
 
-def _control_deviations(groups: Sequence[Group]) -> dict[str, dict[str, float]]:
+def _control_deviations(groups: Sequence[ReplicatesRecord]) -> dict[str, dict[str, float]]:
     """The deviation between runs of each probe's logarithm, pooled over the groups that did the newest group's work.
 
     Groups that do not record their work are left out.

@@ -8,13 +8,14 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from summarybench.analysis.noise import COMPILED, DeviceSpread, Group, add_replicates
+from summarybench.analysis.noise import COMPILED, DeviceSpread, add_replicates
 from summarybench.commands.bench import run_benchmarks
 from summarybench.commands.command import add_baselines_argument
 from summarybench.core.invocation import this_invocation
 from summarybench.core.numbers import decimal, percent
 from summarybench.core.outcomes import ExitCode, InputError
 from summarybench.runs.baselines import SPREAD_FILE
+from summarybench.runs.device_files import ReplicatesRecord
 from summarybench.runs.run_file import Run, device_of, read_run
 
 INTERRUPTED_SESSION = frozenset({2, 130})
@@ -81,7 +82,7 @@ def _slug(run: Run) -> str:
     return device_of(run).slug
 
 
-def _lines(path: Path, spread: DeviceSpread, added: Sequence[Group]) -> Iterator[str]:
+def _lines(path: Path, spread: DeviceSpread, added: Sequence[ReplicatesRecord]) -> Iterator[str]:
     for group in added:
         speeds = ", ".join(decimal(speed, 1) for speed in group["generated_tokens_per_second"])
         yield (

@@ -11,12 +11,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypedDict, Union, get_args, get_origin
 
 import msgspec
 
 from summarybench.core.numbers import counted, trimmed
-from summarybench.core.strict_json import InvalidValueError, check_values, inside, shortened
+from summarybench.core.strict_json import InvalidValueError, check_values, inside, parse_json, shortened
 from summarybench.runs.agreement import check_agreement
 from summarybench.runs.declared_keys import Key, declared_keys, is_record, is_union
 from summarybench.runs.schema import SCHEMA, Run
@@ -58,6 +59,13 @@ def check_run(run: Mapping[str, Any]) -> None:
     _check_unique([each["nodeid"] for each in run["outcomes"]], "outcomes", "has an outcome for")
     for number, benchmark in enumerate(run["benchmarks"]):
         check_agreement(benchmark, f"benchmarks[{number}]")
+
+
+def read_record(path: Path, type_: Any) -> Any:
+    """The record in a JSON file. Raises OSError, and InvalidValueError if it does not fit its TypedDict."""
+    found = parse_json(path.read_bytes())
+    check_record(found, type_, "")
+    return found
 
 
 def check_record(record: Any, type_: Any, where: str) -> None:

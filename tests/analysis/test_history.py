@@ -125,7 +125,17 @@ def test_slide_within_the_reference_does_not_widen_it():
     assert sliding.standard_deviation < 1.2 * reference_of(list(calm)).standard_deviation  # the plain one: 3 times
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"schema": 2, "accepted": []}', '{"schema": 1, "accepted": [{}]}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "[" * 100_000,
+        '{"schema": "1", "accepted": []}',
+        '{"schema": 2, "accepted": []}',
+        '{"schema": 1, "accepted": [{}]}',
+    ],
+)
 def test_file_of_accepted_references_that_is_none_is_named_in_one_line(tmp_path, text):
     (tmp_path / "history.json").write_text(text)
     with pytest.raises(InputError, match=r"history\.json does not hold accepted references"):

@@ -25,7 +25,7 @@ from summarybench.runs.migration import migrated
 from summarybench.stats.spread import Spread, pooled_spread, replicates_of
 from summarybench.stats.timings import Timing
 from tests.command import command
-from tests.run_files import A100, MACHINE, benchmark, run_of
+from tests.run_files import A100, MACHINE, benchmark, replicates, run_of
 
 NAME = "llama2-7b-chat-4-bit"
 
@@ -61,6 +61,7 @@ def test_spread_is_assumed_by_kind_until_it_is_measured(tmp_path, is_gpu, assume
         '{"standard_deviation": Infinity, "degrees_of_freedom": 7}',
         '{"standard_deviation": 0.01, "degrees_of_freedom": Infinity}',
         '{"compiled": {}}',
+        "[" * 100_000,
         '{"compiled": 0.01}',
         '{"compiled": {"standard_deviation": 0.01, "degrees_of_freedom": 0}}',
         '{"standard_deviation": 0.01, "degrees_of_freedom": 7, "compiled": {"standard_deviation": -1, "degrees_of_freedom": 7}}',
@@ -81,9 +82,9 @@ def test_controls_and_deviations_of_documents_are_read_too(tmp_path):
     }
     groups = [
         # 1 · 7 and 2 · 7 degrees for one experiment: (7 · 0.01² + 14 · 0.04²) / 21 = 0.0011
-        {"experiment": "x", "generated_tokens_per_second": [1, 2], "documents": 8, "document_deviation": 0.01},
-        {"experiment": "x", "generated_tokens_per_second": [1, 2, 3], "documents": 8, "document_deviation": 0.04},
-        {"experiment": "y", "generated_tokens_per_second": [1, 2], "documents": 20, "document_deviation": 0.03},
+        replicates("x", (1, 2), document_deviation=0.01),
+        replicates("x", (1, 2, 3), document_deviation=0.04),
+        replicates("y", (1, 2), documents=20, document_deviation=0.03),
     ]
     (tmp_path / "spread.json").write_text(json.dumps(measured | {"replicates": groups}))
     found = read_spread(tmp_path, is_gpu=True)
@@ -101,7 +102,19 @@ def test_controls_and_deviations_of_documents_are_read_too(tmp_path):
         '"replicates": null',
         '"replicates": [1]',
         '"replicates": [{}]',
-        '"replicates": [{"experiment": "x", "generated_tokens_per_second": [1], "documents": 8, "document_deviation": 1}]',
+        *(
+            f'"replicates": [{json.dumps(replicates("x", (1.0, 2.0), **facts))}]'
+            for facts in (
+                {"generated_tokens_per_second": [1.0]},
+                {"generated_tokens_per_second": [1.0, 0.0]},
+                {"speed_deviation": 1e300},
+                {"documents": 8.5},
+                {"controls": {"a": [1.0]}},
+                {"control_work": {"a": 1.0}},
+                {"tuned_kernels": [None]},
+                {"host": 3},
+            )
+        ),
     ],
 )
 def test_replicates_that_are_none_are_refused_by_name(tmp_path, more):

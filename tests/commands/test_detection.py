@@ -36,7 +36,7 @@ from summarybench.measure import spot_check
 from summarybench.stats.timings import Timing
 from tests.command import command
 from tests.measure.test_spot_check import A_GPU, THE_CPU, Stage
-from tests.run_files import benchmark, run_of
+from tests.run_files import benchmark, replicates, run_of
 
 main = command("detection")
 
@@ -57,12 +57,7 @@ def write_device(folder, spread=None, seconds=(2.0, 2.5) * 4):
     """A device's folder with one stored run and the spread of one of its experiments."""
     folder.mkdir(parents=True)
     (folder / "0001_main.json").write_text(json.dumps(run_of(benchmark(seconds=seconds))))
-    group = {
-        "experiment": "llama2-7b-chat-4-bit",
-        "documents": 8,
-        "document_deviation": 0.1,
-        "generated_tokens_per_second": [30.0, 31.0, 32.0],
-    }
+    group = replicates("llama2-7b-chat-4-bit", (30.0, 31.0, 32.0))
     contents = (
         {"standard_deviation": 0.02, "degrees_of_freedom": 4.5, "replicates": [group]} if spread is None else spread
     )

@@ -22,7 +22,7 @@ from summarybench.stats.power import CONFIRMED, POOLED, Design, Need, detection_
 from summarybench.stats.spread import Spread
 from summarybench.stats.timings import Timing
 from tests.conftest import FAKE_MODELS
-from tests.run_files import benchmark, run_of
+from tests.run_files import benchmark, replicates, run_of
 
 NOISY = Design(
     documents=20,
@@ -381,12 +381,7 @@ def test_a_plan_is_printed_and_nothing_is_measured(project):
 def test_a_plan_is_made_of_what_is_measured_and_stored(project):
     saved = project.bench("-k", "4-bit", "--benchmark-save=main").stored[0]
     project.bench("-k", "4-bit", "--benchmark-save=anchor")
-    group = {
-        "experiment": SMOLLM2,
-        "generated_tokens_per_second": [1.0] * 5,
-        "documents": 8,
-        "document_deviation": 0.25,
-    }
+    group = replicates(SMOLLM2, (1.0,) * 5, document_deviation=0.25)
     (saved.parent / "spread.json").write_text(
         json.dumps({"standard_deviation": 0.02, "degrees_of_freedom": 9.0, "replicates": [group]})
     )
@@ -410,15 +405,7 @@ def test_a_plan_is_made_of_what_is_measured_and_stored(project):
 def test_a_plan_takes_this_host_s_own_spread_where_the_baseline_is_of_this_host_too(project, host, shown):
     saved = project.bench("-k", "4-bit", "--benchmark-save=main").stored[0]
     run = json.loads(saved.read_text())
-    group = {
-        "experiment": SMOLLM2,
-        "host": run["machine_info"]["host"],
-        "generated_tokens_per_second": [1.0] * 9,
-        "documents": 8,
-        "document_deviation": 0.0,
-        "speed_deviation": 0.01,
-        "controls": {},
-    }
+    group = replicates(SMOLLM2, (1.0,) * 9, host=run["machine_info"]["host"], document_deviation=0.0)
     of_all_hosts = {"standard_deviation": 0.2, "degrees_of_freedom": 9.0}
     (saved.parent / "spread.json").write_text(json.dumps(of_all_hosts | {"replicates": [group]}))
     saved.write_text(json.dumps(run | {"machine_info": run["machine_info"] | ({"host_id": host} if host else {})}))
