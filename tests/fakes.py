@@ -26,7 +26,15 @@ from summarybench.machine.cpu import CPU_CAPABILITY
 from summarybench.machine.cpu_device import CpuDevice
 from summarybench.machine.cuda_device import CudaDevice
 from summarybench.machine.device import Device
-from summarybench.machine.probes import COPY_BANDWIDTH, MATRIX_PRODUCT, PYTHON_LOOP, Probe, ProbeReading, ProbeReadings
+from summarybench.machine.probes import (
+    COPY_BANDWIDTH,
+    EVERY_PROBE,
+    MATRIX_PRODUCT,
+    PYTHON_LOOP,
+    Probe,
+    ProbeReading,
+    ProbeReadings,
+)
 from summarybench.machine.telemetry import NullMonitor
 from summarybench.session import closing
 
@@ -93,6 +101,7 @@ class FakeModel:
     load_seconds = 1.5
     compile_seconds = None
     tuned_kernels = None
+    speed_probes = EVERY_PROBE
     load_peak_memory_bytes = 2_000
     weights_bytes = 1_000
     weights_read_bytes = 900

@@ -8,6 +8,7 @@ from typing import Any, cast
 from summarybench.catalogue.models import EXPERIMENTS
 from summarybench.core.outcomes import Verdict
 from summarybench.machine.device import GIB, DeviceRecord
+from summarybench.machine.probes import EVERY_PROBE, OF_THE_GPU
 from summarybench.runs.built_in_kinds import KINDS_BY_TEST
 from summarybench.runs.comparison_records import FirstPassRecord
 from summarybench.runs.kind_facts import Unit
@@ -88,6 +89,7 @@ def benchmark(name: str = "llama2-7b-chat-4-bit", *, seconds: tuple[float, ...] 
         "model_bandwidth_utilization": 0.5,
         "joules_per_token": 4.0,
         "controls": {},
+        "speed_probes": list(OF_THE_GPU if "compiled" in experiment.loader else EVERY_PROBE),
         "telemetry": {
             "throttled_share": {},
             "temperature_celsius_max": 60,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from summarybench.core.numbers import decimal, percent
@@ -22,13 +22,19 @@ from summarybench.machine.probes import (
 from summarybench.runs.comparison_records import AttributionRecord
 from summarybench.runs.run_file import Entry
 from summarybench.stats.changes import Change
+from summarybench.stats.decision import REGRESSION_RATIO
+from summarybench.stats.intervals import ALARM_CONFIDENCE, student_quantile
 
 LEAST_MOVE = 0.03
 DEVIATIONS = 3
 """A probe has moved if it differs by more than 3% and by more than three of its own standard deviations."""
 LEAST_SHARE = 0.5
 """The share of the change (of its logarithm) that a cause must explain at least."""
-LEAST_SHARE_ON_CPU = 0.25
+LARGEST_EFFECT = 1.25
+"""The largest change of speed that the move of a probe explains on a GPU, as a multiple of the move (both as logarithms). A
+program on all 16 CPUs of an H100's host slowed kernel launches by 55% and eager decoding by 58%, which is 1.1 times as much
+(docs/explanation/attribution.md)."""
+LARGEST_EFFECT_ON_CPU = 4.0
 """Other load on a CPU slows a model more than any probe: the model's threads synchronize after each operation, thousands of
 times per token, and all of them wait for a thread that was interrupted."""
 LEAST_HOST_SAMPLES = 8
@@ -67,11 +73,12 @@ class Move:
     deviation: float
 
     @property
-    def has_moved(self) -> bool:
-        return abs(self.log_ratio) > max(LEAST_MOVE, DEVIATIONS * self.deviation)
+    def is_large(self) -> bool:
+        return abs(self.log_ratio) > LEAST_MOVE
 
-    def moved_along(self, change: Change) -> bool:
-        return self.has_moved and self.log_ratio * change.log_ratio > 0
+    @property
+    def has_moved(self) -> bool:
+        return self.is_large and abs(self.log_ratio) > DEVIATIONS * self.deviation
 
     def __str__(self) -> str:
         return f"{WORDS[self.name]} {percent(math.expm1(self.log_ratio), signed=True)}"
@@ -79,98 +86,118 @@ class Move:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredPass:
-    """One pass of an experiment, with its own change against the baseline.
+    """One pass of an experiment, with the logarithm of its own ratio to the baseline.
 
     `deviations` has the relative standard deviation between runs of each probe, if it was measured with the same work.
-    `decides_alone` says whether this pass alone has the verdict that all passes have together.
     """
 
     entry: Entry
-    change: Change
+    log_ratio: float
     deviations: Mapping[str, float]
-    decides_alone: bool
 
 
-def attribute_passes(
-    passes: Sequence[MeasuredPass], before: Entry, *, is_gpu: bool, differences: Sequence[str]
-) -> Attribution:
-    """Attribute a change that one or more passes show, from the probes of every pass. `before` is the baseline's entry.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PassMoves:
+    """The moves of one pass against all baseline runs: `counted` are those of the probes that its speed depends on."""
 
-    Each pass is compared with the baseline by itself. The passes that decide alone name the cause, or all passes if none
-    does: a pass whose own change may be noise says nothing about the change of another pass. If they name different causes,
-    the cause is UNKNOWN, unless all causes are the machine's: then the cause of the larger change counts.
-    """
-    if len(passes) == 1:
-        only = passes[0]
-        return attribute(only.change, only.entry, before, only.deviations, is_gpu=is_gpu, differences=differences)
-    found = [_attribute_one(each.change, each.entry, before, each.deviations, is_gpu=is_gpu) for each in passes]
-    deciding = [pair for pair in zip(passes, found, strict=True) if pair[0].decides_alone]
-    cause = _shared_cause(deciding or list(zip(passes, found, strict=True)))
-    details = "; ".join(
-        f"pass {number} ({decimal(each.change.ratio, 3)}{'' if each.decides_alone or not deciding else ', undecided alone'}) "
-        f"{of_pass}"
-        for number, (each, of_pass) in enumerate(zip(passes, found, strict=True), start=1)
-    )
-    environment = _describe_environment(differences) if any(each.cause is Cause.CODE for each in found) else ""
-    return Attribution(cause=cause, detail=f"{details}{environment}")
+    log_ratio: float
+    counted: tuple[Move, ...]
+    others: tuple[Move, ...]
 
+    def explained(self, change: Change, moves: Sequence[Move], effect: float) -> float:
+        """The part of the pass's log ratio that the largest of these moves explains, with the sign of the change.
 
-def _shared_cause(passes: Sequence[tuple[MeasuredPass, Attribution]]) -> Cause:
-    causes = {attribution.cause for _, attribution in passes}
-    if len(causes) > 1 and not all(cause.is_machine for cause in causes):
-        return Cause.UNKNOWN
-    return max(passes, key=lambda each: abs(each[0].change.log_ratio))[1].cause
+        A move in the other direction explains nothing, and none explains more than the pass has changed.
+        """
+        sign = math.copysign(1, change.log_ratio)
+        largest = max((sign * move.log_ratio for move in moves), default=0.0)
+        return sign * max(0.0, min(effect * largest, sign * self.log_ratio))
+
+    def __str__(self) -> str:
+        if not self.others:
+            return _listed(self.counted)
+        unrelated = f"its speed does not depend on {_listed(self.others)}"
+        return f"{_listed(self.counted)}; {unrelated}" if self.counted else unrelated
 
 
 def attribute(
-    change: Change,
-    now: Entry,
-    before: Entry,
-    deviations: Mapping[str, float],
-    *,
-    is_gpu: bool,
-    differences: Sequence[str],
+    change: Change, passes: Sequence[MeasuredPass], stored: Sequence[Entry], *, is_gpu: bool, differences: Sequence[str]
 ) -> Attribution:
-    """Attribute the change from `before` to `now`.
+    """Attribute a change that one or more passes show together against one or more stored runs.
 
-    `deviations` has the relative standard deviation between runs of each probe, if it was measured with the same work.
-    Otherwise the larger deviation of the two runs' repetitions is used. If both runs have enough host probe samples, their
-    mean and its standard error replace the host's probe. Probes that did other work are not compared. `differences` are
+    Only the probes that the experiment's speed depends on count (`speed_probes` of the run file). In each pass, the largest
+    move in the direction of the change is subtracted, at most LARGEST_EFFECT times; the mean over the passes is the part
+    that the machine explains. The code is the cause if the rest is still beyond its noise at 99%, to which the probes' own
+    noise adds. Otherwise the machine is the cause if it explains at least half, and the cause is UNKNOWN if it does not.
+
+    Each pass is compared with each stored run: a probe's move is the mean over the stored runs that did the same work. If
+    both runs have enough host probe samples, their mean and its standard error replace the host's probe. `differences` are
     those of the environment.
     """
-    found = _attribute_one(change, now, before, deviations, is_gpu=is_gpu)
-    if found.cause is not Cause.CODE:
-        return found
-    return replace(found, detail=f"{found.detail}{_describe_environment(differences)}")
-
-
-def _attribute_one(
-    change: Change, now: Entry, before: Entry, deviations: Mapping[str, float], *, is_gpu: bool
-) -> Attribution:
-    """Attribute a change as `attribute` does, without the environment's differences in the detail."""
-    lengths = _explained_by_lengths(now, before)
+    lengths = fmean(_explained_by_lengths(each.entry, before) for each in passes for before in stored)
     if lengths * change.log_ratio > 0 and _share(lengths, change) >= LEAST_SHARE:
         return Attribution(
             cause=Cause.WORKLOAD,
             detail=f"outputs of another length explain {percent(math.expm1(lengths), 1, signed=True)} at the baseline's speeds",
         )
-    moves = list(moves_between(now, before, deviations))
-    if not moves:
-        return Attribution(cause=Cause.UNKNOWN, detail=_why_no_moves(now, before))
-    listed = ", ".join(map(str, moves))
-    along = [move for move in moves if move.moved_along(change)]
-    least_share = LEAST_SHARE if is_gpu else LEAST_SHARE_ON_CPU
-    explaining = [move for move in along if _share(move.log_ratio, change) >= least_share]
-    if explaining:
-        # The GPU's probes outrank kernel launches: launches wait for a slow or shared GPU, but a busy host does not slow
-        # the GPU's own work.
-        is_of_gpu = is_gpu and any(move.name in OF_THE_GPU for move in explaining)
-        return Attribution(cause=Cause.GPU if is_of_gpu else Cause.HOST, detail=f"controls moved along: {listed}")
-    unsteady = [move for move in moves if DEVIATIONS * move.deviation > max(LEAST_MOVE, abs(change.log_ratio))]
-    if unsteady or along:
-        why = "controls vary too much to tell" if unsteady else "controls moved along, too little to be all of it"
-        return Attribution(cause=Cause.UNKNOWN, detail=f"{why}: {listed}")
-    return Attribution(cause=Cause.CODE, detail=f"controls held ({listed})")
+    moved = [_moves_of(each, stored) for each in passes]
+    if not all(each.counted for each in moved):
+        return Attribution(cause=Cause.UNKNOWN, detail=_why_no_moves(passes, stored))
+    cause, why = _cause(change, moved, is_gpu=is_gpu)
+    environment = _describe_environment(differences) if cause is Cause.CODE else ""
+    return Attribution(cause=cause, detail=f"{why}: {_describe_moves(moved)}{environment}")
+
+
+def _cause(change: Change, moved: Sequence[_PassMoves], *, is_gpu: bool) -> tuple[Cause, str]:
+    """The cause by the machine probes, and the reason in words."""
+    effect = LARGEST_EFFECT if is_gpu else LARGEST_EFFECT_ON_CPU
+    noise = max(move.deviation for each in moved for move in each.counted)
+
+    def explained(counts: Callable[[Move], bool]) -> float:
+        return fmean(each.explained(change, [move for move in each.counted if counts(move)], effect) for each in moved)
+
+    possibly = explained(lambda move: move.is_large)
+    if _is_beyond_noise(change, change.log_ratio - possibly, noise):
+        return Cause.CODE, _why_code(change, possibly, moved)
+    # The GPU's probes outrank kernel launches: launches wait for a slow or shared GPU, but a busy host does not slow the
+    # GPU's own work.
+    by_gpu = explained(lambda move: move.has_moved and move.name in OF_THE_GPU) if is_gpu else 0.0
+    by_machine = explained(lambda move: move.has_moved)
+    for part, cause in ((by_gpu, Cause.GPU), (by_machine, Cause.HOST)):
+        if _share(part, change) >= LEAST_SHARE and not _is_beyond_noise(change, change.log_ratio - part, noise):
+            return cause, "probes moved along"
+    if not by_machine or _is_beyond_noise(change, change.log_ratio - possibly, 0.0):
+        return Cause.UNKNOWN, "probes vary too much to tell"
+    return Cause.UNKNOWN, "probes moved along, too little to be all of it"
+
+
+def _is_beyond_noise(change: Change, rest: float, noise: float) -> bool:
+    """Whether the rest of a change would be one by itself: relevant, and proven at 99% with the probes' noise added."""
+    if rest * change.log_ratio <= 0 or abs(rest) < -math.log(REGRESSION_RATIO):
+        return False
+    quantile = student_quantile(ALARM_CONFIDENCE, change.degrees_of_freedom)
+    return abs(rest) > quantile * math.hypot(change.standard_error, noise)
+
+
+def _why_code(change: Change, explained: float, moved: Sequence[_PassMoves]) -> str:
+    if explained:
+        rest = percent(math.expm1(change.log_ratio - explained), signed=True)
+        return f"probes moved along, which explains {percent(math.expm1(explained), signed=True)} at most and leaves {rest}"
+    if any(move.is_large for each in moved for move in each.counted):
+        return "probes moved the other way"
+    return "probes held"
+
+
+def _describe_moves(moved: Sequence[_PassMoves]) -> str:
+    if len(moved) == 1:
+        return str(moved[0])
+    return "; ".join(
+        f"pass {number} ({decimal(math.exp(each.log_ratio), 3)}) {each}" for number, each in enumerate(moved, start=1)
+    )
+
+
+def _listed(moves: Sequence[Move]) -> str:
+    return ", ".join(map(str, moves))
 
 
 def _describe_environment(differences: Sequence[str]) -> str:
@@ -179,6 +206,28 @@ def _describe_environment(differences: Sequence[str]) -> str:
 
 def _share(log_ratio: float, change: Change) -> float:
     return abs(log_ratio) / abs(change.log_ratio)
+
+
+def _moves_of(measured: MeasuredPass, stored: Sequence[Entry]) -> _PassMoves:
+    """Each probe's mean move against the stored runs that did the same work, with the largest deviation of them."""
+    found: dict[str, list[Move]] = {}
+    for before in stored:
+        for move in moves_between(measured.entry, before, measured.deviations):
+            found.setdefault(move.name, []).append(move)
+    moves = [
+        Move(
+            name=name,
+            log_ratio=fmean(each.log_ratio for each in against),
+            deviation=max(each.deviation for each in against),
+        )
+        for name, against in found.items()
+    ]
+    depends_on = measured.entry.extra_info["speed_probes"]
+    return _PassMoves(
+        log_ratio=measured.log_ratio,
+        counted=tuple(move for move in moves if move.name in depends_on),
+        others=tuple(move for move in moves if move.name not in depends_on),
+    )
 
 
 def moves_between(now: Entry, before: Entry, deviations: Mapping[str, float]) -> Iterator[Move]:
@@ -211,10 +260,12 @@ def _error_of_mean(seconds: Sequence[float]) -> float:
     return stdev(seconds) / fmean(seconds) / math.sqrt(len(seconds))
 
 
-def _why_no_moves(now: Entry, before: Entry) -> str:
-    if now.extra_info["controls"].keys() & before.extra_info["controls"].keys():
-        return "the baseline's controls were measured otherwise: save a baseline"
-    return "the baseline has no controls: save one that has"
+def _why_no_moves(passes: Sequence[MeasuredPass], stored: Sequence[Entry]) -> str:
+    here = {name for each in passes for name in each.entry.extra_info["controls"]}
+    there = {name for each in stored for name in each.extra_info["controls"]}
+    if here & there:
+        return "the baseline's machine probes did other work: save a baseline"
+    return "the baseline has no machine probes: save one that has"
 
 
 def _explained_by_lengths(now: Entry, before: Entry) -> float:

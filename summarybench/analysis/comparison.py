@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from summarybench.analysis.attribution import Attribution, MeasuredPass, attribute_passes
+from summarybench.analysis.attribution import Attribution, MeasuredPass, attribute
 from summarybench.analysis.noise import DeviceSpread, are_tuned_alike
 from summarybench.analysis.quality_change import QualityComparison, compare_quality
 from summarybench.core.numbers import decimal, deviation, interval
@@ -175,7 +176,7 @@ class Judge:
             detail=self._describe(changed, verdict, stored, now.rounds_are, noise),
             baseline_runs=tuple(stored),
             change=changed,
-            attribution=self._attribute(verdict, passes, entries, named, spread),
+            attribution=self._attribute(verdict, changed, passes, entries, named, spread),
             anchor=self._against_anchor(passes, anchor),
             quality=compare_quality(now, before, newest.label),
             environment_differences=named,
@@ -211,27 +212,22 @@ class Judge:
     def _attribute(
         self,
         verdict: Verdict,
+        changed: Change,
         passes: Sequence[Entry],
         stored: Sequence[Entry],
         named: Sequence[str],
         spread: DeviceSpread,
     ) -> Attribution | None:
-        """Attribute a change to its cause from the machine probes of every pass, against the newest stored run's."""
+        """Attribute a change to its cause from the machine probes of every pass and every stored run."""
         if verdict not in (Verdict.REGRESSED, Verdict.IMPROVED):
             return None
-        measured = []
-        for entry in passes:
-            alone = self._change([entry], stored, self._noise([entry], stored, spread))
-            measured.append(
-                MeasuredPass(
-                    entry=entry,
-                    change=alone,
-                    deviations=spread.control_deviations_like(entry),
-                    decides_alone=decide(alone, self.tolerance) is verdict,
-                )
-            )
+        log_ratios = [math.log(ratio) for ratio in changed.pass_ratios] or [changed.log_ratio]
+        measured = [
+            MeasuredPass(entry=entry, log_ratio=log_ratio, deviations=spread.control_deviations_like(entry))
+            for entry, log_ratio in zip(passes, log_ratios, strict=True)
+        ]
         is_gpu = self.environment["driver"] is not None
-        return attribute_passes(measured, stored[0], is_gpu=is_gpu, differences=named)
+        return attribute(changed, measured, stored, is_gpu=is_gpu, differences=named)
 
     def _against_anchor(self, passes: Sequence[Entry], anchor: StoredRun | None) -> AnchorComparison | None:
         before = anchor.entry(passes[-1].name) if anchor else None

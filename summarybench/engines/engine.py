@@ -91,6 +91,10 @@ class Engine(TextGenerator, Protocol):
         """
 
     @property
+    def speed_probes(self) -> Sequence[str]:
+        """The machine probes that the engine's speed depends on. A change of any other probe explains nothing."""
+
+    @property
     def weights_bytes(self) -> int | None:
         """Bytes of all weights, quantization scales included."""
 

@@ -13,6 +13,7 @@ from summarybench.engines.engine import JsonScalar
 from summarybench.engines.memory_model import MemoryPrediction, predict_memory
 from summarybench.engines.static_cache import cache_tokens_for
 from summarybench.engines.weights import Weights
+from summarybench.machine.probes import EVERY_PROBE, OF_THE_GPU
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,11 @@ class LoadedModel:
     @property
     def tuned_kernels(self) -> str | None:
         return None if self.decoders is None else self.decoders.tuned_kernels
+
+    @property
+    def speed_probes(self) -> Sequence[str]:
+        """The GPU's own probes for CUDA-graph decoding, which launches one graph per token; every probe for eager decoding."""
+        return EVERY_PROBE if self.decoders is None else OF_THE_GPU
 
     def memory_for(self, sequence_tokens: int, batch_size: int) -> MemoryPrediction:
         """The memory predicted for a batch of sequences of this length.

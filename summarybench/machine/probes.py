@@ -32,6 +32,7 @@ OF_THE_GPU = (COPY_BANDWIDTH, MATRIX_PRODUCT)
 """Probes of what a GPU does by itself, once the host has queued it."""
 OF_THE_HOST = (KERNEL_LAUNCHES, PYTHON_LOOP)
 """Probes of the host. `host_probe` takes a sample of one of them before each round."""
+EVERY_PROBE = (*OF_THE_GPU, *OF_THE_HOST)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

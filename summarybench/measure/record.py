@@ -61,6 +61,7 @@ def extra_info_of(
         "load_seconds": loaded.load_seconds,
         "compile_seconds": loaded.compile_seconds,
         "tuned_kernels": loaded.tuned_kernels,
+        "speed_probes": list(loaded.speed_probes),
         "peak_memory_bytes": measured.peak_memory_bytes,
         "load_peak_memory_bytes": loaded.load_peak_memory_bytes,
         "weights_bytes": loaded.weights_bytes,

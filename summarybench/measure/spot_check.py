@@ -15,7 +15,7 @@ from math import exp, log
 from statistics import stdev
 from typing import Any
 
-from summarybench.analysis.attribution import Attribution, attribute, moves_between
+from summarybench.analysis.attribution import Attribution, MeasuredPass, attribute, moves_between
 from summarybench.catalogue.models import EXPERIMENTS, MODELS
 from summarybench.core.numbers import estimate, percent
 from summarybench.core.outcomes import InputError, UnavailableError, Verdict
@@ -311,11 +311,12 @@ def judged(sides: Sides, deviations: Mapping[str, float], *, is_gpu: bool) -> Sp
     It comes with the attribution where the verdict needs one.
     """
     verdict = decide(sides.change, TOLERANCE)
+    disturbed_pass = MeasuredPass(entry=sides.now, log_ratio=sides.change.log_ratio, deviations=deviations)
     return Spot(
         name=sides.name,
         change=sides.change,
         verdict=verdict,
-        attribution=attribute(sides.change, sides.now, sides.before, deviations, is_gpu=is_gpu, differences=())
+        attribution=attribute(sides.change, [disturbed_pass], [sides.before], is_gpu=is_gpu, differences=())
         if verdict in (Verdict.REGRESSED, Verdict.IMPROVED)
         else None,
         probes={move.name: exp(move.log_ratio) for move in moves_between(sides.now, sides.before, deviations)},

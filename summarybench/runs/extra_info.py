@@ -135,6 +135,7 @@ class Measurements(TypedDict):
     joules_per_token: Annotated[float | None, Key("energy per generated token; null if unknown", unit="J")]
     telemetry: Annotated[Telemetry, Key("what the GPU did during the rounds")]
     controls: Annotated[dict[str, ProbeRecord], Key("machine probes by name; empty if none were measured")]
+    speed_probes: Annotated[list[str], Key("names of the machine probes that the speed depends on")]
     carried_from: NotRequired[Annotated[str, Key("name of the earlier run that measured it, in a resumed run")]]
 
 

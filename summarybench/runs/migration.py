@@ -6,12 +6,13 @@ not record and nothing implies becomes null, empty or zero, as the schema says f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any, cast
 
 from summarybench.machine.environment import VERSIONS, default_host_name, gpu_host_id
+from summarybench.machine.probes import EVERY_PROBE, OF_THE_GPU
 from summarybench.runs.built_in_kinds import KINDS_BY_TEST
 from summarybench.runs.extra_info import ExtraInfo
 from summarybench.runs.kind_facts import KIND, KindFacts, Unit
@@ -125,6 +126,7 @@ def _derived(name: str, info: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "host_rate_per_second", [None] * len(info["document_ids"])
     yield "degenerate_document_ids", _degenerate_ids(info.get("degenerate"))
     yield "workload_settings", {}
+    yield "speed_probes", list(_speed_probes(info.get("workload_settings")))
     if rounds := _sample_rounds(info.get("continuous")):
         yield "sample_rounds", rounds
     for mean in ("rouge1", "rouge2", "rougeLsum"):
@@ -164,6 +166,12 @@ def _degenerate_ids(counts: Any) -> dict[str, list[str]] | None:
     if not isinstance(counts, dict) or any(counts.values()):
         return None
     return {"empty": [], "repeating": []}
+
+
+def _speed_probes(workload_settings: Any) -> Sequence[str]:
+    """The probes that the speed depends on: only the GPU's own ones for CUDA-graph decoding, which states `compiled`."""
+    settings = workload_settings.get("loader_settings") if isinstance(workload_settings, dict) else None
+    return OF_THE_GPU if isinstance(settings, dict) and "compiled" in settings else EVERY_PROBE
 
 
 def _sample_rounds(continuous: Any) -> list[dict[str, Any]] | None:

@@ -154,7 +154,7 @@ def test_run_file_gets_the_comparison_in_plain_types():
             "baseline_runs": 1,
             "passes": 1,
         },
-        "attribution": {"cause": "UNKNOWN", "detail": "the baseline has no controls: save one that has"},
+        "attribution": {"cause": "UNKNOWN", "detail": "the baseline has no machine probes: save one that has"},
         "anchor": None,
         "environment_differences": ["torch 2.13.0, 2.12.0 there"],
         "quality_change": None,
@@ -413,7 +413,7 @@ PRODUCT = "matrix_product_flop_per_second"
 
 @pytest.mark.parametrize(
     ("rates", "cause"),
-    [((0.7, 0.8), Cause.GPU), ((0.7, 1.0), Cause.UNKNOWN), ((1.0, 0.8), Cause.UNKNOWN), ((1.0, 1.0), Cause.CODE)],
+    [((0.7, 0.8), Cause.GPU), ((0.7, 1.0), Cause.CODE), ((1.0, 0.8), Cause.CODE), ((1.0, 1.0), Cause.CODE)],
 )
 def test_cause_of_a_slowdown_is_taken_from_the_probes_of_both_passes(rates, cause):
     passes = [with_controls(2.0 / speed, **{PRODUCT: rate}) for speed, rate in zip((0.7, 0.8), rates, strict=True)]
@@ -425,6 +425,27 @@ def test_pass_that_would_not_have_decided_alone_does_not_change_the_cause(rates,
     passes = [with_controls(2.0 / speed, **{PRODUCT: rate}) for speed, rate in zip((0.7, 0.98), rates, strict=True)]
     found = judge().compare(passes, [with_controls("0001_a.json", **{PRODUCT: 1.0})])
     assert (found.verdict, found.attribution.cause) == (Verdict.REGRESSED, cause)
+
+
+LAUNCHES = "kernel_launches_per_second"
+
+
+@pytest.mark.parametrize(
+    ("name", "error"), [("llama2-7b-chat-fp16", MachineSlowerError), ("llama2-7b-chat-fp16-compiled", RegressionError)]
+)
+def test_busy_host_excuses_an_eager_loader_and_no_compiled_one(name, error):
+    def probed(launches):
+        return {
+            each: {"before": rate, "after": rate, "standard_deviation": 0.001, "work": 10}
+            for each, rate in {PRODUCT: 1.0, LAUNCHES: launches}.items()
+        }
+
+    before = stored("0001_a.json", benchmark(name, controls=probed(1.0), tuned_kernels="a"))
+    now = entry(name=name, seconds=(2.0 / 0.85,) * 8, controls=probed(0.89), tuned_kernels="a")
+    found = judge().compare([now], [before])
+    assert found.verdict is Verdict.REGRESSED
+    with pytest.raises(error):
+        judge_as_test_summarize_does(found)
 
 
 @pytest.mark.parametrize(("seconds", "is_told"), [(4.0, True), (1.0, True), (2.0, False), (2.06, False)])

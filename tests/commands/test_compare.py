@@ -160,7 +160,7 @@ def test_cause_of_a_slowdown_is_told_below_it_and_leaves_the_exit_code(folders, 
     assert main([str(folders / "now"), str(folders / "before")]) == 1
     verdict, cause, _ = capsys.readouterr().out.splitlines()
     assert verdict.startswith(f"{NAME}: REGRESSED: 0.500 of before [")
-    assert cause == "  HOST: controls moved along: kernel launches -50%"
+    assert cause == "  HOST: probes moved along: kernel launches -50%"
 
 
 def worse(seconds=2.0):

@@ -337,7 +337,7 @@ def test_spot_checks_alone_draw_nothing_and_tell_each_disturbance_of_each_device
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("| it |", "## "))]
     assert lines == [
         f"## Real slowdowns: smollm2-135m-instruct-fp16 on {A_GPU.name}, 2 CPUs",
-        "| it | 0.800 [0.800, 0.800] | REGRESSED | Python loop 0.75 | HOST: controls moved along: Python loop -25% |",
+        "| it | 0.800 [0.800, 0.800] | REGRESSED | Python loop 0.75 | HOST: probes moved along: Python loop -25% |",
         "| it | 1.000 [1.000, 1.000] | UNCHANGED | Python loop 1.00 | – |",
         "## Real slowdowns: smollm2-135m-instruct-4-bit on a CPU, 2 CPUs",
         "| it | 1.000 [1.000, 1.000] | UNCHANGED | Python loop 1.00 | – |",

@@ -16,6 +16,7 @@ from summarybench.engines.inductor import digest_of_kernels
 from summarybench.engines.loaded_model import LoadedModel
 from summarybench.engines.static_attention import ATTENTION, attend
 from summarybench.engines.static_cache import cache_tokens_for
+from summarybench.machine.probes import EVERY_PROBE, OF_THE_GPU
 from summarybench.measure.batching import find_largest_batch
 from tests.engines.test_loading import CPU, load_tiny
 
@@ -373,6 +374,7 @@ def test_compiled_loader_generates_what_its_eager_twin_does(tiny_llama, uncompil
     eager, found = (load_tiny(tiny_llama, loader) for loader in ("4-bit", "4-bit-compiled"))
     assert isinstance(found, LoadedModel), found
     assert eager.compile_seconds is None
+    assert (eager.speed_probes, found.speed_probes) == (EVERY_PROBE, OF_THE_GPU)
     assert found.compile_seconds == 0, "nothing is compiled before it is known for how many rows"
     rows = [found.chat.chat_ids(message) for message in ("Say something.", "Say something longer.")]
     for batch in (rows[:1], rows):

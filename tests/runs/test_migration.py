@@ -8,6 +8,7 @@ import json
 import pytest
 
 from summarybench.kinds.registry import KINDS
+from summarybench.machine.probes import EVERY_PROBE, OF_THE_GPU
 from summarybench.runs.built_in_kinds import KINDS_BY_TEST
 from summarybench.runs.kind_facts import KIND, KindFacts, Unit
 from summarybench.runs.migration import kind_of_older_entry, migrated, migrated_extra_info
@@ -178,6 +179,16 @@ def test_kind_that_is_stated_stays_and_is_completed():
 )
 def test_key_that_the_run_lacks_is_unknown(key, value):
     assert without(key)[key] == value
+
+
+@pytest.mark.parametrize(
+    ("loader_settings", "probes"),
+    [({"compiled": "inductor, CUDA graph"}, OF_THE_GPU), ({}, EVERY_PROBE), (None, EVERY_PROBE)],
+    ids=["compiled", "eager", "not-recorded"],
+)
+def test_probes_that_the_speed_depends_on_follow_from_the_loader_s_settings(loader_settings, probes):
+    settings = {} if loader_settings is None else {"loader_settings": loader_settings}
+    assert without("speed_probes", workload_settings=settings)["speed_probes"] == list(probes)
 
 
 def test_run_without_telemetry_knows_nothing_of_the_device():

@@ -79,7 +79,7 @@ LONG_PROMPTS = {"seconds_to_first_token": 0.5, "tokens": 40}
     [
         pytest.param({}, {"slower": TWICE_AS_SLOW}, "CODE", 1, id="controls-held"),
         pytest.param({}, {"slower": TWICE_AS_SLOW, "controls": 2.0}, "HOST", 11, id="controls-along"),
-        pytest.param({}, {"slower": TWICE_AS_SLOW, "controls": 1.1}, "UNKNOWN", 1, id="controls-a-little-along"),
+        pytest.param({}, {"slower": TWICE_AS_SLOW, "controls": 1.05}, "CODE", 1, id="controls-a-little-along"),
         pytest.param({}, {"slower": TWICE_AS_SLOW, "controls": 0.5}, "CODE", 1, id="controls-faster"),
         pytest.param({"controls": None}, {"slower": TWICE_AS_SLOW}, "UNKNOWN", 1, id="no-controls-before"),
         pytest.param({}, {"slower": TWICE_AS_SLOW, "controls": None}, "UNKNOWN", 1, id="no-controls-now"),

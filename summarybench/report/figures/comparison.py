@@ -51,9 +51,9 @@ CAUSE = Term(
     name="Cause",
     definition=(
         "What a change of speed is attributed to. WORKLOAD: summaries of another length explain half of the change or more. "
-        "GPU: copy bandwidth or matrix product changed in the same direction. HOST: kernel launches did (on a CPU, any "
-        "probe). CODE: the probes did not change. UNKNOWN: the probes do not allow a conclusion, or two passes have "
-        "different causes."
+        "The part that the machine probes explain is subtracted; only probes that the speed depends on count. CODE: the rest "
+        "is beyond its noise. GPU: it is not, and copy bandwidth or matrix product explain half of the change or more. HOST: "
+        "kernel launches do (on a CPU, any probe). UNKNOWN: the probes do not allow a conclusion."
     ),
 )
 PROBES = Term(
