@@ -46,6 +46,7 @@ class FakeManager:
     error: str = "no such page"
     fatal: Exception | None = None
     raises: BaseException | None = None
+    seconds_per_step: float = SECONDS_PER_STEP
     current_batch: int = 0
     stops: int = 0
     background_thread_status: Any = field(default_factory=lambda: SimpleNamespace(fatal_error=None))
@@ -57,7 +58,7 @@ class FakeManager:
         self.queue = []
         times = []
         for _ in range(max_new_tokens):
-            self.time.pass_by(SECONDS_PER_STEP)
+            self.time.pass_by(self.seconds_per_step)
             self.current_batch += 1
             times.append(self.time.seconds)
         for number, prompt in enumerate(inputs):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from summarybench.catalogue.models import CPU, EXPERIMENTS, LOADERS, WEIGHT_ONLY, Experiment
 from summarybench.engines.loaded_model import LoadedModel
@@ -46,11 +47,13 @@ class BatchingKind(Kind):
         return measure_in_batches(toolbox, toolbox.loaded_model(), toolbox.experiment)
 
 
-def measure_in_batches(toolbox: Toolbox, loaded: LoadedModel, experiment: Experiment) -> Measurement:
+def measure_in_batches(
+    toolbox: Toolbox, loaded: LoadedModel, experiment: Experiment, extra_info: Mapping[str, Any] | None = None
+) -> Measurement:
     """Summarize the sample in batches of the experiment's size.
 
-    The longest documents come first. Raises as `Kind.measure`, and BatchTooLargeError where memory does not suffice, as
-    predicted.
+    The longest documents come first. `extra_info` has further keys of the calling kind. Raises as `Kind.measure`, and
+    BatchTooLargeError where memory does not suffice, as predicted.
     """
     sample = toolbox.sample_for(loaded)
     batch_size = min(experiment.batch_size, len(sample.prompts))
@@ -59,7 +62,7 @@ def measure_in_batches(toolbox: Toolbox, loaded: LoadedModel, experiment: Experi
     with hold_in_memory(experiment, prediction, toolbox.device, predict=toolbox.predicts_memory):
         batched = loaded.as_experiment(experiment, prediction)
         measured = toolbox.measure(batched, sample, batch_size=experiment.batch_size)
-        return toolbox.measurement(batched, sample, measured)
+        return toolbox.measurement(batched, sample, measured, extra_info=extra_info)
 
 
 def in_batches_of(batch_size: int, experiment: Experiment) -> Experiment:

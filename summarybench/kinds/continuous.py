@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,10 +17,13 @@ from summarybench.kinds.kind import Case, Kind, Marker, cases_of
 from summarybench.kinds.toolbox import Measurement, Toolbox
 from summarybench.machine.device import Device
 from summarybench.measure.continuous import as_extra_info, measure_at_once
+from summarybench.measure.sample import Sample
 from summarybench.runs import built_in_kinds
 from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
 
-LOADERS_AT_ONCE = ("fp16", "bf16", "4-bit", "fp16-compiled")
+LOADERS_AT_ONCE = ("fp16", "bf16", "4-bit", "fp16-compiled", "8-bit-compiled", "4-bit-compiled")
+"""The loaders whose matrix products gain from many rows. Weights that are unpacked at each step do so too: for all
+documents at once."""
 
 
 class ContinuousKind(Kind):
@@ -61,40 +64,68 @@ class ContinuousKind(Kind):
         """
         loaded = toolbox.loaded_model()
         sample = toolbox.sample_for(loaded)
-        measured, engine, rounds = measure_at_once(
-            toolbox.benchmark,
-            loaded,
-            sample.prompts,
-            start=lambda: self.start_engine(toolbox, loaded, sample.prompts, sample.max_new_tokens),
-            rounds=toolbox.options["rounds"],
-            max_new_tokens=sample.max_new_tokens,
-            instruments=toolbox.instruments(loaded),
-            on_record=toolbox.recorder(loaded, len(sample.prompts)),
-        )
-        return toolbox.measurement(
+        return measure_all_at_once(
+            toolbox,
             loaded,
             sample,
-            measured,
-            workload=toolbox.workload(loaded, sample, batch_size=engine.limits.requests, settings=engine.settings),
-            seconds=[each.seconds for each in rounds],
-            extra_info=as_extra_info(
-                measured,
-                rounds,
-                engine.limits,
-                weights_read_bytes=loaded.weights_read_bytes,
-                copy_bandwidth=toolbox.copy_bandwidth,
-            ),
+            lambda: self.start_engine(toolbox, loaded, sample.prompts, sample.max_new_tokens),
         )
 
     def start_engine(
         self, toolbox: Toolbox, loaded: LoadedModel, prompts: Sequence[Prompt], max_new_tokens: int
     ) -> ConcurrentEngine:
-        """Start continuous batching with this model: transformers' for eager loaders, this project's for compiled ones.
+        """Start continuous batching with this model and these prompts."""
+        return start_batching(toolbox, loaded, prompts, max_new_tokens)
 
-        The engine stays within the session's memory limit.
-        """
-        start = start_page_engine if LOADERS[loaded.experiment.loader].is_compiled else start_engine
-        return start(loaded, prompts, max_new_tokens, toolbox.device, may_refuse=toolbox.predicts_memory)
+
+def start_batching(
+    toolbox: Toolbox, loaded: LoadedModel, prompts: Sequence[Prompt], max_new_tokens: int
+) -> ConcurrentEngine:
+    """Start continuous batching: transformers' for eager loaders, this project's for compiled ones.
+
+    The engine stays within the session's memory limit. Raises DeviceMemoryError where not even one document fits, and
+    UnavailableError where the model is not supported.
+    """
+    start = start_page_engine if LOADERS[loaded.experiment.loader].is_compiled else start_engine
+    return start(loaded, prompts, max_new_tokens, toolbox.device, may_refuse=toolbox.predicts_memory)
+
+
+def measure_all_at_once(
+    toolbox: Toolbox,
+    loaded: LoadedModel,
+    sample: Sample,
+    start: Callable[[], ConcurrentEngine],
+    extra_info: Mapping[str, Any] | None = None,
+) -> Measurement:
+    """Summarize the whole sample in each timed round, with the engine that `start` returns, and close it.
+
+    `extra_info` has further keys of the calling kind. Raises as `ContinuousKind.measure`.
+    """
+    measured, engine, rounds = measure_at_once(
+        toolbox.benchmark,
+        loaded,
+        sample.prompts,
+        start=start,
+        rounds=toolbox.options["rounds"],
+        max_new_tokens=sample.max_new_tokens,
+        instruments=toolbox.instruments(loaded),
+        on_record=toolbox.recorder(loaded, len(sample.prompts)),
+    )
+    figures = as_extra_info(
+        measured,
+        rounds,
+        engine.limits,
+        weights_read_bytes=loaded.weights_read_bytes,
+        copy_bandwidth=toolbox.copy_bandwidth,
+    )
+    return toolbox.measurement(
+        loaded,
+        sample,
+        measured,
+        workload=toolbox.workload(loaded, sample, batch_size=engine.limits.requests, settings=engine.settings),
+        seconds=[each.seconds for each in rounds],
+        extra_info={**figures, **(extra_info or {})},
+    )
 
 
 def _is_worth_batching(experiment: Experiment) -> bool:

@@ -1,6 +1,6 @@
 """The fastest way to run each precision on a device.
 
-Batches are large, and decoding is compiled where the device can compile.
+Decoding is compiled where the device can compile. A trial chooses between large batches and all documents at once.
 """
 
 from __future__ import annotations
@@ -9,29 +9,40 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from summarybench.catalogue.models import EXPERIMENTS, GPUS_THAT_COMPILE, LOADERS, Experiment
+from summarybench.core.numbers import decimal
 from summarybench.core.option import Option
+from summarybench.engines.engine import ConcurrentEngine
+from summarybench.engines.loaded_model import LoadedModel
 from summarybench.kinds.batching import measure_in_batches
+from summarybench.kinds.continuous import LOADERS_AT_ONCE, measure_all_at_once, start_batching
 from summarybench.kinds.kind import Case, Kind, Marker, cases_of
 from summarybench.kinds.toolbox import Measurement, Toolbox
 from summarybench.measure.batching import even_batch_size
+from summarybench.measure.continuous import WARM_UP_TOKENS
+from summarybench.measure.sample import Sample
 from summarybench.runs import built_in_kinds
+from summarybench.runs.kind_facts import Unit
+
+TRIAL_TOKENS = 16
+"""New tokens of a document in a trial on a CPU, where all of them would take minutes."""
 
 
 class FastestKind(Kind):
-    """One batch is one timed round. The batch size is chosen when the model is loaded."""
+    """One batch is one timed round, or one pass over the sample where a trial chose continuous batching."""
 
     facts = built_in_kinds.FASTEST
     marker = Marker(
         name="fastest",
         description=(
-            "each precision in batches, compiled where the device compiles; run when -m names it, or with --fastest"
+            "each precision in batches or all at once, compiled where the device compiles; run when -m names it, or with --fastest"
         ),
     )
     flag = "fastest"
     options = (
         Option(
             "--fastest",
-            "measure each precision in large batches instead of single documents, compiled where the device supports it",
+            "measure each precision in its fastest way instead of in single documents: compiled where the device supports it, "
+            "and in large batches or all documents at once, whichever a trial finds faster",
             example="--fastest",
             is_everyday=True,
             action="store_true",
@@ -50,11 +61,75 @@ class FastestKind(Kind):
         return tuple(name for name in experiment.markers if name != "compiled")
 
     def measure(self, toolbox: Toolbox) -> Measurement:
-        """Summarize the sample in as few batches of even size as are predicted to fit."""
+        """Try batches of even size and all documents at once, and measure what was faster.
+
+        Raises as `Kind.measure`.
+        """
         loaded = toolbox.loaded_model()
         sample = toolbox.sample_for(loaded)
         batch_size = even_batch_size(loaded, sample.longest_sequence, len(sample.prompts), toolbox.device)
-        return measure_in_batches(toolbox, loaded, replace(loaded.experiment, batch_size=batch_size))
+        experiment = replace(loaded.experiment, batch_size=batch_size)
+        if loaded.experiment.loader not in LOADERS_AT_ONCE:
+            return measure_in_batches(toolbox, loaded, experiment)
+        in_batches = self._try_batches(toolbox, loaded, sample, batch_size)
+        engine = self.start_engine(toolbox, loaded, sample)
+        try:
+            at_once = self._try_at_once(toolbox, loaded, sample, engine)
+        except BaseException:
+            engine.close()
+            raise
+        trial = {
+            "batch_size": batch_size,
+            "batches_documents_per_second": in_batches,
+            "at_once_documents_per_second": at_once,
+        }
+        chosen = "all documents at once" if at_once > in_batches else f"batches of {batch_size}"
+        toolbox.say(
+            f"{experiment.name}: measured with {chosen}; in a trial, batches of {batch_size} gave "
+            f"{decimal(in_batches, 2)} documents/s, and all at once {decimal(at_once, 2)}"
+        )
+        if at_once > in_batches:
+            facts = replace(self.facts, unit=Unit.ROUND).as_record()
+            return measure_all_at_once(toolbox, loaded, sample, lambda: engine, {"kind": facts, "trial": trial})
+        engine.close()
+        return measure_in_batches(toolbox, loaded, experiment, {"trial": trial})
+
+    def start_engine(self, toolbox: Toolbox, loaded: LoadedModel, sample: Sample) -> ConcurrentEngine:
+        """Start continuous batching with this model and sample."""
+        return start_batching(toolbox, loaded, sample.prompts, sample.max_new_tokens)
+
+    @staticmethod
+    def _try_batches(toolbox: Toolbox, loaded: LoadedModel, sample: Sample, batch_size: int) -> float:
+        """Documents per second of the batch in the middle of the sample by length, after a first one that warms up."""
+        longest_first = sorted((prompt.token_ids for prompt in sample.prompts), key=len, reverse=True)
+        middle = max(len(longest_first) - batch_size, 0) // 2
+        batch = longest_first[middle : middle + batch_size]
+        loaded.resize(batch_size)
+        with toolbox.generating(loaded, f"{loaded.experiment.name}: trying batches of {batch_size}"):
+            for _ in range(2):
+                prepared = loaded.prepare(batch)
+                start = toolbox.clock()
+                loaded.generate(prepared, trial_tokens(toolbox, sample), lambda: None)
+                seconds = toolbox.clock() - start
+        loaded.resize(0)
+        toolbox.device.release_memory()
+        return len(batch) / seconds
+
+    @staticmethod
+    def _try_at_once(toolbox: Toolbox, loaded: LoadedModel, sample: Sample, engine: ConcurrentEngine) -> float:
+        """Documents per second of one pass over the sample, after a short one that warms up."""
+        prompts = [prompt.token_ids for prompt in sample.prompts]
+        with toolbox.generating(loaded, f"{loaded.experiment.name}: trying all documents at once"):
+            engine.run(prompts, WARM_UP_TOKENS)
+            start = toolbox.clock()
+            engine.run(prompts, trial_tokens(toolbox, sample))
+            seconds = toolbox.clock() - start
+        return len(prompts) / seconds
+
+
+def trial_tokens(toolbox: Toolbox, sample: Sample) -> int:
+    """New tokens of a document in a trial: all of them where that takes seconds, a few on a CPU."""
+    return sample.max_new_tokens if toolbox.device.affords_large_samples else min(TRIAL_TOKENS, sample.max_new_tokens)
 
 
 def _fastest_ways(experiment: Experiment) -> Iterator[Experiment]:

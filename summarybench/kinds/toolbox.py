@@ -134,6 +134,10 @@ class Toolbox(ABC):
         """
 
     @abstractmethod
+    def say(self, line: str) -> None:
+        """Show a line that stays on the terminal."""
+
+    @abstractmethod
     def once(self, key: str, make: Callable[[], T]) -> T:
         """Return `make()`, called once in a session for each key.
 

@@ -214,9 +214,12 @@ def kind_tables(experiments: Sequence[ExperimentView]) -> list[Table]:
 
 
 def _declared_tables(experiments: Sequence[ExperimentView]) -> Iterator[Table]:
-    for kind in dict.fromkeys(each.kind for each in experiments if each.kind.figures):
-        layout = TableLayout(title=kind.heading, columns=columns_of(*declared.figures_of_kind(kind)))
-        yield layout.table([each for each in experiments if each.kind == kind])
+    """One table for each kind, of its experiments with a value: runs from before a figure was declared lack it."""
+    for name in dict.fromkeys(each.kind.name for each in experiments if each.kind.figures):
+        own = [each for each in experiments if each.kind.name == name]
+        figures = declared.figures_of_kind(own[0].kind)
+        having = [each for each in own if any(figure.value(each) is not None for figure in figures)]
+        yield TableLayout(title=own[0].kind.heading, columns=columns_of(*figures)).table(having)
 
 
 def overview(experiments: Sequence[ExperimentView]) -> Table:

@@ -148,6 +148,28 @@ FIDELITY_FIGURES = (
         meaning="The number of summaries that have the same tokens in two passes of the eager twin.",
     ),
 )
+FASTEST_FIGURES = (
+    KindFigure(
+        key="trial.batches_documents_per_second",
+        name="Batches in the trial",
+        heading="trial of batches documents/s",
+        short="trial of\nbatches docs/s",
+        unit="documents/s",
+        format=".2f",
+        higher_is_better=True,
+        meaning="Documents per second of one batch before the measurement, to choose the faster way.",
+    ),
+    KindFigure(
+        key="trial.at_once_documents_per_second",
+        name="All at once in the trial",
+        heading="trial at once documents/s",
+        short="trial at\nonce docs/s",
+        unit="documents/s",
+        format=".2f",
+        higher_is_better=True,
+        meaning="Documents per second of continuous batching over the sample before the measurement, to choose the faster way.",
+    ),
+)
 MEMORY_FIGURES = (
     KindFigure(
         key="predicted_memory_bytes",
@@ -215,7 +237,9 @@ LARGEST_BATCH = KindFacts(
     figures=LARGEST_BATCH_FIGURES,
 )
 CONTINUOUS = KindFacts(name="continuous", unit=Unit.ROUND, title="continuous", place=3)
-FASTEST = KindFacts(name="fastest", unit=Unit.BATCH, title="fastest", place=4, is_beside_eager=True)
+FASTEST = KindFacts(
+    name="fastest", unit=Unit.BATCH, title="fastest", place=4, is_beside_eager=True, figures=FASTEST_FIGURES
+)
 DISTRIBUTED = KindFacts(
     name="distributed",
     title="distributed",

@@ -133,6 +133,14 @@ class FidelityRecord(TypedDict):
     ]
 
 
+class Trial(TypedDict):
+    """What the fastest way was chosen by."""
+
+    batch_size: Annotated[int, Key("documents of a batch", at_least=1)]
+    batches_documents_per_second: Annotated[float, Key("speed of one batch")]
+    at_once_documents_per_second: Annotated[float, Key("speed of continuous batching over the sample")]
+
+
 class KindKeys(TypedDict):
     """The keys that only some kinds of benchmarks have. A new kind may add keys that are not declared here."""
 
@@ -144,6 +152,7 @@ class KindKeys(TypedDict):
     batch_tries: NotRequired[
         Annotated[list[list[int | bool]], Key("batch sizes in the order of the tries, and whether each ran")]
     ]
+    trial: NotRequired[Annotated[Trial, Key("fastest way: batches against all documents at once")]]
     continuous: NotRequired[Annotated[Continuous, Key("continuous batching")]]
     finish_seconds: NotRequired[
         Annotated[list[float], Key("continuous batching: from the start to the end of each summary", unit="s")]

@@ -41,6 +41,11 @@ class Progress:
             self._terminal.ensure_newline()
             self._terminal.write_line(line, **markup)
 
+    def note(self, line: str) -> None:
+        """Write one line that stays, while a test runs."""
+        with self._capture.global_and_fixture_disabled() if self._capture else nullcontext():
+            self.say(line)
+
     def started(self, experiment: str) -> None:
         self._running, self._start_seconds = experiment, session_seconds.now()
         self._say_without_terminal(f"{experiment}: started")

@@ -142,6 +142,9 @@ class SessionToolbox(Toolbox):
             yield
             self.seconds.add_generating(self.clock() - start, loaded.compile_seconds)
 
+    def say(self, line: str) -> None:
+        self.progress.note(line)
+
     def once(self, key: str, make: Callable[[], T]) -> T:
         if key not in self.made_once:
             self.made_once[key] = make()

@@ -112,16 +112,49 @@ def test_readmes_expression_has_all_ways_of_one_precision_in_one_session(on_an_h
     assert collected(on_an_h100, *SIDE_BY_SIDE) == {
         *(f"llama2-7b-chat-{loader}" for loader in loaders),
         *(f"llama2-7b-chat-{loader}-batch{rows}" for loader in loaders for rows in (8, 32)),
-        "llama2-7b-chat-4-bit-continuous",
+        *(f"llama2-7b-chat-{loader}-continuous" for loader in loaders),
         "llama2-7b-chat-4-bit-compiled-fastest",
     }
 
 
-def test_workload_tells_loader_and_rows_and_the_session_where_its_time_went(project):
-    of_fakes = "    from summarybench.core import session_seconds\n    session_seconds.now = lambda: TIME.seconds\n"
-    project.use(FAKE_MODELS + of_fakes)
+FAKE_FASTEST = """
+    from summarybench.core import session_seconds
+    from summarybench.kinds.fastest import FastestKind
+    from summarybench.kinds.registry import register
+    from tests.fake_engine import FakeEngine, FakeManager
+
+    session_seconds.now = lambda: TIME.seconds
+
+    class FakeFastest(FastestKind):
+        def start_engine(self, toolbox, loaded, sample):
+            return FakeEngine(FakeManager(TIME, seconds_per_step=SECONDS))
+
+    register(FakeFastest())
+"""
+
+
+def fastest_where_a_step_at_once_takes(seconds):
+    return FAKE_MODELS + FAKE_FASTEST.replace("SECONDS", str(seconds))
+
+
+def test_all_documents_are_measured_at_once_where_a_trial_finds_that_faster(project):
+    project.use(fastest_where_a_step_at_once_takes(0.001))
     session = project.bench("--fastest", "-m", "cpu and embedded", "-k", "4-bit", "--documents", "10")
-    assert session.exit_code == 0
+    assert session.exit_code == 0, session.output
+    info = session.by_experiment["smollm2-135m-instruct-4-bit-fastest"]
+    assert info["kind"]["unit"] == "round"
+    assert info["workload_settings"]["loader_settings"]["batching"] == "continuous"
+    trial = info["trial"]
+    assert trial["at_once_documents_per_second"] > trial["batches_documents_per_second"]
+    assert "smollm2-135m-instruct-4-bit-fastest: measured with all documents at once; in a trial, " in session.output
+    assert Path(session.folder, "closed").read_text(encoding="utf-8").splitlines() == ["closed"]
+
+
+def test_workload_tells_loader_and_rows_and_the_session_where_its_time_went(project):
+    project.use(fastest_where_a_step_at_once_takes(60))
+    session = project.bench("--fastest", "-m", "cpu and embedded", "-k", "4-bit", "--documents", "10")
+    assert session.exit_code == 0, session.output
+    assert "measured with batches of 5; in a trial, " in session.output
     info = session.by_experiment["smollm2-135m-instruct-4-bit-fastest"]
     settings = info["workload_settings"]
     assert (settings["loader"], settings["batch_size"]) == ("4-bit", 5)
