@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distillation.loading import Teacher, compute_dtype, load_local_weights, load_teacher
+from distillation.loading import Teacher, compute_dtype, load_teacher, load_weights
 from distillation.schedule import teacher_batch_size
 from distillation.settings import DistillSettings
 from distillation.steps import Inputs, Make, Steps
@@ -48,7 +48,7 @@ class Context:
     def load_starting_model(self) -> Any:
         """Load the --student-from model, to write texts with."""
         assert self.settings.student_from is not None  # noqa: S101  (checked with the options)
-        return load_local_weights(self.settings.student_from, self.dtype, self.state.device)
+        return load_weights(self.settings.student_from, self.dtype, self.state.device)
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self.teacher.chat.tokenizer.decode(ids, skip_special_tokens=True)).strip()

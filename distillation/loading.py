@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from summarybench.catalogue.models import MODELS, ModelSpec
-from summarybench.core.outcomes import UnavailableError, first_line
 from summarybench.engines.chat import Chat, open_chat
 from summarybench.engines.precision import check_not_quantized
 from summarybench.engines.pretrained import load_causal_lm, load_config
@@ -38,19 +37,13 @@ def find_teacher(name: str, model_paths: Mapping[str, Path]) -> Teacher:
     Raises UnavailableError if they cannot be downloaded or read, ContradictedLoaderError if the weights are quantized.
     """
     spec = MODELS[name]
-    try:
-        weights = find_weights(spec, model_paths)
-        teacher = Teacher(spec=spec, weights=weights, chat=open_chat(weights))
-    except OSError as error:
-        raise UnavailableError(
-            f"{spec.repository} could not be downloaded ({first_line(error)}): check the connection to the hub, run 'hf auth "
-            f"login' and accept the licence at {spec.licence_url}, or give --model-path {name}=FOLDER"
-        ) from error
+    weights = find_weights(spec, model_paths)
+    teacher = Teacher(spec=spec, weights=weights, chat=open_chat(weights))
     check_not_quantized(weights.location, teacher.chat.config)
     return teacher
 
 
-def load_weights(location: str | Path, dtype: str, place: Any, **options: Any) -> Any:
+def load_weights(location: str | Path, dtype: str, place: Any) -> Any:
     """Load a causal language model in `dtype` on `place`, in evaluation mode.
 
     Raises UnavailableError if it cannot be loaded, ContradictedLoaderError if it is quantized, and CheckpointError if
@@ -59,22 +52,14 @@ def load_weights(location: str | Path, dtype: str, place: Any, **options: Any) -
     import torch
 
     torch.backends.cuda.enable_cudnn_sdp(False)  # it builds a new plan for each length: see CudaDevice.eager_attention
-    try:
-        check_not_quantized(str(location), load_config(location, **options))
-        model = load_causal_lm(location, dtype=dtype, attn_implementation="sdpa", **options)
-    except OSError as error:
-        raise UnavailableError(f"the weights of {location} cannot be loaded: {first_line(error)}") from error
+    check_not_quantized(str(location), load_config(location))
+    model = load_causal_lm(location, dtype=dtype, attn_implementation="sdpa")
     return model.to(place).eval()
-
-
-def load_local_weights(folder: Path, dtype: str, place: Any) -> Any:
-    """As `load_weights`, from a local folder and never from the hub."""
-    return load_weights(folder, dtype, place, local_files_only=True)
 
 
 def load_teacher(teacher: Teacher, dtype: str, place: Any) -> Any:
     """As `load_weights`, from wherever the teacher's weights are."""
-    return load_weights(teacher.weights.location, dtype, place, **teacher.weights.from_pretrained_options)
+    return load_weights(teacher.weights.location, dtype, place)
 
 
 def compute_dtype(device: Device, *, float32: bool) -> str:

@@ -14,7 +14,7 @@ from distillation.context import Context, say
 from distillation.examples import training_and_validation
 from distillation.inputs import StepInputs
 from distillation.layers import CHOICE_TEXTS, choose_layers, evenly_spaced_layers, passes_to_choose
-from distillation.loading import load_local_weights
+from distillation.loading import load_weights
 from distillation.settings import DistillSettings
 from distillation.steps import Steps, fingerprint
 from distillation.student import save_student, untrained_student, weights_digest
@@ -173,13 +173,13 @@ class Distillation:
         return facts
 
     def _load_untrained(self) -> Any:
-        return load_local_weights(self.untrained_folder, "float32", "cpu")
+        return load_weights(self.untrained_folder, "float32", "cpu")
 
     def _finish(self) -> None:
         """Save the student's own files, and delete the checkpoints."""
         out, held_out = self.out, self.inputs.documents.held_out
         layers = tuple(self.steps.facts("student")["layers"])
-        model = load_local_weights(out / "trained", "float32", "cpu")
+        model = load_weights(out / "trained", "float32", "cpu")
         self._save(model, out, self.settings.name, layers, self.steps.facts("training"))
         if held_out:
             write_documents(out / HELD_OUT_FILE, held_out)

@@ -145,7 +145,7 @@ def requested_job(
 
 
 def _starting_config(settings: DistillSettings) -> Any:
-    return load_config(str(settings.student_from), local_files_only=True)
+    return load_config(str(settings.student_from))
 
 
 def large_job(here: Job, device: Device, *, batch: int, dtype: str) -> Job:

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from distillation.loading import Teacher, load_local_weights, load_teacher
+from distillation.loading import Teacher, load_teacher, load_weights
 from summarybench.core.outcomes import InputError, UnavailableError, first_line
 from summarybench.engines.chat import Chat, open_chat
 from summarybench.engines.precision import check_not_quantized
@@ -52,7 +52,7 @@ def untrained_student(teacher: Teacher, kept: tuple[int, ...], student_from: Pat
     It is made of these layers of the teacher, or is the --student-from model.
     """
     if student_from is not None:
-        return load_local_weights(student_from, "float32", "cpu")
+        return load_weights(student_from, "float32", "cpu")
     return _with_layers(load_teacher(teacher, "float32", "cpu"), kept)
 
 

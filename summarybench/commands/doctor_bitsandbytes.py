@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from summarybench.commands.doctor_finding import Finding, State, attempt, fail, ok, within
+from summarybench.commands.doctor_finding import Finding, State, attempt, fail, ok
+from summarybench.core.deadline import within
 from summarybench.core.numbers import trimmed
 
 LOADING_SECONDS = 120.0  # includes loading torch, which is slow from a cold disk

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
 
-from summarybench.core.numbers import trimmed
 from summarybench.core.outcomes import first_line
-
-T = TypeVar("T")
 
 
 class State(StrEnum):
@@ -50,23 +44,3 @@ def attempt(name: str, check: Callable[[], Finding]) -> Finding:
     except Exception as error:
         seen = f"could not be checked: {type(error).__name__}: {first_line(error)}"
         return fail(name, seen, "run 'make setup'; if that does not help, report it as a bug of 'summarybench doctor'")
-
-
-def within(seconds: float, work: Callable[[], T]) -> T:
-    """What `work` returns or raises.
-
-    Raises TimeoutError if it takes longer; it then goes on in the background.
-    """
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except Exception as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    try:
-        return future.result(timeout=seconds)
-    except TimeoutError:
-        raise TimeoutError(f"no answer within {trimmed(seconds)} s") from None

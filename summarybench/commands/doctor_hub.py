@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from summarybench.catalogue.models import MODELS, ModelSpec
-from summarybench.commands.doctor_finding import Finding, State, attempt, fail, ok, skip, within
+from summarybench.commands.doctor_finding import Finding, State, attempt, fail, ok, skip
+from summarybench.core.deadline import within
 from summarybench.core.numbers import decimal, trimmed
 from summarybench.core.outcomes import UnavailableError, first_line
 from summarybench.engines.embedded import REMEDY

@@ -45,9 +45,9 @@ def open_chat(weights: Weights) -> Chat:
 
     Raises UnavailableError if the tokenizer has no chat template.
     """
-    tokenizer = load_tokenizer(weights.location, **weights.from_pretrained_options)
+    tokenizer = load_tokenizer(weights.location)
     if not tokenizer.chat_template:
         raise UnavailableError(
             f"the tokenizer of {weights.location} has no chat template; use an instruction-tuned model with one"
         )
-    return Chat(tokenizer=tokenizer, config=load_config(weights.location, **weights.from_pretrained_options))
+    return Chat(tokenizer=tokenizer, config=load_config(weights.location))

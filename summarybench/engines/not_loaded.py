@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from summarybench.catalogue.models import MODELS, Experiment
+from summarybench.catalogue.models import Experiment
 from summarybench.core.outcomes import (
     ContradictedLoaderError,
     DeviceMemoryError,
@@ -38,7 +38,7 @@ def explain(error: BaseException, experiment: Experiment) -> NotLoaded:
 
     Its detail says what to do.
     """
-    outcome, detail = _outcome_and_detail(error, experiment)
+    outcome, detail = _outcome_and_detail(error)
     return NotLoaded(
         experiment=experiment,
         outcome=outcome,
@@ -47,7 +47,7 @@ def explain(error: BaseException, experiment: Experiment) -> NotLoaded:
     )
 
 
-def _outcome_and_detail(error: BaseException, experiment: Experiment) -> tuple[Outcome, str]:
+def _outcome_and_detail(error: BaseException) -> tuple[Outcome, str]:
     if isinstance(error, DeviceMemoryError):
         return Outcome.OUT_OF_MEMORY, str(error)
     if is_out_of_memory(error):
@@ -58,24 +58,4 @@ def _outcome_and_detail(error: BaseException, experiment: Experiment) -> tuple[O
         return Outcome.UNAVAILABLE, str(error)
     if isinstance(error, SuiteError):
         return Outcome.FAILED, str(error)
-    spec = MODELS[experiment.model]
-    if "GatedRepoError" in _names_of_causes(error):
-        return Outcome.UNAVAILABLE, (
-            f"{spec.repository} is gated: accept the licence at {spec.licence_url}, then run 'hf auth login'; "
-            "without an account, use -m embedded or --model-path"
-        )
-    if isinstance(error, OSError):
-        return Outcome.UNAVAILABLE, (
-            f"{spec.repository} could not be downloaded ({first_line(error)}): connect to the hub, log in with "
-            f"'hf auth login' and accept the licence at {spec.licence_url}; without an account, use -m embedded or "
-            f"--model-path {spec.name}=FOLDER"
-        )
     return Outcome.FAILED, f"loading failed: {type(error).__name__}: {first_line(error)}"
-
-
-def _names_of_causes(error: BaseException | None) -> set[str]:
-    names: set[str] = set()
-    while error is not None:
-        names.add(type(error).__name__)
-        error = error.__cause__ or error.__context__
-    return names

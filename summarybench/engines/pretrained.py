@@ -2,18 +2,23 @@
 
 Every `from_pretrained` call of the project is in this module.
 
-A checkpoint's own Python code is never run, no question is asked on standard input, and no weight keeps random values.
+They read local folders only: `hub` downloads. A checkpoint's own Python code is never run, no question is asked on
+standard input, and no weight keeps random values.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from summarybench.core.outcomes import CheckpointError, UnavailableError
+from summarybench.core.outcomes import CheckpointError, UnavailableError, first_line
+
+HUB_ADVICE = re.compile(r"\.? (?:If you were trying to load|Make sure that|and it looks like|We couldn't connect)")
+"""Where transformers' messages about a missing file begin to speak of the hub."""
 
 NAMED_TENSORS = 3
 """The number of tensors that an error names; the others are only counted."""
@@ -46,8 +51,8 @@ def load_config(location: str | Path, **options: Any) -> Any:
     """
     from transformers import AutoConfig
 
-    with _refusing_own_code(location):
-        return AutoConfig.from_pretrained(location, trust_remote_code=False, **options)
+    with _explaining(location):
+        return AutoConfig.from_pretrained(location, trust_remote_code=False, local_files_only=True, **options)
 
 
 def load_tokenizer(location: str | Path, **options: Any) -> Any:
@@ -57,8 +62,8 @@ def load_tokenizer(location: str | Path, **options: Any) -> Any:
     """
     from transformers import AutoTokenizer
 
-    with _refusing_own_code(location):
-        return AutoTokenizer.from_pretrained(location, trust_remote_code=False, **options)
+    with _explaining(location):
+        return AutoTokenizer.from_pretrained(location, trust_remote_code=False, local_files_only=True, **options)
 
 
 def load_causal_lm(location: str | Path, *, dtype: str, **options: Any) -> Any:
@@ -71,12 +76,13 @@ def load_causal_lm(location: str | Path, *, dtype: str, **options: Any) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    with _refusing_own_code(location), _naming_damage(location):
+    with _explaining(location), _naming_damage(location):
         model, report = AutoModelForCausalLM.from_pretrained(
             location,
             dtype=getattr(torch, dtype),
             use_safetensors=True,
             trust_remote_code=False,
+            local_files_only=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # transformers' own error would not name the tensors
             **options,
@@ -86,16 +92,39 @@ def load_causal_lm(location: str | Path, *, dtype: str, **options: Any) -> Any:
 
 
 @contextmanager
-def _refusing_own_code(location: str | Path) -> Iterator[None]:
+def _explaining(location: str | Path) -> Iterator[None]:
+    """Raise what users can cause as UnavailableError.
+
+    A folder is never a matter of the hub, whatever the library's message suggests.
+    """
     try:
         yield
+    except OSError as error:
+        found = HUB_ADVICE.split(first_line(error))[0]
+        raise UnavailableError(f"{location}: cannot be loaded: {found}") from error
+    except ImportError as error:
+        raise UnavailableError(f"{location}: needs a package that is not installed: {first_line(error)}") from error
     except ValueError as error:
-        if "trust_remote_code" not in str(error):
-            raise
-        raise UnavailableError(
-            f"{location}: its {_files_naming_code(Path(location))} requires the checkpoint's own Python code (auto_map), which is "
+        if why := _why_not_supported(location, error):
+            raise UnavailableError(f"{location}: {why}") from error
+        raise
+
+
+def _why_not_supported(location: str | Path, error: ValueError) -> str:
+    """Why transformers cannot load the checkpoint; empty where the error says something else."""
+    import transformers
+
+    message = str(error)
+    if "trust_remote_code" in message:
+        return (
+            f"its {_files_naming_code(Path(location))} requires the checkpoint's own Python code (auto_map), which is "
             "never run; give a checkpoint that transformers loads without it"
-        ) from error
+        )
+    if "does not recognize this architecture" in message or "Unrecognized model" in message:
+        return f"transformers {transformers.__version__} does not know its architecture; a newer version may"
+    if "Unrecognized configuration class" in message:
+        return "is not a causal language model, as far as transformers knows; give one that generates text"
+    return ""
 
 
 def _files_naming_code(folder: Path) -> str:

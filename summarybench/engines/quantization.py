@@ -37,7 +37,6 @@ def load_quantized(weights: Weights, settings: Mapping[str, JsonScalar], config:
         attn_implementation="sdpa",
         device_map={"": "cpu" if quantization in WEIGHT_ONLY else place},
         **quantization_options(settings, config),
-        **weights.from_pretrained_options,
     )
     if quantization == "int8 weights":
         from summarybench.engines.weight_only import compute_in_16_bits

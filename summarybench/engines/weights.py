@@ -8,33 +8,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from summarybench.catalogue.models import ModelSpec
-from summarybench.core.outcomes import InputError, first_line
+from summarybench.core.outcomes import InputError, UnavailableError, first_line
+from summarybench.engines.checkpoint_files import check_checkpoint, files_beside_weights, files_of_weights
 from summarybench.engines.digests import file_digests
 from summarybench.engines.embedded import embedded_model_folder, embedded_revision
+from summarybench.engines.hub import download
 from summarybench.engines.synthetic import synthetic_model_folder, synthetic_revision
-
-FILES_BESIDE_WEIGHTS = (
-    "config.json",
-    "generation_config.json",
-    "*.jinja",
-    "chat_template.json",
-    "additional_chat_templates/*.jinja",
-    "tokenizer*.json",
-    "tokenizer.model*",
-    "tekken.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "spiece.model",
-)
-"""Files besides the weights that affect prompts and outputs: configuration, generation defaults, chat template, tokenizer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,21 +33,24 @@ class Weights:
 
     kind: str  # "hub", "path", "embedded" or "synthetic"
     revision: str
-    location: str
-
-    @property
-    def from_pretrained_options(self) -> dict[str, str | bool]:
-        """The options for `from_pretrained` besides the location."""
-        return {"revision": self.revision} if self.kind == "hub" else {"local_files_only": True}
+    location: str  # a folder
 
 
-def find_weights(spec: ModelSpec, model_paths: Mapping[str, Path], *, synthetic: bool = False) -> Weights:
+def find_weights(
+    spec: ModelSpec,
+    model_paths: Mapping[str, Path],
+    *,
+    synthetic: bool = False,
+    download: Callable[[ModelSpec], Path] = download,
+) -> Weights:
     """Find the source of a model's weights.
 
-    Synthetic and embedded weights are made if necessary.
+    Synthetic and embedded weights are made if necessary, and the hub's downloaded.
 
-    Raises UnavailableError if they cannot be made.
+    Raises UnavailableError if they cannot be made or downloaded.
     """
+    if spec.own and spec.own.obstacle:
+        raise UnavailableError(spec.own.obstacle)
     if synthetic:
         return Weights(kind="synthetic", revision=synthetic_revision(spec), location=str(synthetic_model_folder(spec)))
     if spec.name in model_paths:
@@ -71,7 +58,7 @@ def find_weights(spec: ModelSpec, model_paths: Mapping[str, Path], *, synthetic:
         return Weights(kind="path", revision=folder_digest(folder), location=str(folder))
     if spec.is_embedded:
         return Weights(kind="embedded", revision=embedded_revision(), location=str(embedded_model_folder()))
-    return Weights(kind="hub", revision=spec.revision, location=spec.repository)
+    return Weights(kind="hub", revision=spec.revision, location=str(download(spec)))
 
 
 def check_model_folder(spec: ModelSpec, folder: Path, option: str | None = None) -> None:
@@ -88,10 +75,7 @@ def check_model_folder(spec: ModelSpec, folder: Path, option: str | None = None)
         ) from error
     if found != spec.architecture:
         raise InputError(f"{option}: holds a model of type {found!r}, but {spec.name} is of type {spec.architecture!r}")
-    if not _weight_files(folder):
-        raise InputError(f"{option}: holds no .safetensors; convert the weights, other formats are not loaded")
-    if not (folder / "tokenizer_config.json").is_file():
-        raise InputError(f"{option}: holds no tokenizer (tokenizer_config.json is missing)")
+    check_checkpoint(folder, option)
 
 
 def folder_digest(folder: Path) -> str:
@@ -111,36 +95,4 @@ def folder_digest(folder: Path) -> str:
 
 
 def _files_read(folder: Path) -> list[Path]:
-    found = {path for pattern in FILES_BESIDE_WEIGHTS for path in folder.glob(pattern) if path.is_file()}
-    return sorted({*found, folder / "config.json", *_files_of_weights(folder)})
-
-
-def _files_of_weights(folder: Path) -> list[Path]:
-    """The weight files that transformers loads.
-
-    The folder may also hold the same weights in another format.
-    """
-    named = _json_of(folder / "config.json").get("transformers_weights")  # if present, it replaces the usual names
-    whole, index = (folder / str(named or usual) for usual in ("model.safetensors", "model.safetensors.index.json"))
-    if whole.is_file() and whole.suffix == ".safetensors":
-        return [whole]
-    if not index.is_file():
-        return _weight_files(folder)
-    weight_map = _json_of(index).get("weight_map")
-    if not isinstance(weight_map, dict):
-        raise InputError(f"{index}: has no weight_map; download it again")
-    shards = sorted({folder / str(name) for name in weight_map.values()})
-    if missing := [shard for shard in shards if not shard.is_file()]:
-        raise InputError(f"{missing[0]}: is missing, although {index.name} names it; download it again")
-    return [index, *shards]
-
-
-def _json_of(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: cannot be read ({first_line(error)}); download it again") from error
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.safetensors"))
+    return sorted({*files_beside_weights(folder), folder / "config.json", *files_of_weights(folder)})

@@ -16,7 +16,7 @@ import pytest
 
 from distillation.generation import BatchGenerator
 from distillation.judgement import TargetCheck, judge_run
-from distillation.loading import load_local_weights
+from distillation.loading import load_weights
 from distillation.summaries import read_rows
 from distillation.training_documents import write_documents
 from summarybench.core.outcomes import InputError
@@ -275,7 +275,7 @@ def second(with_synthetic):
 def test_texts_of_the_student_are_stored_in_their_own_folder(with_synthetic, second):
     (path,) = with_synthetic.folder.glob("students/.student-summaries-*/summaries.parquet")
     rows = read_rows(path)
-    student = load_local_weights(with_synthetic.student, "float32", "cpu")
+    student = load_weights(with_synthetic.student, "float32", "cpu")
     greedy = [row for row in rows if row["sample"] == 0]
     assert {row["role"] for row in greedy} == {"training", "validation"}
     for row in greedy[:3]:

@@ -13,7 +13,7 @@ import torch
 from distillation.examples import repeated_tokens, select_examples
 from distillation.generation import BatchGenerator, Sampling, is_compiled_for
 from distillation.layers import check_layers, choose_layers
-from distillation.loading import find_teacher, load_local_weights
+from distillation.loading import find_teacher, load_weights
 from distillation.losses import (
     DistillationLoss,
     compile_layers,
@@ -58,7 +58,7 @@ def teacher(tiny_llama):
 
 @pytest.fixture
 def tiny(tiny_llama):
-    return load_local_weights(tiny_llama, "float32", "cpu")
+    return load_weights(tiny_llama, "float32", "cpu")
 
 
 def train_tiny(folder, tiny_llama, settings, rows=ROWS, said=None):
@@ -68,8 +68,8 @@ def train_tiny(folder, tiny_llama, settings, rows=ROWS, said=None):
         settings=settings,
         device=CPU,
         dtype="float32",
-        load_student=lambda: load_local_weights(tiny_llama, "float32", "cpu"),
-        teacher=load_local_weights(tiny_llama, "float32", "cpu"),
+        load_student=lambda: load_weights(tiny_llama, "float32", "cpu"),
+        teacher=load_weights(tiny_llama, "float32", "cpu"),
         layers=(0, 1),
         decode=lambda _: "So it is.",
         processes=1,

@@ -141,7 +141,7 @@ def test_only_local_folders_are_known_by_their_digest(monkeypatch, tmp_path):
     monkeypatch.setattr(weights, "synthetic_model_folder", lambda spec: tmp_path)
     monkeypatch.setattr(weights, "embedded_model_folder", lambda: tmp_path)
     hub, embedded = MODELS["llama2-7b-chat"], MODELS[MODEL]
-    assert find_weights(hub, {}).revision == hub.revision
+    assert find_weights(hub, {}, download=lambda _: Path()).revision == hub.revision
     assert find_weights(hub, {}, synthetic=True).revision == synthetic_revision(hub)
     assert find_weights(embedded, {}).revision == embedded_revision()
 

@@ -16,7 +16,7 @@ from summarybench.documents.sources import embedded_documents
 from summarybench.engines import embedded
 from summarybench.engines.loaded_model import LoadedModel, pad_token_of
 from summarybench.engines.loading import load
-from summarybench.engines.not_loaded import NotLoaded, explain
+from summarybench.engines.not_loaded import NotLoaded
 from summarybench.engines.placement import check_nothing_offloaded
 from summarybench.engines.weights import find_weights, folder_digest
 from summarybench.machine.detection import detect_device
@@ -207,18 +207,6 @@ def test_damaged_weights_are_an_outcome_and_no_exception(tiny_llama, tmp_path):
     assert "\n" not in found.detail
 
 
-def test_gated_model_says_where_to_accept_the_licence():
-    class GatedRepoError(Exception):
-        pass
-
-    error = OSError("You are trying to access a gated repo.\nMake sure to have access")
-    error.__cause__ = GatedRepoError()
-    found = explain(error, BY_NAME["llama2-7b-chat-4-bit"])
-    assert found.outcome is Outcome.UNAVAILABLE
-    for remedy in ("https://huggingface.co/meta-llama/Llama-2-7b-chat-hf", "hf auth login", "-m embedded"):
-        assert remedy in found.detail
-
-
 def test_digest_of_a_folder_follows_its_configuration_but_not_its_path(tiny_llama, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(tiny_llama, copy)
@@ -230,7 +218,7 @@ def test_digest_of_a_folder_follows_its_configuration_but_not_its_path(tiny_llam
 
 def test_local_folder_goes_before_the_hub(tiny_llama):
     spec = MODELS["llama2-7b-chat"]
-    assert find_weights(spec, {}).kind == "hub"
+    assert find_weights(spec, {}, download=lambda _: tiny_llama).kind == "hub"
     assert find_weights(spec, {spec.name: tiny_llama}).kind == "path"
 
 
