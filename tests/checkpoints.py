@@ -46,3 +46,33 @@ def quantized_copy(checkpoint: Path, folder: Path, *, dtype: str = "float32", **
     )
     model.save_pretrained(folder)
     return folder
+
+
+SHAPE = {
+    "vocab_size": 1_000,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+    "pad_token_id": 0,
+}
+
+
+def tiny_model(tokenizer_of: Path, folder: Path, architecture: str, **config: Any) -> Path:
+    """A random model of this architecture in `folder`, with the tokenizer of the checkpoint `tokenizer_of`."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    folder.mkdir(parents=True)
+    for path in tokenizer_of.iterdir():
+        if path.name not in ("config.json", "model.safetensors", "generation_config.json"):
+            shutil.copy(path, folder)
+    torch.manual_seed(0)
+    values = {**SHAPE, **config}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **values), trust_remote_code=False)
+    model.save_pretrained(folder)
+    return folder

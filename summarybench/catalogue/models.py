@@ -5,7 +5,7 @@ Models and loaders are read from the TOML tables beside this module.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,9 @@ MODELS_FILE = Path(__file__).with_name("models.toml")
 LOADERS_FILE = Path(__file__).with_name("loaders.toml")
 WEIGHT_ONLY = (INT4_GROUP_128, FP8_WEIGHTS) = ("int4 group 128", "fp8 e4m3 weights")
 """Quantizations of the weights alone, made from 16-bit weights at load by summarybench/engines/quantize.py."""
-QUANTIZATIONS = ("llm.int8", "nf4", "int8 weights", *WEIGHT_ONLY)
+AS_STORED = "as stored"
+"""The quantization of a checkpoint that was published quantized."""
+QUANTIZATIONS = ("llm.int8", "nf4", "int8 weights", *WEIGHT_ONLY, AS_STORED)
 DTYPES = ("float32", "float16", "bfloat16")
 
 CPU = frozenset({CPU_FAMILY})
@@ -70,13 +72,32 @@ def shape_of(architecture: str, config: Mapping[str, Any], where: str) -> ModelS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OwnFacts:
+    """What is known, before loading, about a model that the user named.
+
+    - `folder`: where its files are; None for a model on the hub.
+    - `quantization`: how its checkpoint is quantized, such as 'gptq'; empty for plain weights.
+    - `weights_bytes`: the size of its safetensors; None where it is not known.
+    - `loaders`: the loaders to measure; empty for all that fit.
+    - `obstacle`: why it cannot be loaded; empty if nothing is known to prevent it.
+    """
+
+    folder: Path | None = None
+    quantization: str = ""
+    weights_bytes: int | None = None
+    loaders: tuple[str, ...] = ()
+    obstacle: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
     """A chat model.
 
     `marker` selects its tests; `architecture` is config.json's model_type.
 
     By default it runs on devices of `families`; on devices of `on_request` only if -m or -k names it. `config` holds the
-    parts of its config.json that determine the size of weights and KV cache.
+    parts of its config.json that determine the size of weights and KV cache, and the whole of it for a model of --model or
+    --models, which alone has `own`.
     """
 
     name: str
@@ -92,6 +113,7 @@ class ModelSpec:
     config: Mapping[str, Any] = field(default_factory=dict, hash=False)
     null_in_config: tuple[str, ...] = ()
     teacher: str | None = None  # for a student, the model that it was distilled from
+    own: OwnFacts | None = None
 
     @property
     def shape(self) -> ModelShape:
@@ -194,13 +216,13 @@ class Experiment:
 
 
 def add_model(spec: ModelSpec) -> None:
-    """Register a model in this process: a student, which no table can name."""
+    """Register a model in this process: a student, or a model of --model or --models."""
     MODELS[spec.name] = spec
 
 
-def model_markers() -> dict[str, str]:
+def model_markers(models: Iterable[ModelSpec]) -> dict[str, str]:
     """The description of each model's marker, for `pytest --markers`."""
-    return {spec.marker: f"experiments with {spec.title}" for spec in MODELS.values() if spec.title}
+    return {spec.marker: f"experiments with {spec.title}" for spec in models if spec.title}
 
 
 def read_models(path: Path = MODELS_FILE) -> dict[str, ModelSpec]:
@@ -215,7 +237,7 @@ def read_models(path: Path = MODELS_FILE) -> dict[str, ModelSpec]:
         shape_of(spec.architecture, spec.config, f"{where}: config")
         if not spec.title:
             raise InputError(f"{where}: the key 'title' is missing; set it to a string")
-        _check_marker(spec.marker, f"{where}: marker")
+        check_marker(spec.marker, f"{where}: marker")
         found[name] = replace(
             spec,
             families=_families(spec.families, f"{where}: families"),
@@ -224,7 +246,7 @@ def read_models(path: Path = MODELS_FILE) -> dict[str, ModelSpec]:
     return found
 
 
-def _check_marker(marker: str, where: str) -> None:
+def check_marker(marker: str, where: str) -> None:
     """Raise InputError for a marker that is taken or that pytest cannot select."""
     taken = FAMILIES | RESERVED_MARKERS
     if not marker.isidentifier() or marker in taken:
@@ -269,17 +291,35 @@ ALL_AT_ONCE = "-continuous"
 FASTEST = "-fastest"
 
 
-def _experiments() -> Iterator[Experiment]:
-    """Combine each model with each loader, on the devices that both support.
+def experiments() -> tuple[Experiment, ...]:
+    """Every model of this process with each of its loaders, compiled loaders last.
 
-    Compiled loaders come last.
+    Students are left out: the kinds that measure them copy their teachers' experiments.
     """
+    return tuple(_experiments())
+
+
+def _experiments() -> Iterator[Experiment]:
     for is_compiled in (False, True):
         for model in MODELS.values():
             for loader in LOADERS.values():
                 families, on_request = model.families & loader.families, model.on_request & loader.families
-                if loader.is_compiled is is_compiled and not loader.is_only_twin and families | on_request:
+                if loader.is_compiled is is_compiled and families | on_request and _is_offered(loader, model):
                     yield Experiment(model=model.name, loader=loader.name, families=families, on_request=on_request)
 
 
-EXPERIMENTS: tuple[Experiment, ...] = tuple(_experiments())
+def _is_offered(loader: Loader, model: ModelSpec) -> bool:
+    """Whether a model has an experiment with this loader, on devices that both support.
+
+    A quantized checkpoint is what it is, and any other loader would contradict it.
+    """
+    if model.teacher or loader.is_only_twin:
+        return False
+    own = model.own or OwnFacts()
+    if own.loaders:
+        return loader.name in own.loaders
+    return (loader.quantization == AS_STORED) is bool(own.quantization)
+
+
+EXPERIMENTS: tuple[Experiment, ...] = experiments()
+"""The experiments of the catalogue alone."""

@@ -9,6 +9,7 @@ model's vocabulary.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -21,19 +22,26 @@ from summarybench.core.cache import cache_folder, fill_folder_once
 from summarybench.core.numbers import gib
 from summarybench.core.outcomes import UnavailableError
 from summarybench.documents.sources import EMBEDDED_ARTICLES
-from summarybench.engines.shapes import empty_model
+from summarybench.engines.shapes import empty_model, transformers_config
 from summarybench.machine.device import GIB
 
 GENERATION = "1"  # increase it when the weights change: it is part of the folder's name and of the workload
 STANDARD_DEVIATION = 0.02  # transformers' own initializer_range
 SHARD_BYTES = 2 * GIB
+LARGEST_VOCABULARY = 8_192
 END = "<end>"
 CHAT_TEMPLATE = "{% for message in messages %}[{{ message['role'] }}] {{ message['content'] }}{% endfor %} [answer]"
 
 
 def synthetic_revision(spec: ModelSpec) -> str:
-    """Identifies the shape and the generator's version; part of the workload."""
-    return f"{spec.name}-shape-{GENERATION}"
+    """Identifies the shape and the generator's version; part of the workload.
+
+    A user's model is identified by its configuration, which may change under the same name.
+    """
+    if spec.own is None:
+        return f"{spec.name}-shape-{GENERATION}"
+    digest = hashlib.sha256(json.dumps(spec.config, sort_keys=True).encode()).hexdigest()[:16]
+    return f"{spec.name}-{digest}-shape-{GENERATION}"
 
 
 def synthetic_model_folder(spec: ModelSpec) -> Path:
@@ -53,10 +61,8 @@ def synthetic_model_folder(spec: ModelSpec) -> Path:
 
 def model_config(spec: ModelSpec) -> Any:
     """The configuration of the model's true shape, made without the hub."""
-    from transformers import AutoConfig
-
     special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
-    return AutoConfig.for_model(spec.architecture, **spec.whole_config, **special)
+    return transformers_config(spec.architecture, spec.whole_config, **special)
 
 
 def _check_room(folder: Path, config: Any) -> None:
@@ -84,7 +90,7 @@ def _make(config: Any, folder: Path) -> None:
     places: dict[str, str] = {}
     for number, names in enumerate(shards, start=1):
         file = f"model-{number:05}-of-{len(shards):05}.safetensors"
-        tensors = {name: _draw(shapes[name], generator).cpu() for name in names}
+        tensors = {name: _draw(name, shapes[name], generator).cpu() for name in names}
         save_file(tensors, folder / file, metadata={"format": "pt"})
         places |= dict.fromkeys(names, file)
     index = {"metadata": {}, "weight_map": places}
@@ -92,7 +98,7 @@ def _make(config: Any, folder: Path) -> None:
     config.dtype = torch.float16
     config.architectures = [type(model).__name__]
     config.save_pretrained(folder)
-    _train_tokenizer().save_pretrained(folder)
+    _train_tokenizer(int(config.get_text_config(decoder=True).vocab_size)).save_pretrained(folder)
 
 
 def _shards(shapes: dict[str, tuple[int, ...]]) -> Iterator[list[str]]:
@@ -109,20 +115,22 @@ def _shards(shapes: dict[str, tuple[int, ...]]) -> Iterator[list[str]]:
         yield names
 
 
-def _draw(shape: tuple[int, ...], generator: Any) -> Any:
+def _draw(name: str, shape: tuple[int, ...], generator: Any) -> Any:
     """Draw normally distributed weights.
 
-    Ones for norms, whose weights are the only vectors.
+    Zeros for biases, and ones for norms, whose weights are the only other vectors.
     """
     import torch
 
+    if name.endswith("bias"):
+        return torch.zeros(shape, dtype=torch.float16)
     if len(shape) == 1:
         return torch.ones(shape, dtype=torch.float16)
     return torch.randn(shape, generator=generator, device=generator.device, dtype=torch.float16) * STANDARD_DEVIATION
 
 
-def _train_tokenizer() -> Any:
-    """Train a byte-level BPE of 8,192 tokens on the embedded articles."""
+def _train_tokenizer(vocabulary: int) -> Any:
+    """Train a byte-level BPE of at most `vocabulary` tokens on the embedded articles."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -131,7 +139,7 @@ def _train_tokenizer() -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=8_192,
+        vocab_size=min(vocabulary, LARGEST_VOCABULARY),
         special_tokens=[END],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from summarybench.catalogue.models import CPU, EXPERIMENTS, LOADERS, WEIGHT_ONLY, Experiment
+from summarybench.catalogue.models import CPU, LOADERS, WEIGHT_ONLY, Experiment, experiments
 from summarybench.engines.loaded_model import LoadedModel
 from summarybench.kinds.kind import Case, Kind, Marker
 from summarybench.kinds.toolbox import Measurement, Toolbox
@@ -26,7 +26,7 @@ def batchable_experiments() -> list[Experiment]:
     batch, so batches gain nothing.
     """
     weight_only = {"int8 weights", *WEIGHT_ONLY}
-    return [each for each in EXPERIMENTS if LOADERS[each.loader].quantization not in weight_only]
+    return [each for each in experiments() if LOADERS[each.loader].quantization not in weight_only]
 
 
 class BatchingKind(Kind):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from summarybench.catalogue.models import EXPERIMENTS, LOADERS, MODELS, Experiment
+from summarybench.catalogue.models import LOADERS, MODELS, Experiment, experiments
 from summarybench.core.option import Option
 from summarybench.documents.prompts import Prompt
 from summarybench.engines.engine import ConcurrentEngine
@@ -47,7 +47,7 @@ class ContinuousKind(Kind):
     )
 
     def cases(self) -> Sequence[Case]:
-        return cases_of([_all_at_once(each) for each in EXPERIMENTS if _is_worth_batching(each)])
+        return cases_of([_all_at_once(each) for each in experiments() if _is_worth_batching(each)])
 
     def markers_of(self, experiment: Experiment) -> tuple[str, ...]:
         """The experiment's markers without `compiled`, which need not be named: -m continuous measures all ways."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from summarybench.catalogue.models import EXPERIMENTS
+from summarybench.catalogue.models import experiments
 from summarybench.core.invocation import this_invocation
 from summarybench.core.outcomes import JudgementError
 from summarybench.kinds.kind import Case, Kind, Marker, RunContext, cases_of
@@ -32,7 +32,7 @@ class DistributedKind(Kind):
     baseline_figures = ("scaling_efficiency",)
 
     def cases(self) -> Sequence[Case]:
-        return cases_of(EXPERIMENTS)
+        return cases_of(experiments())
 
     def skip_reason(self, context: RunContext) -> str:
         """For one process: the command that starts two processes with the same arguments."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from summarybench.catalogue.models import EXPERIMENTS, GPUS_THAT_COMPILE, LOADERS, Experiment
+from summarybench.catalogue.models import GPUS_THAT_COMPILE, LOADERS, Experiment, experiments
 from summarybench.core.numbers import decimal
 from summarybench.core.option import Option
 from summarybench.engines.engine import ConcurrentEngine
@@ -50,7 +50,7 @@ class FastestKind(Kind):
     )
 
     def cases(self) -> Sequence[Case]:
-        precisions = (each for each in EXPERIMENTS if not LOADERS[each.loader].is_compiled)
+        precisions = (each for each in experiments() if not LOADERS[each.loader].is_compiled)
         return cases_of([way for each in precisions for way in _fastest_ways(each)])
 
     def markers_of(self, experiment: Experiment) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from summarybench.catalogue.models import EXPERIMENTS, LOADERS, MODELS, REFERENCE_LOADER, Experiment
+from summarybench.catalogue.models import LOADERS, MODELS, REFERENCE_LOADER, Experiment, experiments
 from summarybench.engines.loaded_model import LoadedModel
 from summarybench.kinds.kind import Case, Kind, Marker, RunContext, cases_of
 from summarybench.kinds.toolbox import Measurement, Toolbox
@@ -35,7 +35,7 @@ class FidelityKind(Kind):
 
     def cases(self) -> Sequence[Case]:
         """Each compiled loader with its eager twin and the float32 model."""
-        compiled = (each for each in EXPERIMENTS if LOADERS[each.loader].eager_twin)
+        compiled = (each for each in experiments() if LOADERS[each.loader].eager_twin)
         return cases_of(
             [replace(each, other_loaders=(LOADERS[each.loader].eager_twin, REFERENCE_LOADER)) for each in compiled]
         )

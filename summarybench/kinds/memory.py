@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from summarybench.catalogue.models import EXPERIMENTS
+from summarybench.catalogue.models import experiments
 from summarybench.kinds.kind import Case, Kind, Marker, RunContext, cases_of
 from summarybench.kinds.toolbox import Measurement, Toolbox
 from summarybench.runs import built_in_kinds
@@ -26,7 +26,7 @@ class MemoryKind(Kind):
     )
 
     def cases(self) -> Sequence[Case]:
-        return cases_of(EXPERIMENTS)
+        return cases_of(experiments())
 
     def measure(self, toolbox: Toolbox) -> Measurement:
         loaded = toolbox.loaded_model()

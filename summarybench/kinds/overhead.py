@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from summarybench.catalogue.models import EXPERIMENTS
+from summarybench.catalogue.models import experiments
 from summarybench.kinds.kind import Case, Kind, Marker, cases_of
 from summarybench.kinds.toolbox import Measurement, Toolbox
 from summarybench.measure.overhead import compare_with_bare_loop
@@ -24,7 +24,7 @@ class OverheadKind(Kind):
     )
 
     def cases(self) -> Sequence[Case]:
-        return cases_of([each for each in EXPERIMENTS if each.loader in ("default", "fp16", "4-bit")])
+        return cases_of([each for each in experiments() if each.loader in ("default", "fp16", "4-bit")])
 
     def measure(self, toolbox: Toolbox) -> Measurement:
         """The finding is an `Overhead`."""

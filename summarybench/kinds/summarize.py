@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from summarybench.catalogue.models import EXPERIMENTS
+from summarybench.catalogue.models import experiments
 from summarybench.kinds.kind import Case, Kind, cases_of
 from summarybench.kinds.toolbox import Measurement, Toolbox
 from summarybench.runs import built_in_kinds
@@ -19,7 +19,7 @@ class SummarizeKind(Kind):
     is_planned = True
 
     def cases(self) -> Sequence[Case]:
-        return cases_of(EXPERIMENTS)
+        return cases_of(experiments())
 
     def measure(self, toolbox: Toolbox) -> Measurement:
         """Summarize every document of the sample by itself.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from summarybench.catalogue.models import MODELS, Experiment, ModelShape, shape_of
+from summarybench.catalogue.models import MODELS, Experiment, ModelShape, ModelSpec, shape_of
 from summarybench.core.outcomes import InputError
 from summarybench.engines.fitting import Forecast, forecast
+from summarybench.engines.shapes import shape_of_model
 from summarybench.session.config import Config
 
 
@@ -20,26 +21,40 @@ class MemoryForecasts:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._shapes: dict[str, ModelShape] = {}
+        self._shapes: dict[str, ModelShape | None] = {}
 
     def of(self, experiment: Experiment, longest_sequence: int | None = None) -> Forecast:
         """The forecast for the longest sequence of the sample in tokens.
 
-        Where that is not known yet, it is for the longest sequence that the options allow.
+        Where that is not known yet, it is for the longest sequence that the options allow. Nothing is predicted for a model
+        whose config.json could not be read: loading it will say why.
         """
+        device, shape = self._config.device, self._shape(experiment.model)
+        if shape is None:
+            return Forecast(needed_bytes=0, memory_bytes=device.memory_bytes)
         limit = self._config.max_prompt_tokens + self._config.max_new_tokens
-        return forecast(experiment, self._shape(experiment.model), self._config.device, longest_sequence or limit)
+        return forecast(experiment, shape, device, longest_sequence or limit)
 
     def fits(self, experiment: Experiment) -> bool:
         return self.of(experiment).fits
 
-    def _shape(self, model: str) -> ModelShape:
+    def _shape(self, model: str) -> ModelShape | None:
         if model not in self._shapes:
-            settings = self._config.settings
-            folder = None if settings.synthetic_weights else settings.model_paths.get(model)
             spec = MODELS[MODELS[model].teacher or model]
-            self._shapes[model] = (folder and _shape_in(folder)) or spec.shape
+            self._shapes[model] = _shape_of_own(spec) if spec.own else self._shape_of_built_in(model, spec)
         return self._shapes[model]
+
+    def _shape_of_built_in(self, model: str, spec: ModelSpec) -> ModelShape:
+        settings = self._config.settings
+        folder = None if settings.synthetic_weights else settings.model_paths.get(model)
+        return (folder and _shape_in(folder)) or spec.shape
+
+
+def _shape_of_own(spec: ModelSpec) -> ModelShape | None:
+    try:
+        return shape_of_model(spec)
+    except InputError:
+        return None
 
 
 def _shape_in(folder: Path) -> ModelShape | None:

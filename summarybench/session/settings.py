@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from summarybench.catalogue.models import MODELS
+from summarybench.catalogue.models import MODELS, ModelSpec
 from summarybench.core.outcomes import InputError
 from summarybench.core.share import parse_share
 from summarybench.documents.document import DocumentSource
@@ -20,6 +20,7 @@ from summarybench.kinds.registry import KINDS
 from summarybench.machine.environment import HOST_NAME_VARIABLE
 from summarybench.runs.run_folder import take_folder_file
 from summarybench.session.options import all_options
+from summarybench.session.own_models import chosen_models, read_own_models
 from summarybench.session.students import Student, read_students
 
 LONGEST_HOST_NAME = 40
@@ -42,12 +43,18 @@ class UnresolvedOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the command line asked for, whatever the device."""
+    """What the command line asked for, whatever the device.
+
+    `own_models` are those of --model, --models and --config. Only `chosen_models` are measured; if it is empty, all of the
+    catalogue are.
+    """
 
     seed: int
     documents_file: Path | None
     document_source: DocumentSource | None
     model_paths: Mapping[str, Path]
+    own_models: Mapping[str, ModelSpec]
+    chosen_models: frozenset[str]
     gpu_family: str | None
     memory_limit_gib: float | None
     predict_memory: bool
@@ -71,12 +78,13 @@ class Settings:
     def document_source_of(self, model: str) -> DocumentSource:
         """The source that an option names.
 
-        Without one, the embedded model and synthetic weights get the embedded documents, and other models WikiLingua.
+        Without one, models that need no hub get the embedded documents, and other models WikiLingua.
         """
         if self.documents_file is not None:
             return DocumentSource.FILE
         spec = MODELS[MODELS[model].teacher or model]  # a student gets what its teacher gets
-        needs_no_hub = spec.is_embedded or self.synthetic_weights
+        is_folder = spec.own is not None and spec.own.folder is not None
+        needs_no_hub = spec.is_embedded or is_folder or self.synthetic_weights
         return self.document_source or (DocumentSource.EMBEDDED if needs_no_hub else DocumentSource.WIKILINGUA)
 
 
@@ -96,16 +104,26 @@ def settings_of(option: Any, root: Path) -> Settings:
     students = read_students(option.student)
     if students and option.weights == "synthetic":
         raise InputError("--student with --weights synthetic: a student is its weights; leave one of them out")
+    synthetic = option.weights == "synthetic"
+    own = read_own_models(option.model, option.models, option.config, synthetic=synthetic)
+    folders = {name: spec.own.folder for name, spec in own.items() if spec.own and spec.own.folder}
+    chosen = chosen_models(option.model, own)
     compare = option.benchmark_compare
     return Settings(
         seed=option.seed,
         documents_file=option.documents_file,
         document_source=None if option.document_source is None else DocumentSource(option.document_source),
-        model_paths=model_paths_of(option.model_path) | {name: student.folder for name, student in students.items()},
+        model_paths={
+            **model_paths_of(option.model_path),
+            **{name: student.folder for name, student in students.items()},
+            **folders,
+        },
+        own_models=own,
+        chosen_models=chosen and chosen | {name for each in students.values() for name in (each.name, each.teacher)},
         gpu_family=option.gpu_family,
         memory_limit_gib=option.memory_limit,
         predict_memory=not option.no_memory_prediction,
-        synthetic_weights=option.weights == "synthetic",
+        synthetic_weights=synthetic,
         tolerance=parse_share(option.tolerance),
         baseline_runs=option.baseline_runs,
         passes=option.passes,

@@ -1,0 +1,187 @@
+"""What --model, --models and --config name, and what follows from it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from summarybench.catalogue.models import MODELS, experiments
+from summarybench.core.outcomes import InputError, UnavailableError
+from summarybench.engines.hub import HubModel
+from summarybench.session import own_models
+from summarybench.session.own_models import chosen_models, read_own_models
+from tests.checkpoints import SHAPE
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+QWEN = {**SHAPE, "model_type": "qwen2"}
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The repositories and revisions that the hub is asked for; each has a config.json."""
+    asked = []
+
+    def describe(repository, revision):
+        asked.append((repository, revision))
+        return HubModel(commit=COMMIT, config=QWEN, weights_bytes=123)
+
+    monkeypatch.setattr(own_models, "describe", describe)
+    return asked
+
+
+def read(*models, files=(), configs=(), synthetic=False):
+    return read_own_models(models, files, configs, synthetic=synthetic)
+
+
+def test_a_hub_id_gives_the_name_the_marker_and_the_commit(asked):
+    (spec,) = read("Qwen/Qwen2.5-0.5B-Instruct@v1").values()
+    assert (spec.name, spec.marker, spec.revision) == ("qwen2.5-0.5b-instruct", "qwen2_5_0_5b_instruct", COMMIT)
+    assert spec.repository == "Qwen/Qwen2.5-0.5B-Instruct"
+    assert spec.own.weights_bytes == 123
+    assert asked == [("Qwen/Qwen2.5-0.5B-Instruct", "v1")]
+
+
+def test_a_folder_gives_its_name_and_needs_no_hub(asked, tiny_llama):
+    (spec,) = read(str(tiny_llama)).values()
+    assert spec.name == tiny_llama.name
+    assert spec.architecture == "llama"
+    assert spec.own.folder == tiny_llama
+    assert asked == []
+
+
+def test_a_folder_of_the_hubs_cache_has_the_repositorys_name(tiny_llama, tmp_path):
+    folder = tmp_path / "models--Org--Tiny-Chat" / "snapshots" / COMMIT
+    folder.parent.mkdir(parents=True)
+    folder.symlink_to(tiny_llama)
+    assert list(read(str(folder))) == ["tiny-chat"]
+
+
+def test_a_given_name_replaces_the_one_that_would_follow(asked, tiny_llama):
+    assert list(read(f"mine={tiny_llama}", "other=org/x")) == ["mine", "other"]
+
+
+@pytest.mark.parametrize(("name", "marker"), [("memory", "memory_model"), ("t4", "t4_model"), ("7b-chat", "_7b_chat")])
+def test_a_marker_is_a_word_that_nothing_else_has(asked, name, marker):
+    (spec,) = read(f"{name}=org/x").values()
+    assert spec.marker == marker
+
+
+def test_markers_of_two_models_differ(asked):
+    assert [spec.marker for spec in read("a.b=org/x", "a-b=org/y").values()] == ["a_b", "a_b_model"]
+
+
+def test_a_built_in_name_chooses_that_model():
+    assert read("smollm2-135m-instruct") == {}
+    assert chosen_models(["smollm2-135m-instruct"], {}) == {"smollm2-135m-instruct"}
+    assert chosen_models([], {}) == frozenset()
+
+
+def test_a_model_that_the_hub_does_not_give_keeps_its_reason(monkeypatch):
+    def describe(repository, revision):
+        raise UnavailableError("no network")
+
+    monkeypatch.setattr(own_models, "describe", describe)
+    (spec,) = read("org/x").values()
+    assert spec.own.obstacle == "no network"
+
+
+@pytest.mark.parametrize(
+    ("models", "said"),
+    [
+        (["/no/such/folder"], "no such folder"),
+        (["not a name"], "neither a folder nor a hub id"),
+        (["smollm2-135m-instruct=org/x"], "is the name of a built-in model; choose another: NAME=org/x"),
+        (["org/x", "other/x"], "is the name of another model given here; choose another: NAME=other/x"),
+        (["a b=org/x"], "NAME of letters, digits"),
+        (["x="], "give a hub id, a folder, or NAME=X"),
+    ],
+)
+def test_what_names_no_model_is_refused_in_one_line(asked, models, said):
+    with pytest.raises(InputError, match=said):
+        read(*models)
+
+
+def test_an_own_model_has_every_eager_loader_and_no_second_precision_of_a_quantized_one(monkeypatch, asked):
+    (spec,) = read("x=org/x").values()
+    monkeypatch.setitem(MODELS, "x", spec)
+    cpu = {each.loader for each in experiments() if each.model == "x" and "cpu" in each.families}
+    assert cpu == {"default", "8-bit", "4-bit"}
+
+
+# Configurations -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "my-qwen" / "config.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(QWEN))
+    return path
+
+
+def test_a_config_alone_is_a_model_of_synthetic_weights(config):
+    (spec,) = read(configs=[str(config)], synthetic=True).values()
+    assert (spec.name, spec.architecture) == ("my-qwen", "qwen2")
+
+
+def test_a_config_belongs_to_the_only_model_or_to_the_one_that_it_names(config, tiny_llama):
+    (spec,) = read(f"mine={tiny_llama}", configs=[str(config)], synthetic=True).values()
+    assert (spec.name, spec.architecture) == ("mine", "qwen2")
+    both = read(f"a={tiny_llama}", f"b={tiny_llama}", configs=[f"b={config}"], synthetic=True)
+    assert [spec.architecture for spec in both.values()] == ["llama", "qwen2"]
+
+
+def test_with_synthetic_weights_a_folder_needs_nothing_but_its_config(config):
+    assert list(read(str(config.parent), synthetic=True)) == ["my-qwen"]
+    with pytest.raises(InputError, match=r"holds no \.safetensors"):
+        read(str(config.parent))
+
+
+@pytest.mark.parametrize(
+    ("models", "configs", "synthetic", "said"),
+    [
+        ([], ["x/config.json"], False, "add --weights synthetic"),
+        ([], ["x/config.json"], True, "no such file"),
+    ],
+)
+def test_a_config_that_cannot_be_used_is_refused(models, configs, synthetic, said):
+    with pytest.raises(InputError, match=said):
+        read(*models, configs=configs, synthetic=synthetic)
+
+
+def test_a_config_without_a_name_for_two_models_is_refused(config, tiny_llama):
+    with pytest.raises(InputError, match="2 models are given; name the one it is for"):
+        read(f"a={tiny_llama}", f"b={tiny_llama}", configs=[str(config)], synthetic=True)
+
+
+# A file of models -----------------------------------------------------------------------------------------------------
+
+
+def test_a_file_names_models_with_their_markers_and_loaders(asked, tiny_llama, tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "ours").symlink_to(tiny_llama)
+    path = tmp_path / "team.toml"
+    path.write_text(
+        '[ours]\nmodel = "models/ours"\nmarker = "house"\nloaders = ["4-bit"]\n\n[theirs]\nmodel = "org/x@v2"\n'
+    )
+    ours, theirs = read(files=[path]).values()
+    assert (ours.marker, ours.own.loaders, ours.own.folder) == ("house", ("4-bit",), tmp_path / "models" / "ours")
+    assert (theirs.name, asked) == ("theirs", [("org/x", "v2")])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[x]\n", "the key 'model' is missing"),
+        ('[x]\nmodel = "org/x"\nloaders = ["5-bit"]\n', "'5-bit' is not one of"),
+        ('[x]\nmodel = "org/x"\nmarker = "t4"\n', "'t4' must be a word"),
+        ('[x]\nmodel = "org/x"\nsize = 1\n', "unknown key 'size'"),
+        ("[x\n", "cannot be read as TOML"),
+    ],
+)
+def test_a_file_that_cannot_be_used_names_the_entry_and_the_value(asked, tmp_path, text, said):
+    path = tmp_path / "team.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=said):
+        read(files=[path])
