@@ -90,7 +90,6 @@ GENERAL_OPTIONS: tuple[Option, ...] = (
         "--model-path",
         "take a built-in model's safetensors and tokenizer from a local folder",
         example="--model-path llama2-7b-chat=/models/llama2",
-        is_everyday=True,
         default=[],
         metavar="NAME=FOLDER",
         action="append",
