@@ -114,6 +114,8 @@ def settings_in(folder: Path, *, resume: Path | None, save_as: str | None) -> Se
         resume=resume,
         confirm=None,
         students={},
+        own_models={},
+        chosen_models=frozenset(),
         student_margin=0.1,
     )
 

@@ -122,6 +122,8 @@ def _why_not_supported(location: str | Path, error: ValueError) -> str:
         )
     if "does not recognize this architecture" in message or "Unrecognized model" in message:
         return f"transformers {transformers.__version__} does not know its architecture; a newer version may"
+    if "instantiate the backend tokenizer" in message:
+        return "its tokenizer cannot be read without tokenizer.json; add that file to the folder, or download it again"
     if "Unrecognized configuration class" in message:
         return "is not a causal language model, as far as transformers knows; give one that generates text"
     return ""

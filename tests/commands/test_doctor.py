@@ -167,17 +167,6 @@ def test_a_finding_of_a_check_is_handed_on():
     assert doctor_finding.attempt("first", lambda: OK) is OK
 
 
-def test_work_that_takes_too_long_is_given_up():
-    with pytest.raises(TimeoutError, match=r"no answer within 0\.01 s"):
-        doctor_finding.within(0.01, lambda: time.sleep(0.5))
-
-
-def test_work_in_time_returns_and_raises_as_it_does_alone():
-    assert doctor_finding.within(5, lambda: 42) == 42
-    with pytest.raises(KeyError, match="gone"):
-        doctor_finding.within(5, raising(KeyError("gone")))
-
-
 # Python and its surroundings
 
 

@@ -355,8 +355,9 @@ def student_folder(path: Path, **changed) -> Path:
     provenance = {"schema": 1, "name": path.name, "teacher": {"name": "smollm2-135m-instruct"}, "architecture": "llama"}
     (path / "distillation.json").write_text(json.dumps({**provenance, "trained_on": [], **changed}))
     (path / "config.json").write_text('{"model_type": "llama"}')
-    (path / "model.safetensors").touch()
+    (path / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")  # a whole file without tensors
     (path / "tokenizer_config.json").touch()
+    (path / "tokenizer.json").touch()
     return path
 
 

@@ -114,8 +114,14 @@ def test_it_loads_and_generates_as_any_other(cache, loader):
     assert 1 <= len(generated) <= 4
 
 
+def test_the_tokenizer_of_a_small_vocabulary_stays_inside_it():
+    tokenizer = synthetic._train_tokenizer(1_000)
+    assert len(tokenizer) == 1_000
+    assert max(tokenizer("Cut the onions, and boil them for ten minutes.")["input_ids"]) < 1_000
+
+
 def test_every_id_of_the_tokenizer_lies_inside_the_smallest_vocabulary():
-    tokenizer = synthetic._train_tokenizer()
+    tokenizer = synthetic._train_tokenizer(32_000)
     assert max(tokenizer.get_vocab().values()) < min(spec.shape.vocab_size for spec in MODELS.values())
 
 
