@@ -9,16 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean
 from types import MappingProxyType
 from typing import Any
 
 from summarybench.core.files import write_atomically
+from summarybench.core.numbers import significant
 from summarybench.core.outcomes import InputError, Verdict
 from summarybench.core.strict_json import InvalidValueError
 from summarybench.machine.environment import VERSIONS
@@ -28,18 +29,9 @@ from summarybench.runs.device_files import HistoryFile, SeriesRecord
 from summarybench.runs.run_file import Entry, entries_of
 from summarybench.runs.validation import read_record
 from summarybench.stats.change_points import change_points, shifts_at
-from summarybench.stats.sequential import Cusum, Reference, cusum, nights_to_detect
-from summarybench.stats.successive_differences import successive_difference_freedom, successive_difference_variance
+from summarybench.stats.sequential import FEWEST_NIGHTS, Cusum, Reference, cusum, reference_of
 
 SCHEMA = 1
-FEWEST_NIGHTS, MOST_NIGHTS = 8, 20
-"""How many nights a reference has."""
-TESTED_NIGHTS = 10
-"""A reference grows from FEWEST_NIGHTS to MOST_NIGHTS only while at least so many nights come after it."""
-LARGEST_DEVIATIONS = 3.0
-"""A night further from the median of its reference than this counts as if it were this far (in robust deviations)."""
-LEAST_DEVIATION = 0.001
-"""Of one night, relative: below it, clocks and rounding decide and not the code."""
 
 
 class Trend(StrEnum):
@@ -55,7 +47,7 @@ class Trend(StrEnum):
 class SeriesKey:
     """What all nights of a series have in common. `test` is the test's name with the experiment in brackets.
 
-    `sample` is a digest of the rounds that were timed, and `host` the anonymous id of the machine.
+    `sample` is a digest of the rounds that were timed, and `host` the anonymous ID of the machine.
     """
 
     test: str
@@ -85,61 +77,59 @@ class Series:
 
     experiment: str
     key: SeriesKey
+    host_name: str
     nights: tuple[Night, ...]
     accepted: str | None = None
 
     @cached_property
-    def reference_nights(self) -> int:
-        """How many of the first nights are the reference; 0 where there are too few to test any night against them."""
-        if len(self.nights) <= FEWEST_NIGHTS:
-            return 0
-        return min(MOST_NIGHTS, max(FEWEST_NIGHTS, len(self.nights) - TESTED_NIGHTS))
+    def log_speeds(self) -> list[float]:
+        return [night.log_speed for night in self.nights]
 
     @cached_property
     def reference(self) -> Reference | None:
-        """The reference's mean and noise, both insensitive to a disturbed night among them; None while collecting."""
-        if not self.reference_nights:
-            return None
-        return reference_of([night.log_speed for night in self.nights[: self.reference_nights]])
+        """What the newest night is held against; None where there are too few nights before it."""
+        newest = len(self.nights) - 1
+        return reference_of(self.log_speeds, newest) if newest >= FEWEST_NIGHTS else None
 
     @property
-    def tested(self) -> list[float]:
-        return [night.log_speed for night in self.nights[self.reference_nights :]]
+    def reference_nights(self) -> int:
+        """How many of the first nights are the reference; 0 while nights are collected."""
+        return self.reference.nights if self.reference else 0
 
     @cached_property
-    def slowing(self) -> Cusum | None:
-        return cusum(self.tested, self.reference) if self.reference else None
+    def slowing(self) -> Cusum:
+        return cusum(self.log_speeds)
 
     @cached_property
-    def quickening(self) -> Cusum | None:
+    def quickening(self) -> Cusum:
         """The mirror image: the same test on the negative logarithms."""
-        if self.reference is None:
-            return None
-        return cusum([-each for each in self.tested], replace(self.reference, mean=-self.reference.mean))
+        return cusum([-each for each in self.log_speeds])
 
     @property
     def trend(self) -> Trend:
         """What the tested nights say; COLLECTING while there are too few."""
-        if self.slowing is None or self.quickening is None:
+        if self.reference is None:
             return Trend.COLLECTING
         if self.slowing.alarm is not None:
             return Trend.SLOWED
         return Trend.FASTER if self.quickening.alarm is not None else Trend.STEADY
 
     @property
+    def _change(self) -> Cusum | None:
+        return {Trend.SLOWED: self.slowing, Trend.FASTER: self.quickening}.get(self.trend)
+
+    @property
     def alarm_night(self) -> int | None:
         """The index of the night that raised the alarm of a slower or faster series; None without one."""
-        found = {Trend.SLOWED: self.slowing, Trend.FASTER: self.quickening}.get(self.trend)
-        return None if found is None or found.alarm is None else self.reference_nights + found.alarm
+        return self._change.alarm if self._change else None
 
     @property
     def ratio(self) -> float | None:
-        """The mean speed since the change, or over all tested nights if there is none, ÷ the reference's."""
+        """The mean speed since the change, or after the reference if there is none, ÷ the reference's."""
         if self.reference is None:
             return None
-        first = self.first_changed
-        log_speeds = self.tested if first is None else [night.log_speed for night in self.nights[first:]]
-        return math.exp(fmean(log_speeds) - self.reference.mean)
+        first = self.reference_nights if self.first_changed is None else self.first_changed
+        return math.exp(fmean(self.log_speeds[first:]) - self.reference.mean)
 
     @cached_property
     def first_changed(self) -> int | None:
@@ -148,16 +138,16 @@ class Series:
         The CUSUM says that there is a change. It is dated by the largest change point between the CUSUM's own first night and
         its alarm. Where there is none, as in a slide, the CUSUM's first night is the date.
         """
-        found = {Trend.SLOWED: self.slowing, Trend.FASTER: self.quickening}.get(self.trend)
+        found = self._change
         if found is None or found.since is None or found.alarm is None or self.reference is None:
             return None
-        since, alarm = (self.reference_nights + each for each in (found.since, found.alarm))
-        log_speeds = [night.log_speed for night in self.nights]
-        points = change_points(log_speeds, self.reference.standard_deviation)
+        points = change_points(self.log_speeds, self.reference.standard_deviation)
         shifts = {
-            point: abs(shift) for point, shift in shifts_at(log_speeds, points).items() if since <= point <= alarm
+            point: abs(shift)
+            for point, shift in shifts_at(self.log_speeds, points).items()
+            if found.since <= point <= found.alarm
         }
-        return max(shifts, key=shifts.__getitem__, default=since)
+        return max(shifts, key=shifts.__getitem__, default=found.since)
 
     @property
     def commits(self) -> tuple[str, str] | None:
@@ -179,14 +169,18 @@ class Series:
     @property
     def nights_to_find(self) -> int | None:
         """After how many nights a slowdown of 3% would be found in 95%; None if 60 do not suffice."""
-        return nights_to_detect(self.reference) if self.reference else None
+        from summarybench.stats.sequential_simulation import nights_to_detect
+
+        if self.reference is None:
+            return None
+        return nights_to_detect(float(significant(self.reference.standard_deviation, 2)))
 
     def as_record(self) -> HistoryRecord:
         """The key `history` of the run file."""
         reference, first = self.reference, self.first_changed
         return {
             "trend": self.trend.value,
-            "host": self.key.host,
+            "host": self.host_name,
             "nights": len(self.nights),
             "reference_nights": self.reference_nights,
             "reference_tokens_per_second": reference.tokens_per_second if reference else None,
@@ -195,25 +189,6 @@ class Series:
             "since": None if first is None else self.nights[first].date,
             "commits": None if self.commits is None else list(self.commits),
         }
-
-
-def reference_of(log_speeds: Sequence[float]) -> Reference:
-    """The mean and the noise of a reference's nights.
-
-    Nights far from the median are brought nearer (winsorized), so that a disturbed one does not hide a later slowdown. The
-    variance is that of successive differences, so that a slide within the reference does not widen it.
-    """
-    middle = median(log_speeds)
-    # Of a normal distribution 0.6745 deviations hold half of the values.
-    robust = max(median(abs(each - middle) for each in log_speeds) / 0.6745, LEAST_DEVIATION)
-    reach = LARGEST_DEVIATIONS * robust
-    kept = [min(max(each, middle - reach), middle + reach) for each in log_speeds]
-    return Reference(
-        mean=fmean(kept),
-        nights=len(kept),
-        standard_deviation=max(math.sqrt(successive_difference_variance(kept)), LEAST_DEVIATION),
-        degrees_of_freedom=successive_difference_freedom(len(kept)),
-    )
 
 
 def read_series(folder: Path, finished: StoredRun | None = None) -> list[Series]:
@@ -269,7 +244,10 @@ def one_series(
     nights = tuple(night for night in _nights(counting) if first is None or night.date >= first)
     if not nights:
         return None
-    return Series(experiment=counting[0][1].experiment, key=key, nights=nights, accepted=first)
+    newest, entry = counting[-1]
+    return Series(
+        experiment=entry.experiment, key=key, host_name=newest.host.name or "unknown", nights=nights, accepted=first
+    )
 
 
 def _counts(stored: StoredRun, entry: Entry) -> bool:
@@ -284,7 +262,7 @@ def key_of(stored: StoredRun, entry: Entry) -> SeriesKey:
         test=entry.name,
         workload=entry.extra_info["workload"],
         sample=sample,
-        host=str(stored.environment.get("host") or "unknown"),
+        host=stored.host.id or "unknown",
     )
 
 

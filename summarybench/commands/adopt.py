@@ -49,7 +49,7 @@ def _slowed_lines(folder: Path) -> Iterator[str]:
     for series in read_series(folder):
         if series.trend is Trend.SLOWED:
             yield (
-                f"note: {series.experiment} on host {series.key.host}: {finding_of(series.as_record())}; "
+                f"note: {series.experiment} on {series.host_name}: {finding_of(series.as_record())}; "
                 f"{this_invocation().command('history')} says more"
             )
 

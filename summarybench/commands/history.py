@@ -9,20 +9,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from summarybench.analysis.history import (
-    FEWEST_NIGHTS,
-    Series,
-    Trend,
-    accept,
-    read_series,
-)
+from summarybench.analysis.history import Series, Trend, accept, read_series
 from summarybench.commands.command import add_baselines_argument
 from summarybench.core.invocation import this_invocation
 from summarybench.core.numbers import counted, decimal, deviation, percent
 from summarybench.core.outcomes import ExitCode, InputError
 from summarybench.runs.baselines import open_run
 from summarybench.runs.run_file import device_of
-from summarybench.stats.sequential import FALSE_ALARMS_PER_NIGHT, NIGHTS, SOUGHT_RATIO
+from summarybench.stats.sequential import FALSE_ALARMS_PER_NIGHT, FEWEST_NIGHTS, NIGHTS_TO_FIND, SOUGHT_RATIO
 
 SHORT_COMMIT = 12
 
@@ -110,14 +104,14 @@ def _lines(found: dict[str, list[Series]]) -> Iterator[str]:
             key=lambda each: list(Trend).index(each.trend),
         )
         for each in tested:
-            yield f"  {each.experiment} on host {each.key.host}: {_describe(each)}"
+            yield f"  {each.experiment} on {each.host_name}: {_describe(each)}"
             if each.first_changed is not None:
                 yield from (f"    {line}" for line in _change_lines(each))
         if collecting := len(series) - len(tested):
             yield f"  {counted(collecting, 'series has', 'series have')} too few nights to be tested"
     yield (
         f"A series (the nights of one experiment on one host) is tested from {FEWEST_NIGHTS + 1} nights on. With unchanged "
-        f"code, it raises a false alarm on at most {percent(FALSE_ALARMS_PER_NIGHT)} of nights."
+        f"code, it raises a false alarm on at most {percent(FALSE_ALARMS_PER_NIGHT, 1)} of nights."
     )
 
 
@@ -137,7 +131,7 @@ def _describe_reach(series: Series) -> str:
     slowdown = f"a slowdown of {percent(1 - SOUGHT_RATIO)}"
     needed = series.nights_to_find
     if needed is None:
-        return f"{slowdown} is out of reach: {NIGHTS} nights do not find it in 95%"
+        return f"{slowdown} is out of reach: {NIGHTS_TO_FIND} nights do not find it in 95%"
     return f"{slowdown} is found within {counted(needed, 'night')} in 95%"
 
 
@@ -160,10 +154,11 @@ def _describe_versions(series: Series) -> str:
 
 
 def _record(series: Series) -> dict[str, Any]:
-    reference, slowing, first = series.reference, series.slowing, series.first_changed
+    reference, first = series.reference, series.first_changed
     return {
         "experiment": series.experiment,
         **asdict(series.key),
+        "host_name": series.host_name,
         "trend": series.trend.value,
         "ratio": series.ratio,
         "since": None if first is None else series.nights[first].date,
@@ -176,9 +171,9 @@ def _record(series: Series) -> dict[str, Any]:
             "nights": reference.nights,
             "tokens_per_second": reference.tokens_per_second,
             "standard_deviation": reference.standard_deviation,
-            "degrees_of_freedom": reference.degrees_of_freedom,
+            "threshold": reference.threshold,
         },
-        "cusum": None if slowing is None else {"statistic": slowing.statistic, "threshold": slowing.threshold},
+        "cusum": series.slowing.statistic,
         "nights_to_find": series.nights_to_find,
         "nights": [
             {"date": each.date, "tokens_per_second": each.speed, "commit": each.commit, "runs": each.runs}

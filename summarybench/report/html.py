@@ -13,7 +13,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from summarybench.analysis.history import FEWEST_NIGHTS
 from summarybench.core.files import write_where_asked
 from summarybench.core.numbers import decimal, percent, prefixed, span
 from summarybench.core.outcomes import InputError
@@ -32,6 +31,7 @@ from summarybench.report.probes import probes_of
 from summarybench.report.view import view_of
 from summarybench.runs.baselines import Baselines, open_run
 from summarybench.runs.documents_table import read_documents_table
+from summarybench.stats.sequential import FEWEST_NIGHTS
 
 TEMPLATES = Path(__file__).parent / "templates"
 DOCUMENTS = "documents.parquet"

@@ -142,5 +142,5 @@ def test_run_that_continues_a_slow_slide_is_stored_with_a_note(tmp_path, monkeyp
     assert main(["results", "nightly"]) == 0
     saved, note = capsys.readouterr().out.splitlines()
     assert saved == "baseline saved: baselines/nvidia-a100-sxm4-40gb/0028_nightly.json"
-    assert note.startswith(f"note: {NAME} on host 0123456789ab: SLOWED to 0.94")
+    assert note.startswith(f"note: {NAME} on host-012345: SLOWED to 0.94")
     assert " since 2026-10-21, between commits " in note

@@ -205,7 +205,7 @@ def test_steady_series_has_a_band_and_no_alarm():
 
 def test_runs_of_another_host_are_not_in_the_panel():
     *before, now = nights_of(4)
-    before[0].run["machine_info"] = {**before[0].run["machine_info"], "host": "another"}
+    before[0].run["machine_info"] = {**before[0].run["machine_info"], "host_id": "another"}
     (history,) = view_of([Source(stored=now, baselines=baselines(*before))]).histories
     assert len(history.measurements) == 3
 
