@@ -105,6 +105,7 @@ class FakeModel:
     load_peak_memory_bytes = 2_000
     weights_bytes = 1_000
     weights_read_bytes = 900
+    cache_bytes_per_token = 3
     predicted_memory_bytes = 3_000
     bytes_per_row = 10
     words: ClassVar[list[str]] = []  # shared, as loaders of one model share a vocabulary

@@ -87,6 +87,8 @@ def benchmark(name: str = "llama2-7b-chat-4-bit", *, seconds: tuple[float, ...] 
         "predicted_memory_bytes": 6 * GIB,
         "copy_bandwidth_bytes_per_second": 1.2e12,
         "model_bandwidth_utilization": 0.5,
+        "weights_read_bytes": 4 * GIB,
+        "cache_bytes_per_token": 512 * 1024,
         "joules_per_token": 4.0,
         "controls": {},
         "speed_probes": list(OF_THE_GPU if "compiled" in experiment.loader else EVERY_PROBE),

@@ -103,6 +103,10 @@ class Engine(TextGenerator, Protocol):
         """Bytes of the weights that one decoding step reads."""
 
     @property
+    def cache_bytes_per_token(self) -> int | None:
+        """Bytes of one token's keys and values in all layers, which each later step of its sequence reads."""
+
+    @property
     def load_peak_memory_bytes(self) -> int | None: ...
 
     @property

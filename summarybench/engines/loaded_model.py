@@ -40,6 +40,7 @@ class LoadedModel:
     load_peak_memory_bytes: int
     weights_bytes: int
     weights_read_bytes: int
+    cache_bytes_per_token: int
     predicted_memory_bytes: int
     model: Any
     decoders: CompiledDecoders | None = None

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from summarybench.catalogue.kv_cache import cache_bytes_per_token
 from summarybench.catalogue.models import LOADERS, Experiment
 from summarybench.core.cache import cache_folder
 from summarybench.core.numbers import gib
@@ -96,6 +97,7 @@ def _load(
         load_peak_memory_bytes=device.peak_memory_bytes(),
         weights_bytes=weights_bytes,
         weights_read_bytes=weights_bytes - untied_embedding_bytes(model),
+        cache_bytes_per_token=cache_bytes_per_token(chat.config, str(settings["dtype"])),
         predicted_memory_bytes=prediction.total_bytes,
         model=model,
         decoders=decoders,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import ceil, prod
 from typing import Any
 
+from summarybench.catalogue.kv_cache import BYTES_PER_ELEMENT, cache_bytes_per_token, key_value_heads
 from summarybench.core.numbers import gib, percent
 from summarybench.core.outcomes import PredictionError
 from summarybench.engines.shapes import parameter_shapes
@@ -15,7 +16,6 @@ NF4_BLOCK = 64
 """Weights per float32 scale in bitsandbytes' NF4."""
 INT4_GROUP = 128
 """Weights per scale and zero point in int4."""
-BYTES_PER_ELEMENT = {"float32": 4, "float16": 2, "bfloat16": 2}
 LIBRARY_BYTES = 64 * 1024**2
 """Memory that matrix libraries reserve: 32 MiB of cuBLAS workspace on Hopper, and small buffers."""
 
@@ -62,7 +62,7 @@ def predict_memory(
     element_bytes = BYTES_PER_ELEMENT[str(settings["dtype"])]
     return MemoryPrediction(
         weights_bytes=predict_weights(config, settings) if weights_bytes is None else weights_bytes,
-        cache_bytes=_cache_bytes_per_token(config, element_bytes) * sequence_tokens * batch_size,
+        cache_bytes=cache_bytes_per_token(config, str(settings["dtype"])) * sequence_tokens * batch_size,
         workspace_bytes=_workspace_bytes(config, settings, sequence_tokens, batch_size),
     )
 
@@ -78,8 +78,8 @@ def predict_paged_memory(
     """
     element_bytes = BYTES_PER_ELEMENT[str(settings["dtype"])]
     tokens = cache_tokens + step_tokens
-    token_bytes = _cache_bytes_per_token(config, element_bytes)
-    heads, shared_heads = int(config.num_attention_heads), _key_value_heads(config)
+    token_bytes = cache_bytes_per_token(config, str(settings["dtype"]))
+    heads, shared_heads = int(config.num_attention_heads), key_value_heads(config)
     read_back = token_bytes // int(config.num_hidden_layers) * (1 + heads / shared_heads)
     mask_and_logits = step_tokens * (tokens * element_bytes + 4 * int(config.vocab_size))
     return MemoryPrediction(
@@ -96,7 +96,7 @@ def predict_compiled_paged_memory(
     element_bytes = BYTES_PER_ELEMENT[str(settings["dtype"])]
     return MemoryPrediction(
         weights_bytes=weights_bytes,
-        cache_bytes=_cache_bytes_per_token(config, element_bytes) * cache_tokens,
+        cache_bytes=cache_bytes_per_token(config, str(settings["dtype"])) * cache_tokens,
         workspace_bytes=_workspace_bytes(config, settings, step_tokens, 1),
     )
 
@@ -150,16 +150,6 @@ def _int4_bytes(shape: tuple[int, ...]) -> int:
     return shape[0] * ceil(shape[1] / INT4_GROUP) * (INT4_GROUP // 2 + 4)
 
 
-def _cache_bytes_per_token(config: Any, element_bytes: int) -> int:
-    """The bytes of one token's keys and values in all layers."""
-    head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return 2 * int(config.num_hidden_layers) * _key_value_heads(config) * int(head_width) * element_bytes
-
-
-def _key_value_heads(config: Any) -> int:
-    return int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
-
-
 def _workspace_bytes(config: Any, settings: Mapping[str, Any], sequence_tokens: int, batch_size: int) -> int:
     """The largest temporary memory of prefill in one layer.
 
@@ -181,7 +171,7 @@ def _workspace_bytes(config: Any, settings: Mapping[str, Any], sequence_tokens: 
         extra = 6 * hidden * inner + 4 * inner * tokens
     feed_forward = tokens * (3 * inner + 4 * hidden) * element_bytes + extra
     heads = int(config.num_attention_heads)
-    is_unfused = element_bytes == 4 and _key_value_heads(config) < heads
+    is_unfused = element_bytes == 4 and key_value_heads(config) < heads
     scores = 2 * heads * sequence_tokens**2 * batch_size * element_bytes if is_unfused else 0
     attention = scores + 6 * tokens * hidden * element_bytes
     return max(feed_forward, attention) + LIBRARY_BYTES

@@ -116,6 +116,7 @@ def measure_all_at_once(
         rounds,
         engine.limits,
         weights_read_bytes=loaded.weights_read_bytes,
+        cache_bytes_per_token=loaded.cache_bytes_per_token,
         copy_bandwidth=toolbox.copy_bandwidth,
     )
     return toolbox.measurement(

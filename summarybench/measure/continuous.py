@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from math import fsum
 from typing import Any
 
+from summarybench.analysis.utilization import cache_tokens_read
 from summarybench.core.outcomes import RequestsFailedError
 from summarybench.documents.prompts import Prompt
 from summarybench.engines.engine import ConcurrentEngine, Limits, RequestResult, TextGenerator
@@ -192,17 +193,20 @@ def as_extra_info(
     limits: Limits,
     *,
     weights_read_bytes: int,
+    cache_bytes_per_token: int,
     copy_bandwidth: float | None,
 ) -> Record:
     """The keys of a run file that are figures of whole rounds.
 
     They replace or add to the keys of other kinds. `model_bandwidth_utilization` counts the weights as read once per
-    step. Prompts and summaries share steps, so the speed of decoding alone is unknown.
+    step, and the cache of each document, which is not padded, once per token after its first. Prompts and summaries
+    share steps, so the speed of decoding alone is unknown.
     """
     seconds = fsum(each.seconds for each in rounds)
     documents = len(measured.records) * len(rounds)
     document_tokens = sum(record.document_tokens for record in measured.records) * len(rounds)
-    read_bytes = weights_read_bytes * sum(each.steps for each in rounds)
+    cache_tokens = sum(cache_tokens_read([each.prompt_tokens], [each.generated_tokens]) for each in measured.records)
+    read_bytes = weights_read_bytes * sum(each.steps for each in rounds) + cache_bytes_per_token * cache_tokens * len(rounds)
     return {
         "generated_tokens_per_second": measured.generated_tokens / seconds,
         "decode_tokens_per_second": None,

@@ -65,6 +65,8 @@ def extra_info_of(
         "peak_memory_bytes": measured.peak_memory_bytes,
         "load_peak_memory_bytes": loaded.load_peak_memory_bytes,
         "weights_bytes": loaded.weights_bytes,
+        "weights_read_bytes": loaded.weights_read_bytes,
+        "cache_bytes_per_token": loaded.cache_bytes_per_token,
         "predicted_memory_bytes": loaded.predicted_memory_bytes,
         "copy_bandwidth_bytes_per_second": copy_bandwidth,
         "model_bandwidth_utilization": _utilization(loaded, speed, copy_bandwidth),
@@ -97,11 +99,9 @@ def _quality_fields(quality: Quality | None) -> Record:
 
 
 def _utilization(loaded: Engine, speed: Speed, copy_bandwidth: float | None) -> float | None:
-    """Bytes of weights read per second of decoding ÷ copy bandwidth of the device.
-
-    1 is the limit at batch size 1.
-    """
+    """Bytes of weights and KV cache read per second of decoding ÷ copy bandwidth of the device. 1 is the limit."""
     weights_bytes, steps = loaded.weights_read_bytes, speed.decode_steps_per_second
-    if copy_bandwidth is None or weights_bytes is None or steps is None:
+    cache_bytes, cache_tokens = loaded.cache_bytes_per_token, speed.cache_tokens_per_second
+    if copy_bandwidth is None or weights_bytes is None or cache_bytes is None or steps is None or cache_tokens is None:
         return None
-    return weights_bytes * steps / copy_bandwidth
+    return (weights_bytes * steps + cache_bytes * cache_tokens) / copy_bandwidth

@@ -129,9 +129,13 @@ class Measurements(TypedDict):
     peak_memory_bytes: Annotated[int, Key("peak memory during the rounds", unit="bytes", at_least=1)]
     load_peak_memory_bytes: Annotated[int, Key("peak memory during loading", unit="bytes")]
     weights_bytes: Annotated[int, Key("weights in memory", unit="bytes", at_least=1)]
+    weights_read_bytes: Annotated[int | None, Key("weights that one decode step reads; null if unknown", unit="bytes")]
+    cache_bytes_per_token: Annotated[
+        int | None, Key("keys and values of one token in all layers; null if unknown", unit="bytes")
+    ]
     predicted_memory_bytes: Annotated[int | None, Key("peak memory as predicted; null if unknown", unit="bytes")]
     copy_bandwidth_bytes_per_second: Annotated[float | None, Key("copy bandwidth of the device", unit="bytes/s")]
-    model_bandwidth_utilization: Annotated[float | None, Key("bytes read for decoding ÷ copy bandwidth")]
+    model_bandwidth_utilization: Annotated[float | None, Key("bytes of weights and KV cache read for decoding ÷ copy bandwidth; of weights alone without `cache_bytes_per_token`")]
     joules_per_token: Annotated[float | None, Key("energy per generated token; null if unknown", unit="J")]
     telemetry: Annotated[Telemetry, Key("what the GPU did during the rounds")]
     controls: Annotated[dict[str, ProbeRecord], Key("machine probes by name; empty if none were measured")]

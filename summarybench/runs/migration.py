@@ -33,6 +33,8 @@ UNKNOWN: Mapping[str, Any] = {
     "rouge1_floor": None,
     "predicted_memory_bytes": None,
     "model_bandwidth_utilization": None,
+    "weights_read_bytes": None,
+    "cache_bytes_per_token": None,
     "copy_bandwidth_bytes_per_second": None,
     "joules_per_token": None,
     "degenerate": None,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from summarybench.core.outcomes import DeviceMemoryError, RequestsFailedError
 from summarybench.engines.memory_model import MemoryPrediction
 from summarybench.engines.paged import PAGE_TOKENS, PagedEngine, finished, limits_for
 from summarybench.kinds.continuous import ContinuousKind
+from summarybench.measure.continuous import Round, as_extra_info
 from tests.conftest import FAKE_MODELS
 from tests.fake_engine import FakeManager
 
@@ -214,3 +217,27 @@ def test_embedded_model_goes_through_a_real_session(project):
     assert len(info["finish_seconds"]) == 2
     assert max(info["finish_seconds"]) <= session.run["benchmarks"][0]["stats"]["data"][0]
     assert info["continuous"]["requests_in_flight"] == 2
+
+
+# Utilization ---------------------------------------------------------------------------------------------------------
+
+
+def test_utilization_counts_the_weights_once_a_step_and_the_cache_of_each_document_without_padding():
+    records = [
+        SimpleNamespace(prompt_tokens=prompt, generated_tokens=generated, document_tokens=1, seconds=1.0)
+        for prompt, generated in ((500, 10), (100, 20))
+    ]
+    rounds = [Round(seconds=4.0, generated_tokens=30, steps=25, changed_summaries=0)] * 2
+    limits = SimpleNamespace(
+        predicted=SimpleNamespace(total_bytes=1), requests=2, pages=3, page_tokens=4, step_tokens=5
+    )
+    info = as_extra_info(
+        SimpleNamespace(records=records, generated_tokens=60),
+        rounds,
+        limits,
+        weights_read_bytes=1_000,
+        cache_bytes_per_token=2,
+        copy_bandwidth=1e4,
+    )
+    cache_tokens = 9 * 500 + 45 + 19 * 100 + 190
+    assert info["model_bandwidth_utilization"] == (25 * 1_000 + 2 * cache_tokens) / 4.0 / 1e4

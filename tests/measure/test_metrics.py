@@ -25,6 +25,7 @@ def test_every_figure_is_a_ratio_of_sums_or_a_percentile():
         generated_tokens_per_second=32 / 10,
         decode_tokens_per_second=30 / 7,
         decode_steps_per_second=30 / 7,
+        cache_tokens_per_second=(10 * 120 + 55 + 20 * 320 + 210) / 7,
         document_tokens_per_second=400 / 10,
         documents_per_second=2 / 10,
         time_to_first_token_p50_seconds=1.5,

@@ -170,6 +170,8 @@ def test_kind_that_is_stated_stays_and_is_completed():
         ("rouge1_floor", None),
         ("predicted_memory_bytes", None),
         ("model_bandwidth_utilization", None),
+        ("weights_read_bytes", None),
+        ("cache_bytes_per_token", None),
         ("copy_bandwidth_bytes_per_second", None),
         ("joules_per_token", None),
         ("host_rate_per_second", [None] * 8),

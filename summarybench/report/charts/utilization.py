@@ -1,9 +1,10 @@
-"""The share of the copy bandwidth that reading the weights takes."""
+"""The share of the copy bandwidth that decoding takes to read weights and KV cache."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from summarybench.analysis.utilization import utilization_of
 from summarybench.core.numbers import percent
 from summarybench.report.charts.svg import (
     BAD,
@@ -21,7 +22,7 @@ from summarybench.report.view import RunView
 
 def utilization_chart(view: RunView) -> Chart | None:
     """None if no experiment has the figure."""
-    found = ((each, each.info["model_bandwidth_utilization"]) for each in view.experiments)
+    found = ((each, utilization_of(each.entry)) for each in view.experiments)
     shares = {each.number: float(share) for each, share in found if share is not None}
     shown = [each for each in view.experiments if each.number in shares]
     if not shown:

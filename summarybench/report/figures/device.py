@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from summarybench.analysis.utilization import utilization_of
 from summarybench.report.figures.figure import Better, Figure, Format, Group
 from summarybench.report.figures.values import HUNDREDTHS, THOUSANDTHS
 
@@ -12,10 +13,12 @@ UTILIZATION = Figure(
     short="bandw.\nutiliz.",
     format=THOUSANDTHS,
     better=Better.HIGHER,
-    value=lambda experiment: experiment.info["model_bandwidth_utilization"],
+    value=lambda experiment: utilization_of(experiment.entry),
     definition=(
-        "Bytes of weights read per decode step × decode steps per second ÷ the copy bandwidth measured at the start of the "
-        "session. 1 is the device's limit at batch size 1. On a CPU it can exceed 1 if the weights fit the caches."
+        "Bytes that decoding reads per second ÷ the copy bandwidth measured at the start of the session. A decode step reads "
+        "the weights once, and the KV cache of all sequences in the batch, each padded to the longest prompt. Continuous "
+        "batching pads none, and counts the seconds of prefill too. 1 is the device's limit. On a CPU it can exceed 1 if the "
+        "weights fit the caches."
     ),
 )
 COPY_BANDWIDTH = Figure(
