@@ -59,7 +59,6 @@ def predict_memory(
 
     `config` is a transformers configuration or a `ModelShape`. `weights_bytes` is predicted if it is None.
     """
-    element_bytes = BYTES_PER_ELEMENT[str(settings["dtype"])]
     return MemoryPrediction(
         weights_bytes=predict_weights(config, settings) if weights_bytes is None else weights_bytes,
         cache_bytes=cache_bytes_per_token(config, str(settings["dtype"])) * sequence_tokens * batch_size,
@@ -93,7 +92,6 @@ def predict_compiled_paged_memory(
     config: Any, settings: Mapping[str, Any], *, weights_bytes: int, cache_tokens: int, step_tokens: int
 ) -> MemoryPrediction:
     """The memory of compiled continuous batching, whose largest temporary tensors are those of a step of prefill."""
-    element_bytes = BYTES_PER_ELEMENT[str(settings["dtype"])]
     return MemoryPrediction(
         weights_bytes=weights_bytes,
         cache_bytes=cache_bytes_per_token(config, str(settings["dtype"])) * cache_tokens,

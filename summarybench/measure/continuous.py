@@ -206,7 +206,9 @@ def as_extra_info(
     documents = len(measured.records) * len(rounds)
     document_tokens = sum(record.document_tokens for record in measured.records) * len(rounds)
     cache_tokens = sum(cache_tokens_read([each.prompt_tokens], [each.generated_tokens]) for each in measured.records)
-    read_bytes = weights_read_bytes * sum(each.steps for each in rounds) + cache_bytes_per_token * cache_tokens * len(rounds)
+    read_bytes = weights_read_bytes * sum(each.steps for each in rounds) + cache_bytes_per_token * cache_tokens * len(
+        rounds
+    )
     return {
         "generated_tokens_per_second": measured.generated_tokens / seconds,
         "decode_tokens_per_second": None,

@@ -135,7 +135,12 @@ class Measurements(TypedDict):
     ]
     predicted_memory_bytes: Annotated[int | None, Key("peak memory as predicted; null if unknown", unit="bytes")]
     copy_bandwidth_bytes_per_second: Annotated[float | None, Key("copy bandwidth of the device", unit="bytes/s")]
-    model_bandwidth_utilization: Annotated[float | None, Key("bytes of weights and KV cache read for decoding ÷ copy bandwidth; of weights alone without `cache_bytes_per_token`")]
+    model_bandwidth_utilization: Annotated[
+        float | None,
+        Key(
+            "bytes of weights and KV cache read for decoding ÷ copy bandwidth; of weights alone without `cache_bytes_per_token`"
+        ),
+    ]
     joules_per_token: Annotated[float | None, Key("energy per generated token; null if unknown", unit="J")]
     telemetry: Annotated[Telemetry, Key("what the GPU did during the rounds")]
     controls: Annotated[dict[str, ProbeRecord], Key("machine probes by name; empty if none were measured")]
