@@ -1,8 +1,11 @@
-"""Score summaries: ROUGE against the reference, the floor, and empty or repeating summaries."""
+"""Score summaries: ROUGE against the reference, the floor, and empty or repeating summaries.
+
+ROUGE is rouge_score's. Its tokenizer knows the letters a to z alone, which is kept where the reference has no others, so that
+figures of English texts are those of everybody else. Other references are scored by the words of their scripts, not stemmed.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,8 +16,12 @@ from summarybench.catalogue.floors import Floor
 from summarybench.core.numbers import decimal, percent
 from summarybench.core.outcomes import QualityError
 from summarybench.documents.document import Document
+from summarybench.documents.words import is_ascii_in_letters, sentences, spaced_words, words
 from summarybench.runs.run_file import ROUGE_TYPES
 from summarybench.stats.intervals import ALARM_CONFIDENCE, Interval, bootstrap_mean_interval, mean_upper_bound
+
+LONGEST_LEAD_WORDS = 1_000
+"""Longer text is no lead: some documents have no full stop. Scoring all of 200,000 words would take half a minute."""
 
 
 class TimedSummary(Protocol):
@@ -29,31 +36,36 @@ class TimedSummary(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """Scores by document, in document order, and figures derived from them. All ROUGE figures are F1, 0 to 1."""
+    """Scores by document, in document order, and figures derived from them. All ROUGE figures are F1, 0 to 1.
+
+    Documents without references have no scores; whether summaries are empty or repeating is known all the same.
+    """
 
     scores: Mapping[str, tuple[float, ...]]
     rouge1_interval: Interval | None
-    lead3_rouge1: float
+    lead3_rouge1: float | None
     """The mean score of the documents' first three sentences, to compare the summaries' score with."""
     floor: Floor | None
     degenerate_document_ids: Mapping[str, tuple[str, ...]]
     """Documents with summaries that only look fast, by kind: `empty` and `repeating`."""
 
     @property
-    def means(self) -> dict[str, float]:
-        return {name: fmean(scores) for name, scores in self.scores.items()}
+    def means(self) -> dict[str, float | None]:
+        """The mean of each score; None without references."""
+        return {name: fmean(scores) if scores else None for name, scores in self.scores.items()}
 
 
 def score(records: Sequence[TimedSummary], documents: Sequence[Document], floor: Floor | None) -> Quality:
     """Score exactly the summaries that were timed. `documents` are in the order of `records`."""
-    pairs = list(zip(records, documents, strict=True))
+    pairs = [pair for pair in zip(records, documents, strict=True) if pair[1].reference]
     rouge = [rouge_f1(record.summary, document.reference) for record, document in pairs]
     scores = {name: tuple(found[name] for found in rouge) for name in ROUGE_TYPES}
+    leads = [rouge_f1(lead3(each.text), each.reference, ("rouge1",))["rouge1"] for _, each in pairs]
     return Quality(
         scores=scores,
-        rouge1_interval=bootstrap_mean_interval(scores["rouge1"]),
-        lead3_rouge1=fmean(rouge_f1(lead3(document.text), document.reference)["rouge1"] for document in documents),
-        floor=floor,
+        rouge1_interval=bootstrap_mean_interval(scores["rouge1"]) if pairs else None,
+        lead3_rouge1=fmean(leads) if leads else None,
+        floor=floor if pairs else None,
         degenerate_document_ids={
             kind: tuple(record.document_id for record in records if has_it(record.summary))
             for kind, has_it in DEGENERATE.items()
@@ -65,40 +77,45 @@ def assert_rouge_floor(quality: Quality | None) -> None:
     """Raises QualityError if the one-sided 99% upper bound of mean ROUGE-1 is below the floor."""
     if quality is None or quality.floor is None:
         return
+    mean = fmean(quality.scores["rouge1"])
     bound = mean_upper_bound(quality.scores["rouge1"])
     if bound < quality.floor.rouge1:
         raise QualityError(
-            f"ROUGE-1 {decimal(quality.means['rouge1'], 3)} is below its floor: "
+            f"ROUGE-1 {decimal(mean, 3)} is below its floor: "
             f"at most {decimal(bound, 3)} (one-sided {percent(ALARM_CONFIDENCE)}), "
             f"floor {decimal(quality.floor.rouge1, 3)} ({quality.floor.origin})"
         )
 
 
-def rouge_f1(summary: str, reference: str) -> dict[str, float]:
-    """ROUGE-1, ROUGE-2 and ROUGE-Lsum F1 (rouge_score with stemming), with one sentence per line."""
-    found = _scorer().score(_sentence_lines(reference), _sentence_lines(summary))
-    return {name: float(found[name].fmeasure) for name in ROUGE_TYPES}
+def rouge_f1(summary: str, reference: str, types: tuple[str, ...] = ROUGE_TYPES) -> dict[str, float]:
+    """F1 of ROUGE-1, ROUGE-2 and ROUGE-Lsum, or of `types`, with one sentence per line."""
+    scorer = _scorer(types, is_english=is_ascii_in_letters(reference))
+    found = scorer.score(_sentence_lines(reference), _sentence_lines(summary))
+    return {name: float(found[name].fmeasure) for name in types}
+
+
+class _WordTokenizer:
+    """Words of every script, as rouge_score asks for them. Its own stemmer is for English and is left out."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return words(text)
 
 
 @cache
-def _scorer() -> Any:
+def _scorer(types: tuple[str, ...], *, is_english: bool) -> Any:
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(list(ROUGE_TYPES), use_stemmer=True)
-
-
-def _sentences(text: str) -> list[str]:
-    """Split after sentence-ending punctuation and at line ends. rouge_score's own splitter would download a model."""
-    return [sentence for sentence in re.split(r"(?<=[.!?])\s+|\n+", text.strip()) if sentence]
+    return RougeScorer(list(types), use_stemmer=True, tokenizer=None if is_english else _WordTokenizer())
 
 
 def _sentence_lines(text: str) -> str:
-    return "\n".join(_sentences(text))
+    # rouge_score's own splitter would download a model.
+    return "\n".join(sentences(text))
 
 
 def lead3(text: str) -> str:
-    """The first three sentences of a document."""
-    return " ".join(_sentences(text)[:3])
+    """The first three sentences of a document, as far as its first LONGEST_LEAD_WORDS words."""
+    return " ".join(" ".join(sentences(text)[:3]).split(" ", LONGEST_LEAD_WORDS)[:LONGEST_LEAD_WORDS])
 
 
 def is_empty(summary: str) -> bool:
@@ -107,10 +124,13 @@ def is_empty(summary: str) -> bool:
 
 
 def is_repeating(summary: str) -> bool:
-    """Whether fewer than half of the three-word sequences are distinct, in a summary of 24 words or more."""
-    words = summary.lower().split()
-    trigrams = list(zip(words, words[1:], words[2:], strict=False))
-    return len(words) >= 24 and len(set(trigrams)) < len(trigrams) / 2
+    """Whether fewer than half of the three-word sequences are distinct, in a summary of 24 words or more.
+
+    In scripts without spaces, each character counts as a word.
+    """
+    found = spaced_words(summary)
+    trigrams = list(zip(found, found[1:], found[2:], strict=False))
+    return len(found) >= 24 and len(set(trigrams)) < len(trigrams) / 2
 
 
 DEGENERATE: Mapping[str, Callable[[str], bool]] = {"empty": is_empty, "repeating": is_repeating}

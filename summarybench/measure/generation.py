@@ -20,7 +20,7 @@ from summarybench.core.outcomes import (
     is_device_lost,
 )
 from summarybench.documents.document import Document
-from summarybench.documents.prompts import Prompt, build_prompt
+from summarybench.documents.prompts import INSTRUCTION, Prompt, build_prompt
 from summarybench.engines.engine import ChatFormat, TextGenerator
 from summarybench.machine.clock import Clock
 from summarybench.machine.device import Device
@@ -158,14 +158,18 @@ class Measured:
 
 
 def build_prompts(
-    chat: ChatFormat, documents: Sequence[Document], max_prompt_tokens: int, max_new_tokens: int
+    chat: ChatFormat,
+    documents: Sequence[Document],
+    max_prompt_tokens: int,
+    max_new_tokens: int,
+    instruction: str = INSTRUCTION,
 ) -> tuple[Prompt, ...]:
     """The documents' prompts, truncated to fit in the model's context.
 
     The context must hold the prompt and the new tokens.
     """
     limit = min(max_prompt_tokens, chat.context_tokens - max_new_tokens)
-    return tuple(build_prompt(document, chat, limit) for document in documents)
+    return tuple(build_prompt(document, chat, limit, instruction) for document in documents)
 
 
 def batches_of(prompts: Sequence[Prompt], batch_size: int) -> list[list[int]]:

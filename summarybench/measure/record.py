@@ -78,7 +78,7 @@ def extra_info_of(
 def _quality_fields(quality: Quality | None) -> Record:
     """ROUGE scores and degenerate outputs.
 
-    They are None or empty for synthetic weights, whose output is noise.
+    They are None or empty for synthetic weights, whose output is noise. Without references, only degenerate outputs are known.
     """
     if quality is None:
         return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from summarybench.documents.document import Document, DocumentSource
-from summarybench.documents.prompts import Prompt
+from summarybench.documents.prompts import INSTRUCTION, Prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +20,7 @@ class Sample:
     documents: tuple[Document, ...]
     prompts: tuple[Prompt, ...]
     max_new_tokens: int
+    instruction: str = INSTRUCTION
 
     @property
     def longest_sequence(self) -> int:

@@ -45,7 +45,10 @@ def columns_of(*shown: Figure | Column) -> tuple[Column, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableLayout:
-    """The columns of a table. It shows the experiments that have the figure `key`, or all if there is no key."""
+    """The columns of a table. It shows the experiments that have the figure `key`, or all if there is no key.
+
+    Columns without any value are left out: this device, these documents or this run do not have the figure.
+    """
 
     title: str
     columns: tuple[Column, ...]
@@ -54,11 +57,17 @@ class TableLayout:
     def table(self, experiments: Sequence[ExperimentView]) -> Table:
         """The table, without rows if no experiment belongs to it."""
         shown = [each for each in experiments if self.key is None or self.key.value(each) is not None]
-        return Table(title=self.title, columns=self.columns, rows=tuple(map(self._row, shown)))
+        columns = tuple(each for each in self.columns if any(_has_value(each, experiment) for experiment in shown))
+        return Table(title=self.title, columns=columns, rows=tuple(_row(columns, each) for each in shown))
 
-    def _row(self, experiment: ExperimentView) -> TableRow:
-        cells = tuple(column.cell(column.figure.value(experiment)) for column in self.columns)
-        return TableRow(experiment=experiment, cells=cells)
+
+def _has_value(column: Column, experiment: ExperimentView) -> bool:
+    return column.figure.value(experiment) is not None
+
+
+def _row(columns: Sequence[Column], experiment: ExperimentView) -> TableRow:
+    cells = tuple(column.cell(column.figure.value(experiment)) for column in columns)
+    return TableRow(experiment=experiment, cells=cells)
 
 
 # The terminal --------------------------------------------------------------------------------------------------------
@@ -78,7 +87,7 @@ SPEED = TableLayout(
 )
 QUALITY = TableLayout(
     title="Quality (F1)",
-    key=quality.ROUGE1,
+    key=quality.EMPTY,
     columns=columns_of(
         Column(figure=quality.ROUGE1, short="ROUGE-1\n95% interval"),
         quality.ROUGE2,
@@ -223,15 +232,8 @@ def _declared_tables(experiments: Sequence[ExperimentView]) -> Iterator[Table]:
 
 
 def overview(experiments: Sequence[ExperimentView]) -> Table:
-    """The page's main table. Columns without any value are left out if they are about scores or the anchor."""
-    optional = {quality.ROUGE1.key, comparison.ANCHOR.key}
-    columns = [
-        column
-        for column in OVERVIEW
-        if column.figure.key not in optional or any(column.figure.value(each) is not None for each in experiments)
-    ]
-    layout = TableLayout(title="Speed, memory and quality of each experiment", columns=tuple(columns))
-    return layout.table(experiments)
+    """The page's main table."""
+    return TableLayout(title="Speed, memory and quality of each experiment", columns=OVERVIEW).table(experiments)
 
 
 def details(experiments: Sequence[ExperimentView]) -> Table:

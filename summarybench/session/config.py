@@ -69,7 +69,8 @@ class Config:
             "max_new_tokens": self.max_new_tokens,
             "max_prompt_tokens": self.max_prompt_tokens,
             "document_source": None if settings.document_source is None else settings.document_source.value,
-            "documents_file_sha256": _file_digest(settings.documents_file),
+            "documents_file_sha256": _content_digest(settings.documents_file),
+            **settings.document_options.conditions(),
             "weights": "synthetic" if settings.synthetic_weights else "published",
             "model_folders": {name: folder_digest(folder) for name, folder in sorted(settings.model_paths.items())},
             "gpu_family": settings.gpu_family,
@@ -127,11 +128,21 @@ def default_sample_on(device: Device) -> DefaultSample:
     return ON_A_CPU_WITHOUT_AVX512 if device.is_cpu_without_avx512 else ON_A_CPU
 
 
-def _file_digest(path: Path | None) -> str | None:
-    """The first half of the file's SHA-256.
+def _content_digest(path: Path | None) -> str | None:
+    """The first half of the SHA-256 of a file, or of the digests of the files in a folder.
 
     It is None for a missing file too: the session refuses that as soon as it needs documents.
     """
-    if path is None or not path.is_file():
+    if path is None or not path.exists():
         return None
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    if path.is_file():
+        return _sha256(path).hex()[:16]
+    digest = hashlib.sha256()
+    for file in sorted(each for each in path.rglob("*") if each.is_file()):
+        digest.update(_sha256(file))
+    return digest.hexdigest()[:16]
+
+
+def _sha256(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

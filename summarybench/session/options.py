@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from summarybench.catalogue.datasets import DATASETS
 from summarybench.core.option import Option
 from summarybench.documents.document import DocumentSource
+from summarybench.documents.prompts import INSTRUCTION
 from summarybench.kinds.registry import KINDS
 from summarybench.machine.environment import HOST_NAME_VARIABLE
 
@@ -45,17 +47,56 @@ GENERAL_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "--documents-file",
-        "summarize the documents of a JSONL or parquet file in WikiLingua's schema",
-        example="--documents-file articles.jsonl",
+        "summarize the documents of a file (JSON Lines, JSON, CSV, TSV, parquet; .gz too) or of a folder saved by datasets",
+        example="--documents-file articles.csv",
         is_everyday=True,
         type=Path,
         metavar="PATH",
     ),
     Option(
+        "--text-column",
+        "the column with the documents",
+        example="--text-column body",
+        default_in_words="document, article, text or dialogue",
+        metavar="COLUMN",
+    ),
+    Option(
+        "--summary-column",
+        "the column with the reference summaries",
+        example="--summary-column tldr",
+        default_in_words="summary, highlights, abstract or target",
+        metavar="COLUMN",
+    ),
+    Option(
+        "--dataset",
+        f"summarize the documents of a dataset on the Hugging Face hub, at a commit; {', '.join(DATASETS)} need only their name",
+        example="--dataset cnn_dailymail",
+        metavar="NAME[:CONFIG]@REV",
+    ),
+    Option(
+        "--split",
+        "the split of --dataset, or of a folder saved by datasets",
+        example="--split validation",
+        default_in_words="test",
+        metavar="SPLIT",
+    ),
+    Option(
+        "--instruction",
+        "what to ask of the model before each document, as text or as the name of a text file; part of the workload",
+        example='--instruction "Summarize in one sentence."',
+        default_in_words=f'"{INSTRUCTION}"',
+        metavar="TEXT|FILE",
+    ),
+    Option(
+        "--show-prompt",
+        "measure nothing; print the prompt of each model's first document",
+        example="--show-prompt",
+        action="store_true",
+    ),
+    Option(
         "--document-source",
         "where documents come from",
         example="--document-source embedded",
-        is_everyday=True,
         default_in_words="wikilingua for hub models, embedded for the embedded one",
         choices=[DocumentSource.WIKILINGUA.value, DocumentSource.EMBEDDED.value],
     ),
@@ -131,6 +172,13 @@ GENERAL_OPTIONS: tuple[Option, ...] = (
         "--plan",
         "measure nothing; print which slowdowns the chosen documents, baseline runs and passes can detect",
         example="--plan",
+        is_everyday=True,
+        action="store_true",
+    ),
+    Option(
+        "--dry-run",
+        "measure nothing; print the experiments with their predicted memory and expected time",
+        example="--dry-run",
         is_everyday=True,
         action="store_true",
     ),

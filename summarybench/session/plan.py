@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from summarybench.analysis.noise import read_spread
 from summarybench.analysis.planning import Planned, are_kernels_kept, document_noise
 from summarybench.catalogue.models import Experiment
-from summarybench.documents.document import DocumentSource
 from summarybench.machine.environment import host_id_of, host_of
 from summarybench.runs.baselines import read_baselines
 from summarybench.session.config import Config
@@ -31,7 +30,7 @@ def plan(tests: Mapping[str, Experiment], config: Config, progress: Progress) ->
     of_device = read_spread(baselines.folder, is_gpu=device.is_gpu)
     sampler = Sampler(config, progress)
     models = {experiment.model for experiment in tests.values()}
-    counts = {model: _count_documents(model, config, sampler) for model in models}
+    counts = {model: count_documents(model, config, sampler) for model in models}
     planned = []
     host, host_id = host_of(device), host_id_of(device, settings.host_name)
     for nodeid, experiment in tests.items():
@@ -62,8 +61,9 @@ def plan(tests: Mapping[str, Experiment], config: Config, progress: Progress) ->
     return planned
 
 
-def _count_documents(model: str, config: Config, sampler: Sampler) -> int:
-    # WikiLingua has far more documents than anybody asks for; counting them would download them.
-    if config.settings.document_source_of(model) is DocumentSource.WIKILINGUA:
+def count_documents(model: str, config: Config, sampler: Sampler) -> int:
+    """How many documents the model would summarize. Raises InputError for documents that cannot be used."""
+    # A dataset of the hub has far more documents than anybody asks for; counting them would download them.
+    if config.settings.document_source_of(model).needs_hub:
         return config.documents
     return sum(1 for _ in sampler.documents([model]))

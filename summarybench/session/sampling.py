@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from summarybench.core.outcomes import UnavailableError
 from summarybench.documents.document import Collection, Document, DocumentSource
-from summarybench.documents.hub import wikilingua_documents
+from summarybench.documents.hub import documents_of_hub, wikilingua_documents
 from summarybench.documents.sources import documents_of_file, embedded_documents
 from summarybench.engines.engine import ChatFormat
 from summarybench.measure.generation import build_prompts
@@ -36,7 +36,7 @@ class Sampler:
         Documents that may need the network are not read.
         """
         source = self._settings.document_source_of(model)
-        if source is not DocumentSource.WIKILINGUA:
+        if not source.needs_hub:
             self._draw_for(model, self._collection(source))
 
     def sample_for(self, model: str, chat: ChatFormat) -> Sample:
@@ -48,12 +48,14 @@ class Sampler:
             collection = self._collection(self._settings.document_source_of(model))
             documents = self._draw_for(model, collection)
             max_new_tokens = self._config.max_new_tokens
+            instruction = self._settings.document_options.instruction
             self._samples[model] = Sample(
                 source=collection.source,
                 revision=collection.revision,
                 documents=documents,
-                prompts=build_prompts(chat, documents, self._config.max_prompt_tokens, max_new_tokens),
+                prompts=build_prompts(chat, documents, self._config.max_prompt_tokens, max_new_tokens, instruction),
                 max_new_tokens=max_new_tokens,
+                instruction=instruction,
             )
         return self._samples[model]
 
@@ -77,7 +79,7 @@ class Sampler:
     def _collection(self, source: DocumentSource) -> Collection:
         if source not in self._collections:
             try:
-                self._collections[source] = self._read(source)
+                self._collections[source] = self._announced(self._read(source))
             except UnavailableError as error:
                 self._collections[source] = error
         found = self._collections[source]
@@ -86,12 +88,26 @@ class Sampler:
         return found
 
     def _read(self, source: DocumentSource) -> Collection:
+        options = self._settings.document_options
         if source is DocumentSource.FILE and self._settings.documents_file is not None:
-            return documents_of_file(self._settings.documents_file)
+            return documents_of_file(self._settings.documents_file, options.columns, options.split)
         if source is DocumentSource.EMBEDDED:
             return embedded_documents()
+        if options.dataset is not None:
+            with self._progress.stage(f"reading {options.dataset}"):
+                return documents_of_hub(options.dataset, options.columns)
         with self._progress.stage("reading WikiLingua"):
             return wikilingua_documents()
+
+    def _announced(self, collection: Collection) -> Collection:
+        """The collection, after saying what was read of it and what was not: the user's own sources may surprise."""
+        if collection.source in (DocumentSource.FILE, DocumentSource.HUB):
+            if collection.columns:
+                self._progress.say(f"{collection.name}: {collection.columns}")
+            self._progress.warn(collection.about_dropped)
+            if not collection.has_references:
+                self._progress.warn(f"{collection.name}: no reference summaries, so ROUGE is left out")
+        return collection
 
     def _draw_for(self, model: str, collection: Collection) -> tuple[Document, ...]:
         documents = self._draw(collection)

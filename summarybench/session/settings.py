@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from summarybench.engines.weights import check_model_folder
 from summarybench.kinds.registry import KINDS
 from summarybench.machine.environment import HOST_NAME_VARIABLE
 from summarybench.runs.run_folder import take_folder_file
+from summarybench.session.document_options import DocumentOptions, document_options_of
 from summarybench.session.options import all_options
 from summarybench.session.own_models import chosen_models, read_own_models
 from summarybench.session.students import Student, read_students
@@ -52,6 +53,7 @@ class Settings:
     seed: int
     documents_file: Path | None
     document_source: DocumentSource | None
+    document_options: DocumentOptions = field(default_factory=DocumentOptions)
     model_paths: Mapping[str, Path]
     own_models: Mapping[str, ModelSpec]
     chosen_models: frozenset[str]
@@ -82,6 +84,8 @@ class Settings:
         """
         if self.documents_file is not None:
             return DocumentSource.FILE
+        if self.document_options.dataset is not None:
+            return DocumentSource.HUB
         spec = MODELS[MODELS[model].teacher or model]  # a student gets what its teacher gets
         is_folder = spec.own is not None and spec.own.folder is not None
         needs_no_hub = spec.is_embedded or is_folder or self.synthetic_weights
@@ -97,8 +101,7 @@ def settings_of(option: Any, root: Path) -> Settings:
         value = getattr(option, each.key)
         if each.minimum is not None and value is not None and value < each.minimum:
             raise InputError(f"{each.name} {value}: must be at least {each.minimum}")
-    if option.documents_file is not None and option.document_source is not None:
-        raise InputError("--documents-file and --document-source name two sources; give one of them")
+    document_options = document_options_of(option)
     if option.resume is not None and option.confirm is not None:
         raise InputError("--resume and --confirm each go on from a run; give one of them")
     students = read_students(option.student)
@@ -113,6 +116,7 @@ def settings_of(option: Any, root: Path) -> Settings:
         seed=option.seed,
         documents_file=option.documents_file,
         document_source=None if option.document_source is None else DocumentSource(option.document_source),
+        document_options=document_options,
         model_paths={
             **model_paths_of(option.model_path),
             **{name: student.folder for name, student in students.items()},

@@ -102,7 +102,7 @@ class SessionToolbox(Toolbox):
             weights=loaded.weights.kind,
             loader=experiment.loader,
             loader_settings={**loaded.settings, **(settings or {})},
-            prompt_template=template_digest(loaded.chat.template),
+            prompt_template=template_digest(loaded.chat.template, sample.instruction),
             document_source=sample.source.value,
             document_revision=sample.revision,
             max_prompt_tokens=self.max_prompt_tokens,

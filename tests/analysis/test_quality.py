@@ -1,8 +1,10 @@
 import math
+from itertools import pairwise
 
 import pytest
 
 from summarybench.analysis.quality import (
+    LONGEST_LEAD_WORDS,
     Quality,
     assert_rouge_floor,
     is_empty,
@@ -16,6 +18,7 @@ from summarybench.catalogue.models import LOADERS, MODELS
 from summarybench.catalogue.published import published_rows
 from summarybench.core.outcomes import QualityError
 from summarybench.documents.document import Document, DocumentSource
+from summarybench.documents.sources import embedded_documents
 from summarybench.measure.generation import GenerationRecord
 
 FLOOR = Floor(rouge1=0.28, origin="a published table")
@@ -191,3 +194,55 @@ def test_every_floor_is_of_something_that_exists_and_says_where_it_comes_from(ke
     assert max_new_tokens > 0
     assert 0 < FLOORS[key].rouge1 < 1
     assert FLOORS[key].origin
+
+
+# Other scripts, no references, and texts of any length ------------------------------------------------------------------
+
+CHINESE = "取出灯，装上灯泡，打开开关。"
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [CHINESE, "नमस्ते दुनिया।", "Καλημέρα κόσμε.", "สวัสดีครับ", "Les élèves étaient là.", "こんにちは世界", "Привет, мир!"],
+)
+def test_a_reference_of_any_script_against_itself_scores_one(reference):
+    assert set(rouge_f1(reference, reference).values()) == {1.0}
+    assert rouge_f1("zzz qqq", reference)["rouge1"] == 0.0
+
+
+def test_half_of_the_characters_score_between():
+    assert 0.5 < rouge_f1("取出灯，装上灯泡。", CHINESE)["rouge1"] < 1
+
+
+def test_english_figures_are_those_of_rouge_score_alone():
+    from rouge_score.rouge_scorer import RougeScorer
+
+    own = RougeScorer(["rouge1", "rouge2"], use_stemmer=True)
+    documents = embedded_documents().documents
+    for document, other in pairwise(documents):
+        found = rouge_f1(document.text, other.reference)
+        expected = own.score(other.reference, document.text)
+        assert found["rouge1"] == expected["rouge1"].fmeasure
+        assert found["rouge2"] == expected["rouge2"].fmeasure
+
+
+def test_lead3_of_chinese_is_three_sentences():
+    assert lead3("打开盒子。取出灯。装上灯泡。打开开关。") == "打开盒子。 取出灯。 装上灯泡。"
+
+
+def test_chinese_that_goes_round_in_circles_is_repeating():
+    assert is_repeating("打开盒子。" * 8)
+    assert not is_repeating("先把包装盒打开然后取出里面的灯再装上新买的灯泡最后按下墙上的开关看看它是否会亮起来")
+
+
+def test_without_references_only_sanity_is_known():
+    documents = [Document(url="u", section=str(n), text="A text.", reference="") for n in range(2)]
+    found = score([record("x", "0"), record(" ", "1")], documents, floor=Floor(rouge1=0.9, origin="a test"))
+    assert found.means == dict.fromkeys(("rouge1", "rouge2", "rougeLsum"))
+    assert (found.rouge1_interval, found.lead3_rouge1, found.floor) == (None, None, None)
+    assert found.degenerate_document_ids == {"empty": ("1",), "repeating": ()}
+
+
+def test_a_document_without_a_full_stop_has_a_bounded_lead():
+    text = " ".join(f"word{number}" for number in range(200_000))
+    assert len(lead3(text).split()) == LONGEST_LEAD_WORDS

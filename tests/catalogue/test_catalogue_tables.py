@@ -152,7 +152,7 @@ def test_a_loader_is_one_entry(written):
             FLOOR,
             "wikilingua",
             "cnn",
-            r"number 1: documents: 'cnn' is not one of embedded, file, wikilingua",
+            r"number 1: documents: 'cnn' is not one of embedded, file, hub, wikilingua",
         ),
         (read_floors, FLOOR, '"measured"', '"heard"', r"number 1: origin: 'heard' is not one of measured"),
         (read_floors, FLOOR, "0.275", "27.5", r"number 1: rouge1: 27.5 must lie between 0 and 1"),

@@ -246,4 +246,4 @@ def test_articles_that_the_readme_shows_are_read_as_documents(tmp_path):
     path = tmp_path / "articles.jsonl"
     path.write_text(example)
     (document,) = documents_of_file(path).documents
-    assert (document.section, document.reference[:4]) == ("Brewing", "Warm")
+    assert (document.text[:4], document.reference[:4]) == ("Boil", "Warm")

@@ -59,9 +59,9 @@ def test_a_table_without_rows_is_left_out():
     assert [each.title for each in view_of([source(benchmark(**UNSCORED))]).tables] == ["Speed", "Device"]
 
 
-def test_overview_leaves_out_scores_and_the_anchor_where_no_experiment_has_them():
+def test_overview_leaves_out_columns_that_no_experiment_has():
     keys = [column.figure.key for column in overview(view_of([source(benchmark(**UNSCORED))]).experiments).columns]
-    assert {column.figure.key for column in OVERVIEW} - set(keys) == {"anchor", "rouge"}
+    assert {column.figure.key for column in OVERVIEW} - set(keys) == {"anchor", "ratio", "rouge"}
 
 
 def test_details_have_scores_where_any_experiment_was_scored():

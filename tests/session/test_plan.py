@@ -454,7 +454,7 @@ def test_documents_that_are_not_there_are_refused_before_a_plan(project, one_err
     assert "--documents 5000 is more than the 49" in one_error_line(session)
 
 
-@pytest.mark.parametrize("options", [("-m", "t4"), ("-m", "cpu and overhead"), ("-m", "cpu", "--fastest")])
+@pytest.mark.parametrize("options", [("-m", "cpu and overhead"), ("-m", "cpu", "--fastest")])
 def test_a_plan_of_nothing_that_is_compared_says_so(project, options):
     session = project.bench("--plan", *options)
     assert session.exit_code == 0

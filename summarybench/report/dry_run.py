@@ -1,0 +1,73 @@
+"""The report of `--dry-run`: a table of experiments with their memory and time."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from summarybench.catalogue.models import Experiment
+from summarybench.core.numbers import counted, duration, gib
+from summarybench.report.console import Name, console_on, table, tables_that_fit, without_trailing_blanks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foreseen:
+    """One experiment that a session would measure.
+
+    `seconds` is None where no run of this device has the experiment; `origin` names the run that has it.
+    """
+
+    experiment: Experiment
+    documents: int
+    needed_bytes: int
+    memory_bytes: int
+    seconds: float | None
+    origin: str
+
+    @property
+    def fits(self) -> bool:
+        return self.needed_bytes <= self.memory_bytes
+
+
+def dry_run_report(foreseen: Sequence[Foreseen], *, width: int, color: bool) -> str:
+    """The table and one line per note, `width` columns wide."""
+    screen = io.StringIO()
+    console = console_on(screen, width=width, color=color)
+
+    def tables(name: Name) -> list[Any]:
+        rows = [[name(_names(each.experiment)), *_cells(each)] for each in foreseen]
+        return [table("Dry run: nothing is measured", ("docs", "memory GiB", "expected time", "as in run"), rows)]
+
+    console.print(*tables_that_fit(console, tables))
+    console.print()
+    for line in _notes(foreseen):
+        console.print(line, soft_wrap=True)
+    return without_trailing_blanks(screen.getvalue())
+
+
+def _names(experiment: Experiment) -> dict[str, str]:
+    return {"experiment": experiment.name, "model": experiment.model, "loader": experiment.loader}
+
+
+def _cells(each: Foreseen) -> list[str]:
+    memory = gib(each.needed_bytes)
+    if not each.fits:
+        return [str(each.documents), f"{memory}, too much", "–", "–"]
+    return [str(each.documents), memory, "–" if each.seconds is None else duration(each.seconds), each.origin or "–"]
+
+
+def _notes(foreseen: Sequence[Foreseen]) -> Iterator[str]:
+    fitting = [each for each in foreseen if each.fits]
+    yield f"memory: predicted peak; this device has {gib(foreseen[0].memory_bytes)} GiB"
+    if excess := len(foreseen) - len(fitting):
+        yield f"{counted(excess, 'experiment')} would be reported as out_of_memory and would not run"
+    known = [each.seconds for each in fitting if each.seconds is not None]
+    if known:
+        yield f"time: {duration(sum(known))} for {counted(known, 'experiment')}, without starting and downloading"
+    if unknown := len(fitting) - len(known):
+        yield (
+            f"time: unknown for {counted(unknown, 'experiment')}, which no run of this device has; the session says how long "
+            "each should take after its warm-up"
+        )

@@ -1,0 +1,50 @@
+"""Answers in place of measuring, for --plan, --dry-run and --show-prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from summarybench.core.outcomes import InputError
+from summarybench.kinds.kind import Kind
+from summarybench.kinds.registry import KINDS
+from summarybench.report.dry_run import dry_run_report
+from summarybench.report.plan import plan_report
+from summarybench.session.config import Config
+from summarybench.session.dry_run import dry_run
+from summarybench.session.opening import Selection
+from summarybench.session.plan import plan
+from summarybench.session.progress import Progress
+from summarybench.session.shown_prompts import first_prompts
+
+Answer = Callable[[int, bool], str]
+"""The text to print, from the width of the terminal in columns and whether it has colours."""
+
+
+def is_asked(option: Any) -> bool:
+    """Whether parsed options ask for an answer, so that nothing is to be measured."""
+    return bool(option.plan or option.dry_run or option.show_prompt)
+
+
+def answer_to(
+    option: Any, selection: Selection, kinds: Mapping[str, Kind], config: Config, progress: Progress
+) -> Answer:
+    """What the parsed options ask about the selected tests. `kinds` has the kind of each by nodeid.
+
+    Raises InputError for documents or baselines that cannot be used, and where nothing is selected for this device.
+    """
+    runnable = selection.runnable
+    if not runnable:
+        skipped = ", ".join(sorted({each.name for each in selection.skipped.values()}))
+        raise InputError(
+            f"none of the selected experiments is for this device, {config.device} ({skipped}); leave out or change -m and -k"
+        )
+    if option.show_prompt:
+        prompts = "\n".join(first_prompts(runnable.values(), config, progress))
+        return lambda _width, _color: f"{prompts}\n"
+    if option.dry_run:
+        foreseen = dry_run(runnable, config, progress)
+        return lambda width, color: dry_run_report(foreseen, width=width, color=color)
+    planned = plan({nodeid: each for nodeid, each in runnable.items() if kinds[nodeid].is_planned}, config, progress)
+    unplanned = [kind.facts.full_title for kind in KINDS.values() if not kind.is_planned]
+    return lambda width, color: plan_report(planned, unplanned_kinds=unplanned, width=width, color=color)

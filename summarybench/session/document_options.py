@@ -1,0 +1,117 @@
+"""What the options say about documents and prompts, apart from their number and length."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from summarybench.catalogue.datasets import DATASETS
+from summarybench.core.outcomes import InputError
+from summarybench.documents.hub import HubDataset
+from summarybench.documents.prompts import INSTRUCTION
+from summarybench.documents.rows import Columns
+
+_SPECIFICATION = re.compile(r"(?P<name>[^:@]+)(:(?P<configuration>[^@]+))?(@(?P<revision>.+))?")
+_TEXT_FILE = re.compile(r"\S+\.(txt|md|prompt)")
+DEFAULT_SPLIT = "test"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentOptions:
+    """How documents are read and prompted.
+
+    `dataset` is the hub's dataset that --dataset names. `split` is the one that --split names for a saved folder.
+    """
+
+    columns: Columns = field(default_factory=Columns)
+    dataset: HubDataset | None = None
+    split: str | None = None
+    instruction: str = INSTRUCTION
+
+    def conditions(self) -> dict[str, Any]:
+        """What differs from the defaults, in plain JSON types: two sessions of one run must agree on it."""
+        found = {
+            "text_column": self.columns.text,
+            "summary_column": self.columns.summary,
+            "dataset": self.dataset and f"{self.dataset} {self.dataset.split}",
+            "split": self.split,
+            "instruction": None if self.instruction == INSTRUCTION else self.instruction,
+        }
+        return {key: value for key, value in found.items() if value is not None}
+
+
+def document_options_of(option: Any) -> DocumentOptions:
+    """The parsed options. Raises InputError for a value that makes no sense, and for options that exclude each other."""
+    sources = {
+        "--documents-file": option.documents_file,
+        "--document-source": option.document_source,
+        "--dataset": option.dataset,
+    }
+    given = [name for name, value in sources.items() if value is not None]
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)} name {len(given)} sources; give one of them")
+    columns = Columns(text=option.text_column, summary=option.summary_column)
+    is_users = option.documents_file is not None or option.dataset is not None
+    if not is_users and (columns.are_given or option.split is not None):
+        lonely = "--split" if option.split is not None else "--text-column" if columns.text else "--summary-column"
+        raise InputError(f"{lonely} is for --documents-file or --dataset; give one of them too")
+    dataset = None
+    if option.dataset is not None:
+        dataset, usual = parse_dataset(option.dataset, option.split)
+        columns = Columns(text=columns.text or usual.text, summary=columns.summary or usual.summary)
+    return DocumentOptions(
+        columns=columns,
+        dataset=dataset,
+        split=option.split if dataset is None else None,
+        instruction=INSTRUCTION if option.instruction is None else read_instruction(option.instruction),
+    )
+
+
+def parse_dataset(specification: str, split: str | None) -> tuple[HubDataset, Columns]:
+    """The dataset of NAME[:CONFIG]@REV and its columns, as far as the catalogue knows them.
+
+    Raises InputError where a revision is missing: the documents would change under stored runs.
+    """
+    match = _SPECIFICATION.fullmatch(specification)
+    name = match["name"] if match else ""
+    known = DATASETS.get(name.lower().replace("/", "_").replace("-", "_"))
+    if match is None or (known is None and not match["revision"]):
+        raise InputError(
+            f"--dataset {specification}: give NAME[:CONFIG]@REV, where REV is a commit of the dataset on the hub, or one of "
+            f"{', '.join(DATASETS)}"
+        )
+    if known is None:
+        dataset = HubDataset(
+            repository=name,
+            configuration=match["configuration"],
+            revision=match["revision"],
+            split=split or DEFAULT_SPLIT,
+        )
+        return dataset, Columns()
+    dataset = HubDataset(
+        repository=known.repository,
+        configuration=match["configuration"] or known.configuration,
+        revision=match["revision"] or known.revision,
+        split=split or known.split,
+    )
+    return dataset, Columns(text=known.text, summary=known.summary)
+
+
+def read_instruction(text_or_file: str) -> str:
+    """The instruction, or the content of the file that has it. Raises InputError if there is none."""
+    path = Path(text_or_file).expanduser()
+    try:
+        is_file = path.is_file()
+    except (OSError, ValueError):  # too long for a path
+        is_file = False
+    if not is_file and _TEXT_FILE.fullmatch(text_or_file):
+        raise InputError(f"--instruction {text_or_file}: no such file")
+    try:
+        instruction = path.read_text(encoding="utf-8-sig") if is_file else text_or_file
+    except (OSError, ValueError) as error:
+        raise InputError(f"--instruction {text_or_file}: not a readable text file in UTF-8 ({error})") from error
+    if not instruction.strip():
+        raise InputError("--instruction: is empty; say what the model should do with the document")
+    return instruction.strip()

@@ -1,0 +1,63 @@
+"""`--dry-run`: what a session would measure, the memory it would need, and how long it would take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from summarybench.catalogue.models import Experiment
+from summarybench.core.outcomes import InputError
+from summarybench.report.dry_run import Foreseen
+from summarybench.runs.baselines import StoredRun, read_baselines
+from summarybench.runs.run_file import Entry, read_run
+from summarybench.session.config import Config
+from summarybench.session.memory import MemoryForecasts
+from summarybench.session.plan import count_documents
+from summarybench.session.progress import Progress
+from summarybench.session.sampling import Sampler
+
+
+def dry_run(tests: Mapping[str, Experiment], config: Config, progress: Progress) -> list[Foreseen]:
+    """What is foreseen for the selected experiments (by nodeid).
+
+    The time is that of the newest run of the same test on this device, in proportion to documents and new tokens. Raises
+    InputError for documents or baselines that cannot be used.
+    """
+    forecasts, sampler = MemoryForecasts(config), Sampler(config, progress)
+    documents = {model: count_documents(model, config, sampler) for model in {each.model for each in tests.values()}}
+    earlier = list(_earlier_runs(config))
+    found = []
+    for nodeid, experiment in tests.items():
+        forecast = forecasts.of(experiment)
+        stored = next((run for run in earlier if run.entry(nodeid.rpartition("::")[2])), None)
+        entry = stored and stored.entry(nodeid.rpartition("::")[2])
+        count = documents[experiment.model]
+        found.append(
+            Foreseen(
+                experiment=experiment,
+                documents=count,
+                needed_bytes=forecast.needed_bytes,
+                memory_bytes=forecast.memory_bytes,
+                seconds=_seconds(entry, count, config.max_new_tokens) if entry else None,
+                origin=stored.label if stored else "",
+            )
+        )
+    return found
+
+
+def _earlier_runs(config: Config) -> Iterator[StoredRun]:
+    """The runs of this device, newest first: those in the results folder, then the baselines."""
+    settings, slug = config.settings, config.device.slug
+    for path in sorted(settings.results_dir.glob(f"*-{slug}/run.json"), reverse=True):
+        try:
+            yield StoredRun(path=path, run=read_run(path))
+        except InputError:  # an unfinished or damaged run is no source; a session that needs it says so
+            continue
+    yield from reversed(read_baselines(settings.baselines_dir / slug).runs)
+
+
+def _seconds(entry: Entry, documents: int, max_new_tokens: int) -> float:
+    """Loading and compiling as then, and the rounds and one warm-up in proportion to documents and token limit."""
+    info = entry.extra_info
+    once: Iterable[float] = (info.get("load_seconds") or 0.0, info.get("compile_seconds") or 0.0)
+    by_document = sum(entry.seconds) / len(info["document_ids"]) * max_new_tokens / info["max_new_tokens"]
+    return sum(once) + by_document * (documents + 1)

@@ -1,0 +1,35 @@
+"""The table of --dry-run."""
+
+from __future__ import annotations
+
+from summarybench.catalogue.models import EXPERIMENTS
+from summarybench.core.numbers import GIB
+from summarybench.report.dry_run import Foreseen, dry_run_report
+
+
+def foreseen(loader, *, needed_gib, seconds=None, origin=""):
+    return Foreseen(
+        experiment=next(each for each in EXPERIMENTS if each.name == f"llama2-7b-chat-{loader}"),
+        documents=20,
+        needed_bytes=needed_gib * GIB,
+        memory_bytes=15 * GIB,
+        seconds=seconds,
+        origin=origin,
+    )
+
+
+def test_known_unknown_and_too_large_experiments_are_told_apart():
+    rows = [
+        foreseen("default", needed_gib=28),
+        foreseen("8-bit", needed_gib=9, seconds=90.0, origin="0001_main.json"),
+        foreseen("4-bit", needed_gib=6),
+    ]
+    lines = dry_run_report(rows, width=120, color=False).splitlines()
+    cells = {line.split()[0]: line.split()[1:] for line in lines if line.startswith("llama2-7b-chat-")}
+    assert cells["llama2-7b-chat-default"] == ["20", "28.00,", "too", "much", "–", "–"]
+    assert cells["llama2-7b-chat-8-bit"] == ["20", "9.00", "1", "min", "30", "s", "0001_main.json"]
+    assert cells["llama2-7b-chat-4-bit"] == ["20", "6.00", "–", "–"]
+    assert "memory: predicted peak; this device has 15.00 GiB" in lines
+    assert "1 experiment would be reported as out_of_memory and would not run" in lines
+    assert "time: 1 min 30 s for 1 experiment, without starting and downloading" in lines
+    assert any(line.startswith("time: unknown for 1 experiment, which no run of this device has") for line in lines)

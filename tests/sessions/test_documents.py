@@ -1,0 +1,127 @@
+"""Sessions on documents of the user's own, and the options that answer a question in place of measuring."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+FOUR_BIT = ("-k", "4-bit")
+
+
+@pytest.fixture
+def table(project):
+    """A CSV of ten documents with columns of unusual names."""
+    path = project.folder / "ten.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["Body", "Tl;dr"])
+        writer.writerows(
+            [f"Chapter {n}. Boil water, and wait {n} minutes.", f"Boil water for {n} minutes."] for n in range(10)
+        )
+    return path
+
+
+def jsonl(project, rows):
+    path = project.folder / "documents.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+COLUMNS = ("--documents-file", "ten.csv", "--text-column", "Body", "--summary-column", "Tl;dr")
+
+
+def test_csv_is_measured_scored_and_compared(project, table):
+    first = project.bench(*FOUR_BIT, *COLUMNS, "--benchmark-save=main")
+    assert first.exit_code == 0
+    assert "ten.csv: documents from column 'Body', summaries from 'Tl;dr'" in first.output
+    info = project.bench(*FOUR_BIT, *COLUMNS).infos["4-bit"]
+    assert info["rouge1"] > 0
+    assert info["change"]["documents"] == 8
+    assert info["workload_settings"]["document_source"] == "file"
+
+
+def test_other_columns_are_other_work(project, table):
+    project.bench(*FOUR_BIT, *COLUMNS, "--benchmark-save=main")
+    session = project.bench(
+        *FOUR_BIT, "--documents-file", "ten.csv", "--text-column", "Tl;dr", "--summary-column", "Body"
+    )
+    assert session.infos["4-bit"]["verdict"] == "INCOMPARABLE"
+
+
+def test_instruction_is_part_of_the_workload(project, table):
+    project.bench(*FOUR_BIT, *COLUMNS, "--benchmark-save=main")
+    session = project.bench(*FOUR_BIT, *COLUMNS, "--instruction", "In one sentence:")
+    assert session.infos["4-bit"]["verdict"] == "INCOMPARABLE"
+    assert session.run["settings"]["instruction"] == "In one sentence:"
+
+
+def test_documents_without_references_are_measured_for_speed_and_sanity(project):
+    path = jsonl(project, [{"text": f"Text {n} about tea. It is hot."} for n in range(10)])
+    session = project.bench(*FOUR_BIT, "--documents-file", path)
+    info = session.infos["4-bit"]
+    assert session.exit_code == 0
+    assert (info["rouge1"], info["rouge1_scores"], info["lead3_rouge1"], info["rouge1_floor"]) == (None, [], None, None)
+    assert info["degenerate"] == {"empty": 0, "repeating": 0}
+    assert "no reference summaries, so ROUGE is left out" in session.output
+    assert "Quality" in session.output
+    assert "ROUGE-1" not in session.output.partition("Quality")[2]
+
+
+def test_nonsense_without_references_still_fails(project):
+    from tests.conftest import FAKE_MODELS
+
+    project.use(FAKE_MODELS.replace("experiment, TIME)", "experiment, TIME, summary=' ')"))
+    path = jsonl(project, [{"text": f"Text {n} about tea."} for n in range(10)])
+    session = project.bench(*FOUR_BIT, "--documents-file", path)
+    assert session.exit_code == 1
+    assert "summaries are empty or repeating" in session.output
+
+
+def test_what_is_dropped_is_counted_by_reason(project):
+    rows = [{"text": f"Text {n}.", "summary": "Do."} for n in range(10)]
+    path = jsonl(project, [*rows, rows[0], {"text": "", "summary": "x"}, {"text": "Text.", "summary": None}])
+    session = project.bench(*FOUR_BIT, "--documents-file", path)
+    counts = "1 without text, 1 without a reference summary, 1 equal to an earlier one"
+    assert f"{path}: 10 documents; dropped {counts}" in session.output
+
+
+def test_table_with_no_known_column_says_how_to_name_it(project, one_error_line, table):
+    line = one_error_line(project.bench(*FOUR_BIT, "--documents-file", "ten.csv"))
+    assert "no column of documents among 'Body', 'Tl;dr'" in line
+    assert "name it with --text-column" in line
+
+
+# Answers in place of measuring ---------------------------------------------------------------------------------------
+
+
+def test_dry_run_lists_experiments_and_measures_nothing(project):
+    session = project.bench("--dry-run")
+    for loader in ("default", "8-bit", "4-bit"):
+        assert f"smollm2-135m-instruct-{loader} " in session.output
+    assert "time: unknown for 3 experiments, which no run of this device has" in session.output
+    assert session.exit_code == 0
+    assert not (project.folder / "results").exists()
+
+
+def test_dry_run_expects_the_time_of_an_earlier_run(project):
+    project.bench(*FOUR_BIT, "--documents", "8", "--max-new-tokens", "40")
+    session = project.bench(*FOUR_BIT, "--documents", "16", "--max-new-tokens", "80", "--dry-run")
+    # 1.5 s for loading, and 17 times 80 tokens of 0.01 s, with up to a tenth more that the fakes add to a round
+    assert "time: 16 s for 1 experiment, without starting and downloading" in session.output
+
+
+@pytest.mark.parametrize("option", ["--dry-run", "--plan", "--show-prompt"])
+def test_question_about_models_of_other_devices_says_so(project, one_error_line, option):
+    session = project.bench(option, "-m", "llama2", *FOUR_BIT)
+    assert "none of the selected experiments is for this device" in one_error_line(session)
+    assert session.exit_code == 4
+
+
+def test_first_prompt_is_shown_as_the_model_gets_it(project, table, tiny_llama):
+    model = f"smollm2-135m-instruct={tiny_llama}"
+    session = project.bench(*COLUMNS, "--model-path", model, "--instruction", "In one sentence:", "--show-prompt")
+    assert "smollm2-135m-instruct: first prompt, " in session.output
+    assert "<user> In one sentence:\n\nChapter " in session.output
+    assert not (project.folder / "results").exists()
