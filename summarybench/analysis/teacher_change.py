@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Literal
 
 from summarybench.analysis.quality_change import QualityComparison, compare_quality
 from summarybench.runs.comparison_records import TeacherChangeRecord
@@ -67,12 +68,20 @@ def beside_teacher(entry: Entry, teacher: str, entries: Iterable[Entry], margin_
         tokens_per_second_ratio=change.ratio,
         low=interval.low,
         high=interval.high,
-        weights_ratio=entry.extra_info["weights_bytes"] / before.extra_info["weights_bytes"],
-        peak_memory_ratio=entry.extra_info["peak_memory_bytes"] / before.extra_info["peak_memory_bytes"],
+        weights_ratio=_bytes(entry, "weights_bytes") / _bytes(before, "weights_bytes"),
+        peak_memory_ratio=_bytes(entry, "peak_memory_bytes") / _bytes(before, "peak_memory_bytes"),
         rouge1_ratio=fmean(now) / mean if now and mean else None,
         margin=margin_share * mean if mean else None,
         quality=compare_quality(entry, before, before.experiment, margin_share * mean) if mean else None,
     )
+
+
+def _bytes(entry: Entry, key: Literal["weights_bytes", "peak_memory_bytes"]) -> int:
+    """The size, which is known: students and teachers are loaded in this process."""
+    found = entry.extra_info[key]
+    if found is None:
+        raise RuntimeError(f"{entry.name} has no {key}")
+    return found
 
 
 def _is_twin(candidate: Entry, entry: Entry, teacher: str) -> bool:

@@ -134,6 +134,7 @@ class Loader:
     - `eager_twin`: the loader with the same numerics that compiles nothing; fidelity compares the two.
     - `compute_capability`: the lowest of the GPUs that run it.
     - `is_only_twin`: it has no experiments of its own.
+    - `is_served`: a server loads the weights, in ways and on devices that the suite does not know.
     """
 
     name: str
@@ -145,6 +146,7 @@ class Loader:
     compute_capability: float = 0.0
     runs_on_cpu: bool = False
     is_only_twin: bool = False
+    is_served: bool = False
 
     @property
     def families(self) -> frozenset[str]:
@@ -313,7 +315,7 @@ def _is_offered(loader: Loader, model: ModelSpec) -> bool:
 
     A quantized checkpoint is what it is, and any other loader would contradict it.
     """
-    if model.teacher or loader.is_only_twin:
+    if model.teacher or loader.is_only_twin or loader.is_served:
         return False
     own = model.own or OwnFacts()
     if own.loaders:

@@ -17,13 +17,14 @@ INSTRUCTION = "Summarize the following text in 1-3 sentences."
 class Prompt:
     """A document's prompt: token ids [prompt tokens].
 
-    `document_tokens` of them belong to the document.
+    `document_tokens` of them belong to the document. `message` is the user message that the chat template renders.
     """
 
     document: Document
     token_ids: tuple[int, ...]
     document_tokens: int
     truncated: bool
+    message: str = ""
 
 
 def template_digest(chat_template: str, instruction: str = INSTRUCTION) -> str:
@@ -57,10 +58,17 @@ def build_prompt(
     kept = len(offsets)
     while kept > 0:
         text = document.text[: offsets[kept - 1][1]]
-        token_ids = tuple(tokenizer.chat_ids(f"{instruction}\n\n{text}"))
+        message = f"{instruction}\n\n{text}"
+        token_ids = tuple(tokenizer.chat_ids(message))
         excess = len(token_ids) - max_prompt_tokens
         if excess <= 0:
-            return Prompt(document=document, token_ids=token_ids, document_tokens=kept, truncated=kept < len(offsets))
+            return Prompt(
+                document=document,
+                token_ids=token_ids,
+                document_tokens=kept,
+                truncated=kept < len(offsets),
+                message=message,
+            )
         kept -= excess
     raise InputError(
         f"--max-prompt-tokens {max_prompt_tokens}: chat template and instruction leave no room for a document; allow more"

@@ -40,11 +40,23 @@ class Chat:
         return list(found["offset_mapping"])
 
     def chat_ids(self, message: str) -> Sequence[int]:
-        messages = [{"role": "user", "content": message}]
-        templated = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        templated = self._templated(message)
         if not any(token in message for token in self.special_tokens):
             return self._ids(templated)
         return self._ids_around(templated, message.strip())
+
+    def text_for_tokenizing(self, message: str) -> str | None:
+        """The rendered prompt as text whose usual tokenization is `chat_ids`; None if there is no such text.
+
+        A tokenizer that begins every text with a token would repeat the template's own, which is then left out.
+        """
+        text, ids = self._templated(message), self.chat_ids(message)
+        candidates = (text, text.removeprefix(self.tokenizer.bos_token or ""))
+        return next((each for each in candidates if self.tokenizer(each)["input_ids"] == ids), None)
+
+    def _templated(self, message: str) -> str:
+        messages = [{"role": "user", "content": message}]
+        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
     def text_of(self, token_ids: Sequence[int]) -> str:
         """The text of a prompt, with its special tokens."""

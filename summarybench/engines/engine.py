@@ -1,8 +1,8 @@
 """Protocols of engines, from eager transformers to a remote server.
 
-`TextGenerator` is what a timed round needs. `Engine` adds the facts that a run file records. The other protocols are
-abilities that only some engines have: changing the batch size, reporting logits, taking many prompts at once. A new
-engine is one module that implements `Engine` and the abilities it has.
+`TextGenerator` is what a timed round needs. `EngineFacts` are what a run file records, and `Engine` has both. The other
+protocols are abilities that only some engines have: changing the batch size, reporting logits, taking many prompts at
+once. A new engine is one module that implements `Engine` and the abilities it has.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ class TextGenerator(Protocol):
         """Whether the summary ends with an end token, rather than at the token limit."""
 
 
-class Engine(TextGenerator, Protocol):
-    """A text generator and the facts about it that a run file records.
+class EngineFacts(Protocol):
+    """The facts about an engine that a run file records.
 
-    A figure is None if the engine cannot know it: a remote server does not report its weights or its memory.
+    A figure is None if the engine cannot know it: a server does not report its weights or its memory.
     """
 
     @property
@@ -111,6 +111,10 @@ class Engine(TextGenerator, Protocol):
 
     @property
     def predicted_memory_bytes(self) -> int | None: ...
+
+
+class Engine(TextGenerator, EngineFacts, Protocol):
+    """A text generator in this process, and the facts about it."""
 
 
 class BatchEngine(Engine, Protocol):

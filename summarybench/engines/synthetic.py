@@ -59,6 +59,14 @@ def synthetic_model_folder(spec: ModelSpec) -> Path:
     return folder
 
 
+def synthetic_shape_folder(spec: ModelSpec) -> Path:
+    """The folder with configuration and tokenizer alone, for a server that makes random weights itself."""
+    folder = cache_folder() / f"synthetic-{synthetic_revision(spec)}-without-weights"
+    if not folder.is_dir():
+        fill_folder_once(folder, lambda empty: _write_all_but_weights(model_config(spec), empty))
+    return folder
+
+
 def model_config(spec: ModelSpec) -> Any:
     """The configuration of the model's true shape, made without the hub."""
     special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
@@ -95,8 +103,14 @@ def _make(config: Any, folder: Path) -> None:
         places |= dict.fromkeys(names, file)
     index = {"metadata": {}, "weight_map": places}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    _write_all_but_weights(config, folder)
+
+
+def _write_all_but_weights(config: Any, folder: Path) -> None:
+    import torch
+
     config.dtype = torch.float16
-    config.architectures = [type(model).__name__]
+    config.architectures = [type(empty_model(config)).__name__]
     config.save_pretrained(folder)
     _train_tokenizer(int(config.get_text_config(decoder=True).vocab_size)).save_pretrained(folder)
 

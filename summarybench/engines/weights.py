@@ -31,7 +31,7 @@ class Weights:
     the workloads of stored runs stay valid.
     """
 
-    kind: str  # "hub", "path", "embedded" or "synthetic"
+    kind: str  # "hub", "path", "embedded", "synthetic", or "server" for those that only a server has
     revision: str
     location: str  # a folder
 

@@ -98,6 +98,18 @@ class Kind(ABC):
         could not be downloaded, DeviceMemoryError where memory runs out and DeviceLostError where the device is lost.
         """
 
+    def completed_options(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The kind's options from the command line, with what they leave open and does not depend on the device.
+
+        Called once, before tests are collected. Raises InputError for a value that cannot be used.
+        """
+        return given
+
+    def cases_with(self, given: Mapping[str, Any]) -> Sequence[Case]:
+        """The tests in a session with these options of all kinds, as `completed_options` returns them."""
+        del given
+        return self.cases()
+
     def experiments(self) -> list[Experiment]:
         """What the tests measure, one experiment each."""
         return [case.measured for case in self.cases()]

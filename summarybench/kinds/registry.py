@@ -17,6 +17,7 @@ from summarybench.kinds.kind import Kind
 from summarybench.kinds.largest_batch import LargestBatchKind
 from summarybench.kinds.memory import MemoryKind
 from summarybench.kinds.overhead import OverheadKind
+from summarybench.kinds.server import ServerKind
 from summarybench.kinds.summarize import SummarizeKind
 
 KINDS: dict[str, Kind] = {}
@@ -58,5 +59,6 @@ for _kind in (
     FidelityKind(),
     MemoryKind(),
     OverheadKind(),
+    ServerKind(),
 ):
     register(_kind)

@@ -11,11 +11,13 @@ from typing import Any, TypeVar
 
 from summarybench.analysis.quality import Quality
 from summarybench.catalogue.models import Experiment
-from summarybench.engines.engine import JsonScalar, TextGenerator
+from summarybench.engines.engine import EngineFacts, JsonScalar, TextGenerator
 from summarybench.engines.loaded_model import LoadedModel
+from summarybench.engines.weights import Weights
 from summarybench.machine.clock import Clock
 from summarybench.machine.device import Device
 from summarybench.machine.peers import Peers
+from summarybench.machine.telemetry import Monitor
 from summarybench.measure.fidelity import Lend
 from summarybench.measure.generation import Benchmark, GenerationRecord, Instruments, Measured
 from summarybench.measure.sample import Sample
@@ -49,7 +51,9 @@ class Toolbox(ABC):
     `benchmark` is pytest-benchmark's fixture, `clock` the session's only clock. `options` has the options of all kinds,
     resolved for this device. `copy_bandwidth` is the device's in bytes per second, None where it was not measured. `peers`
     are the other processes of the run, None in a run of one process. `scratch` returns a folder for data that memory cannot
-    hold; it is removed at the end of the session.
+    hold; it is removed at the end of the session. `monitor` reads the device's telemetry. `find_weights` finds or makes the
+    weights of the experiment's model, and `synthetic_weights` says that they are random. `log_folder` keeps log files with
+    the results.
     """
 
     nodeid: str
@@ -64,20 +68,24 @@ class Toolbox(ABC):
     copy_bandwidth: float | None
     peers: Peers | None
     scratch: Callable[[], Path]
+    monitor: Monitor
+    find_weights: Callable[[], Weights]
+    synthetic_weights: bool
+    log_folder: Callable[[], Path]
 
     @abstractmethod
-    def sample_for(self, loaded: LoadedModel) -> Sample:
+    def sample_for(self, loaded: EngineFacts) -> Sample:
         """The documents and prompts of this model; the same ones for all its loaders.
 
         Raises UnavailableError where the documents could not be downloaded.
         """
 
     @abstractmethod
-    def instruments(self, loaded: LoadedModel) -> Instruments:
+    def instruments(self, loaded: EngineFacts) -> Instruments:
         """Clock, telemetry and machine probes for measuring this model."""
 
     @abstractmethod
-    def recorder(self, loaded: LoadedModel, documents: int) -> Callable[[GenerationRecord], None]:
+    def recorder(self, loaded: EngineFacts, documents: int) -> Callable[[GenerationRecord], None]:
         """A function that journals a measured document and updates the progress.
 
         The progress counts up to this number of documents.
@@ -96,7 +104,7 @@ class Toolbox(ABC):
     @abstractmethod
     def workload(
         self,
-        loaded: LoadedModel,
+        loaded: EngineFacts,
         sample: Sample,
         *,
         processes: int = 1,
@@ -111,7 +119,7 @@ class Toolbox(ABC):
     @abstractmethod
     def measurement(
         self,
-        loaded: LoadedModel,
+        loaded: EngineFacts,
         sample: Sample,
         measured: Measured,
         *,
@@ -127,7 +135,7 @@ class Toolbox(ABC):
         """
 
     @abstractmethod
-    def generating(self, loaded: LoadedModel, stage: str) -> AbstractContextManager[None]:
+    def generating(self, loaded: EngineFacts, stage: str) -> AbstractContextManager[None]:
         """Show a stage in which the model generates outside of timed rounds.
 
         Its seconds count as generating time of the session.
@@ -136,6 +144,17 @@ class Toolbox(ABC):
     @abstractmethod
     def say(self, line: str) -> None:
         """Show a line that stays on the terminal."""
+
+    @abstractmethod
+    def kept_open(self, key: str, make: Callable[[], AbstractContextManager[T]]) -> T:
+        """Enter `make()`, and keep it open for the tests that follow with the same key.
+
+        It is closed before another key's is opened, and after the last test of the kind.
+        """
+
+    @abstractmethod
+    def show(self, text: str) -> None:
+        """Show how far a step is that takes long, on a terminal only."""
 
     @abstractmethod
     def once(self, key: str, make: Callable[[], T]) -> T:

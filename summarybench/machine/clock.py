@@ -21,3 +21,8 @@ class Clock:
     def __call__(self) -> float:
         self._synchronize()
         return self._read_seconds()
+
+    @property
+    def of_host(self) -> Clock:
+        """The same clock without waiting for the device: what runs in another process cannot be waited for."""
+        return Clock(lambda: None, self._read_seconds)

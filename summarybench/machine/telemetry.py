@@ -59,6 +59,7 @@ class Reading:
       documented in the NVML API Reference (nvmlViolationTime_t: "violationTime in Nanoseconds") and nvml.h; only
       referenceTime is in microseconds. nvmlDeviceGetViolationStatus is documented for Kepler and newer and deprecated since
       CUDA 13.0: a driver of CUDA 14 may refuse it, and then no reason is known.
+    - `memory_used_bytes`: of all processes on the GPU.
     - `power_limit_watts`: the limit that is enforced now. `default_power_limit_watts`: the product's default.
     """
 
@@ -72,6 +73,7 @@ class Reading:
     power_limit_watts: float | None = None
     default_power_limit_watts: float | None = None
     foreign_processes: int | None = None
+    memory_used_bytes: int | None = None
 
 
 class Monitor(Protocol):
@@ -154,6 +156,7 @@ class GpuMonitor:
             power_limit_watts=gpu.watts("nvmlDeviceGetEnforcedPowerLimit"),
             default_power_limit_watts=self._default_power_limit_watts,
             foreign_processes=foreign_processes(self._before or (), self._process_ids(), os.getpid()),
+            memory_used_bytes=self._memory_used_bytes(),
         )
 
     def close(self) -> None:
@@ -165,6 +168,11 @@ class GpuMonitor:
             for reason, policy in REASONS.items()
         }
         return {reason: int(status.violationTime) for reason, status in found.items() if status is not None}
+
+    def _memory_used_bytes(self) -> int | None:
+        """Bytes in use by all processes together."""
+        found = self._gpu.ask("nvmlDeviceGetMemoryInfo")
+        return None if found is None else int(found.used)
 
     def _process_ids(self) -> tuple[int, ...]:
         """NVML's ids of the processes with a CUDA context on the GPU.

@@ -136,11 +136,11 @@ class Instruments:
 class Measured:
     """One experiment's records in document order, and the state of the device.
 
-    The peak of memory is the highest over its rounds.
+    The peak of memory is the highest over its rounds, None where it is unknown.
     """
 
     records: tuple[GenerationRecord, ...]
-    peak_memory_bytes: int
+    peak_memory_bytes: int | None
     telemetry: TelemetrySummary
     machine_probes: Mapping[str, Mapping[str, float]]
     """By probe, as `controls` of the run file has them."""

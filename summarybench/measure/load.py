@@ -7,7 +7,7 @@ import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from math import fsum
 from typing import Protocol, TypeVar
 
 from summarybench.core.outcomes import SuiteError, first_line
@@ -150,14 +150,14 @@ class Percentiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadFigures:
-    """What one round of requests says. Throughput is over the round: from the first request sent to the last answer.
+    """What one or more rounds of requests say. Seconds count from a round's first request sent to its last answer.
 
     `goodput_per_second` counts the documents that met the objective, and is None without one.
     """
 
     requests: int
     failed: int
-    round_seconds: float
+    seconds: float
     generated_tokens_per_second: float
     documents_per_second: float
     first_token: Percentiles
@@ -174,26 +174,37 @@ def seconds_per_later_token(answer: Answered) -> float:
     return (answer.end_seconds - answer.first_token_seconds) / later if later > 0 else 0.0
 
 
-def figures_of(answers: Sequence[Answered | Failure], objective: Objective | None = None) -> LoadFigures:
-    """The figures of one round. Raises ValueError where no request was answered."""
-    answered = [each for each in answers if not isinstance(each, Failure)]
-    if not answered:
-        raise ValueError("no request was answered: there is nothing to compute")
-    seconds = max(each.end_seconds for each in answered) - min(each.start_seconds for each in answered)
+def figures_of(*rounds: Sequence[Answered | Failure], objective: Objective | None = None) -> LoadFigures:
+    """The figures of one or more rounds together. Raises ValueError where a round has no answer."""
+    answers = [each for a_round in rounds for each in a_round]
+    answered = answered_of(answers)
+    seconds = fsum(round_seconds(each) for each in rounds)
     meeting = sum(objective.is_met_by(each) for each in answered) if objective else None
     return LoadFigures(
         requests=len(answers),
         failed=len(answers) - len(answered),
-        round_seconds=seconds,
+        seconds=seconds,
         generated_tokens_per_second=sum(each.generated_tokens for each in answered) / seconds,
         documents_per_second=len(answered) / seconds,
         first_token=_percentiles([each.first_token_seconds - each.start_seconds for each in answered]),
         per_later_token=_percentiles([seconds_per_later_token(each) for each in answered if each.generated_tokens > 1]),
         end_to_end=_percentiles([each.end_seconds - each.start_seconds for each in answered]),
-        mean_in_flight=fmean(each.end_seconds - each.start_seconds for each in answered) * len(answered) / seconds,
+        mean_in_flight=fsum(each.end_seconds - each.start_seconds for each in answered) / seconds,
         goodput_per_second=None if meeting is None else meeting / seconds,
         objective_share=None if meeting is None else meeting / len(answers),
     )
+
+
+def answered_of(answers: Sequence[Answer | Failure]) -> list[Answer]:
+    return [each for each in answers if not isinstance(each, Failure)]
+
+
+def round_seconds(answers: Sequence[Answered | Failure]) -> float:
+    """From the first request sent to the last answer. Raises ValueError where no request was answered."""
+    answered = answered_of(answers)
+    if not answered:
+        raise ValueError("no request was answered: there is nothing to compute")
+    return max(each.end_seconds for each in answered) - min(each.start_seconds for each in answered)
 
 
 def _percentiles(seconds: Sequence[float]) -> Percentiles:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from summarybench.analysis.quality import Quality
-from summarybench.engines.engine import Engine
+from summarybench.engines.engine import EngineFacts
 from summarybench.machine.telemetry import as_extra_info
 from summarybench.measure.generation import Measured
 from summarybench.measure.metrics import Speed, speed_of, time_to_first_token_seconds
@@ -14,7 +14,7 @@ from summarybench.runs.workload import Workload
 
 
 def extra_info_of(
-    loaded: Engine,
+    loaded: EngineFacts,
     workload: Workload,
     measured: Measured,
     quality: Quality | None,
@@ -98,7 +98,7 @@ def _quality_fields(quality: Quality | None) -> Record:
     }
 
 
-def _utilization(loaded: Engine, speed: Speed, copy_bandwidth: float | None) -> float | None:
+def _utilization(loaded: EngineFacts, speed: Speed, copy_bandwidth: float | None) -> float | None:
     """Bytes of weights and KV cache read per second of decoding ÷ copy bandwidth of the device. 1 is the limit."""
     weights_bytes, steps = loaded.weights_read_bytes, speed.decode_steps_per_second
     cache_bytes, cache_tokens = loaded.cache_bytes_per_token, speed.cache_tokens_per_second

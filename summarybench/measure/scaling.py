@@ -277,7 +277,7 @@ def _gathered(everything: Sequence[Measured], order: Mapping[str, int]) -> Measu
     return replace(
         everything[0],
         records=tuple(replace(record, batch=number) for number, record in enumerate(records)),
-        peak_memory_bytes=max(measured.peak_memory_bytes for measured in everything),
+        peak_memory_bytes=max(measured.peak_memory_bytes or 0 for measured in everything),
         telemetry=_of_all([measured.telemetry for measured in everything]),
         generated_tokens=sum(measured.generated_tokens for measured in everything),
     )

@@ -10,6 +10,7 @@ from functools import cached_property
 
 from summarybench.analysis.quality import DEGENERATE
 from summarybench.analysis.quality_change import SIXTEEN_BIT_OR_DEFAULT
+from summarybench.core.text import printable
 from summarybench.report.experiment import DocumentRow, ExperimentView
 
 FLAGS = ("empty", "repeating", "cap-hit", "truncated", "changed")
@@ -124,7 +125,8 @@ class _Holder:
 
     def summary(self, document_id: str) -> str | None:
         record = self.record(document_id)
-        return None if record is None else record.get("summary")
+        summary = None if record is None else record.get("summary")
+        return None if summary is None else printable(summary, kept="\n\t")
 
     def score(self, document_id: str) -> float | None:
         scores = self.experiment.info["rouge1_scores"]

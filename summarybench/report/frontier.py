@@ -22,8 +22,8 @@ def frontier_of(experiments: Sequence[ExperimentView], *, scored: bool) -> tuple
 
 
 def _merit(experiment: ExperimentView, *, scored: bool) -> tuple[float, float] | None:
-    """Speed and quality, or speed and saved memory: more is better in both. None for an experiment without a score."""
-    speed = float(experiment.info["generated_tokens_per_second"])
+    """Speed and quality, or speed and saved memory: more is better in both. None where the latter is unknown."""
+    speed, peak = float(experiment.info["generated_tokens_per_second"]), experiment.info["peak_memory_bytes"]
     if not scored:
-        return speed, -float(experiment.info["peak_memory_bytes"])
+        return None if peak is None else (speed, -float(peak))
     return None if experiment.rouge1 is None else (speed, experiment.rouge1)

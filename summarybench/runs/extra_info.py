@@ -21,7 +21,9 @@ class WorkloadSettings(TypedDict):
 
     model: NotRequired[Annotated[str, Key("the model's name in the catalogue")]]
     revision: NotRequired[Annotated[str, Key("the hub's commit of the weights, or a digest of what was read")]]
-    weights: NotRequired[Annotated[str, Key("source of the weights: `hub`, `path`, `embedded` or `synthetic`")]]
+    weights: NotRequired[
+        Annotated[str, Key("source of the weights: `hub`, `path`, `embedded`, `synthetic` or `server`")]
+    ]
     loader: NotRequired[Annotated[str, Key("how the weights were loaded")]]
     loader_settings: Annotated[
         dict[str, Scalar], Key("dtype, attention, quantization and the engine's settings", at_least=None)
@@ -78,7 +80,9 @@ class Measurements(TypedDict):
     batch_size: Annotated[int, Key("documents generated together", at_least=1)]
     max_new_tokens: Annotated[int, Key("the limit of generated tokens", unit="tokens", at_least=1)]
     max_prompt_tokens: Annotated[int, Key("the limit of prompt tokens", unit="tokens", at_least=1)]
-    weights: Annotated[str, Key("source of the weights: `hub`, `path`, `embedded` or `synthetic`", may_be_empty=False)]
+    weights: Annotated[
+        str, Key("source of the weights: `hub`, `path`, `embedded`, `synthetic` or `server`", may_be_empty=False)
+    ]
     workload: Annotated[str, Key("sha256 of `workload_settings`; equal for comparable runs", may_be_empty=False)]
     workload_settings: Annotated[WorkloadSettings, Key("what the fingerprint is made of")]
 
@@ -126,9 +130,11 @@ class Measurements(TypedDict):
     load_seconds: Annotated[float, Key("duration of loading the model", unit="s")]
     compile_seconds: Annotated[float | None, Key("duration of compiling; null if nothing is compiled", unit="s")]
     tuned_kernels: Annotated[str | None, Key("digest of the kernels that the compiler chose; null if unknown")]
-    peak_memory_bytes: Annotated[int, Key("peak memory during the rounds", unit="bytes", at_least=1)]
-    load_peak_memory_bytes: Annotated[int, Key("peak memory during loading", unit="bytes")]
-    weights_bytes: Annotated[int, Key("weights in memory", unit="bytes", at_least=1)]
+    peak_memory_bytes: Annotated[
+        int | None, Key("peak memory during the rounds; null if unknown", unit="bytes", at_least=1)
+    ]
+    load_peak_memory_bytes: Annotated[int | None, Key("peak memory during loading; null if unknown", unit="bytes")]
+    weights_bytes: Annotated[int | None, Key("weights in memory; null if unknown", unit="bytes", at_least=1)]
     weights_read_bytes: Annotated[int | None, Key("weights that one decode step reads; null if unknown", unit="bytes")]
     cache_bytes_per_token: Annotated[
         int | None, Key("keys and values of one token in all layers; null if unknown", unit="bytes")

@@ -67,6 +67,52 @@ class Continuous(TypedDict):
     step_tokens: Annotated[int, Key("most tokens in one step", unit="tokens")]
 
 
+class PercentilesRecord(TypedDict):
+    """Percentiles over all requests of all rounds. Null where too few requests carry one."""
+
+    p50: Annotated[float | None, Key("median", unit="s")]
+    p90: Annotated[float | None, Key("90th percentile", unit="s")]
+    p99: Annotated[float | None, Key("99th percentile", unit="s")]
+
+
+class ObjectiveRecord(TypedDict):
+    """A service-level objective: the most seconds to the first token, and for each token after it."""
+
+    name: Annotated[str, Key("the objective's name", may_be_empty=False)]
+    first_token_seconds: Annotated[float, Key("most seconds to the first token", unit="s")]
+    seconds_per_token: Annotated[float, Key("most seconds per later token", unit="s")]
+
+
+class ServedRecord(TypedDict):
+    """A server under load: who answered, and how fast. Seconds are those that the client saw."""
+
+    engine: Annotated[str, Key("the server's engine, such as `vllm`", may_be_empty=False)]
+    engine_version: Annotated[str, Key("the engine's version; `unknown` if the server does not say")]
+    command: Annotated[str, Key("the command that started the server; empty if the suite did not start it")]
+    requests: Annotated[int, Key("requests of all rounds", at_least=1)]
+    failed_requests: Annotated[int, Key("requests that were not answered")]
+    first_failure: Annotated[str | None, Key("why the first of them failed; null if none did")]
+    concurrency: Annotated[int | None, Key("requests in flight in a closed loop; null for an open one", at_least=1)]
+    arrivals_per_second: Annotated[
+        float | None, Key("mean rate of requests in an open loop; null for a closed one", "1/s")
+    ]
+    time_to_first_token_seconds: Annotated[PercentilesRecord, Key("from sending a request to its first token")]
+    seconds_per_output_token: Annotated[PercentilesRecord, Key("mean of a request's tokens after the first")]
+    end_to_end_seconds: Annotated[PercentilesRecord, Key("from sending a request to the end of its answer")]
+    mean_in_flight: Annotated[float, Key("mean number of requests in flight")]
+    goodput_per_second: Annotated[
+        float | None, Key("documents per second that met the objective; null without an objective", "1/s")
+    ]
+    within_objective: Annotated[float | None, Key("share of the requests that met the objective", at_most=1)]
+    objective: Annotated[ObjectiveRecord | None, Key("the objective; null if none was given")]
+    cached_prompt_tokens: Annotated[int, Key("prompt tokens that the server says it took from a cache", unit="tokens")]
+    prompts_counted_otherwise: Annotated[
+        int | None, Key("prompts whose tokens the server counts differently from our tokenizer; null without one")
+    ]
+    changed_summaries: Annotated[int, Key("summaries that differ from the first round's")]
+    client_cpu_share: Annotated[float, Key("CPU time of the client ÷ duration of the rounds; 1 is one core")]
+
+
 class ProcessSpeedRecord(TypedDict):
     """One of several processes that measured together."""
 
@@ -157,6 +203,7 @@ class KindKeys(TypedDict):
     finish_seconds: NotRequired[
         Annotated[list[float], Key("continuous batching: from the start to the end of each summary", unit="s")]
     ]
+    served: NotRequired[Annotated[ServedRecord, Key("a server under load")]]
     processes: NotRequired[Annotated[int, Key("processes that measured together", at_least=1)]]
     scaling_efficiency: NotRequired[Annotated[float, Key("throughput of n processes ÷ n times that of one")]]
     baseline_scaling_efficiency: NotRequired[

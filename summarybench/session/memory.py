@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from summarybench.catalogue.models import MODELS, Experiment, ModelShape, ModelSpec, shape_of
+from summarybench.catalogue.models import LOADERS, MODELS, Experiment, ModelShape, ModelSpec, shape_of
 from summarybench.core.outcomes import InputError
 from summarybench.engines.fitting import Forecast, forecast
 from summarybench.engines.shapes import shape_of_model
@@ -29,7 +29,10 @@ class MemoryForecasts:
         Where that is not known yet, it is for the longest sequence that the options allow. Nothing is predicted for a model
         whose config.json could not be read: loading it will say why.
         """
-        device, shape = self._config.device, self._shape(experiment.model)
+        device = self._config.device
+        if LOADERS[experiment.loader].is_served:  # on whatever device the server has
+            return Forecast(needed_bytes=0, memory_bytes=device.memory_bytes)
+        shape = self._shape(experiment.model)
         if shape is None:
             return Forecast(needed_bytes=0, memory_bytes=device.memory_bytes)
         limit = self._config.max_prompt_tokens + self._config.max_new_tokens

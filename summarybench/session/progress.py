@@ -94,6 +94,11 @@ class Progress:
             finally:
                 self._draw("")
 
+    def show(self, text: str) -> None:
+        """Show how far a step is; the next line that is shown replaces it."""
+        with self._uncaptured():
+            self._draw(text)
+
     def document(self, experiment: str, records: list[GenerationRecord], total: int) -> None:
         seconds = sum(record.seconds for record in records)
         tokens = sum(record.generated_tokens for record in records)

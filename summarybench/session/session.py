@@ -20,7 +20,7 @@ from summarybench.engines.fitting import Forecast
 from summarybench.engines.loaded_model import LoadedModel
 from summarybench.engines.loading import load
 from summarybench.engines.not_loaded import NotLoaded
-from summarybench.engines.weights import find_weights
+from summarybench.engines.weights import Weights, find_weights
 from summarybench.kinds.kind import Kind
 from summarybench.kinds.toolbox import Measurement, Toolbox
 from summarybench.machine.clock import Clock
@@ -33,6 +33,7 @@ from summarybench.runs.baselines import Baselines
 from summarybench.runs.run_folder import Results
 from summarybench.session.comparing import Comparer
 from summarybench.session.config import Config
+from summarybench.session.kept_open import KeptOpen
 from summarybench.session.memory import MemoryForecasts
 from summarybench.session.models import Lender, LoadModel, loaded_or_raise
 from summarybench.session.outcomes import Outcomes
@@ -81,6 +82,7 @@ class Session:
     _peers: Peers | None = field(default=None, init=False)
     _lost: str = field(default="", init=False)
     _made_once: dict[str, Any] = field(default_factory=dict, init=False)
+    _kept_open: KeptOpen = field(default_factory=KeptOpen, init=False)
     _scratch: TemporaryDirectory[str] | None = field(default=None, init=False)
 
     @property
@@ -96,15 +98,18 @@ class Session:
 
     def load(self, experiment: Experiment, clock: Clock) -> LoadedModel | NotLoaded:
         """The experiment's model on the device, or why it could not be loaded."""
-        settings = self.config.settings
         return load(
             experiment,
-            lambda: find_weights(MODELS[experiment.model], settings.model_paths, synthetic=settings.synthetic_weights),
+            lambda: self._find_weights(experiment),
             self.device,
             clock,
             longest_sequence=lambda chat: self.sampler.sample_for(experiment.model, chat).longest_sequence,
-            predict=settings.predict_memory,
+            predict=self.config.settings.predict_memory,
         )
+
+    def _find_weights(self, experiment: Experiment) -> Weights:
+        settings = self.config.settings
+        return find_weights(MODELS[experiment.model], settings.model_paths, synthetic=settings.synthetic_weights)
 
     def toolbox(self, kind: Kind, nodeid: str, experiment: Experiment, resources: TestResources) -> Toolbox:
         """What the kind measures this test with."""
@@ -130,6 +135,10 @@ class Session:
             progress=self.progress,
             seconds=self.seconds,
             made_once=self._made_once,
+            open_for_tests=self._kept_open,
+            find_weights=lambda: self._find_weights(experiment),
+            synthetic_weights=self.config.settings.synthetic_weights,
+            log_folder=lambda: self.results.folder if self.process.reports else self._scratch_folder(),
         )
 
     def compare(self, measurement: Measurement, kind: Kind) -> Comparison:
@@ -192,8 +201,13 @@ class Session:
         if isinstance(error, ProcessLostError):
             self._lost = "not run: another process was lost"
 
+    def close_what_is_kept_open(self) -> None:
+        """Close what the last test's kind has kept open for its tests."""
+        self._kept_open.close()
+
     def close(self) -> None:
         """Unlock the device and remove temporary files."""
+        self.close_what_is_kept_open()
         if self.lock is not None:
             self.lock.close()
         if self._scratch is not None:

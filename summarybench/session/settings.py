@@ -147,12 +147,18 @@ def settings_of(option: Any, root: Path) -> Settings:
 
 
 def unresolved_options_of(option: Any) -> UnresolvedOptions:
-    """The parsed options that `config.resolve` completes. `settings_of` checks their range."""
+    """The parsed options that `config.resolve` completes. `settings_of` checks their range.
+
+    Raises InputError for an option of a kind that cannot be used.
+    """
+    kind_options: dict[str, Any] = {}
+    for kind in KINDS.values():
+        kind_options |= kind.completed_options({each.key: getattr(option, each.key) for each in kind.options})
     return UnresolvedOptions(
         documents=option.documents,
         max_new_tokens=option.max_new_tokens,
         max_prompt_tokens=option.max_prompt_tokens,
-        kind_options={each.key: getattr(option, each.key) for kind in KINDS.values() for each in kind.options},
+        kind_options=kind_options,
     )
 
 

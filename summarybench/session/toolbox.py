@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -12,10 +12,9 @@ from summarybench.catalogue.floors import FLOORS
 from summarybench.catalogue.models import Experiment
 from summarybench.core.session_seconds import SessionSeconds
 from summarybench.documents.prompts import template_digest
-from summarybench.engines.engine import JsonScalar, TextGenerator
+from summarybench.engines.engine import EngineFacts, JsonScalar, TextGenerator
 from summarybench.engines.loaded_model import LoadedModel
 from summarybench.kinds.toolbox import Measurement, Toolbox
-from summarybench.machine.telemetry import Monitor
 from summarybench.measure.generation import GenerationRecord, Instruments, Measured, WarmUp, measure
 from summarybench.measure.record import extra_info_of
 from summarybench.measure.sample import Sample
@@ -23,6 +22,7 @@ from summarybench.runs.journal import Journal
 from summarybench.runs.kind_facts import KindFacts
 from summarybench.runs.run_file import Entry
 from summarybench.runs.workload import Workload
+from summarybench.session.kept_open import KeptOpen
 from summarybench.session.probes import Probes
 from summarybench.session.progress import Progress
 from summarybench.session.sampling import Sampler
@@ -40,18 +40,19 @@ class SessionToolbox(Toolbox):
     kind: KindFacts
     sampler: Sampler
     max_prompt_tokens: int
-    monitor: Monitor
     probes: Probes
     journal: Journal
     progress: Progress
     seconds: SessionSeconds
     made_once: dict[str, Any]
+    open_for_tests: KeptOpen
 
-    def sample_for(self, loaded: LoadedModel) -> Sample:
+    def sample_for(self, loaded: EngineFacts) -> Sample:
         return self.sampler.sample_for(loaded.experiment.model, loaded.chat)
 
-    def instruments(self, loaded: LoadedModel) -> Instruments:
-        dtype = str(loaded.settings.get("compute_dtype", loaded.settings["dtype"]))
+    def instruments(self, loaded: EngineFacts) -> Instruments:
+        settings = loaded.settings
+        dtype = str(settings.get("compute_dtype", settings.get("dtype", self.device.compute_dtype)))
         return Instruments(
             device=self.device,
             clock=self.clock,
@@ -61,7 +62,7 @@ class SessionToolbox(Toolbox):
             on_warm_up=self._on_warm_up(loaded),
         )
 
-    def recorder(self, loaded: LoadedModel, documents: int) -> Callable[[GenerationRecord], None]:
+    def recorder(self, loaded: EngineFacts, documents: int) -> Callable[[GenerationRecord], None]:
         name = loaded.experiment.name
         records: list[GenerationRecord] = []
 
@@ -88,7 +89,7 @@ class SessionToolbox(Toolbox):
 
     def workload(
         self,
-        loaded: LoadedModel,
+        loaded: EngineFacts,
         sample: Sample,
         *,
         processes: int = 1,
@@ -113,7 +114,7 @@ class SessionToolbox(Toolbox):
 
     def measurement(
         self,
-        loaded: LoadedModel,
+        loaded: EngineFacts,
         sample: Sample,
         measured: Measured,
         *,
@@ -136,7 +137,7 @@ class SessionToolbox(Toolbox):
         return Measurement(nodeid=self.nodeid, measured=measured, quality=quality, entry=entry, finding=finding)
 
     @contextmanager
-    def generating(self, loaded: LoadedModel, stage: str) -> Iterator[None]:
+    def generating(self, loaded: EngineFacts, stage: str) -> Iterator[None]:
         with self.progress.stage(stage):
             start = self.clock()
             yield
@@ -145,13 +146,19 @@ class SessionToolbox(Toolbox):
     def say(self, line: str) -> None:
         self.progress.note(line)
 
+    def kept_open(self, key: str, make: Callable[[], AbstractContextManager[T]]) -> T:
+        return self.open_for_tests.get(key, make)
+
+    def show(self, text: str) -> None:
+        self.progress.show(text)
+
     def once(self, key: str, make: Callable[[], T]) -> T:
         if key not in self.made_once:
             self.made_once[key] = make()
         value: T = self.made_once[key]
         return value
 
-    def _on_warm_up(self, loaded: LoadedModel) -> Callable[[WarmUp], None]:
+    def _on_warm_up(self, loaded: EngineFacts) -> Callable[[WarmUp], None]:
         compiled_before = loaded.compile_seconds or 0.0
 
         def show(warm_up: WarmUp) -> None:

@@ -82,8 +82,8 @@ def test_answer_has_its_text_the_arrival_of_each_part_and_the_servers_counts():
     found = ask(EVENTS, *WHOLE)
     assert (found.text, found.finish_reason) == ("Two words", "stop")
     assert (found.prompt_tokens, found.generated_tokens) == (12, 2)
-    # One reading before the request, one for each event, one after the last.
-    assert (found.start_seconds, found.token_seconds, found.end_seconds) == (0.0, (1.0, 2.0), 5.0)
+    # One reading before the request, and one for each event.
+    assert (found.start_seconds, found.token_seconds, found.end_seconds) == (0.0, (1.0, 2.0), 4.0)
     assert found.first_token_seconds == 1.0
 
 
@@ -121,10 +121,45 @@ def test_empty_answer_is_an_answer():
     assert found.first_token_seconds == found.end_seconds
 
 
+def test_stream_without_done_is_whole_once_it_has_its_reason_and_counts():
+    assert ask(EVENTS, part("Two", "stop"), USAGE).text == "Two"
+
+
+def test_tokens_without_text_count_in_a_completion_and_not_before_a_chat():
+    silent = event(choices=[{"text": "", "finish_reason": None}])
+    last = event(choices=[{"text": "", "finish_reason": "length"}])
+    complete = {"act": lambda client: client.complete("a model", [1, 2], Sampling(max_tokens=2))}
+    assert ask(EVENTS, silent, silent, last, USAGE, DONE, **complete).token_seconds == (1.0, 2.0)
+    role = event(choices=[{"delta": {"role": "assistant", "content": ""}}])
+    assert ask(EVENTS, role, part("Two", "stop"), USAGE, DONE).token_seconds == (2.0,)
+
+
+def test_prompt_of_token_ids_is_sent_as_they_are_and_cached_tokens_are_read():
+    requests = []
+    usage = event(
+        choices=[], usage={"prompt_tokens": 2, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 1}}
+    )
+    found = ask(
+        EVENTS, event(choices=[{"text": "So", "finish_reason": "stop"}]), usage, DONE, requests=requests,
+        act=lambda client: client.complete("a model", (7, 8), Sampling(max_tokens=1)),
+    )  # fmt: skip
+    assert requests[0][1]["prompt"] == [7, 8]
+    assert found.cached_tokens == 1
+
+
+def test_facts_are_read_beside_the_api():
+    requests = []
+    body = json.dumps({"version": "0.24.0"})
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    found = ask(head, body, requests=requests, act=lambda client: client.facts_at("/version"))
+    assert (found, requests[0][0].split()[1]) == ({"version": "0.24.0"}, "/version")
+
+
 def test_models_are_listed():
     answer = json.dumps({"object": "list", "data": [{"id": "a"}, {"id": "b", "owned_by": "c"}]})
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(answer)}\r\n\r\n"
-    assert ask(head, answer, act=lambda client: client.models()) == ["a", "b"]
+    found = ask(head, answer, act=lambda client: client.models())
+    assert [(each.id, each.owned_by) for each in found] == [("a", ""), ("b", "c")]
 
 
 def refused(status, body="", headers=""):
@@ -139,7 +174,6 @@ def refused(status, body="", headers=""):
         pytest.param((refused("429 Too Many Requests", '{"detail": "slow down"}'),), "HTTP 429 Too Many Requests: slow down", id="detail"),
         pytest.param((refused("302 Found", headers="Location: http://elsewhere/\r\n"),), "redirected to another address", id="redirect"),
         pytest.param((EVENTS, part("Two")), "the stream ended after 1 parts, before the answer did", id="cut"),
-        pytest.param((EVENTS, part("Two", "stop"), USAGE), "the stream ended after 1 parts", id="no-done"),
         pytest.param((EVENTS, part("Two", "stop"), DONE), "the server does not count tokens", id="no-usage"),
         pytest.param((EVENTS, "data: {nonsense\n\n"), "malformed answer", id="not-json"),
         pytest.param((EVENTS, "data: [1]\n\n"), "malformed answer", id="not-an-object"),

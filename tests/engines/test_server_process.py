@@ -32,7 +32,7 @@ def program(text):
 
 
 def start(text, tmp_path):
-    return started_server(program(text), "a model", log=tmp_path / "server.log", environment=ENVIRONMENT)
+    return started_server(program(text), {"model": "a model"}, log=tmp_path / "server.log", environment=ENVIRONMENT)
 
 
 def worker_in(log):
@@ -53,6 +53,7 @@ def test_server_is_ready_once_it_answers_and_gone_with_its_worker_after_the_bloc
         assert server.why_dead() == ""
         worker = worker_in(server.log)
         assert psutil.pid_exists(worker)
+        assert server.peak_memory_bytes() > 2_000_000  # two Pythons
     assert_gone(worker)
     assert waited == sorted(waited)
 
@@ -77,7 +78,7 @@ def test_server_that_never_answers_is_given_up(tmp_path):
 
 def test_program_that_is_not_there_says_so(tmp_path):
     with (
-        started_server("no-such-program {port}", "", log=tmp_path / "log", environment=ENVIRONMENT) as server,
+        started_server("no-such-program {port}", {}, log=tmp_path / "log", environment=ENVIRONMENT) as server,
         pytest.raises(UnavailableError, match=r"exit code 127 .*: no-such-program: No such file or directory"),
     ):
         server.wait_until_ready()
@@ -109,7 +110,7 @@ with start(ANSWERS, Path(sys.argv[1])) as server:
 
 
 def test_model_is_one_word_whatever_is_in_its_name():
-    assert command_of("vllm serve {model} --port {port}", model="a b; rm -rf", port=8) == [
+    assert command_of("vllm serve {model} --port {port}", {"model": "a b; rm -rf", "port": "8"}) == [
         "vllm",
         "serve",
         "a b; rm -rf",
@@ -121,4 +122,20 @@ def test_model_is_one_word_whatever_is_in_its_name():
 @pytest.mark.parametrize("template", ["", "vllm serve {model}", "vllm 'serve {port}"])
 def test_command_without_a_port_or_with_an_open_quote_is_refused(template):
     with pytest.raises(InputError, match="--server-command"):
-        command_of(template, model="m", port=1)
+        command_of(template, {"model": "m", "port": "1"})
+
+
+@pytest.mark.parametrize(
+    ("secret", "named"), [("--api-key sk-1", "--api-key"), ("--token=hf_1", "--token"), ("HF_TOKEN=hf_1", "HF_TOKEN")]
+)
+def test_secret_in_a_command_is_refused_and_not_repeated(secret, named):
+    with pytest.raises(InputError) as caught:
+        command_of(f"env serve {{model}} --port {{port}} {secret}", {})
+    assert named in str(caught.value)
+    assert "sk-1" not in str(caught.value)
+    assert "hf_1" not in str(caught.value)
+
+
+def test_tokenizers_and_limits_of_tokens_are_no_secrets():
+    command = "vllm serve m --port {port} --tokenizer t --max-num-batched-tokens 8 --tokenizer-mode=auto"
+    assert command_of(command, {"port": "1"})[-1] == "--tokenizer-mode=auto"

@@ -72,6 +72,7 @@ class FakeNvml:
         self.limit = 70_000
         self.default_limit = 70_000
         self.pids = [OWN]
+        self.used = 3_000_000
 
     def answer(self, handle, value):
         assert handle == "handle"
@@ -114,6 +115,9 @@ class FakeNvml:
 
     def nvmlDeviceGetComputeRunningProcesses(self, handle):  # noqa: N802
         return [SimpleNamespace(pid=pid) for pid in self.answer(handle, self.pids)]
+
+    def nvmlDeviceGetMemoryInfo(self, handle):  # noqa: N802
+        return SimpleNamespace(used=self.answer(handle, self.used))
 
 
 def device():
@@ -193,13 +197,14 @@ def test_a_reading_holds_what_nvml_says_in_named_units():
         power_limit_watts=70.0,
         default_power_limit_watts=70.0,
         foreign_processes=0,
+        memory_used_bytes=3_000_000,
     )
 
 
 def test_what_the_product_does_not_offer_is_unknown_and_its_reasons_are_left_out():
     nvml = FakeNvml()
     no = NVMLError_NotSupported("Not Supported")
-    nvml.energy = nvml.temperature = nvml.power = nvml.limit = nvml.default_limit = nvml.pids = no
+    nvml.energy = nvml.temperature = nvml.power = nvml.limit = nvml.default_limit = nvml.pids = nvml.used = no
     nvml.clocks = {}
     nvml.violations = {1: 20}
     assert monitor(nvml).read() == Reading(seconds=7.5, violation_nanoseconds={"thermal": 20})

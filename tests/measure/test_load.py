@@ -93,8 +93,8 @@ def test_load_that_is_none_is_refused(wrong):
 
 def test_figures_of_two_requests_and_a_failure_by_hand():
     answers = [Answer(0.0, 0.5, 2.5), Answer(1.0, 2.0, 5.0), Failure(reason="no")]
-    found = figures_of(answers, Objective(name="own", first_token_seconds=0.5, seconds_per_token=0.2))
-    assert (found.requests, found.failed, found.round_seconds) == (3, 1, 5.0)
+    found = figures_of(answers, objective=Objective(name="own", first_token_seconds=0.5, seconds_per_token=0.2))
+    assert (found.requests, found.failed, found.seconds) == (3, 1, 5.0)
     assert found.generated_tokens_per_second == 22 / 5
     assert found.documents_per_second == 2 / 5
     assert found.first_token.p50 == 0.75
@@ -103,6 +103,13 @@ def test_figures_of_two_requests_and_a_failure_by_hand():
     assert found.end_to_end.p99 is None  # two requests carry none
     assert found.mean_in_flight == pytest.approx((2.5 + 4.0) / 5)
     assert (found.goodput_per_second, found.objective_share) == (1 / 5, 1 / 3)
+
+
+def test_rounds_add_up_without_the_time_between_them():
+    found = figures_of([Answer(0.0, 0.5, 2.0)], [Answer(10.0, 10.5, 13.0), Failure(reason="no")])
+    assert (found.requests, found.failed, found.seconds) == (3, 1, 5.0)
+    assert found.generated_tokens_per_second == 22 / 5
+    assert found.end_to_end.p50 == 2.5
 
 
 def test_percentiles_need_as_many_requests_as_they_claim():

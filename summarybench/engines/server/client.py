@@ -16,6 +16,7 @@ import msgspec
 
 from summarybench.core.numbers import trimmed
 from summarybench.core.outcomes import InputError, SuiteError, first_line
+from summarybench.core.text import printable
 
 if TYPE_CHECKING:
     from httpx2 import AsyncBaseTransport, AsyncClient, Response
@@ -40,13 +41,15 @@ class ServerError(SuiteError):
 class Completion:
     """One answered request. All seconds are readings of one clock.
 
-    `token_seconds` are the arrivals of the stream's parts with text: one a token for most servers, and fewer where a
+    `token_seconds` are the arrivals of the stream's generated parts: one a token for most servers, and fewer where a
     server sends several tokens in one part. Both token counts are the server's own.
     """
 
     text: str
     finish_reason: str
     prompt_tokens: int
+    cached_tokens: int
+    """Tokens of the prompt that the server took from its cache, as far as it says so."""
     generated_tokens: int
     start_seconds: float
     token_seconds: tuple[float, ...]
@@ -54,7 +57,7 @@ class Completion:
 
     @property
     def first_token_seconds(self) -> float:
-        """When the first text arrived; for an empty answer, when it ended."""
+        """When the first part arrived; for an empty answer, when it ended."""
         return self.token_seconds[0] if self.token_seconds else self.end_seconds
 
 
@@ -77,9 +80,21 @@ class Sampling:
 # The fields of an answer that are read. Others are ignored; a wrong type is an error.
 
 
+Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class PromptDetails(msgspec.Struct, frozen=True):
+    cached_tokens: Count | None = None
+
+
 class Usage(msgspec.Struct, frozen=True):
-    prompt_tokens: Annotated[int, msgspec.Meta(ge=0)]
-    completion_tokens: Annotated[int, msgspec.Meta(ge=0)]
+    prompt_tokens: Count
+    completion_tokens: Count
+    prompt_tokens_details: PromptDetails | None = None
+
+    @property
+    def cached_tokens(self) -> int:
+        return (self.prompt_tokens_details and self.prompt_tokens_details.cached_tokens) or 0
 
 
 class Delta(msgspec.Struct, frozen=True):
@@ -97,6 +112,15 @@ class Choice(msgspec.Struct, frozen=True):
     def written(self) -> str:
         return (self.delta.content if self.delta else self.text) or ""
 
+    @property
+    def is_generated(self) -> bool:
+        """Whether the part stands for generated tokens.
+
+        A token may have no text: half of a character, or an id outside the tokenizer. A chat's parts without text may
+        also come before the first token.
+        """
+        return bool(self.written) or (self.text is not None and not self.finish_reason)
+
 
 class Chunk(msgspec.Struct, frozen=True):
     choices: list[Choice] = []
@@ -106,6 +130,7 @@ class Chunk(msgspec.Struct, frozen=True):
 
 class Model(msgspec.Struct, frozen=True):
     id: str
+    owned_by: str = ""
 
 
 class Models(msgspec.Struct, frozen=True):
@@ -158,9 +183,17 @@ class ServerClient:
     ) -> None:
         await self._client.__aexit__(kind, error, trace)
 
-    async def models(self) -> list[str]:
-        """The names under which the server offers models."""
-        return [each.id for each in self._decoded("models", await self._get("models"), Models).data]
+    async def models(self) -> list[Model]:
+        """The models that the server offers."""
+        return self._decoded("models", await self._get("models"), Models).data
+
+    async def facts_at(self, path: str) -> dict[str, Any]:
+        """The JSON object at an absolute path of the server, such as /version."""
+        try:
+            found = json.loads(await self._get(path, beside_api=True))
+        except (ValueError, RecursionError) as error:
+            raise ServerError(f"{self.address}{path}: malformed answer ({error})") from None
+        return found if isinstance(found, dict) else {}
 
     async def chat(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Completion:
         """Answer a chat whose prompt the server renders with its own template."""
@@ -168,12 +201,14 @@ class ServerClient:
             "chat/completions", {"model": model, "messages": list(messages), **sampling.as_body()}
         )
 
-    async def complete(self, model: str, prompt: str, sampling: Sampling) -> Completion:
-        """Continue a prompt that is rendered already."""
+    async def complete(self, model: str, prompt: str | Sequence[int], sampling: Sampling) -> Completion:
+        """Continue a prompt that is rendered already: text, or token ids."""
+        prompt = prompt if isinstance(prompt, str) else list(prompt)
         return await self._stream("completions", {"model": model, "prompt": prompt, **sampling.as_body()})
 
-    async def _get(self, path: str) -> str:
-        async with self._translated(path), self._client.stream("GET", path) as response:
+    async def _get(self, path: str, *, beside_api: bool = False) -> str:
+        url = f"{self.address.removesuffix('/v1')}{path}" if beside_api else path
+        async with self._translated(path), self._client.stream("GET", url) as response:
             text = await _bounded_text(response, MOST_BYTES_OF_AN_ANSWER)
             self._check_status(path, response, text)
         return text
@@ -185,35 +220,33 @@ class ServerClient:
         body = {**body, "stream": True, "stream_options": {"include_usage": True}}
         parts: list[str] = []
         arrivals: list[float] = []
-        finish_reason, is_done, received = "", False, 0
+        finish_reason, received = "", 0
         usage: Usage | None = None
-        start = self._clock()
+        start = end = self._clock()
         async with self._translated(path), self._client.stream("POST", path, json=body) as response:
             if response.status_code != 200:
                 self._check_status(path, response, await _bounded_text(response, MOST_BYTES_OF_AN_ANSWER))
             async for event in EventSource(response, max_event_size=limit):
-                now = self._clock()
+                end = self._clock()
                 received += len(event.data)
                 if received > limit:
                     raise ServerError(
                         f"{self.address}/{path}: more than {limit:,} characters for {body['max_tokens']} tokens"
                     )
-                if event.data == "[DONE]":
-                    is_done = True
-                    break
+                if event.data == "[DONE]":  # some servers end the stream without it
+                    continue  # to its end, so that the connection can be used again
                 chunk = self._decoded(path, event.data, Chunk)
                 if chunk.error is not None:
                     raise ServerError(f"{self.address}/{path}: {shortened(_message_of(chunk.error))}")
                 usage = chunk.usage or usage
                 for choice in chunk.choices:
-                    if text := choice.written:
-                        parts.append(text)
-                        arrivals.append(now)
+                    parts.append(choice.written)
+                    if choice.is_generated:
+                        arrivals.append(end)
                     finish_reason = choice.finish_reason or finish_reason
-            end = self._clock()
-        if not is_done or not finish_reason:
+        if not finish_reason:
             raise ServerError(
-                f"{self.address}/{path}: the stream ended after {len(parts)} parts, before the answer did"
+                f"{self.address}/{path}: the stream ended after {len(arrivals)} parts, before the answer did"
             )
         if usage is None:
             raise ServerError(
@@ -223,6 +256,7 @@ class ServerClient:
             text="".join(parts),
             finish_reason=finish_reason,
             prompt_tokens=usage.prompt_tokens,
+            cached_tokens=usage.cached_tokens,
             generated_tokens=usage.completion_tokens,
             start_seconds=start,
             token_seconds=tuple(arrivals),
@@ -299,7 +333,7 @@ def checked_address(address: str) -> str:
 
 def shortened(text: str) -> str:
     """The start of a server's text on one line, control and format characters escaped."""
-    line = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text[:SHOWN_CHARACTERS])
+    line = printable(text[:SHOWN_CHARACTERS])
     return f"{line}…" if len(text) > SHOWN_CHARACTERS else line
 
 

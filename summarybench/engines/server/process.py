@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from summarybench.core.numbers import decimal
@@ -21,6 +22,8 @@ POLL_SECONDS = 0.5
 LOG_LINES = 5
 END_SECONDS = 30.0
 HOST = "127.0.0.1"
+SECRET = re.compile(r"--(api-key|hf-token|token|password|secret)(=|$)|\w*(KEY|TOKEN|SECRET|PASSWORD)=", re.IGNORECASE)
+"""Words of a command line that are followed by a secret or hold one."""
 
 
 class ServerProcess:
@@ -40,9 +43,13 @@ class ServerProcess:
             )
 
     def wait_until_ready(
-        self, on_wait: Callable[[float], None] = lambda _: None, *, patience_seconds: float = READY_SECONDS
+        self,
+        on_wait: Callable[[float], None] = lambda _: None,
+        *,
+        health_paths: Sequence[str] = ("/v1/models",),
+        patience_seconds: float = READY_SECONDS,
     ) -> None:
-        """Return once the server lists its models. `on_wait` is called with the seconds so far.
+        """Return once one of the paths answers with 200. `on_wait` is called with the seconds so far.
 
         Raises UnavailableError where it ends before that, or does not answer in time, with the last lines of its log.
         """
@@ -56,11 +63,10 @@ class ServerProcess:
                     raise UnavailableError(
                         f"the server ended with exit code {code} before it was ready{self._last_words()}"
                     )
-                try:
-                    if client.get(f"{self.address}/models").status_code == 200:
-                        return
-                except httpx2.TransportError:
-                    pass  # not yet
+                for path in health_paths:
+                    with suppress(httpx2.TransportError):  # not yet
+                        if client.get(f"{self.address.removesuffix('/v1')}{path}").status_code == 200:
+                            return
                 if waited > patience_seconds:
                     raise UnavailableError(
                         f"the server did not answer within {decimal(patience_seconds, 0)} s{self._last_words()}"
@@ -72,6 +78,18 @@ class ServerProcess:
         """One line if the server has ended by itself; empty while it runs."""
         code = self._keeper.poll()
         return "" if code is None else f"the server ended with exit code {code}{self._last_words()}"
+
+    def peak_memory_bytes(self) -> int:
+        """The sum of the largest resident sets of the server's processes: an upper bound of their peak together."""
+        import psutil
+
+        total = 0
+        for each in psutil.Process(self._keeper.pid).children(recursive=True):
+            with suppress(psutil.Error, OSError):
+                status = Path(f"/proc/{each.pid}/status").read_text(encoding="utf-8")
+                found = re.search(r"VmHWM:\s+(\d+) kB", status)
+                total += int(found.group(1)) * 1024 if found else 0
+        return total
 
     def end(self) -> None:
         """End the server and everything that it started."""
@@ -90,30 +108,41 @@ class ServerProcess:
 
 
 @contextmanager
-def started_server(template: str, model: str, *, log: Path, environment: Mapping[str, str]) -> Iterator[ServerProcess]:
-    """A server from a command line with {model} and {port}; ended with the block, whatever ends it."""
+def started_server(
+    template: str, values: Mapping[str, str], *, log: Path, environment: Mapping[str, str]
+) -> Iterator[ServerProcess]:
+    """A server from a command line with {port} and the names of `values`; ended with the block, whatever ends it."""
     port = free_port()
-    server = ServerProcess(command_of(template, model=model, port=port), port=port, log=log, environment=environment)
+    command = command_of(template, {**values, "port": str(port)})
+    server = ServerProcess(command, port=port, log=log, environment=environment)
     try:
         yield server
     finally:
         server.end()
 
 
-def command_of(template: str, *, model: str, port: int) -> list[str]:
-    """The words of a command line, with {model} and {port} put in after splitting: a model's name is one word.
+def command_of(template: str, values: Mapping[str, str]) -> list[str]:
+    """The words of a command line, with the values put in after splitting: a model's name is one word.
 
-    Raises InputError for a command line that cannot be split, is empty, or does not say where {port} goes.
+    Raises InputError for a command line that cannot be split, is empty, does not say where {port} goes, or hands over a
+    secret.
     """
     try:
         words = shlex.split(template)
     except ValueError as error:
         raise InputError(f"--server-command {template!r}: {error}") from None
+    if secret := next((word.partition("=")[0] for word in words if SECRET.match(word)), ""):
+        raise InputError(
+            f"--server-command: leave out {secret} and its value, which would be stored; set it in the environment, which the "
+            "server inherits"
+        )
     if not any("{port}" in word for word in words):
         raise InputError(
             f"--server-command {template!r}: say with {{port}} where the port goes, such as 'vllm serve {{model}} --port {{port}}'"
         )
-    return [word.replace("{model}", model).replace("{port}", str(port)) for word in words]
+    for name, value in values.items():
+        words = [word.replace(f"{{{name}}}", value) for word in words]
+    return words
 
 
 def free_port() -> int:

@@ -28,7 +28,9 @@ Point = tuple[str, float, float]
 def tradeoff_chart(view: RunView) -> Chart:
     """Speed against ROUGE-1, with bubbles as large as the peak memory; against peak memory where nothing is scored."""
     scored = view.is_scored
-    shown = [each for each in view.experiments if each.rouge1 is not None or not scored]
+    shown = [
+        each for each in view.experiments if (each.rouge1 if scored else each.info["peak_memory_bytes"]) is not None
+    ]
     lost = [each for each in view.not_measured if each.is_out_of_memory]
 
     def draw(figure: Any, width: float) -> dict[str, str]:
@@ -70,7 +72,8 @@ def _speed(experiment: ExperimentView) -> float:
 
 
 def _peak_gib(experiment: ExperimentView) -> float:
-    return float(experiment.info["peak_memory_bytes"]) / GIB
+    """0 where it is unknown."""
+    return (experiment.info["peak_memory_bytes"] or 0) / GIB
 
 
 def _height(experiment: ExperimentView, *, scored: bool) -> float:
@@ -80,7 +83,8 @@ def _height(experiment: ExperimentView, *, scored: bool) -> float:
 def _areas(experiments: Sequence[ExperimentView]) -> list[float]:
     """Areas in square pixels, proportional to the peak memory above a least area."""
     peaks = [_peak_gib(each) for each in experiments]
-    return [LEAST_AREA + (MOST_AREA - LEAST_AREA) * peak / max(peaks) for peak in peaks]
+    largest = max(peaks, default=0) or 1
+    return [LEAST_AREA + (MOST_AREA - LEAST_AREA) * peak / largest for peak in peaks]
 
 
 def _marker(number: int) -> str:

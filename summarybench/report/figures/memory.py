@@ -17,7 +17,8 @@ PEAK = Figure(
     value=lambda experiment: experiment.info["peak_memory_bytes"],
     definition=(
         "The most memory in use during the rounds, in GiB (2³⁰ bytes). On a GPU it is what torch's allocator held, on a CPU "
-        "the resident memory of the process."
+        "the resident memory of the process. For a server that the suite started, it is the memory that its GPU had in use "
+        "and had not before, or the resident memory of its processes. It is unknown for other servers."
     ),
 )
 LOAD = Figure(
@@ -59,8 +60,8 @@ def _prediction_error(experiment: ExperimentView) -> float | None:
     info = experiment.info
     if "threads" in info["workload_settings"]["loader_settings"]:
         return None
-    predicted = info["predicted_memory_bytes"]
-    return None if predicted is None else predicted / info["peak_memory_bytes"] - 1
+    predicted, peak = info["predicted_memory_bytes"], info["peak_memory_bytes"]
+    return None if predicted is None or peak is None else predicted / peak - 1
 
 
 PREDICTION_ERROR = Figure(

@@ -1,0 +1,192 @@
+"""Opens a served model: starts its server if necessary, and asks who answers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from summarybench.catalogue.models import MODELS, Experiment
+from summarybench.catalogue.servers import SERVERS, ServerPreset
+from summarybench.core.outcomes import InputError, SuiteError, UnavailableError
+from summarybench.documents.prompts import Prompt, build_prompt
+from summarybench.documents.sources import embedded_documents
+from summarybench.engines.chat import open_chat
+from summarybench.engines.engine import ChatFormat
+from summarybench.engines.server.process import ServerProcess, started_server
+from summarybench.engines.server.served_model import (
+    ServedModel,
+    ServerConnections,
+    ServerIdentity,
+    ServerTarget,
+    WordChat,
+    identify,
+)
+from summarybench.engines.synthetic import synthetic_revision, synthetic_shape_folder
+from summarybench.engines.weights import Weights
+from summarybench.machine.clock import Clock
+from summarybench.machine.telemetry import Monitor
+
+IDENTITY_PROMPT_TOKENS = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchCommand:
+    """How to start a server: a whole command line, or that of a preset with further arguments.
+
+    `text` is what the user gave. The preset is None for a command line of the user's own.
+    """
+
+    text: str
+    preset: ServerPreset | None
+
+    def template(self, *, synthetic: bool) -> str:
+        """The command line with its placeholders. Raises InputError for a preset without random weights."""
+        if self.preset is None:
+            return self.text
+        command = self.preset.synthetic_command if synthetic else self.preset.command
+        arguments = self.text.partition(" ")[2]
+        return f"{command or self.preset.command} {arguments}".strip()
+
+
+def launch_command_of(text: str) -> LaunchCommand:
+    """The command that --server-command gives.
+
+    Its first word may name a preset. Raises InputError for a line that is neither a preset's nor says where {port} goes.
+    """
+    name = text.split(maxsplit=1)[0] if text.strip() else ""
+    if name in SERVERS and "{port}" not in text:
+        return LaunchCommand(text=text, preset=SERVERS[name])
+    if "{port}" not in text:
+        raise InputError(
+            f"--server-command {text!r}: begin with one of {', '.join(SERVERS)}, or give a whole command line that says with "
+            "{port} where the port goes, such as 'vllm serve {model} --port {port}'"
+        )
+    return LaunchCommand(text=text, preset=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What opening a served model needs of the session.
+
+    `dtype` is the type of numbers that the device multiplies fastest. `find_weights` finds or makes the experiment's
+    weights; `is_synthetic` says that they are random. `on_wait` is called with the seconds that a server has been starting.
+    """
+
+    clock: Clock
+    monitor: Monitor
+    find_weights: Callable[[], Weights]
+    is_synthetic: bool
+    dtype: str
+    log: Path
+    environment: Mapping[str, str]
+    on_wait: Callable[[float], None]
+
+
+@contextmanager
+def served_by(target: ServerTarget, experiment: Experiment, around: Surroundings) -> Iterator[ServedModel]:
+    """The model behind servers that run already.
+
+    Raises UnavailableError where one does not answer, and InputError where they serve different models.
+    """
+    weights, chat = _tokenizer_of(target, experiment, around)
+    with ServerConnections(target, around.clock.of_host) as connections:
+        identity = identify(target, connections, chat, lambda: _identity_prompt(chat))
+        yield ServedModel(
+            experiment=experiment,
+            weights=replace(weights, revision=identity.model_id) if weights.kind == "server" else weights,
+            chat=chat,
+            identity=identity,
+            target=target,
+            connections=connections,
+        )
+
+
+@contextmanager
+def launched(
+    command: LaunchCommand, target: ServerTarget, experiment: Experiment, around: Surroundings
+) -> Iterator[ServedModel]:
+    """The model behind a server that is started now, and ended with the block.
+
+    `target` has no addresses yet. Raises UnavailableError where the server does not start, or does not answer.
+    """
+    template = command.template(synthetic=around.is_synthetic)
+    weights = _weights_for(template, experiment, around)
+    values = {
+        "model": weights.location,
+        "shape": weights.location,
+        "python": sys.executable,
+        "dtype": around.dtype,
+    }
+    before = around.monitor.read()
+    start = around.clock()
+    with ExitStack() as stack:
+        process = stack.enter_context(started_server(template, values, log=around.log, environment=around.environment))
+        health = (command.preset.health_path,) if command.preset else ("/health", "/v1/models")
+        process.wait_until_ready(around.on_wait, health_paths=health)
+        load_seconds = around.clock() - start
+        model_id = target.model_id
+        if command.preset and command.preset.model_id and not model_id:
+            model_id = command.preset.model_id.replace("{model}", weights.location)
+        target = replace(target, addresses=(process.address,), preset=command.preset, model_id=model_id)
+        chat = open_chat(weights)
+        connections = stack.enter_context(ServerConnections(target, around.clock.of_host))
+        identity = _identified(process, lambda: identify(target, connections, chat, lambda: _identity_prompt(chat)))
+        yield ServedModel(
+            experiment=experiment,
+            weights=weights,
+            chat=chat,
+            identity=identity,
+            target=target,
+            connections=connections,
+            load_seconds=load_seconds,
+            process=process,
+            command=command.text,
+            dtype=around.dtype if "{dtype}" in template else None,
+            before_launch=before,
+        )
+
+
+def _identified(process: ServerProcess, identify_server: Callable[[], ServerIdentity]) -> ServerIdentity:
+    """The identity. A server that has died meanwhile is the reason that is reported."""
+    try:
+        return identify_server()
+    except UnavailableError as error:
+        raise UnavailableError(process.why_dead() or str(error)) from None
+
+
+def _weights_for(template: str, experiment: Experiment, around: Surroundings) -> Weights:
+    """The weights that the command loads: without {model} in it, only their shape."""
+    if not around.is_synthetic or "{model}" in template:
+        return around.find_weights()
+    return _shape_of(experiment)
+
+
+def _shape_of(experiment: Experiment) -> Weights:
+    spec = MODELS[experiment.model]
+    folder = synthetic_shape_folder(spec)
+    return Weights(kind="synthetic", revision=synthetic_revision(spec), location=str(folder))
+
+
+def _tokenizer_of(target: ServerTarget, experiment: Experiment, around: Surroundings) -> tuple[Weights, ChatFormat]:
+    """Weights and tokenizer of a model on servers that run already.
+
+    Without a tokenizer here, the server renders prompts, and words stand for tokens where prompts are cut.
+    """
+    if around.is_synthetic:
+        weights = _shape_of(experiment)
+        return weights, open_chat(weights)
+    served = Weights(kind="server", revision=target.model_id, location="a server")
+    if not MODELS[experiment.model].architecture:
+        return served, WordChat()
+    try:
+        weights = around.find_weights()
+        return replace(served, location=weights.location), open_chat(weights)
+    except (OSError, SuiteError):  # the hub does not give it here
+        return served, WordChat()
+
+
+def _identity_prompt(chat: ChatFormat) -> Prompt:
+    return build_prompt(embedded_documents().documents[0], chat, IDENTITY_PROMPT_TOKENS)

@@ -1,0 +1,350 @@
+"""Rounds of requests to a served model. Each timed round is one pass over the whole sample under one load."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from math import fsum
+from typing import Any
+
+from summarybench.core.outcomes import RequestsFailedError
+from summarybench.documents.prompts import Prompt
+from summarybench.engines.server.client import Completion
+from summarybench.engines.server.process import ServerProcess
+from summarybench.engines.server.served_model import ServedModel
+from summarybench.machine.probes import as_extra_info as probes_as_extra_info
+from summarybench.machine.telemetry import Monitor, Reading, Telemetry
+from summarybench.measure.generation import (
+    Benchmark,
+    GenerationRecord,
+    Instruments,
+    Measured,
+    WarmUp,
+    collector_off,
+)
+from summarybench.measure.load import (
+    Arrivals,
+    Concurrency,
+    Failure,
+    Load,
+    LoadFigures,
+    Objective,
+    Percentiles,
+    answered_of,
+    figures_of,
+    round_seconds,
+    send_all,
+)
+from summarybench.runs.journal import Record
+from summarybench.runs.kind_records import ObjectiveRecord, PercentilesRecord, ServedRecord
+
+Answer = Completion | Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """One timed round: the answers in the order of the prompts, and the CPU time of this process meanwhile.
+
+    It lasts from the first request sent until the last answer.
+    """
+
+    answers: tuple[Answer, ...]
+    client_cpu_seconds: float = 0.0
+
+    @property
+    def completions(self) -> list[Completion]:
+        return answered_of(self.answers)
+
+    @property
+    def failures(self) -> list[Failure]:
+        return [each for each in self.answers if isinstance(each, Failure)]
+
+    @property
+    def seconds(self) -> float:
+        return round_seconds(self.answers)
+
+    @property
+    def generated_tokens(self) -> int:
+        return sum(each.generated_tokens for each in self.completions)
+
+
+def measure_served(
+    benchmark: Benchmark,
+    model: ServedModel,
+    prompts: Sequence[Prompt],
+    load: Load,
+    *,
+    max_new_tokens: int,
+    rounds: int,
+    instruments: Instruments,
+    on_record: Callable[[GenerationRecord], None],
+) -> tuple[Measured, tuple[Round, ...]]:
+    """Send all prompts under this load, `rounds` times; each time is one timed round.
+
+    `on_record` gets the documents of the first round, which are the ones that are scored. Failed requests are part of
+    their round. Raises RequestsFailedError where a round has no answer at all.
+    """
+    monitor = ServerMonitor(instruments.monitor, model.before_launch)
+    probes_before = instruments.probe_machine()
+    state = _Rounds(model, prompts, load, max_new_tokens, instruments, Telemetry(monitor), on_record)
+    warm_up_seconds = state.warm_up()
+    instruments.on_warm_up(WarmUp(seconds=warm_up_seconds, warmed_rounds=0, rounds=rounds))
+    with collector_off():
+        benchmark.pedantic(state.send, setup=state.prepare, rounds=rounds)
+    state.record_last()
+    measured = Measured(
+        records=tuple(state.records),
+        peak_memory_bytes=monitor.peak_memory_bytes(model.process),
+        telemetry=state.telemetry.summary(),
+        machine_probes=probes_as_extra_info(probes_before, instruments.probe_machine()),
+        generated_tokens=sum(each.generated_tokens for each in state.rounds),
+        warm_up_seconds=warm_up_seconds,
+    )
+    return measured, tuple(state.rounds)
+
+
+class _Rounds:
+    """The state between rounds: the answers of the last round until they are recorded."""
+
+    def __init__(
+        self,
+        model: ServedModel,
+        prompts: Sequence[Prompt],
+        load: Load,
+        max_new_tokens: int,
+        instruments: Instruments,
+        telemetry: Telemetry,
+        on_record: Callable[[GenerationRecord], None],
+    ) -> None:
+        self.records: list[GenerationRecord] = []
+        self.rounds: list[Round] = []
+        self.telemetry = telemetry
+        self._model = model
+        self._prompts = prompts
+        self._load = load
+        self._max_new_tokens = max_new_tokens
+        self._clock = instruments.clock.of_host
+        self._sample_host = instruments.sample_host
+        self._host_sample: float | None = None
+        self._on_record = on_record
+        self._salts = (f"round {number}" for number in count())
+        self._last: Round | None = None
+
+    def warm_up(self) -> float:
+        """Send as many documents as are in flight at once, the longest among them. Returns the seconds."""
+        in_flight = self._load.in_flight if isinstance(self._load, Concurrency) else 1
+        longest_first = sorted(self._prompts, key=lambda prompt: -len(prompt.token_ids))
+        start = self._clock()
+        self._pass_over(longest_first[:in_flight])
+        return self._clock() - start
+
+    def prepare(self) -> tuple[tuple[()], dict[str, Any]]:
+        """Untimed: record the previous round."""
+        self.record_last()
+        gc.collect()
+        self._host_sample = self._sample_host()
+        self.telemetry.before_round()
+        return (), {}
+
+    def send(self) -> None:
+        """The timed round. It scores and writes nothing."""
+        start = time.process_time()
+        answers = self._pass_over(self._prompts)
+        self._last = Round(answers=tuple(answers), client_cpu_seconds=time.process_time() - start)
+
+    def _pass_over(self, prompts: Sequence[Prompt]) -> list[Answer]:
+        salt = next(self._salts)
+
+        async def send_one(numbered: tuple[int, Prompt]) -> Completion:
+            number, prompt = numbered
+            return await self._model.answer(prompt, self._max_new_tokens, server=number, salt=salt)
+
+        return self._model.connections.run(send_all(list(enumerate(prompts)), send_one, self._load))
+
+    def record_last(self) -> None:
+        if self._last is None:
+            return
+        self.telemetry.after_round()
+        last, self._last = self._last, None
+        if not last.completions:
+            raise RequestsFailedError(f"all {len(last.answers)} requests failed: {_why(last, self._model)}")
+        if not self.rounds:
+            pairs = zip(self._prompts, last.answers, strict=True)
+            self.records = [self._record(prompt, each) for prompt, each in pairs if not isinstance(each, Failure)]
+            for record in self.records:
+                self._on_record(record)
+        self.rounds.append(last)
+
+    def _record(self, prompt: Prompt, answer: Completion) -> GenerationRecord:
+        return GenerationRecord(
+            document_id=prompt.document.id,
+            document_tokens=min(prompt.document_tokens, answer.prompt_tokens),
+            prompt_tokens=answer.prompt_tokens,
+            generated_tokens=max(answer.generated_tokens, 1),  # the end token, which not every server counts
+            truncated=prompt.truncated,
+            hit_cap=answer.finish_reason == "length",
+            start_seconds=answer.start_seconds,
+            first_token_seconds=answer.first_token_seconds,
+            end_seconds=answer.end_seconds,
+            summary=answer.text.strip(),
+            host_rate_per_second=self._host_sample,
+        )
+
+
+def _why(last: Round, model: ServedModel) -> str:
+    died = model.process.why_dead() if model.process else ""
+    return died or last.failures[0].reason
+
+
+# The device of the server -----------------------------------------------------------------------------------------
+
+ELSEWHERE = "not measured: the suite did not start the server"
+
+
+class ServerMonitor:
+    """Telemetry of the device of a server that the suite has started: the server's processes are not foreign ones.
+
+    `before_launch` is a reading from before the server was started; None for a server that somebody else started, whose
+    device may be any. Make the monitor when the server is ready.
+    """
+
+    def __init__(self, monitor: Monitor, before_launch: Reading | None) -> None:
+        self._monitor = monitor
+        self._before = before_launch
+        self._server_processes = 0 if before_launch is None else _added_processes(before_launch, monitor.read())
+        self._most_used_bytes: int | None = None
+        self.note = ELSEWHERE if before_launch is None else monitor.note
+
+    def note_before_context(self) -> None:
+        """The session has done that."""
+
+    def read(self) -> Reading:
+        found = self._monitor.read()
+        if self._before is None:
+            return Reading(seconds=found.seconds)
+        if found.memory_used_bytes is not None:
+            self._most_used_bytes = max(found.memory_used_bytes, self._most_used_bytes or 0)
+        if found.foreign_processes is None:
+            return found
+        return replace(found, foreign_processes=max(0, found.foreign_processes - self._server_processes))
+
+    def close(self) -> None:
+        """The session closes the monitor."""
+
+    def peak_memory_bytes(self, process: ServerProcess | None) -> int | None:
+        """The server's memory: on a GPU what was in use at the edge of a round and not before the launch.
+
+        On a CPU it is that of its processes. None where the suite did not start the server.
+        """
+        if self._before is None or process is None:
+            return None
+        if self._most_used_bytes is None or self._before.memory_used_bytes is None:
+            return process.peak_memory_bytes() or None
+        return max(self._most_used_bytes - self._before.memory_used_bytes, 1)
+
+
+def _added_processes(before: Reading, now: Reading) -> int:
+    return max(0, (now.foreign_processes or 0) - (before.foreign_processes or 0))
+
+
+# The run file ----------------------------------------------------------------------------------------------------
+
+
+def served_extra_info(
+    model: ServedModel,
+    prompts: Sequence[Prompt],
+    rounds: Sequence[Round],
+    load: Load,
+    objective: Objective | None = None,
+) -> Record:
+    """The keys of a run file that are figures of whole rounds. They replace or add to the keys of other kinds."""
+    found = figures_of(*(each.answers for each in rounds), objective=objective)
+    document_tokens = sum(
+        prompt.document_tokens
+        for each in rounds
+        for prompt, answer in zip(prompts, each.answers, strict=True)
+        if not isinstance(answer, Failure)
+    )
+    return {
+        "generated_tokens_per_second": found.generated_tokens_per_second,
+        "decode_tokens_per_second": None,
+        "document_tokens_per_second": document_tokens / found.seconds,
+        "documents_per_second": found.documents_per_second,
+        "model_bandwidth_utilization": None,
+        "sample_rounds": [{"seconds": each.seconds, "generated_tokens": each.generated_tokens} for each in rounds],
+        "served": _served_record(model, prompts, rounds, load, found, objective),
+    }
+
+
+def _served_record(
+    model: ServedModel,
+    prompts: Sequence[Prompt],
+    rounds: Sequence[Round],
+    load: Load,
+    found: LoadFigures,
+    objective: Objective | None,
+) -> ServedRecord:
+    failures = [failure for each in rounds for failure in each.failures]
+    return {
+        "engine": model.identity.engine,
+        "engine_version": model.identity.version,
+        "command": model.command,
+        "requests": found.requests,
+        "failed_requests": found.failed,
+        "first_failure": failures[0].reason if failures else None,
+        "concurrency": load.in_flight if isinstance(load, Concurrency) else None,
+        "arrivals_per_second": load.per_second if isinstance(load, Arrivals) else None,
+        "time_to_first_token_seconds": _percentiles(found.first_token),
+        "seconds_per_output_token": _percentiles(found.per_later_token),
+        "end_to_end_seconds": _percentiles(found.end_to_end),
+        "mean_in_flight": found.mean_in_flight,
+        "goodput_per_second": found.goodput_per_second,
+        "within_objective": found.objective_share,
+        "objective": None if objective is None else _objective(objective),
+        "cached_prompt_tokens": sum(each.cached_tokens for a_round in rounds for each in a_round.completions),
+        "prompts_counted_otherwise": _counted_otherwise(model, prompts, rounds[0]),
+        "changed_summaries": sum(_changed(each, rounds[0]) for each in rounds),
+        "client_cpu_share": fsum(each.client_cpu_seconds for each in rounds) / found.seconds,
+    }
+
+
+def _percentiles(found: Percentiles) -> PercentilesRecord:
+    return {"p50": found.p50, "p90": found.p90, "p99": found.p99}
+
+
+def _objective(objective: Objective) -> ObjectiveRecord:
+    return {
+        "name": objective.name,
+        "first_token_seconds": objective.first_token_seconds,
+        "seconds_per_token": objective.seconds_per_token,
+    }
+
+
+def _counted_otherwise(model: ServedModel, prompts: Sequence[Prompt], first: Round) -> int | None:
+    """How many prompts the server counts differently from our tokenizer; None without a tokenizer."""
+    pairs = zip(prompts, first.answers, strict=True)
+    found = [model.counts_prompt_as_we_do(prompt, each) for prompt, each in pairs if not isinstance(each, Failure)]
+    return None if None in found else found.count(False)
+
+
+def _changed(now: Round, first: Round) -> int:
+    pairs = zip(now.answers, first.answers, strict=True)
+    return sum(
+        one.text != other.text
+        for one, other in pairs
+        if not isinstance(one, Failure) and not isinstance(other, Failure)
+    )
+
+
+def assert_all_answered(served: ServedRecord) -> None:
+    """Fail where a request failed: figures of the others alone would flatter a server that refuses work.
+
+    Raises RequestsFailedError.
+    """
+    if served["failed_requests"]:
+        raise RequestsFailedError(
+            f"{served['failed_requests']} of {served['requests']} requests failed: {served['first_failure']}"
+        )

@@ -1,0 +1,282 @@
+"""Whole sessions against a scripted server: what is measured, what each misbehaviour becomes, and what is compared."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.conftest import Project
+from tests.scripted_server import HOSTILE, serving
+
+REAL_TIME = """
+    from tests.fakes import leave_out_pages, pretend_avx512, probes
+
+    leave_out_pages()
+    pretend_avx512()
+
+    def load_model():
+        '''No model is loaded here: the server has it.'''
+"""
+NAME = "my-model-server-concurrency1"
+
+
+@pytest.fixture
+def served(project: Project) -> Project:
+    project.use(REAL_TIME)
+    return project
+
+
+def measure(project: Project, address: str, *arguments: str, **environment: str):
+    usual = ("-m", "server", "--server", address, "--document-source", "embedded", "--max-new-tokens", "12")
+    small = () if "--documents" in arguments else ("--documents", "4")
+    few = () if "--concurrency" in arguments else ("--concurrency", "1")
+    return project.bench(*usual, *small, *few, *arguments, **environment)
+
+
+def test_each_concurrency_is_an_experiment_with_the_servers_counts_and_latencies(served):
+    with serving() as server:
+        session = measure(served, server.address, "--concurrency", "1,2,all", "--rounds", "2")
+    assert session.exit_code == 0, session.output
+    infos = session.by_experiment
+    assert list(infos) == [NAME, "my-model-server-concurrency2", "my-model-server-all-at-once"]
+    for name, in_flight in zip(infos, (1, 2, 4), strict=True):
+        info = infos[name]
+        assert (info["batch_size"], info["served"]["concurrency"]) == (in_flight, in_flight)
+        assert info["generated_tokens"] == [12] * 4
+        assert info["served"]["requests"] == 8
+        assert info["served"]["failed_requests"] == 0
+        rounds = info["sample_rounds"]
+        assert [each["generated_tokens"] for each in rounds] == [48, 48]
+        seconds = sum(each["seconds"] for each in rounds)
+        assert info["generated_tokens_per_second"] == pytest.approx(96 / seconds)
+        assert info["documents_per_second"] == pytest.approx(8 / seconds)
+        first_tokens = info["served"]["time_to_first_token_seconds"]
+        assert 0 < first_tokens["p50"] < info["served"]["end_to_end_seconds"]["p50"]
+        assert first_tokens["p90"] is None  # eight requests carry none
+        assert 0 < info["served"]["mean_in_flight"] <= in_flight
+    assert infos["my-model-server-all-at-once"]["served"]["changed_summaries"] == 0
+
+
+def test_what_is_scored_is_the_text_that_was_timed(served):
+    with serving() as server:
+        session = measure(served, server.address)
+        asked = [body for path, _, body in server.requests if path == "/v1/chat/completions"]
+    rows = [json.loads(line) for line in (session.folder / "results/latest/journal.jsonl").read_text().splitlines()]
+    summaries = [each["summary"] for each in rows if each.get("summary")]
+    assert len(summaries) == 4
+    assert all(any(each in body["messages"][0]["content"] for body in asked) for each in summaries)
+    assert len(session.by_experiment[NAME]["rouge1_scores"]) == 4
+
+
+def test_workload_says_who_answers_and_who_renders_the_prompt(served):
+    with serving(owned_by="vllm", version="0.24.0") as server:
+        session = measure(served, server.address)
+    settings = session.by_experiment[NAME]["workload_settings"]["loader_settings"]
+    assert settings == {
+        "engine": "vllm",
+        "engine_version": "0.24.0",
+        "served_model": "my-org/My-Model",
+        "prompt": "chat",
+        "temperature": 0.0,
+        "seed": 0,
+    }
+    assert session.by_experiment[NAME]["weights"] == "server"
+
+
+def test_eight_rounds_of_one_engine_and_version_are_compared(served):
+    rounds = ("--rounds", "8")
+    with serving(owned_by="vllm", version="1") as server:
+        first = measure(served, server.address, *rounds, "--benchmark-save=main")
+        assert first.exit_code == 0, first.output
+        info = measure(served, server.address, *rounds).by_experiment[NAME]
+    assert info["change"]["documents"] == 8
+    assert "8 rounds" in info["verdict_detail"]
+    with serving(owned_by="vllm", version="2") as server:
+        other = measure(served, server.address, *rounds).by_experiment[NAME]
+    assert other["change"] is None
+    assert "engine_version 2, 1 there" in other["verdict_detail"]
+
+
+def test_label_replaces_the_version_so_that_versions_are_compared(served):
+    labelled = ("--rounds", "8", "--server-label", "mine")
+    with serving(owned_by="vllm", version="1") as server:
+        assert measure(served, server.address, *labelled, "--benchmark-save=main").exit_code == 0
+    with serving(owned_by="vllm", version="2") as server:
+        info = measure(served, server.address, *labelled).by_experiment["my-model-server-mine-concurrency1"]
+    assert info["change"]["documents"] == 8
+    assert info["served"]["engine_version"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (500, "HTTP 500 Internal Server Error: scripted 500"),
+        (429, "HTTP 429 Too Many Requests: scripted 429"),
+        ("cut", "the connection broke"),
+        ("malformed", "malformed answer"),
+        ("redirect", "redirected to another address, which is refused"),
+        ("huge", "exceeded the"),
+        ("no usage", "the server does not count tokens"),
+    ],
+)
+def test_failed_request_is_one_line_and_the_finished_documents_are_kept(served, fault, said):
+    with serving(faults={"3": fault}) as server:
+        session = measure(served, server.address)
+    assert session.exit_code == 1, session.output
+    (outcome,) = session.run["outcomes"]
+    assert outcome["outcome"] == "failed"
+    assert outcome["detail"].startswith("1 of 4 requests failed: http://127.0.0.1:")
+    assert said in outcome["detail"]
+    assert "Traceback" not in session.output
+    info = session.by_experiment[NAME]
+    assert len(info["document_ids"]) == 3
+    assert info["served"]["failed_requests"] == 1
+
+
+def test_server_that_refuses_everything_is_one_line(served):
+    with serving(faults={"*": 503}) as server:
+        session = measure(served, server.address)
+    assert session.exit_code == 1
+    assert "all 4 requests failed: " in session.run["outcomes"][0]["detail"]
+    assert "Traceback" not in session.output
+
+
+def test_empty_answers_are_answers_and_fail_as_broken_output(served):
+    with serving(faults={"*": "empty"}) as server:
+        session = measure(served, server.address)
+    assert session.exit_code == 1
+    assert "4 of 4 summaries are empty or repeating" in session.run["outcomes"][0]["detail"]
+
+
+def test_hostile_text_is_inert_in_every_output(served):
+    served.use(REAL_TIME.replace("    leave_out_pages()\n", ""))
+    with serving(faults={"*": "hostile"}, model="x\x1b[2J<script>alert(2)</script>") as server:
+        session = measure(served, server.address)
+    results = session.folder / "results" / "latest"
+    page, markdown = ((results / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
+    assert "\x1b" not in session.output + markdown + page
+    assert "<script>alert" not in page
+    assert "<script>alert" not in markdown
+    assert HOSTILE not in session.output
+
+
+def test_unreachable_server_is_wrong_input(served, one_error_line):
+    session = measure(served, "http://127.0.0.1:9/v1")
+    assert session.exit_code == 4
+    assert "--server http://127.0.0.1:9/v1/models: no server answers" in one_error_line(session)
+
+
+def test_unreachable_server_whose_model_is_named_is_unavailable(served):
+    session = measure(served, "http://127.0.0.1:9/v1", "--server-model", "my-org/My-Model")
+    assert session.exit_code == 11
+    assert "no server answers" in session.run["outcomes"][0]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--server-command", "vllm"), "--server and --server-command: give the address"),
+        (("--api-key-env", "NO_SUCH_KEY"), "--api-key-env NO_SUCH_KEY: the variable is not set"),
+        (("--server-label", "A B"), "--server-label 'A B': give lower-case letters"),
+    ],
+)
+def test_contradicting_options_are_wrong_input(served, one_error_line, arguments, said):
+    with serving() as server:
+        session = measure(served, server.address, *arguments)
+    assert session.exit_code == 4, session.output
+    assert said in one_error_line(session)
+
+
+def test_concurrency_that_is_none_is_wrong_input(served):
+    session = measure(served, "http://127.0.0.1:9/v1", "--concurrency", "0")
+    assert session.exit_code == 4
+    assert "'0': give numbers of at least 1 or 'all'" in session.output
+
+
+def test_key_is_sent_and_stored_nowhere(served):
+    with serving() as server:
+        session = measure(served, server.address, "--api-key-env", "MY_KEY", MY_KEY="sk-very-secret")
+        keys = {headers.get("Authorization", headers.get("authorization")) for _, headers, _ in server.requests}
+    assert session.exit_code == 0, session.output
+    assert keys == {"Bearer sk-very-secret"}
+    files = [path.read_bytes() for path in session.folder.rglob("*") if path.is_file()]
+    assert not any(b"sk-very-secret" in each for each in (*files, session.output.encode()))
+
+
+def test_kind_runs_only_when_named(served):
+    served.use("")
+    listed = served.bench("--collect-only", "-q").output
+    assert "test_server[" not in listed
+
+
+# Servers that the session starts --------------------------------------------------------------------------------------
+
+
+def scripted_command(**script) -> str:
+    return f"{sys.executable} -m tests.scripted_server {{port}} '{json.dumps(script)}'"
+
+
+def launch(project: Project, command: str, *arguments: str):
+    embedded = ("-m", "server and embedded", "--server-command", command, "--documents", "3", "--max-new-tokens", "8")
+    return project.bench(*embedded, "--concurrency", "1,2", *arguments)
+
+
+@pytest.mark.slow
+def test_started_server_is_measured_with_our_tokens_and_ended(served):
+    served.use("from tests.fakes import leave_out_pages, pretend_avx512, probes\nleave_out_pages()\npretend_avx512()\n")
+    session = launch(served, scripted_command(owned_by="vllm", version="0.24.0", chat_only=False))
+    assert session.exit_code == 0, session.output
+    infos = session.by_experiment
+    assert list(infos) == [f"smollm2-135m-instruct-server-concurrency{number}" for number in (1, 2)]
+    first, second = infos.values()
+    assert first["workload_settings"]["loader_settings"]["prompt"] == "tokens"
+    assert first["served"]["prompts_counted_otherwise"] == 0
+    assert first["peak_memory_bytes"] > 1_000_000
+    assert first["load_seconds"] == second["load_seconds"]  # one server for both
+
+
+@pytest.mark.slow
+def test_server_that_dies_in_a_round_is_the_reason(served):
+    served.use("from tests.fakes import leave_out_pages, pretend_avx512, probes\nleave_out_pages()\npretend_avx512()\n")
+    session = launch(served, scripted_command(faults={"3": "die"}))
+    assert session.exit_code != 0
+    details = [each["detail"] for each in session.run["outcomes"]]
+    assert any("the server ended with exit code 3" in each for each in details), details
+    assert "Traceback" not in session.output
+
+
+@pytest.mark.slow
+def test_program_that_is_not_there_is_unavailable_and_tried_once(served):
+    served.use("from tests.fakes import leave_out_pages, pretend_avx512, probes\nleave_out_pages()\npretend_avx512()\n")
+    session = launch(served, "no-such-server --port {port}")
+    assert session.exit_code == 11
+    details = {each["detail"] for each in session.run["outcomes"]}
+    assert len(details) == 1
+    assert "no-such-server: No such file or directory" in details.pop()
+
+
+def test_killed_session_is_resumed_with_what_it_had_finished(served):
+    with serving(seconds_to_first_token=0.05) as server:
+        arguments = [
+            *("-m", "server", "--server", server.address, "--document-source", "embedded", "--max-new-tokens", "12"),
+            *("--documents", "4", "--concurrency", "1,2", "--rounds", "4"),
+        ]
+        process = subprocess.Popen(
+            served.command(*arguments), cwd=served.folder, env=served.environment, stdout=subprocess.DEVNULL
+        )
+        journal = served.folder / "results" / "latest" / "journal.jsonl"
+        deadline = time.monotonic() + 60
+        while not journal.exists() or '"outcome"' not in journal.read_text(encoding="utf-8"):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        resumed = served.bench(*arguments, "--resume", "results/latest")
+    assert resumed.exit_code == 0, resumed.output
+    assert set(resumed.by_experiment) == {NAME, "my-model-server-concurrency2"}
+    assert resumed.by_experiment[NAME]["carried_from"]
