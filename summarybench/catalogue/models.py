@@ -158,7 +158,7 @@ class Loader:
     ) -> dict[str, str | float | bool | int]:
         """The settings for transformers and bitsandbytes on this device.
 
-        They are part of the workload.
+        They are part of the workload. Those of `as-stored` are completed when the checkpoint is read.
 
         On a CPU they include the number of threads, since twice as many are another experiment. On a CPU without AVX-512,
         where the suite chooses how threads wait for each other, they include that too.
@@ -172,7 +172,7 @@ class Loader:
             }
         if self.quantization == "nf4":
             chosen |= {"quantization": "nf4", "compute_dtype": device.compute_dtype, "double_quantization": False}
-        if self.quantization in ("int8 weights", *WEIGHT_ONLY):
+        if self.quantization in ("int8 weights", *WEIGHT_ONLY, AS_STORED):
             chosen |= {"quantization": str(self.quantization)}
         if self.is_compiled:
             chosen |= {"attention": "static keys", "compiled": "inductor, CUDA graph"}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from summarybench.catalogue.models import LOADERS, Experiment, ModelShape
+from summarybench.catalogue.models import AS_STORED, LOADERS, Experiment, ModelShape
 from summarybench.core.numbers import gib
 from summarybench.engines.memory_model import predict_memory
 from summarybench.engines.static_cache import cache_tokens_for
@@ -29,24 +29,30 @@ class Forecast:
         return f"{gib(self.needed_bytes)} GiB needed of {gib(self.memory_bytes)} GiB"
 
 
-def forecast(experiment: Experiment, shape: ModelShape, device: Device, sequence_tokens: int) -> Forecast:
+def forecast(
+    experiment: Experiment, shape: ModelShape, device: Device, sequence_tokens: int, stored_bytes: int | None = None
+) -> Forecast:
     """Predict the memory for one document at a time.
 
     The longest document has `sequence_tokens`, summary included.
+
+    `stored_bytes` is the size of a quantized checkpoint, for the loader `as-stored`. Without it, 16-bit weights are assumed.
 
     The largest need of the experiment's loaders counts. For architectures that shapes.py computes, this needs neither the
     weights nor torch.
     """
     loaders = (experiment.loader, *experiment.other_loaders)
-    needed = max(_needed_bytes(loader, shape, device, sequence_tokens) for loader in loaders)
+    needed = max(_needed_bytes(loader, shape, device, sequence_tokens, stored_bytes) for loader in loaders)
     return Forecast(needed_bytes=needed, memory_bytes=device.memory_bytes)
 
 
-def _needed_bytes(loader_name: str, shape: ModelShape, device: Device, sequence_tokens: int) -> int:
+def _needed_bytes(
+    loader_name: str, shape: ModelShape, device: Device, sequence_tokens: int, stored_bytes: int | None
+) -> int:
     loader = LOADERS[loader_name]
     tokens = min(sequence_tokens, shape.max_position_embeddings or sequence_tokens)
     tokens = cache_tokens_for(tokens) if loader.is_compiled else tokens
-    predicted = predict_memory(
-        shape, loader.settings(device, threads=1), tokens, batch_size=1
-    )  # the number of threads does not matter
+    weights_bytes = stored_bytes if loader.quantization == AS_STORED else None
+    settings = loader.settings(device, threads=1)  # their number does not matter
+    predicted = predict_memory(shape, settings, tokens, batch_size=1, weights_bytes=weights_bytes)
     return predicted.total_bytes + (0 if device.is_limited else device.context_bytes)

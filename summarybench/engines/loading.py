@@ -5,20 +5,29 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from summarybench.catalogue.kv_cache import cache_bytes_per_token
-from summarybench.catalogue.models import LOADERS, Experiment
+from summarybench.catalogue.models import AS_STORED, LOADERS, Experiment
 from summarybench.core.cache import cache_folder
 from summarybench.core.numbers import gib
 from summarybench.core.outcomes import DeviceMemoryError, Outcome
 from summarybench.engines.chat import Chat, open_chat
+from summarybench.engines.checkpoint_files import weights_bytes
 from summarybench.engines.compiled import CompiledDecoders
 from summarybench.engines.loaded_model import LoadedModel, decode_greedily, end_tokens_of
 from summarybench.engines.memory_model import predict_memory
 from summarybench.engines.not_loaded import NotLoaded, explain
 from summarybench.engines.placement import check_nothing_offloaded, tensor_bytes, untied_embedding_bytes
-from summarybench.engines.precision import check_loaded_precision, check_stored_precision
+from summarybench.engines.precision import (
+    BITSANDBYTES,
+    UNPACKED,
+    check_loaded_precision,
+    check_stored_precision,
+    is_unpacked,
+    settings_as_stored,
+)
 from summarybench.engines.quantization import load_quantized
 from summarybench.engines.static_attention import attend_to_static_cache
 from summarybench.engines.static_cache import cache_tokens_for
@@ -67,11 +76,15 @@ def _load(
 
     settings = LOADERS[experiment.loader].settings(device, torch.get_num_threads(), wait_policy())
     chat = open_chat(weights)
+    is_as_stored = settings.get("quantization") == AS_STORED
+    if is_as_stored:
+        settings = settings_as_stored(weights.location, chat.config, settings)
     check_stored_precision(weights.location, chat.config, experiment.loader, settings, device)
     longest = longest_sequence(chat)
     is_compiled = LOADERS[experiment.loader].is_compiled
     tokens = cache_tokens_for(longest) if is_compiled else longest
-    prediction = predict_memory(chat.config, settings, tokens, experiment.batch_size)
+    stored_bytes = weights_bytes(Path(weights.location)) if is_as_stored else None
+    prediction = predict_memory(chat.config, settings, tokens, experiment.batch_size, stored_bytes)
     free_bytes = device.free_memory_bytes()
     if predict and prediction.total_bytes > free_bytes:
         raise DeviceMemoryError(
@@ -83,9 +96,13 @@ def _load(
     start = clock()
     model = load_quantized(weights, settings, chat.config, device).eval()
     load_seconds = clock() - start
+    if is_as_stored and settings["quantization"] not in BITSANDBYTES:
+        settings = {**settings, UNPACKED: _is_unpacked(model)}
     check_nothing_offloaded(model, device)
     check_loaded_precision(model, experiment.loader, settings)
-    weights_bytes = sum(size for _, size in tensor_bytes(model))
+    loaded_bytes = sum(size for _, size in tensor_bytes(model))
+    if settings.get(UNPACKED):  # which the size of the files did not tell
+        prediction = predict_memory(chat.config, settings, tokens, experiment.batch_size, loaded_bytes)
     decode_greedily(model, chat.tokenizer)
     decoders = _compiled_decoders(model, longest, clock) if is_compiled else None
     return LoadedModel(
@@ -95,13 +112,22 @@ def _load(
         settings=settings,
         load_seconds=load_seconds,
         load_peak_memory_bytes=device.peak_memory_bytes(),
-        weights_bytes=weights_bytes,
-        weights_read_bytes=weights_bytes - untied_embedding_bytes(model),
+        weights_bytes=loaded_bytes,
+        weights_read_bytes=loaded_bytes - untied_embedding_bytes(model),
         cache_bytes_per_token=cache_bytes_per_token(chat.config, str(settings["dtype"])),
         predicted_memory_bytes=prediction.total_bytes,
         model=model,
         decoders=decoders,
     )
+
+
+def _is_unpacked(model: Any) -> bool:
+    """Whether a checkpoint's own quantization is gone after a forward pass of one token."""
+    import torch
+
+    with torch.inference_mode():
+        model(torch.zeros((1, 1), dtype=torch.long, device=model.device))
+    return is_unpacked(model)
 
 
 def _compiled_decoders(model: Any, longest_sequence: int, clock: Clock) -> CompiledDecoders:

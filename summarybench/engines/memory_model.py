@@ -123,7 +123,7 @@ def predict_weights(config: Any, settings: Mapping[str, Any]) -> int:
         "nf4": _nf4_bytes,
         "int4 group 128": _int4_bytes,
     }
-    size_of = sizes[quantization] if quantization else None
+    size_of = sizes.get(str(quantization))  # None for a checkpoint's own quantization, whose files state its size
     return sum(
         size_of(shape) if size_of and is_quantized else prod(shape) * element_bytes
         for shape, is_quantized in parameter_shapes(config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from summarybench.core.numbers import gib
@@ -26,13 +26,17 @@ def check_nothing_offloaded(model: Any, device: DeviceRecord) -> None:
         )
 
 
-def tensor_bytes(model: Any) -> Iterator[tuple[str, int]]:
-    """The device type and bytes of each weight and buffer.
+def tensor_bytes(model: Any, *, without: Collection[Any] = ()) -> Iterator[tuple[str, int]]:
+    """The device type and bytes of each weight and buffer, except those of the modules `without`.
 
     Includes quantization scales, which torch does not list.
     """
+    left_out = {id(tensor) for module in without for tensor in [*module.parameters(), *module.buffers()]}
     for tensor in [*model.parameters(), *model.buffers()]:
-        yield tensor.device.type, tensor.numel() * tensor.element_size()
+        if id(tensor) in left_out:
+            continue
+        for part in _stored_in(tensor):
+            yield part.device.type, part.numel() * part.element_size()
         state = getattr(tensor, "quant_state", None)  # bitsandbytes' 4-bit weights
         scales = [
             getattr(tensor, "SCB", None),
@@ -42,6 +46,16 @@ def tensor_bytes(model: Any) -> Iterator[tuple[str, int]]:
         for scale in scales:
             if scale is not None:
                 yield tensor.device.type, scale.numel() * scale.element_size()
+
+
+def _stored_in(tensor: Any) -> Iterator[Any]:
+    """The plain tensors that hold a tensor's values: several for one that torchao has quantized."""
+    if hasattr(tensor, "__tensor_flatten__"):
+        names, _ = tensor.__tensor_flatten__()
+        for name in names:
+            yield from _stored_in(getattr(tensor, name))
+    else:
+        yield tensor
 
 
 def untied_embedding_bytes(model: Any) -> int:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
+from math import prod
 from typing import Any
 
 from summarybench.catalogue.models import EXPERIMENTS, LOADERS
 from summarybench.core.outcomes import ContradictedLoaderError, PrecisionError
+from summarybench.engines.placement import tensor_bytes
+from summarybench.engines.shapes import parameter_shapes
 from summarybench.machine.device import Device
 
 Settings = Mapping[str, str | int | float | bool | None]
@@ -15,6 +20,7 @@ LAYERS: Mapping[Any, str] = {
     None: "Linear",
     "llm.int8": "Linear8bitLt",
     "nf4": "Linear4bit",
+    "fp4": "Linear4bit",
     "int8 weights": "Int8WeightOnlyLinear",
     "int4 group 128": "Int4GroupLinear",
     "fp8 e4m3 weights": "Fp8WeightOnlyLinear",
@@ -28,6 +34,15 @@ STORED_AS = {
     "Fp8WeightOnlyLinear": "float8_e4m3fn",
 }
 """The dtype in which these layers store their weights. int4 is packed, eight weights per int32."""
+
+BITSANDBYTES = frozenset({"llm.int8", "nf4", "fp4"})
+"""The quantizations of bitsandbytes, whose layers can be compared with the settings one by one."""
+
+UNPACKED = "unpacked"
+"""The setting that says whether transformers has unpacked a checkpoint's own quantization to 16 bits."""
+
+MOST_OF_16_BITS = 0.95
+"""Quantized layers take less than this share of their size in 16 bits."""
 
 BITSANDBYTES_DEFAULTS = {
     "bnb_4bit_quant_type": "fp4",
@@ -64,6 +79,36 @@ def stored_settings(config: Any) -> dict[str, Any] | None:
     return found if dtype is None else {**found, "dtype": _name_of(dtype)}
 
 
+def settings_as_stored(location: str, config: Any, settings: Settings) -> dict[str, Any]:
+    """The settings of the loader `as-stored` for this checkpoint, with its own quantization in full.
+
+    Raises ContradictedLoaderError if the checkpoint is not quantized.
+    """
+    stored = stored_settings(config)
+    if stored is None:
+        raise ContradictedLoaderError(
+            f"{location}: is not quantized, so there is nothing for as-stored; measure the other loaders"
+        )
+    facts = _quantization_config(config) or {}
+    plain = {key: value for key, value in facts.items() if isinstance(value, str | int | float) and key in NAMED_FACTS}
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return {**settings, **plain, **stored, "quantization_config": digest}
+
+
+NAMED_FACTS = (
+    "bits",
+    "group_size",
+    "format",
+    "quant_type",
+    "activation_scheme",
+    "desc_act",
+    "zero_point",
+    "sym",
+    "version",
+)
+"""Keys of a quantization_config that workloads state in clear. They have the digest of all of them beside it."""
+
+
 def _quantization_config(config: Any) -> dict[str, Any] | None:
     found = getattr(config, "quantization_config", None) or getattr(
         config.get_text_config(decoder=True), "quantization_config", None
@@ -85,7 +130,7 @@ def check_stored_precision(location: str, config: Any, loader: str, settings: Se
     Call it before weights are loaded: transformers keeps the stored quantization, whatever it is asked for.
     """
     stored = stored_settings(config)
-    if stored is None or not _differences(stored, settings):
+    if stored is None or "quantization_config" in settings or not _differences(stored, settings):
         return
     usable = {each.loader for each in EXPERIMENTS if device.family in each.families | each.on_request}
     agreeing = [
@@ -96,7 +141,7 @@ def check_stored_precision(location: str, config: Any, loader: str, settings: Se
     remedy = (
         f"measure it with {' or '.join(agreeing)}, or give the unquantized checkpoint"
         if agreeing
-        else "no loader on this device matches it, so give the unquantized checkpoint"
+        else f"measure it as it is with --model {location}, or give the unquantized checkpoint"
     )
     raise ContradictedLoaderError(
         f"{location}: is already quantized ({_described(stored)}), but the loader {loader} would be "
@@ -132,15 +177,31 @@ def _differences(stored: Mapping[str, Any], settings: Settings) -> list[str]:
     return [f"{key} {wanted.get(key, 'none')}" for key, value in stored.items() if wanted.get(key) != value]
 
 
+def is_unpacked(model: Any) -> bool:
+    """Whether the quantized layers take as much memory as in 16 bits.
+
+    transformers unpacks some kinds of quantization, when it loads them or in the first forward pass, where the device or an
+    installed package has no kernels for them. Call it after a forward pass.
+    """
+    kept_plain = [each for each in (model.get_input_embeddings(), model.get_output_embeddings()) if each is not None]
+    found = sum(size for _, size in tensor_bytes(model, without=kept_plain))
+    in_16_bits = sum(2 * prod(each.shape) for each in parameter_shapes(model.config) if each.is_quantized)
+    return found > MOST_OF_16_BITS * in_16_bits
+
+
 def check_loaded_precision(model: Any, loader: str, settings: Settings) -> None:
     """Raise PrecisionError if layers do not match the loader's settings.
 
     Their type, dtype and quantization are checked.
     """
+    if "quantization_config" in settings and settings["quantization"] not in BITSANDBYTES:
+        return  # its layers are not known here; `is_unpacked` compares sizes
     head = model.get_output_embeddings()
+    skipped = tuple(filter(None, str(settings.get("unquantized_layers", "")).split(", ")))
     layers: dict[str, list[str]] = {}  # by fault
     for name, module in model.named_modules():
-        for fault in _faults(module, settings, may_be_quantized=module is not head):
+        is_left_out = module is head or any(part in name for part in skipped)
+        for fault in _faults(module, settings, may_be_quantized=not is_left_out):
             layers.setdefault(fault, []).append(name)
     if layers:
         found = (f"{names[0]} {fault} (1 of {len(names)} such layers)" for fault, names in layers.items())

@@ -20,6 +20,9 @@ from summarybench.core.outcomes import CheckpointError, UnavailableError, first_
 HUB_ADVICE = re.compile(r"\.? (?:If you were trying to load|Make sure that|and it looks like|We couldn't connect)")
 """Where transformers' messages about a missing file begin to speak of the hub."""
 
+NEEDS_GPU = re.compile(r"GPU is required|No GPU|GPU .*is needed")
+"""transformers' words for a quantization that the CPU has no kernels for."""
+
 NAMED_TENSORS = 3
 """The number of tensors that an error names; the others are only counted."""
 
@@ -104,6 +107,10 @@ def _explaining(location: str | Path) -> Iterator[None]:
         raise UnavailableError(f"{location}: cannot be loaded: {found}") from error
     except ImportError as error:
         raise UnavailableError(f"{location}: needs a package that is not installed: {first_line(error)}") from error
+    except RuntimeError as error:
+        if NEEDS_GPU.search(str(error)):
+            raise UnavailableError(f"{location}: its quantization runs on GPUs only ({first_line(error)})") from error
+        raise
     except ValueError as error:
         if why := _why_not_supported(location, error):
             raise UnavailableError(f"{location}: {why}") from error
@@ -177,7 +184,7 @@ def _reshaped_layers(model: Any) -> Iterator[tuple[str, tuple[int, ...], tuple[i
     import torch
 
     for name, layer in model.named_modules():
-        if isinstance(layer, torch.nn.Linear):
+        if isinstance(layer, torch.nn.Linear) and getattr(layer, "weight", None) is not None:
             state = getattr(layer.weight, "quant_state", None)  # bitsandbytes packs 4-bit weights into a column
             stored = tuple(layer.weight.shape if state is None else state.shape)
             wanted = (layer.out_features, layer.in_features)

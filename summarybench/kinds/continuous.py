@@ -21,7 +21,7 @@ from summarybench.measure.sample import Sample
 from summarybench.runs import built_in_kinds
 from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
 
-LOADERS_AT_ONCE = ("fp16", "bf16", "4-bit", "fp16-compiled", "8-bit-compiled", "4-bit-compiled")
+LOADERS_AT_ONCE = ("fp16", "bf16", "4-bit", "as-stored", "fp16-compiled", "8-bit-compiled", "4-bit-compiled")
 """The loaders whose matrix products gain from many rows. Weights that are unpacked at each step do so too: for all
 documents at once."""
 

@@ -36,7 +36,8 @@ class MemoryForecasts:
         if shape is None:
             return Forecast(needed_bytes=0, memory_bytes=device.memory_bytes)
         limit = self._config.max_prompt_tokens + self._config.max_new_tokens
-        return forecast(experiment, shape, device, longest_sequence or limit)
+        own = MODELS[experiment.model].own
+        return forecast(experiment, shape, device, longest_sequence or limit, own.weights_bytes if own else None)
 
     def fits(self, experiment: Experiment) -> bool:
         return self.of(experiment).fits

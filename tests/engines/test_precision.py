@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from distillation.loading import load_weights
@@ -9,7 +11,7 @@ from summarybench.catalogue.models import LOADERS
 from summarybench.core.outcomes import ContradictedLoaderError, Outcome, PrecisionError
 from summarybench.engines.loaded_model import LoadedModel
 from summarybench.engines.not_loaded import NotLoaded
-from summarybench.engines.precision import check_loaded_precision
+from summarybench.engines.precision import check_loaded_precision, is_unpacked
 from summarybench.session.models import ask_once
 from tests.checkpoints import changed_copy, quantized_copy
 from tests.engines.test_loading import BY_NAME, CPU, load_tiny
@@ -44,10 +46,85 @@ def without(part):
     return lambda tensors: {name: tensor for name, tensor in tensors.items() if part not in name}
 
 
+# As stored -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_bitsandbytes_checkpoint_is_measured_as_it_is_stored(stored_8_bit, stored_4_bit):
+    eight, four = (load_tiny(folder, "as-stored") for folder in (stored_8_bit, stored_4_bit))
+    assert isinstance(eight, LoadedModel), eight
+    assert isinstance(four, LoadedModel), four
+    assert eight.settings["quantization"] == "llm.int8"
+    assert (four.settings["quantization"], four.settings["compute_dtype"]) == ("nf4", CPU.compute_dtype)
+    assert four.weights_bytes < eight.weights_bytes
+
+
+def test_the_workload_of_a_stored_quantization_depends_on_all_of_its_configuration(stored_4_bit, tmp_path):
+    config = json.loads((stored_4_bit / "config.json").read_text())["quantization_config"]
+    other = changed_copy(
+        stored_4_bit, tmp_path / "other", config={"quantization_config": {**config, "llm_int8_has_fp16_weight": True}}
+    )
+    digests = [load_tiny(folder, "as-stored").settings["quantization_config"] for folder in (stored_4_bit, other)]
+    assert len(set(digests)) == 2
+
+
+def test_a_plain_checkpoint_has_nothing_stored(tiny_llama):
+    found = load_tiny(tiny_llama, "as-stored")
+    assert isinstance(found, NotLoaded)
+    assert "is not quantized, so there is nothing for as-stored" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("quantization", "named"),
+    [
+        ({"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False}, "pip install optimum"),
+        ({"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True}, "pip install gptqmodel"),
+        ({"quant_method": "compressed-tensors", "format": "pack-quantized"}, "pip install compressed-tensors"),
+        ({"quant_method": "torchao", "quant_type": "int4_weight_only"}, "torchao"),
+    ],
+    ids=lambda each: each if isinstance(each, str) else each["quant_method"],
+)
+def test_a_quantization_without_its_package_names_the_package_in_one_line(tiny_llama, tmp_path, quantization, named):
+    folder = changed_copy(tiny_llama, tmp_path / "stored", config={"quantization_config": quantization})
+    found = load_tiny(folder, "as-stored")
+    assert isinstance(found, NotLoaded)
+    assert found.outcome is Outcome.UNAVAILABLE
+    assert found.detail.startswith(f"{folder}: needs a package that is not installed: ")
+    assert named in found.detail
+    assert "\n" not in found.detail
+
+
+def test_a_stored_quantization_that_was_unpacked_is_noticed(tiny_llama, stored_8_bit):
+    assert is_unpacked(load_tiny(tiny_llama).model)
+    assert not is_unpacked(load_tiny(stored_8_bit, "as-stored").model)
+
+
+def test_the_workload_says_that_fp8_was_unpacked_for_want_of_a_gpu(tiny_llama, tmp_path):
+    quantization = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [32, 32]}
+    folder = changed_copy(tiny_llama, tmp_path / "fp8", config={"quantization_config": quantization})
+    found = load_tiny(folder, "as-stored")
+    assert isinstance(found, LoadedModel), found
+    assert (found.settings["quantization"], found.settings["unpacked"]) == ("fp8", True)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"bnb_4bit_quant_type": "fp4"},
+        {"bnb_4bit_use_double_quant": True},
+        {"llm_int8_skip_modules": ["lm_head", "q_proj"]},
+    ],
+    ids=str,
+)
+def test_4_bit_weights_of_other_settings_are_measured_as_stored(tiny_llama, tmp_path, settings):
+    folder = quantized_copy(tiny_llama, tmp_path / "other", dtype=CPU.compute_dtype, **{**NF4, **settings})
+    found = load_tiny(folder, "as-stored")
+    assert isinstance(found, LoadedModel), found
+
+
 # Before loading ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("loader", [name for name in LOADERS if name != "8-bit"])
+@pytest.mark.parametrize("loader", [name for name in LOADERS if name not in ("8-bit", "as-stored")])
 def test_int8_checkpoint_is_refused_to_every_other_loader(stored_8_bit, loader):
     detail = refused(stored_8_bit, loader)
     assert "(llm.int8, threshold 6.0, dtype float32)" in detail
@@ -55,7 +132,7 @@ def test_int8_checkpoint_is_refused_to_every_other_loader(stored_8_bit, loader):
     assert "measure it with 8-bit, or give the unquantized checkpoint" in detail
 
 
-@pytest.mark.parametrize("loader", [name for name in LOADERS if name not in ("4-bit", "4-bit-compiled")])
+@pytest.mark.parametrize("loader", [name for name in LOADERS if name not in ("4-bit", "4-bit-compiled", "as-stored")])
 def test_nf4_checkpoint_is_refused_to_every_other_loader(stored_4_bit, loader):
     detail = refused(stored_4_bit, loader)
     assert f"(nf4, compute_dtype {CPU.compute_dtype}, double_quantization False, dtype {CPU.compute_dtype})" in detail
@@ -110,7 +187,7 @@ def test_4_bit_weights_with_other_settings_are_refused(tiny_llama, tmp_path, set
     detail = refused(folder, "4-bit")
     assert stored in detail
     assert asked in detail
-    assert "no loader on this device matches it" in detail
+    assert f"measure it as it is with --model {folder}" in detail
 
 
 def test_a_quantization_that_no_loader_has_is_refused_by_its_name(tiny_llama, tmp_path):
@@ -127,7 +204,7 @@ def test_quantization_config_of_null_is_none(tiny_llama, tmp_path):
 
 def test_distillation_refuses_a_quantized_checkpoint(stored_8_bit):
     with pytest.raises(ContradictedLoaderError, match="distillation needs plain weights"):
-        load_weights(stored_8_bit, "float32", "cpu", local_files_only=True)
+        load_weights(stored_8_bit, "float32", "cpu")
 
 
 @pytest.mark.parametrize(("is_of_loader", "asked"), [(True, ["default", "8-bit", "4-bit"]), (False, ["default"])])
@@ -163,7 +240,7 @@ def test_a_session_measures_a_quantized_checkpoint_as_what_it_is_and_refuses_the
 # After loading -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("loader", LOADERS)
+@pytest.mark.parametrize("loader", [name for name in LOADERS if name != "as-stored"])
 def test_what_every_loader_loads_is_what_its_name_says(tiny_llama, loader):
     found = load_tiny(tiny_llama, loader)
     assert isinstance(found, LoadedModel), found
