@@ -65,6 +65,7 @@ def test_gpus_without_bfloat16_have_no_bf16_experiment(family):
     loaders = {each.loader for each in EXPERIMENTS if family in each.families | each.on_request}
     assert loaders == {name for name, loader in LOADERS.items() if not loader.is_compiled and not loader.is_served} - {
         "bf16",
+        "as-stored",
         "8-bit-threshold-0",
         "w8a16",
         "w4a16",
