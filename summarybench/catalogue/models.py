@@ -14,7 +14,7 @@ from summarybench.catalogue.entries import check_known, named
 from summarybench.core.outcomes import InputError
 from summarybench.core.tables import entry_of, read_table, shown
 from summarybench.machine.device import Device
-from summarybench.machine.families import CPU_FAMILY, FAMILIES, GPU_FAMILIES, gpus_from
+from summarybench.machine.families import BFLOAT16_CAPABILITY, CPU_FAMILY, FAMILIES, GPU_FAMILIES, gpus_from
 
 MODELS_FILE = Path(__file__).with_name("models.toml")
 LOADERS_FILE = Path(__file__).with_name("loaders.toml")
@@ -27,9 +27,9 @@ DTYPES = ("float32", "float16", "bfloat16")
 
 CPU = frozenset({CPU_FAMILY})
 EVERY_GPU = frozenset(GPU_FAMILIES)
-GPUS_WITH_BFLOAT16 = gpus_from(compute_capability=8.0)
+GPUS_WITH_BFLOAT16 = gpus_from(BFLOAT16_CAPABILITY)
 GPUS_THAT_COMPILE = GPUS_WITH_BFLOAT16
-"""inductor's kernels need compute capability 8.0 or newer."""
+"""The suite uses inductor's kernels from compute capability 8.0 on. On older GPUs CUDA graphs capture uncompiled steps."""
 RESERVED_MARKERS = frozenset({"compiled", "student", "slow"})
 ALL_GPUS = "gpus"
 """In models.toml, this name means every GPU family."""
@@ -175,7 +175,8 @@ class Loader:
         if self.quantization in ("int8 weights", *WEIGHT_ONLY, AS_STORED):
             chosen |= {"quantization": str(self.quantization)}
         if self.is_compiled:
-            chosen |= {"attention": "static keys", "compiled": "inductor, CUDA graph"}
+            how = "inductor, CUDA graph" if device.compiles_decoding else "CUDA graph"
+            chosen |= {"attention": "static keys", "compiled": how}
         elif device.eager_attention:
             chosen["attention"] = device.eager_attention
         if device.is_host:

@@ -3,6 +3,8 @@
 transformers' `generate` launches hundreds of kernels per token from Python, which on a fast GPU takes several times longer
 than the kernels run. Here inductor compiles a decoding step (the model, the choice of the token, the bookkeeping), and
 the step is captured as a CUDA graph. The host replays the graph and learns one step late whether all sequences have ended.
+Without inductor the step is captured as transformers runs it: its kernels are the same as before, but nothing launches
+them one by one.
 
 Three pieces are compiled: what precedes the layers, one layer, and what follows the layers. All layers run the same
 compiled code.
@@ -39,7 +41,8 @@ class CompiledDecoder:
     It holds up to `batch_size` sequences of at most `tokens` tokens each, prompt and summary together. A sequence ends with one
     of `end_tokens` and is then filled with `pad_token`. Construction compiles and captures, which can take a minute the
     first time; on a CPU nothing is captured. With `top_k` the decoder can also draw tokens at random from so many of the
-    most likely ones; without it decoding is greedy. `compiled` replaces torch.compile in tests.
+    most likely ones; without it decoding is greedy. `compiled` compiles a piece, by default with inductor. With `uncompiled`
+    no kernel of this project is used either.
 
     The model must be a Llama or have the same structure (Mistral), because a step calls its parts one by one.
     """
@@ -79,9 +82,10 @@ class CompiledDecoder:
         self._prompt = torch.zeros((1, tokens), dtype=torch.long, device=device)
         self._positions = torch.arange(tokens, device=device)[None]
         self._last = torch.zeros(1, dtype=torch.long, device=device)
-        compiled = compiled or compile_with_inductor(batch_size)
         # A model that is sampled from may be in training, and its weights must not be rearranged.
-        self._row_step = _row_step(model, self._cache) if batch_size == 1 and top_k is None else None
+        has_row_step = batch_size == 1 and top_k is None and compiled is not uncompiled
+        compiled = compiled or compile_with_inductor(batch_size)
+        self._row_step = _row_step(model, self._cache) if has_row_step else None
         self.own_kernels = self._row_step.kernels if self._row_step else []
         self._enter = compiled(self._before_layers)
         self._through = compiled(self._row_step.through_layer if self._row_step else _through_layer)
@@ -264,6 +268,11 @@ def _row_step(model: Any, cache: StaticKVCache) -> Any:
     from summarybench.engines.row_step import row_step
 
     return row_step(model, cache)
+
+
+def uncompiled(piece: Callable[..., Any]) -> Callable[..., Any]:
+    """The piece as it is, for GPUs that inductor's kernels are not used on."""
+    return piece
 
 
 def _through_layer(layer: Any, hidden: Any, mask: Any, rotation: Any, keys: LayerKVCache) -> Any:

@@ -104,7 +104,7 @@ def _load(
     if settings.get(UNPACKED):  # which the size of the files did not tell
         prediction = predict_memory(chat.config, settings, tokens, experiment.batch_size, loaded_bytes)
     decode_greedily(model, chat.tokenizer)
-    decoders = _compiled_decoders(model, longest, clock) if is_compiled else None
+    decoders = _compiled_decoders(model, longest, device, clock) if is_compiled else None
     return LoadedModel(
         experiment=experiment,
         weights=weights,
@@ -130,7 +130,7 @@ def _is_unpacked(model: Any) -> bool:
     return is_unpacked(model)
 
 
-def _compiled_decoders(model: Any, longest_sequence: int, clock: Clock) -> CompiledDecoders:
+def _compiled_decoders(model: Any, longest_sequence: int, device: Device, clock: Clock) -> CompiledDecoders:
     attend_to_static_cache(model)
     return CompiledDecoders(
         model,
@@ -138,6 +138,7 @@ def _compiled_decoders(model: Any, longest_sequence: int, clock: Clock) -> Compi
         end_tokens=[token for token in end_tokens_of(model) if token is not None],
         pad_token=model.generation_config.pad_token_id,
         clock=clock,
+        uses_inductor=device.compiles_decoding,
     )
 
 

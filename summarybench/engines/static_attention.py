@@ -32,6 +32,10 @@ def attend(
             query, keys, values, attn_mask=mask, is_causal=mask is None, scale=scaling
         )
         return mixed.transpose(1, 2).contiguous(), None
+    if not torch.compiler.is_compiling():  # without a compiler the products below would be stored, several GB of them
+        grouped = query.view(batch, keys.shape[1], groups, width)
+        mixed = torch.nn.functional.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask, scale=scaling)
+        return mixed.view(batch, 1, heads, width), None
     # For one query the fused kernels start one block per head, which leaves most of a large GPU idle. Here the heads
     # that share keys become rows of one product.
     grouped = query.view(batch, keys.shape[1], groups, width)

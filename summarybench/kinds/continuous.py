@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from summarybench.catalogue.models import LOADERS, MODELS, Experiment, experiments
+from summarybench.catalogue.models import GPUS_THAT_COMPILE, LOADERS, MODELS, Experiment, experiments
 from summarybench.core.option import Option
 from summarybench.documents.prompts import Prompt
 from summarybench.engines.engine import ConcurrentEngine
@@ -16,6 +16,7 @@ from summarybench.engines.paged import start_engine
 from summarybench.kinds.kind import Case, Kind, Marker, cases_of
 from summarybench.kinds.toolbox import Measurement, Toolbox
 from summarybench.machine.device import Device
+from summarybench.machine.families import FAMILIES
 from summarybench.measure.continuous import as_extra_info, measure_at_once
 from summarybench.measure.sample import Sample
 from summarybench.runs import built_in_kinds
@@ -138,6 +139,10 @@ def _is_worth_batching(experiment: Experiment) -> bool:
 def _all_at_once(experiment: Experiment) -> Experiment:
     """In 16 bits the weights leave a T4 too little memory for many documents."""
     is_16_bit = experiment.loader in ("fp16", "bf16")
+    able = GPUS_THAT_COMPILE if LOADERS[experiment.loader].is_compiled else FAMILIES
     return replace(
-        experiment, suffix="-continuous", families=experiment.families - ({"t4"} if is_16_bit else frozenset())
+        experiment,
+        suffix="-continuous",
+        families=(experiment.families & able) - ({"t4"} if is_16_bit else frozenset()),
+        on_request=experiment.on_request & able,
     )

@@ -12,6 +12,7 @@ from summarybench.core.numbers import gib
 from summarybench.core.outcomes import UnavailableError
 from summarybench.machine.clock import Clock
 from summarybench.machine.device import GIB, Device, DeviceRecord
+from summarybench.machine.families import GPU_FAMILIES
 from summarybench.machine.nvml import MIG_REMEDY, driver_version, what_the_driver_offers
 from summarybench.machine.probes import (
     COPY_BANDWIDTH,
@@ -130,7 +131,11 @@ class CudaDevice(Device):
     def compute_capability(self) -> tuple[int, int] | None:
         import torch
 
-        return torch.cuda.get_device_capability(0)
+        own: tuple[int, int] = torch.cuda.get_device_capability(0)
+        if not self.stands_in or self.family not in GPU_FAMILIES:
+            return own
+        major, minor = divmod(round(10 * GPU_FAMILIES[self.family].compute_capability), 10)
+        return min(own, (major, minor))
 
     def reset_peak_memory(self) -> None:
         import torch

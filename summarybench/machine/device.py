@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from summarybench.core import numbers
 from summarybench.core.outcomes import InputError
 from summarybench.machine.clock import Clock
-from summarybench.machine.families import FAMILIES
+from summarybench.machine.families import BFLOAT16_CAPABILITY, FAMILIES, GPU_FAMILIES
 from summarybench.machine.probes import DeviceProbes
 
 if TYPE_CHECKING:
@@ -72,7 +72,11 @@ class DeviceRecord:
         return not self.is_gpu and self.has_avx512 is False
 
     def emulating(self, family: str) -> Self:
-        return replace(self, family=family, stands_in=True)
+        """The device, with the 16-bit type and the kernels that the other family has."""
+        other = GPU_FAMILIES.get(family)
+        is_older = other is not None and other.compute_capability < BFLOAT16_CAPABILITY
+        dtype = "float16" if self.is_gpu and is_older else self.compute_dtype
+        return replace(self, family=family, stands_in=True, compute_dtype=dtype)
 
     def __str__(self) -> str:
         as_family = f", emulating {self.family}" if self.stands_in else ""

@@ -51,6 +51,8 @@ def read_families(path: Path = FAMILIES_FILE) -> dict[str, GpuFamily]:
 
 
 GPU_FAMILIES: Mapping[str, GpuFamily] = read_families()
+BFLOAT16_CAPABILITY = 8.0
+"""GPUs multiply bfloat16 from this compute capability on; the suite uses inductor's kernels from there on too."""
 FAMILIES = frozenset({CPU_FAMILY, *GPU_FAMILIES})
 
 

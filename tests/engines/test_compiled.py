@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from summarybench.catalogue.models import LOADERS
+from summarybench.core.outcomes import UnavailableError
 from summarybench.engines import graph_decoder
 from summarybench.engines.compiled import CompiledDecoders
 from summarybench.engines.graph_decoder import CompiledDecoder
@@ -16,6 +17,7 @@ from summarybench.engines.inductor import digest_of_kernels
 from summarybench.engines.loaded_model import LoadedModel
 from summarybench.engines.static_attention import ATTENTION, attend
 from summarybench.engines.static_cache import cache_tokens_for
+from summarybench.machine.cpu_device import CpuDevice
 from summarybench.machine.probes import EVERY_PROBE, OF_THE_GPU
 from summarybench.measure.batching import find_largest_batch
 from tests.engines.test_loading import CPU, load_tiny
@@ -71,6 +73,15 @@ def llama():
     return tiny()
 
 
+class CompilingCpu(CpuDevice):
+    """A CPU on which inductor compiles as on a GPU. Sessions compile on GPUs alone."""
+
+    compiles_decoding = True
+
+
+COMPILING_CPU = CompilingCpu(**CPU.as_record())
+
+
 def padded(*rows):
     """Rows of tokens as one batch, padded on the left: ids and mask."""
     import torch
@@ -96,7 +107,7 @@ def expected(model, *rows, tokens=20, ends=()):
     return [row + [PAD] * (longest - len(row)) for row in found]
 
 
-def decoder_of(model, batch_size=1, ends=(), tokens=CACHE_TOKENS, **options):
+def decoder_of(model, batch_size=1, ends=(), tokens=CACHE_TOKENS, compiled=lambda piece: piece, **options):
     model.set_attn_implementation(ATTENTION)
     return CompiledDecoder(
         model,
@@ -104,7 +115,7 @@ def decoder_of(model, batch_size=1, ends=(), tokens=CACHE_TOKENS, **options):
         tokens=tokens,
         end_tokens=ends or [VOCABULARY],
         pad_token=PAD,
-        compiled=lambda piece: piece,
+        compiled=compiled,
         **options,
     )
 
@@ -120,6 +131,14 @@ def test_one_row_is_answered_as_transformers_answers_it(model):
     reference = expected(model, LONG)
     assert len(set(reference[0])) > 10, "outputs that vary little would agree by chance"
     assert generated(decoder_of(model), LONG) == reference
+
+
+def test_without_inductor_the_step_is_transformers_own_and_writes_the_same(model):
+    decoder = decoder_of(model, compiled=graph_decoder.uncompiled)
+    assert decoder.own_kernels == []
+    assert generated(decoder, LONG) == expected(model, LONG)
+    batch = decoder_of(model, batch_size=3, compiled=graph_decoder.uncompiled)
+    assert generated(batch, SHORT, LONG, [5]) == expected(model, SHORT, LONG, [5])
 
 
 def test_rows_padded_on_the_left_are_answered_as_they_are_alone(model):
@@ -293,6 +312,32 @@ def test_only_more_rows_are_compiled_anew_and_the_seconds_add_up(llama, uncompil
     assert (decoders.for_batch_size(3).batch_size, decoders.compile_seconds) == (3, 20)
 
 
+@pytest.mark.parametrize(
+    ("uses_inductor", "message", "raised"),
+    [
+        (False, "operation not permitted when stream is capturing", UnavailableError),
+        (False, "CUDA out of memory", RuntimeError),
+        (True, "operation not permitted when stream is capturing", RuntimeError),
+    ],
+)
+def test_step_that_cannot_be_captured_is_no_failure_of_an_old_gpu(llama, uncompiled, uses_inductor, message, raised):
+    decoders = CompiledDecoders(
+        llama,
+        tokens=CACHE_TOKENS,
+        end_tokens=[END],
+        pad_token=PAD,
+        clock=uncompiled,
+        uses_inductor=uses_inductor,
+    )
+
+    def fail():
+        raise RuntimeError(message)
+
+    with pytest.raises(raised, match=message) as error:
+        decoders.built(fail)
+    assert type(error.value) is raised
+
+
 def kernels(**chosen):
     """A module as inductor generates it: kernels with the launcher that was chosen, and much else."""
     launchers = {
@@ -351,7 +396,7 @@ def test_decoder_for_another_number_of_rows_is_dropped_before_single_documents_a
 
 
 def test_search_for_the_largest_batch_recovers_from_the_decoder_that_ran_out(tiny_llama, uncompiled, monkeypatch):
-    found = load_tiny(tiny_llama, "4-bit-compiled")
+    found = load_tiny(tiny_llama, "4-bit-compiled", device=COMPILING_CPU)
     generate = CompiledDecoder.generate
 
     def of_three_rows_at_most(decoder, *arguments):
@@ -371,7 +416,7 @@ def test_cache_is_as_long_as_the_longest_sequence_or_a_little_longer(longest, to
 
 
 def test_compiled_loader_generates_what_its_eager_twin_does(tiny_llama, uncompiled):
-    eager, found = (load_tiny(tiny_llama, loader) for loader in ("4-bit", "4-bit-compiled"))
+    eager, found = (load_tiny(tiny_llama, loader, device=COMPILING_CPU) for loader in ("4-bit", "4-bit-compiled"))
     assert isinstance(found, LoadedModel), found
     assert eager.compile_seconds is None
     assert (eager.speed_probes, found.speed_probes) == (EVERY_PROBE, OF_THE_GPU)
@@ -406,7 +451,7 @@ def test_every_compiled_loader_is_compiled_in_three_pieces_one_of_which_is_all_l
     import torch
     from torch._dynamo.utils import counters
 
-    found = load_tiny(tiny_llama, loader)
+    found = load_tiny(tiny_llama, loader, device=COMPILING_CPU)
     prompt, summary = found.chat.chat_ids("Say something."), [30, 31, 32, 33]
     counters.clear()
     decoder = found.decoders.for_batch_size(1)

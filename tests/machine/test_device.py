@@ -259,6 +259,17 @@ def test_only_gpus_with_bfloat16_train_in_it_and_compile_decoding():
     assert [each.compiles_decoding for each in devices] == [False, True, False]
 
 
+def test_emulated_family_has_its_own_16_bit_type_and_kernels(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    h200 = CudaDevice(kind="cuda", name="H", slug="h", family="h200", memory_bytes=GIB, compute_dtype="bfloat16")
+    t4, a100 = h200.emulating("t4"), h200.emulating("a100")
+    assert [each.compute_dtype for each in (h200, t4, a100)] == ["bfloat16", "float16", "bfloat16"]
+    assert [each.compute_capability() for each in (h200, t4, a100)] == [(9, 0), (7, 5), (8, 0)]
+    assert not t4.compiles_decoding
+
+
 def test_the_clock_waits_for_the_device_before_it_is_read():
     calls = []
 
