@@ -63,26 +63,7 @@ def test_no_two_experiments_have_one_name():
 @pytest.mark.parametrize("family", ["t4", "v100"])
 def test_gpus_without_bfloat16_have_no_bf16_experiment(family):
     loaders = {each.loader for each in EXPERIMENTS if family in each.families | each.on_request}
-<<<<<<< HEAD
-    assert loaders == {name for name, loader in LOADERS.items() if not loader.is_compiled and not loader.is_served} - {
-        "bf16",
-        "as-stored",
-        "8-bit-threshold-0",
-        "w8a16",
-        "w4a16",
-        "fp8",
-    }
-||||||| parent of 69548ce (Capture decoding on GPUs that do not compile)
-    assert loaders == {name for name, loader in LOADERS.items() if not loader.is_compiled and not loader.is_served} - {
-        "bf16",
-        "8-bit-threshold-0",
-        "w8a16",
-        "w4a16",
-        "fp8",
-    }
-=======
     assert loaders == {"default", "fp16", "8-bit", "4-bit", "fp16-compiled", "4-bit-compiled"}
->>>>>>> 69548ce (Capture decoding on GPUs that do not compile)
 
 
 def test_fp8_runs_only_on_gpus_that_convert_it():
