@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
-
-from summarybench.catalogue.models import MODELS
 
 NARROWEST = 80
 WIDTH_WITHOUT_TERMINAL = 100
 UNBOUNDED_WIDTH = 1_000
-
-Name = Callable[[Mapping[str, Any]], str]
-"""What an experiment is called, from its `experiment`, `model` and `loader`."""
 
 
 def console_on(screen: io.StringIO, *, width: int, color: bool) -> Any:
@@ -31,41 +27,81 @@ def console_on(screen: io.StringIO, *, width: int, color: bool) -> Any:
     )
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
-    """A rich table with one row for each experiment. The column with its name comes before `columns`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """A table for the terminal, with one row for each experiment: the experiment's facts and the cells after its name.
+
+    A line break in a heading is for narrow terminals.
+    """
+
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[tuple[Mapping[str, Any], Sequence[Any]]]
+
+
+def tables_that_fit(console: Any, grids: Sequence[Grid]) -> list[Any]:
+    """The grids as rich tables that fit the screen.
+
+    A heading takes one line where the width allows it. Where full names are too wide even so, the tables show each
+    model's name once, above its experiments.
+    """
+    full = [_narrowed(console, grid, _rows_with_full_names) for grid in grids]
+    if all(_fits(console, each) for each in full):
+        return full
+    return [_narrowed(console, grid, _rows_below_models) for grid in grids]
+
+
+def _narrowed(console: Any, grid: Grid, rows_of: Callable[[Grid], Iterable[Sequence[Any]]]) -> Any:
+    rows = list(rows_of(grid))
+    wide = _table(grid.title, [on_one_line(each) for each in grid.headings], rows, gap=2)
+    return wide if _fits(console, wide) else _table(grid.title, grid.headings, rows, gap=1)
+
+
+def on_one_line(heading: str) -> str:
+    """A heading without line breaks. Broken words and names such as ROUGE-2 are joined again."""
+    return heading.replace("-\n", "").replace("\n-", "-").replace("\n/", "/").replace("\n", " ")
+
+
+def _fits(console: Any, made: Any) -> bool:
+    unbounded = console.options.update(max_width=UNBOUNDED_WIDTH)
+    return bool(console.measure(made, options=unbounded).maximum <= console.width)
+
+
+def _table(title: str, headings: Sequence[str], rows: Sequence[Sequence[Any]], *, gap: int) -> Any:
+    """The table with `gap` blanks between two columns."""
     from rich import box
     from rich.table import Table
 
-    made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False, padding=0)
+    made = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 0, 0, gap - 1),  # the box has one blank of its own
+        pad_edge=False,
+    )
     made.add_column("experiment", overflow="fold")
-    for column in columns:
-        made.add_column(column, justify="right", no_wrap=True)
+    for heading in headings:
+        made.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         made.add_row(*row)
     return made
 
 
-def tables_that_fit(console: Any, make: Callable[[Name], Sequence[Any]]) -> Sequence[Any]:
-    """The tables with full names, or all of them with short names if one would be wider than the screen."""
-    full = make(_full_name)
-    unbounded = console.options.update(max_width=UNBOUNDED_WIDTH)
-    if all(console.measure(each, options=unbounded).maximum <= console.width for each in full):
-        return full
-    return make(_short_name)
+def _rows_with_full_names(grid: Grid) -> Iterator[Sequence[Any]]:
+    return ((str(info["experiment"]), *cells) for info, cells in grid.rows)
+
+
+def _rows_below_models(grid: Grid) -> Iterator[Sequence[Any]]:
+    """Rows named by the rest of the experiment's name, which -k takes too, below a row with the model's name."""
+    for model in dict.fromkeys(str(info["model"]) for info, _ in grid.rows):
+        yield (model,)
+        for info, cells in grid.rows:
+            if info["model"] == model:
+                yield (str(info["experiment"]).removeprefix(f"{model}-"), *cells)
 
 
 def without_trailing_blanks(text: str) -> str:
     """The text without the blanks that rich appends to titles and headings."""
     return "\n".join(line.rstrip() for line in text.split("\n"))
-
-
-def _full_name(info: Mapping[str, Any]) -> str:
-    return str(info["experiment"])
-
-
-def _short_name(info: Mapping[str, Any]) -> str:
-    """The model's marker, as for -m, and the rest of the name. In 80 columns the rest may wrap to a second line."""
-    model = str(info["model"])
-    spec = MODELS.get(model)  # None for a student of another session
-    marker = spec.marker if spec and not spec.teacher else model
-    return f"{marker} {str(info['experiment']).removeprefix(f'{model}-')}"

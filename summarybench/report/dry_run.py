@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from summarybench.catalogue.models import Experiment
 from summarybench.core.numbers import counted, duration, gib
-from summarybench.report.console import Name, console_on, table, tables_that_fit, without_trailing_blanks
+from summarybench.report.console import Grid, console_on, tables_that_fit, without_trailing_blanks
+
+COLUMNS = ("docs", "memory GiB", "expected time", "as in run")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,11 +37,8 @@ def dry_run_report(foreseen: Sequence[Foreseen], *, width: int, color: bool) -> 
     screen = io.StringIO()
     console = console_on(screen, width=width, color=color)
 
-    def tables(name: Name) -> list[Any]:
-        rows = [[name(_names(each.experiment)), *_cells(each)] for each in foreseen]
-        return [table("Dry run: nothing is measured", ("docs", "memory GiB", "expected time", "as in run"), rows)]
-
-    console.print(*tables_that_fit(console, tables))
+    rows = [(_names(each.experiment), _cells(each)) for each in foreseen]
+    console.print(*tables_that_fit(console, [Grid(title="Dry run: nothing is measured", headings=COLUMNS, rows=rows)]))
     console.print()
     for line in _notes(foreseen):
         console.print(line, soft_wrap=True)

@@ -6,12 +6,11 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 from summarybench.analysis.planning import NoiseSource, Planned
 from summarybench.catalogue.models import Experiment
 from summarybench.core.numbers import decimal, deviation, percent
-from summarybench.report.console import Name, console_on, table, tables_that_fit, without_trailing_blanks
+from summarybench.report.console import Grid, console_on, tables_that_fit, without_trailing_blanks
 from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
 from summarybench.stats.decision import MOST_RUNS, REGRESSION_RATIO
 from summarybench.stats.power import (
@@ -40,11 +39,8 @@ def plan_report(planned: Sequence[Planned], *, unplanned_kinds: Sequence[str], w
     title = f"Plan: slowdowns found with {percent(DETECTION)} probability, at {percent(FALSE_ALARMS)} false alarms"
     found = [(each, need(each.design) if each.design else None) for each in planned]
 
-    def tables(name: Name) -> list[Any]:
-        rows = [[name(_names(each.experiment)), *_cells(each, needed)] for each, needed in found]
-        return [table(title, COLUMNS, rows)]
-
-    console.print(*tables_that_fit(console, tables))
+    rows = [(_names(each.experiment), _cells(each, needed)) for each, needed in found]
+    console.print(*tables_that_fit(console, [Grid(title=title, headings=COLUMNS, rows=rows)]))
     console.print()
     for line in (*_rule_notes(planned), *_experiment_notes(found), *_session_notes(planned)):
         console.print(line, soft_wrap=True)

@@ -11,9 +11,8 @@ from summarybench.core.outcomes import QualityVerdict, Verdict
 from summarybench.machine.device import DeviceRecord
 from summarybench.report.console import (
     WIDTH_WITHOUT_TERMINAL,
-    Name,
+    Grid,
     console_on,
-    table,
     tables_that_fit,
     without_trailing_blanks,
 )
@@ -54,7 +53,7 @@ def terminal_text(view: RunView, *, width: int, color: bool) -> str:
     """The view as text of this many columns, at least 80."""
     screen = io.StringIO()
     console = console_on(screen, width=width, color=color)
-    for each in tables_that_fit(console, lambda name: [_rich_table(shown, name) for shown in view.tables]):
+    for each in tables_that_fit(console, [_grid(shown) for shown in view.tables]):
         console.print(each)
         console.print()
     for note in view.notes:
@@ -67,10 +66,12 @@ def quiet_report(run: Run) -> Iterator[str]:
     return quiet_notes(run)
 
 
-def _rich_table(shown: Table, name: Name) -> Any:
-    headings = [column.short_heading for column in shown.columns]
-    rows = [[name(row.experiment.info), *map(_rich_cell, row.cells)] for row in shown.rows]
-    return table(shown.title, headings, rows)
+def _grid(shown: Table) -> Grid:
+    return Grid(
+        title=shown.title,
+        headings=[column.short_heading for column in shown.columns],
+        rows=[(row.experiment.info, [_rich_cell(cell) for cell in row.cells]) for row in shown.rows],
+    )
 
 
 def _rich_cell(cell: Cell) -> Any:

@@ -139,7 +139,7 @@ def test_toy_kind_is_reported_on_the_terminal_and_in_the_files(toy_project):
     results = session.folder / "results" / "latest"
     terminal = session.output.partition("summarization benchmarks")[2]
     markdown, page = ((results / name).read_text(encoding="utf-8") for name in ("report.md", "report.html"))
-    assert re.search(rf"words\n─+\n{NAME} 20\.0 words\n", terminal), terminal
+    assert re.search(rf"words\n─+\n{NAME} +20\.0 words\n", terminal), terminal
     assert re.search(rf"\| {NAME} \| 20\.0 words \|", markdown), markdown
     assert '4-bit (toy)</th><td class="n">20.0 words</td>' in page
     assert "The mean number of words in a summary." in page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import groupby
 
 import pytest
 
@@ -87,21 +88,33 @@ def test_full_names_are_whole_in_a_hundred_columns(loaders):
         assert sum(line.startswith(f"{name} ") for line in lines) == 3
 
 
-def test_names_are_short_in_every_table_where_one_is_too_long_for_a_hundred_columns():
+def test_each_table_names_the_model_once_where_a_name_is_too_long_for_a_hundred_columns():
     run = run_of(*(benchmark(each.name, seconds=HUNDRED_DOCUMENTS) for each in EXPERIMENTS))
     lines = tables_of(report(run, width=100))
     assert max(len(line) for line in lines) <= 100
-    assert not any(line.startswith("smollm2-135m-instruct") for line in lines)
-    assert sum(line.startswith("embedded default-compiled ") for line in lines) == 4  # "Side by side" among them
+    assert not any(line.startswith("smollm2-135m-instruct-") for line in lines)
+    assert lines.count("smollm2-135m-instruct") == 4  # "Side by side" among them
+    assert sum(line.startswith("default-compiled ") for line in lines) == 4 * len(MODELS)
 
 
 @pytest.mark.parametrize("width", [90, 80, 40])
-def test_names_are_short_where_the_screen_is_narrow_and_80_columns_are_the_least(width):
+def test_models_are_named_once_where_the_screen_is_narrow_and_80_columns_are_the_least(width):
     shown = [each for each in EXPERIMENTS if each.loader in EAGER_LOADERS]
     run = run_of(*(benchmark(each.name, seconds=HUNDRED_DOCUMENTS) for each in shown))
     speed = report(run, width=width).split("\n\n")[0].splitlines()
-    names = [f"{MODELS[each.model].marker} {each.loader}" for each in shown]
-    assert [line[:16].strip() for line in speed[4:]] == names  # after the title, two lines of header and a rule
+    names = []
+    for model, experiments in groupby(shown, key=lambda each: each.model):
+        names += [model, *(each.loader for each in experiments)]
+    assert [line.split()[0] for line in speed[4:]] == names  # after the title, two lines of header and a rule
+
+
+def test_headings_take_one_line_where_the_width_allows_it():
+    wide, narrow = (tables_of(report(run_of(benchmark()), width=width)) for width in (200, 100))
+    assert "gen. tok/s" in wide[1]
+    assert "ROUGE-1 95% interval" in "".join(wide)
+    assert "truncated" in "".join(wide)
+    assert wide[1].startswith("experiment")
+    assert narrow[1].startswith(" ")
 
 
 @pytest.mark.parametrize("verdict", ["REGRESSED", "IMPROVED", "UNCHANGED", "INCONCLUSIVE", "INVALID"])

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.conftest import ROOT, make_project
+from tests.conftest import FAKE_MODELS, ROOT, make_project
 from tests.forked import forked_python
 
 EXPERIMENT = "smollm2-135m-instruct-4-bit"
@@ -42,7 +42,7 @@ def test_session_ends_with_what_to_do_next_and_a_page_that_is_there(project):
     assert all((folder / name).is_file() for name in links)
 
 
-@pytest.mark.parametrize(("columns", "name"), [(100, EXPERIMENT), (80, "embedded 4-bit")])
+@pytest.mark.parametrize(("columns", "name"), [(100, EXPERIMENT), (80, "4-bit")])
 def test_on_a_terminal_tables_fit_it(project, columns, name):
     """In a pseudo terminal, colour and all."""
     leader, follower = pty.openpty()
@@ -63,6 +63,25 @@ def test_on_a_terminal_tables_fit_it(project, columns, name):
     tables = plain[plain.index("\nSpeed") : plain.index("\nno baseline for")]
     assert max(len(line) for line in tables.splitlines()) <= columns
     assert any(line.startswith(f"{name} ") for line in tables.splitlines())
+
+
+def test_causes_of_failures_stand_whole_in_the_short_summary_and_nowhere_twice(project):
+    for _ in range(3):
+        project.bench("-k", "4-bit", "--benchmark-save=main")
+    project.use(FAKE_MODELS.replace("experiment, TIME)", "experiment, TIME, seconds_per_token=0.03)"))
+    output = project.bench("-k", "4-bit", COLUMNS="80").output
+    assert "= FAILURES" not in output
+    (cause,) = [line for line in output.splitlines() if line.startswith("FAILED ")]
+    assert f"[{EXPERIMENT}] - REGRESSED: " in cause
+    assert not cause.endswith("...")
+    assert output.count(f"{EXPERIMENT}: REGRESSED") == 1
+
+
+def test_traceback_of_a_mistake_in_the_suite_is_shown(project):
+    project.use(FAKE_MODELS.replace("FakeModel(experiment, TIME)", "1 / 0"))
+    output = project.bench("-k", "4-bit").output
+    assert "= FAILURES" in output or "= ERRORS" in output
+    assert "ZeroDivisionError" in output
 
 
 def _read(leader):
