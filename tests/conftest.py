@@ -166,6 +166,16 @@ class Project:
     def make_bench(self, *arguments: str) -> Session:
         return self._finish(self.passes_command(*arguments), {})
 
+    def history(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """`summarybench history` on what is stored here."""
+        return subprocess.run(
+            [sys.executable, "-m", "summarybench", "history", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+        )
+
     def launch(self, *arguments: str) -> Session:
         """Two processes under torchrun, on a free port."""
         launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

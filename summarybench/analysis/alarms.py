@@ -1,212 +1,270 @@
-"""Alarms in simulated runs, by the suite's decision and by plain thresholds."""
+"""Alarms in simulated nights: by the suite's verdict, by its history, and by a plain threshold.
+
+The functions on arrays repeat the suite's rules for many series at once. `check_against_the_suite` decides some of the same
+nights with the suite's own functions.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
 
 from summarybench.analysis.comparison import FALSE_ALARM_LEVEL
-from summarybench.analysis.simulation import NEWEST, PASSES, Numbers, Trials
+from summarybench.analysis.simulation import Nights, Numbers
+from summarybench.analysis.truths import BASELINE_RUNS, DOCUMENTS, STORED_NIGHTS
 from summarybench.core.outcomes import JudgementError
-from summarybench.stats.changes import Change, pooled_change
-from summarybench.stats.decision import holm, is_regressed
-from summarybench.stats.intervals import INTERVAL_CONFIDENCE
-from summarybench.stats.spread import Spread
-from summarybench.stats.timings import Timing
+from summarybench.stats.changes import Change
+from summarybench.stats.decision import REGRESSION_RATIO, holm, is_regressed
+from summarybench.stats.intervals import ALARM_CONFIDENCE
+from summarybench.stats.noise_parts import LEAST_DEGREES_OF_FREEDOM, Level, Observation, Place, estimate_parts
+from summarybench.stats.sequential import cusum
+from summarybench.stats.sequential_simulation import alarms_of
 
-EXPERIMENTS_OF_A_SESSION = 5
-COMPARED_TRIALS = 40
-"""Trials per cell that are also decided by the suite's own functions, which do not use arrays."""
-CONFIRMED, TWO_PASSES = "this suite, --passes 1", "this suite, --passes 2"
-PLAIN_5, PLAIN_10 = "mean seconds, threshold 5%", "mean seconds, threshold 10%"
-PYTEST_BENCHMARK_CHECK = "mean:5%"
-PYTEST_BENCHMARK = f"pytest-benchmark, --benchmark-compare-fail={PYTEST_BENCHMARK_CHECK}"
-PLAIN = {PLAIN_5: 1.05, PLAIN_10: 1.10}
-RULES = (CONFIRMED, TWO_PASSES, PLAIN_5, PLAIN_10, PYTEST_BENCHMARK)
-Alarms = dict[str, NDArray[np.bool_]]
-"""By rule: whether it raises an alarm, one entry per trial."""
-
-
-def alarms(trials: Trials, slowdown: float) -> Alarms:
-    """Which trials raise an alarm under each rule.
-
-    Every document of today's passes is slower by `slowdown`.
-    """
-    both = trials.both.are_regressed(slowdown)
-    ratios = (1 + slowdown) * trials.mean_ratio
-    return {
-        CONFIRMED: trials.first.are_regressed(slowdown) & both,
-        TWO_PASSES: both,
-        **{rule: ratios > threshold for rule, threshold in PLAIN.items()},
-        PYTEST_BENCHMARK: np.array([pytest_benchmark_fails(ratio, 1.0) for ratio in ratios.tolist()]),
-    }
-
-
-def pytest_benchmark_fails(mean_now: float, mean_before: float) -> bool:
-    """Whether pytest-benchmark's own check fails for `mean:5%`."""
-    from pytest_benchmark.utils import parse_compare_fail
-
-    return parse_compare_fail(PYTEST_BENCHMARK_CHECK).fails({"mean": mean_now}, {"mean": mean_before}) is not None
+PRIORS = {Level.PROCESS: 0.05, Level.NIGHT: 0.02, Level.HOST: 0.10}
+Flags = NDArray[np.bool_]
+COMPARISONS = 3
+"""Holm's correction counts an experiment's speed, first token and decoding."""
+PLAIN_THRESHOLD = 1.05
+"""Of the mean seconds of a document against the newest stored run, as in `--benchmark-compare-fail=mean:5%`."""
+EXPERIMENT, NIGHT_FORMAT = "simulated", "04d"
+CHECKED_TRIALS, CHECKED_NIGHTS = 4, (0, 1, 6, 29, 59)
+"""For each condition: how many series are also decided by the suite's own functions, and on which judged nights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Runs:
-    """One trial in the form that the suite uses: lists of timings, one list per run."""
+class Verdicts:
+    """What the suite decides in each night, [trials, nights]; stored nights have no alarm.
 
-    baseline: Sequence[Sequence[Timing]]
-    now: Sequence[Sequence[Timing]]
-    spread: Spread
-
-    def change(self, passes: int) -> Change:
-        return pooled_change(self.now[:passes], self.baseline, self.spread.terms(len(self.baseline), passes))
-
-
-def runs_of(trials: Trials, index: int, slowdown: float) -> Runs:
-    tokens = trials.tokens[index].astype(int).tolist()
-
-    def timings(runs: Numbers) -> list[list[Timing]]:
-        return [
-            [Timing(tokens=count, seconds=seconds) for count, seconds in zip(tokens, run.tolist(), strict=True)]
-            for run in runs
-        ]
-
-    return Runs(
-        baseline=timings(trials.baseline[index]),
-        now=timings((1 + slowdown) * trials.now[index]),
-        spread=Spread(standard_deviation=float(trials.spread[index]), degrees_of_freedom=trials.degrees_of_freedom),
-    )
-
-
-def decide_one(runs: Runs) -> dict[str, bool]:
-    """Whether one trial raises an alarm under each rule.
-
-    Uses the suite's own decision, and pytest-benchmark's own statistics and check.
+    A run that fails is not stored. `speeds` has what the history counts: the second pass of a suspect, otherwise the first.
     """
-    both = is_regressed(runs.change(PASSES))
-    now, before = _stats(runs.now[0]), _stats(runs.baseline[NEWEST])
-    return {
-        CONFIRMED: is_regressed(runs.change(1)) and both,
-        TWO_PASSES: both,
-        **{rule: now.mean > threshold * before.mean for rule, threshold in PLAIN.items()},
-        PYTEST_BENCHMARK: pytest_benchmark_fails(now.mean, before.mean),
-    }
+
+    alarmed: Flags
+    speeds: Numbers
 
 
-def _stats(run: Sequence[Timing]) -> Any:
-    from pytest_benchmark.stats import Stats
-
-    stats = Stats()
-    for timing in run:
-        stats.update(timing.seconds)
-    return stats
+# The verdict on arrays -----------------------------------------------------------------------------------------------
 
 
-def check_against_the_suite(trials: Trials, slowdown: float, found: Alarms) -> int:
-    """Check `alarms` against the suite's own functions.
+@dataclass(slots=True, kw_only=True)
+class _Stored:
+    """What the stored nights of one host say, [trials] each: squared successive differences, and the newest runs.
 
-    Returns how many trials were compared.
-
-    Raises JudgementError for the first trial on which they differ.
+    `newest` is [trials, BASELINE_RUNS], the newest last.
     """
-    compared = min(COMPARED_TRIALS, len(trials))
-    for index in range(compared):
-        runs = runs_of(trials, index, slowdown)
-        expected = decide_one(runs)
-        seen = {rule: bool(decisions[index]) for rule, decisions in found.items()}
-        for passes, changes in ((1, trials.first), (PASSES, trials.both)):
-            own = runs.change(passes)
-            if own.standard_error > 0:
-                expected[f"p at {passes}"] = True
-                seen[f"p at {passes}"] = math.isclose(
-                    own.p_value, float(changes.p_values(slowdown)[index]), rel_tol=1e-6
-                )
-        if seen != expected:
-            raise JudgementError(
-                f"the simulation and the suite decide trial {index} differently: the simulation {seen}, the suite {expected}; "
-                "see summarybench/analysis/alarms.py"
-            )
-    return compared
 
+    squares: Numbers
+    count: Numbers
+    newest: Numbers
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionAlarms:
-    """By rule: whether a session raises an alarm, one entry per session."""
-
-    without_holm: Alarms
-    with_holm: Alarms
-
-
-def session_alarms(trials: Trials) -> SessionAlarms:
-    """The alarms of sessions of unchanged experiments.
-
-    A session consists of several consecutive trials.
-
-    As in a session, an experiment's p-value comes from both passes if it was measured twice, and otherwise from the first.
-    It is 1 if a pass alone is not slow.
-    """
-    suspect, both = trials.first.are_regressed(0), trials.both.are_regressed(0)
-    p_of_both = trials.both.p_values_for_holm(0)
-    p_values = {CONFIRMED: np.where(suspect, p_of_both, trials.first.p_values(0)), TWO_PASSES: p_of_both}
-    alarmed = {CONFIRMED: suspect & both, TWO_PASSES: both}
-    rejected = {
-        rule: np.array([holm(each, FALSE_ALARM_LEVEL) for each in _by_session(p_of_rule).tolist()])
-        for rule, p_of_rule in p_values.items()
-    }
-    return SessionAlarms(
-        without_holm={rule: np.any(_by_session(found), axis=1) for rule, found in alarmed.items()},
-        with_holm={rule: np.any(_by_session(found) & rejected[rule], axis=1) for rule, found in alarmed.items()},
-    )
-
-
-def _by_session(of_trials: NDArray[Any]) -> NDArray[Any]:
-    """[trials] → [sessions, experiments]."""
-    return of_trials.reshape(-1, EXPERIMENTS_OF_A_SESSION)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rate:
-    """A share of trials with its exact (Clopper–Pearson) 95% interval."""
-
-    found: int
-    trials: int
-    low: float
-    high: float
+    @classmethod
+    def of(cls, log_speeds: Numbers) -> _Stored:
+        trials, nights = log_speeds.shape
+        return cls(
+            squares=(np.diff(log_speeds, axis=1) ** 2).sum(axis=1),
+            count=np.full(trials, float(nights)),
+            newest=log_speeds[:, -BASELINE_RUNS:] if nights else np.zeros((trials, BASELINE_RUNS)),
+        )
 
     @property
-    def share(self) -> float:
-        return self.found / self.trials
+    def freedom(self) -> Numbers:
+        """`successive_difference_freedom`; 0 for fewer than 2 nights."""
+        return np.where(self.count > 1, 2 * (self.count - 1) ** 2 / np.maximum(3 * self.count - 4, 1), 0.0)
 
-    def as_json(self) -> Mapping[str, float | int]:
-        return {
-            "found": self.found,
-            "trials": self.trials,
-            "share": self.share,
-            "low": self.low,
-            "high": self.high,
-        }
+    @property
+    def variance(self) -> Numbers:
+        """`successive_difference_variance`."""
+        variance: Numbers = self.squares / 2 / np.maximum(self.count - 1, 1)
+        return variance
+
+    @property
+    def runs(self) -> Numbers:
+        """How many runs a baseline has."""
+        return np.minimum(self.count, BASELINE_RUNS)
+
+    @property
+    def baseline(self) -> Numbers:
+        is_used = np.arange(BASELINE_RUNS) >= BASELINE_RUNS - self.runs[:, None]
+        mean: Numbers = (self.newest * is_used).sum(axis=1) / np.maximum(self.runs, 1)
+        return mean
+
+    def add(self, log_speeds: Numbers, is_stored: Flags) -> None:
+        """Store a night's runs, except those that failed."""
+        step = np.where(self.count > 0, (log_speeds - self.newest[:, -1]) ** 2, 0.0)
+        self.squares = np.where(is_stored, self.squares + step, self.squares)
+        self.count = self.count + is_stored
+        self.newest = np.where(is_stored[:, None], np.column_stack([self.newest[:, 1:], log_speeds]), self.newest)
 
 
-def rate_of(alarmed: NDArray[np.bool_]) -> Rate:
-    from scipy.stats import binomtest
+def verdicts_of(nights: Nights) -> Verdicts:
+    """The verdicts on the judged nights, one after another, a suspect measured twice."""
+    first, second = nights.log_speeds[:, :, 0], nights.log_speeds[:, :, 1]
+    stored = _Stored.of(first[:, :STORED_NIGHTS])
+    elsewhere = None
+    if nights.is_moved:
+        stored, elsewhere = _Stored.of(first[:, :0]), stored
+    alarmed, speeds = np.zeros(first.shape, dtype=np.bool_), first.copy()
+    for night in range(STORED_NIGHTS, first.shape[1]):
+        noise = _noise_of(stored, elsewhere, nights.document_variance)
+        has_own = stored.count > 0
+        baseline, runs = stored.baseline, stored.runs
+        if elsewhere is not None:
+            baseline, runs = (
+                np.where(has_own, baseline, elsewhere.baseline),
+                np.where(has_own, runs, elsewhere.runs),
+            )
+        changes = (first[:, night] - baseline, second[:, night] - baseline)
+        is_suspect = _is_slow(changes[:1], noise, runs, nights, ALARM_CONFIDENCE)
+        is_confirmed = _is_slow(changes, noise, runs, nights, 1 - FALSE_ALARM_LEVEL / COMPARISONS)
+        alarmed[:, night] = is_suspect & is_confirmed
+        speeds[:, night] = np.where(is_suspect, second[:, night], first[:, night])
+        stored.add(speeds[:, night], ~alarmed[:, night])
+    return Verdicts(alarmed=alarmed, speeds=speeds)
 
-    found, trials = int(alarmed.sum()), len(alarmed)
-    bounds = binomtest(found, trials).proportion_ci(confidence_level=INTERVAL_CONFIDENCE, method="exact")
-    return Rate(found=found, trials=trials, low=float(bounds.low), high=float(bounds.high))
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Noise:
+    """`NoiseParts.terms` without the numbers of runs: variances and degrees of freedom, [trials] each."""
+
+    process: Numbers
+    process_freedom: Numbers
+    night: Numbers
+    night_freedom: Numbers
+    host: Numbers
+
+    def terms(self, baseline_runs: Numbers, passes: int) -> Iterator[tuple[Numbers, Numbers | float]]:
+        yield self.process * (1 / baseline_runs + 1 / passes), self.process_freedom
+        yield self.night * (1 / baseline_runs + 1), self.night_freedom
+        yield self.host * 2, LEAST_DEGREES_OF_FREEDOM
 
 
-def slowdown_found(trials: Trials, share: float) -> dict[str, float]:
-    """By rule: the smallest slowdown that raises an alarm in this share of the trials."""
-    both = trials.both.least_slowdown
-    plain = -np.log(trials.mean_ratio)
-    least = {
-        CONFIRMED: np.maximum(trials.first.least_slowdown, both),
-        TWO_PASSES: both,
-        **{rule: plain + math.log(threshold) for rule, threshold in PLAIN.items()},
-        PYTEST_BENCHMARK: plain + math.log(PLAIN[PLAIN_5]),
-    }
-    return {rule: math.expm1(max(0.0, float(np.quantile(needed, share)))) for rule, needed in least.items()}
+def _noise_of(stored: _Stored, elsewhere: _Stored | None, document_variance: float) -> _Noise:
+    """`estimate_parts` where each night has one process, so that only nights were measured."""
+    freedom, variance = stored.freedom, stored.variance
+    if elsewhere is not None:
+        is_pooled = freedom < LEAST_DEGREES_OF_FREEDOM
+        both = freedom + elsewhere.freedom
+        pooled = (freedom * variance + elsewhere.freedom * elsewhere.variance) / both
+        freedom, variance = np.where(is_pooled, both, freedom), np.where(is_pooled, pooled, variance)
+    least = variance * np.minimum(1.0, np.sqrt(2 / freedom))
+    night = np.maximum(variance - document_variance, least)
+    freedom = freedom + np.minimum(freedom, LEAST_DEGREES_OF_FREEDOM)  # its own, and its class's
+    prior = PRIORS[Level.PROCESS] ** 2
+    is_nearer = night < prior
+    host = np.where(stored.count > 0, 0.0, PRIORS[Level.HOST] ** 2)
+    return _Noise(
+        process=np.where(is_nearer, night, prior),
+        process_freedom=np.where(is_nearer, freedom, LEAST_DEGREES_OF_FREEDOM),
+        night=np.where(is_nearer, 0.0, night - prior),
+        night_freedom=freedom,
+        host=host,
+    )
+
+
+def _is_slow(
+    changes: Sequence[Numbers], noise: _Noise, baseline_runs: Numbers, nights: Nights, confidence: float
+) -> Flags:
+    """`is_regressed` at this confidence, for the passes pooled."""
+    from scipy.special import stdtrit
+
+    passes = len(changes)
+    of_documents = nights.document_variance * (1 / baseline_runs + 1 / passes)
+    terms = list(noise.terms(baseline_runs, passes))
+    variance = of_documents + sum(term for term, _ in terms)
+    uncertain = of_documents**2 / (DOCUMENTS - 1) + sum(term**2 / freedom for term, freedom in terms)
+    quantile = stdtrit(variance**2 / uncertain, confidence)
+    log_ratio = np.mean(changes, axis=0)
+    is_relevant = np.exp(np.max(changes, axis=0)) <= REGRESSION_RATIO
+    slow: Flags = (np.exp(log_ratio) <= REGRESSION_RATIO) & is_relevant & (log_ratio + quantile * np.sqrt(variance) < 0)
+    return slow
+
+
+# The other rules on arrays -------------------------------------------------------------------------------------------
+
+
+def history_alarms_of(nights: Nights, speeds: Numbers) -> Flags:
+    """Which nights have an alarm of the history, [trials, nights]. Another host's nights are another series."""
+    if not nights.is_moved:
+        return alarms_of(speeds)
+    return np.column_stack([alarms_of(speeds[:, :STORED_NIGHTS]), alarms_of(speeds[:, STORED_NIGHTS:])])
+
+
+def threshold_alarms_of(nights: Nights) -> Flags:
+    """Which judged nights a plain threshold fails, against the newest run that it has not failed."""
+    seconds = nights.log_seconds[:, :, 0]
+    alarmed, newest = np.zeros(seconds.shape, dtype=np.bool_), seconds[:, STORED_NIGHTS - 1]
+    for night in range(STORED_NIGHTS, seconds.shape[1]):
+        alarmed[:, night] = seconds[:, night] - newest > math.log(PLAIN_THRESHOLD)
+        newest = np.where(alarmed[:, night], newest, seconds[:, night])
+    return alarmed
+
+
+# The suite's own functions -------------------------------------------------------------------------------------------
+
+
+def check_against_the_suite(nights: Nights, verdicts: Verdicts, history: Flags) -> int:
+    """Decide some nights with the suite's own functions too. Returns how many.
+
+    Raises JudgementError for the first one that is decided differently.
+    """
+    checked = 0
+    for trial in range(min(CHECKED_TRIALS, len(verdicts.speeds))):
+        for night in (STORED_NIGHTS + each for each in CHECKED_NIGHTS):
+            seen = bool(verdicts.alarmed[trial, night]), bool(history[trial, night])
+            expected = _verdict_fails(nights, verdicts, trial, night), _history_fails(nights, verdicts, trial, night)
+            if seen != expected:
+                raise JudgementError(
+                    f"the simulation and the suite decide night {night} of trial {trial} differently (verdict, history): "
+                    f"the simulation {seen}, the suite {expected}; see summarybench/analysis/alarms.py"
+                )
+            checked += 1
+    return checked
+
+
+def _place(nights: Nights, night: int) -> Place:
+    host = "another" if nights.is_moved and night >= STORED_NIGHTS else "first"
+    return Place(host=host, night=format(night, NIGHT_FORMAT))
+
+
+def _verdict_fails(nights: Nights, verdicts: Verdicts, trial: int, night: int) -> bool:
+    stored = [each for each in range(night) if not verdicts.alarmed[trial, each]]
+    here = _place(nights, night)
+    observations = [
+        Observation(
+            experiment=EXPERIMENT,
+            place=_place(nights, each),
+            process=str(each),
+            log_speed=float(verdicts.speeds[trial, each]),
+            document_variance=nights.document_variance,
+        )
+        for each in stored
+    ]
+    parts = estimate_parts(observations, EXPERIMENT, PRIORS, here.host)
+    of_host = [each for each in stored if _place(nights, each).host == here.host]
+    baseline = (of_host or stored)[-BASELINE_RUNS:]
+    before = float(np.mean(verdicts.speeds[trial, baseline]))
+
+    def change(passes: int) -> Change:
+        alone = [float(each) - before for each in nights.log_speeds[trial, night, :passes]]
+        return Change(
+            log_ratio=fmean(alone),
+            document_deviation=nights.document_deviation * math.sqrt(1 / len(baseline) + 1 / passes),
+            documents=DOCUMENTS,
+            noise=parts.terms([here] * passes, [_place(nights, each) for each in baseline]),
+            baseline_runs=len(baseline),
+            runs_now=passes,
+            pass_ratios=tuple(map(math.exp, alone)) if passes > 1 else (),
+        )
+
+    both = change(2)
+    others = [1.0] * (COMPARISONS - 1)
+    return is_regressed(change(1)) and is_regressed(both) and holm([both.p_value, *others], FALSE_ALARM_LEVEL)[0]
+
+
+def _history_fails(nights: Nights, verdicts: Verdicts, trial: int, night: int) -> bool:
+    first = STORED_NIGHTS if nights.is_moved else 0
+    return cusum(verdicts.speeds[trial, first : night + 1].tolist()).alarm is not None

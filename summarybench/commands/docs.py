@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,12 +12,14 @@ from summarybench.commands.docs_reference import reference_tables
 from summarybench.commands.docs_tables import stored_tables
 from summarybench.core.files import write_atomically
 from summarybench.core.outcomes import ExitCode, InputError
+from summarybench.report.detection import detection_tables
 
 FILES = (
     Path("README.md"),
     Path("docs/results/gpus.md"),
     Path("docs/results/throughput.md"),
     Path("docs/results/first-table.md"),
+    Path("docs/explanation/detection.md"),
     Path("docs/reference/commands.md"),
     Path("docs/reference/documents.md"),
     Path("docs/reference/metrics.md"),
@@ -37,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Rewrite the files whose tables are stale. Raises InputError where a stored run, a file or its markers cannot be used."""
     root: Path = options.root
-    tables = tables_of(root / "baselines")
+    tables = tables_of(root / "baselines") | simulated_tables(root / "docs" / "explanation")
     for name in FILES:
         path = root / name
         before = _read(path)
@@ -51,6 +54,21 @@ def run(options: argparse.Namespace) -> int:
 def tables_of(baselines: Path) -> dict[str, str]:
     """Every table by the name in its markers. Raises InputError for a stored run that cannot be used."""
     return stored_tables(baselines) | reference_tables()
+
+
+def simulated_tables(folder: Path) -> dict[str, str]:
+    """The tables of detection.md by name, from the results of the simulation and of Apache Otava that lie beside it.
+
+    Raises InputError for a file that cannot be used.
+    """
+    detection, otava = folder / "detection.json", folder / "otava.json"
+    try:
+        return detection_tables(json.loads(_read(detection))["simulation"], json.loads(_read(otava)))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{detection} or {otava} does not hold simulated results ({type(error).__name__}: {error}); "
+            "`summarybench detection --simulation-only` makes the first, tests/otava_on_draws.py the second"
+        ) from error
 
 
 def rewritten(text: str, tables: Mapping[str, str], path: Path) -> str:

@@ -15,7 +15,7 @@ from summarybench.machine.device import Device
 from summarybench.measure.spot_check import check_spots, devices_to_try
 from summarybench.report.detection import detection_lines
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
 
     Raises InputError or UnavailableError if a device or the model cannot be used.
     """
-    write_found(options.output, [], spot_checks(devices_to_try(options.device)))
+    write_found(options.output, None, spot_checks(devices_to_try(options.device)))
     return ExitCode.CLEAN
 
 
@@ -51,12 +51,12 @@ def spot_checks(devices: Sequence[Device]) -> list[Row]:
     return [check_spots(device, _say).as_json() for device in devices]
 
 
-def write_found(path: Path, devices: Sequence[Row], checks: Sequence[Row], *, seed: int = 0, trials: int = 0) -> None:
+def write_found(path: Path, simulation: Row | None, checks: Sequence[Row]) -> None:
     """Print simulated figures and spot checks as markdown, and write them.
 
     A JSON file goes beside the markdown file.
     """
-    found = {"schema": SCHEMA, "seed": seed, "trials": trials, "devices": [*devices], "spot_checks": [*checks]}
+    found = {"schema": SCHEMA, "simulation": simulation, "spot_checks": [*checks]}
     text = "\n".join(detection_lines(found)) + "\n"
     write_where_asked(path, text)
     write_where_asked(path.with_suffix(".json"), json.dumps(found, indent=1, allow_nan=False) + "\n")

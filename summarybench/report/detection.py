@@ -3,172 +3,196 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
-from summarybench.analysis.alarms import EXPERIMENTS_OF_A_SESSION
 from summarybench.analysis.attribution import WORDS
-from summarybench.analysis.comparison import FALSE_ALARM_LEVEL
-from summarybench.analysis.detection import (
-    DISTURBED_SHARE,
-    DISTURBED_SLOWDOWNS,
-    GOAL_SLOWDOWN,
-    OWN_RULES,
-    SLOWDOWNS,
-    Row,
+from summarybench.analysis.detection import BOTH, HISTORY, RULES, THRESHOLD, VERDICT, Row
+from summarybench.analysis.truths import (
+    AS_MEASURED,
+    BASELINE_RUNS,
+    DOCUMENTS,
+    JUDGED_NIGHTS,
+    SLIDE,
+    STORED_NIGHTS,
 )
-from summarybench.analysis.simulation import BASELINE_RUNS, DISTURBED_RATIO, DOCUMENTS, PASSES
-from summarybench.core.numbers import decimal, deviation, estimate, percent, percent_interval
+from summarybench.core.numbers import MISSING, decimal, estimate, percent
 from summarybench.report.markdown import markdown_row
+
+OTAVA = "otava"
+RULE_NAMES = {
+    VERDICT: "verdict",
+    HISTORY: "history",
+    BOTH: "verdict or history",
+    THRESHOLD: "threshold of 5%",
+    OTAVA: "Apache Otava",
+}
+SHOWN_NIGHTS = ("1", "5", "10", "20", "30")
 
 
 def detection_lines(found: Row) -> Iterator[str]:
-    """The page: simulated rates for each device, then the slowdowns that were really made."""
+    """The page: simulated rates, then the slowdowns that were really made."""
     yield "# What is detected"
-    for device in found["devices"]:
-        yield from _device_lines(device, found)
+    if simulation := found["simulation"]:
+        for heading, lines in (
+            ("Goals", goal_lines(simulation)),
+            ("False alarms", false_alarm_lines(simulation, {})),
+            ("Slowdowns found", _all_found_lines(simulation)),
+        ):
+            yield ""
+            yield f"## {heading}"
+            yield ""
+            yield from lines
+        yield ""
+        yield from setting_lines(simulation)
     for checks in found["spot_checks"]:
         yield from _spot_lines(checks)
 
 
-def _device_lines(device: Row, found: Row) -> Iterator[str]:
-    sections = (
-        _setting_lines(device, found),
-        _goal_lines(device),
-        _rate_lines(device),
-        _session_lines(device),
-        _disturbed_lines(device),
-        _other_condition_lines(device),
-    )
-    yield ""
-    yield f"## Simulated with the noise measured on {device['slug']}"
-    for section in sections:
-        yield ""
-        yield from section
+def detection_tables(simulation: Row, otava: Row) -> dict[str, str]:
+    """The generated parts of docs/explanation/detection.md, by the names of their markers."""
+    made = {
+        "detection-setting": setting_lines(simulation),
+        "detection-goals": goal_lines(simulation),
+        "detection-alarms": false_alarm_lines(simulation, _by_condition(otava)),
+        "detection-found": _found_as_measured_lines(simulation),
+        "detection-others": _other_rule_lines(simulation, _by_condition(otava)),
+        "detection-hostile": _hostile_lines(simulation),
+    }
+    return {name: "\n".join(lines) + "\n" for name, lines in made.items()}
 
 
-def _setting_lines(device: Row, found: Row) -> Iterator[str]:
+def _by_condition(otava: Row) -> dict[tuple[str, float], Row]:
+    return {(each["truth"], each["noise"]): each for each in otava["conditions"]}
+
+
+def setting_lines(simulation: Row) -> Iterator[str]:
+    """How the figures were made, in one paragraph."""
+    checked = sum(each["decided_by_the_suite_too"] for each in simulation["conditions"])
     yield (
-        f"{DOCUMENTS} documents, {BASELINE_RUNS} baseline runs, {PASSES} passes; {found['trials']:,} trials per row, "
-        f"seed {found['seed']}."
-    )
-    for name, facts in device["experiments"].items():
-        noise = deviation(facts["document_deviation"])
-        yield f"- {name}: {facts['documents']} stored documents; one document in one run deviates by {noise}"
-    freedom = decimal(device["degrees_of_freedom"], 1)
-    yield (
-        f"- measured spread between runs: {deviation(device['run_deviation'])}, with {freedom} degrees of freedom; each "
-        "trial draws the verdict's own estimate of s_run with these (chi-square)"
-    )
-    yield (
-        f"- {device['trials_decided_by_the_suite_too']:,} of the trials were also decided by the suite's own functions from "
-        "the single timings, with the same results"
+        f"{simulation['trials']:,} series for each line, seed {simulation['seed']}: {STORED_NIGHTS} stored nights, then "
+        f"{JUDGED_NIGHTS} judged ones, {DOCUMENTS} documents, {BASELINE_RUNS} baseline runs. The suite's own functions decided "
+        f"{checked:,} of the nights too, with the same results."
     )
 
 
-def _rate_lines(device: Row) -> Iterator[str]:
-    headings = list(map(_slower, SLOWDOWNS))
-    yield from _table(
-        ["s_run", "rule", *headings, "95% found from"],
-        (
-            [
-                f"{deviation(cell['run_deviation'])}{_mark(cell, device)}",
-                cell["rule"],
-                *map(_shown, cell["rates"]),
-                _slower(cell["found_in_95_percent_from"]),
-            ]
-            for cell in device["cells"]
-        ),
-    )
-    yield ""
-    yield "Share of trials with an alarm [exact 95% bounds]. \\* marks the spread that was measured here."
-
-
-def _session_lines(device: Row) -> Iterator[str]:
-    yield f"Share of sessions of {EXPERIMENTS_OF_A_SESSION} unchanged experiments that raise an alarm:"
-    yield ""
-    yield from _table(
-        ["s_run", "rule", "without Holm's correction", f"with, at {percent(FALSE_ALARM_LEVEL)}"],
-        (
-            [
-                f"{deviation(row['run_deviation'])}{_mark(row, device)}",
-                row["rule"],
-                _shown(row["without_holm"]),
-                _shown(row["with_holm"]),
-            ]
-            for row in device["sessions"]
-        ),
-    )
-
-
-def _other_condition_lines(device: Row) -> Iterator[str]:
-    yield (
-        f"What it would take to find a slowdown of {percent(GOAL_SLOWDOWN)}. Deviations and degrees of freedom other than the "
-        "measured ones are assumed:"
-    )
-    yield ""
-    yield from _table(
-        [
-            "s_run",
-            "one document deviates by",
-            "degrees of freedom of the spread",
-            *(f"{rule}: {what}" for rule in OWN_RULES for what in ("unchanged", _slower(GOAL_SLOWDOWN))),
-        ],
-        (
-            [
-                deviation(row["run_deviation"]),
-                "as measured" if row["document_deviation"] is None else percent(row["document_deviation"]),
-                decimal(row["degrees_of_freedom"], 1),
-                *(_shown(row["rules"][rule][what]) for rule in OWN_RULES for what in ("false_alarms", "found")),
-            ]
-            for row in device["other_conditions"]
-        ),
-    )
-
-
-def _disturbed_lines(device: Row) -> Iterator[str]:
-    yield (
-        f"Each pass of today is disturbed with a probability of {percent(DISTURBED_SHARE)}, by another program on the machine that "
-        f"leaves {percent(DISTURBED_RATIO)} of the speed:"
-    )
-    yield ""
-    headings = list(map(_slower, DISTURBED_SLOWDOWNS))
-    yield from _table(
-        ["s_run", *(f"{rule}: {heading}" for rule in OWN_RULES for heading in headings)],
-        (
-            [
-                f"{deviation(row['run_deviation'])}{_mark(row, device)}",
-                *(_shown(rate) for rule in OWN_RULES for rate in row["rules"][rule]),
-            ]
-            for row in device["disturbed"]
-        ),
-    )
-
-
-def _goal_lines(device: Row) -> Iterator[str]:
-    for goal in device["goals"]:
-        worst = goal["worst"]
-        yield (
-            f"- {'goal met' if goal['is_met'] else 'GOAL NOT MET'}: {goal['goal']} ({goal['rule']}): "
-            f"{_shown(worst)} at s_run {deviation(worst['run_deviation'])}, the worst row"
+def goal_lines(simulation: Row) -> Iterator[str]:
+    """One line for each goal: met or not, and by how much."""
+    for goal in simulation["goals"]:
+        what = (
+            f"a slide of {percent(SLIDE, 1)} a night"
+            if goal["slowdown"] is None
+            else f"{percent(goal['slowdown'])} slower"
         )
-    here = [
-        f"{cell['rule']}: a slowdown of {percent(cell['found_in_95_percent_from'])} or more"
-        for cell in device["cells"]
-        if cell["rule"] in OWN_RULES and cell["run_deviation"] == device["run_deviation"]
+        nights = "one night" if goal["nights"] == 1 else f"{goal['nights']} nights"
+        yield (
+            f"- {'met' if goal['is_met'] else 'NOT MET'}: {what} found in {percent(goal['goal'])} within {nights} at a noise of "
+            f"{percent(goal['noise'], 1)}: {_share(goal['share'])}"
+        )
+    conditions = simulation["conditions"]
+    missed = [each for each in conditions if each["false_alarms"][BOTH] > each["most_false_alarms"]]
+    yield (
+        f"- false alarms at most 1% a night, or 2% with more noise than was measured: in {len(conditions) - len(missed)} of "
+        f"{len(conditions)} lines{'; not met: ' if missed else ''}"
+        + "; ".join(
+            f"{each['truth']}, noise {percent(each['noise'], 1)} ({percent(each['false_alarms'][BOTH], 2)})"
+            for each in missed
+        )
+    )
+
+
+def false_alarm_lines(simulation: Row, otava: Mapping[tuple[str, float], Row]) -> Iterator[str]:
+    """False alarms a night for each condition and rule, and Otava's where they are known."""
+    rules = (*RULES, *([OTAVA] if otava else []))
+    rows = []
+    for each in simulation["conditions"]:
+        shares = {**each["false_alarms"], OTAVA: otava.get((each["truth"], each["noise"]), {}).get("false_alarms")}
+        rows.append([each["truth"], percent(each["noise"], 1), *(percent(shares[rule], 2) for rule in rules)])
+    yield from _table(["what really happens", "noise", *(RULE_NAMES[rule] for rule in rules)], rows)
+
+
+def _found_as_measured_lines(simulation: Row) -> Iterator[str]:
+    rows = [
+        [
+            percent(condition["noise"], 1),
+            what,
+            *(" / ".join(_share(shares[rule][nights]) for rule in (VERDICT, HISTORY, BOTH)) for nights in SHOWN_NIGHTS),
+        ]
+        for condition in _as_measured(simulation)
+        for what, shares in _changes(condition)
     ]
-    yield f"- found in 95% of trials at the spread that was measured here: {'; '.join(here)}"
+    yield from _table(["noise", "change", *map(_within, SHOWN_NIGHTS)], rows)
 
 
-def _mark(row: Row, device: Row) -> str:
-    return " \\*" if row["run_deviation"] == device["run_deviation"] else ""
+def _other_rule_lines(simulation: Row, otava: Mapping[tuple[str, float], Row]) -> Iterator[str]:
+    rows = []
+    for condition in _as_measured(simulation):
+        theirs = {each["slowdown"]: each for each in otava[condition["truth"], condition["noise"]]["found"]}
+        for found in condition["found"]:
+            if found["slowdown"] in theirs:
+                for rule in (BOTH, THRESHOLD, OTAVA):
+                    shares = theirs[found["slowdown"]][OTAVA] if rule == OTAVA else found[rule]
+                    rows.append(
+                        [
+                            percent(condition["noise"], 1),
+                            _slower(found["slowdown"]),
+                            RULE_NAMES[rule],
+                            *(_share(shares[nights]) for nights in SHOWN_NIGHTS),
+                        ]
+                    )
+    yield from _table(["noise", "change", "rule", *map(_within, SHOWN_NIGHTS)], rows)
 
 
-def _shown(rate: Mapping[str, Any]) -> str:
-    return f"{percent(rate['share'], 1)} {percent_interval(rate['low'], rate['high'])}"
+def _hostile_lines(simulation: Row) -> Iterator[str]:
+    conditions = [each for each in simulation["conditions"] if each["truth"] != AS_MEASURED.name]
+    headings = [what for what, _ in _changes(conditions[0])]
+    rows = [
+        [
+            condition["truth"],
+            percent(condition["noise"], 1),
+            *(", ".join(_share(shares[BOTH][nights]) for nights in SHOWN_NIGHTS) for _, shares in _changes(condition)),
+        ]
+        for condition in conditions
+    ]
+    yield from _table(["what really happens", "noise", *headings], rows)
+
+
+def _all_found_lines(simulation: Row) -> Iterator[str]:
+    rows = [
+        [
+            condition["truth"],
+            percent(condition["noise"], 1),
+            what,
+            RULE_NAMES[rule],
+            *(_share(share) for share in shares[rule].values()),
+        ]
+        for condition in simulation["conditions"]
+        for what, shares in _changes(condition)
+        for rule in RULES
+    ]
+    nights = simulation["conditions"][0]["slide"][BOTH]
+    yield from _table(["what really happens", "noise", "change", "rule", *map(_within, nights)], rows)
+
+
+def _as_measured(simulation: Row) -> list[Row]:
+    return [each for each in simulation["conditions"] if each["truth"] == AS_MEASURED.name]
+
+
+def _changes(condition: Row) -> Iterator[tuple[str, Mapping[str, Mapping[str, float]]]]:
+    """Each simulated change in words, with its shares by rule and nights."""
+    for found in condition["found"]:
+        yield _slower(found["slowdown"]), found
+    yield f"slide of {percent(SLIDE, 1)} a night", condition["slide"]
+
+
+def _share(share: float) -> str:
+    return percent(share)
 
 
 def _slower(slowdown: float) -> str:
-    return f"{percent(slowdown)} slower" if slowdown else "unchanged"
+    return f"{percent(slowdown)} slower"
+
+
+def _within(nights: str) -> str:
+    return "1 night" if nights == "1" else f"{nights} nights"
 
 
 def _spot_lines(checks: Row) -> Iterator[str]:
@@ -189,7 +213,7 @@ def _spot_lines(checks: Row) -> Iterator[str]:
                 estimate(spot["ratio"], spot["low"], spot["high"], 3),
                 spot["verdict"],
                 ", ".join(f"{WORDS[name]} {decimal(ratio, 2)}" for name, ratio in spot["controls"].items()),
-                "–" if spot["attribution"] is None else "{cause}: {detail}".format(**spot["attribution"]),
+                MISSING if spot["attribution"] is None else "{cause}: {detail}".format(**spot["attribution"]),
             ]
             for spot in checks["spots"]
         ),

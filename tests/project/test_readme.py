@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from summarybench.catalogue.published import PUBLISHED_FILE, published_rows
-from summarybench.commands.docs import FILES, rewritten, tables_of
+from summarybench.commands.docs import FILES, rewritten, simulated_tables, tables_of
 from summarybench.commands.docs_tables import newest_of, stored_experiments
 from summarybench.core.outcomes import InputError
 from summarybench.documents.sources import documents_of_file
@@ -48,13 +48,16 @@ def copy_of_the_project(folder):
     for name in FILES:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
+    for path in (ROOT / "docs" / "explanation").glob("*.json"):
+        shutil.copy(path, folder / path.relative_to(ROOT))
     shutil.copytree(ROOT / "baselines", folder / "baselines", dirs_exist_ok=True)
 
 
 @pytest.mark.parametrize("name", FILES, ids=str)
 def test_tables_are_not_stale(name):
     text = (ROOT / name).read_text(encoding="utf-8")
-    assert rewritten(text, tables_of(ROOT / "baselines"), name) == text, "stale: run `make readme`"
+    tables = tables_of(ROOT / "baselines") | simulated_tables(ROOT / "docs" / "explanation")
+    assert rewritten(text, tables, name) == text, "stale: run `make readme`"
 
 
 def test_new_run_makes_pages_stale_and_make_readme_rewrites_them_once(tmp_path, store, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import pytest
@@ -212,3 +213,43 @@ def test_slow_slide_shows_against_the_anchor_and_no_night_regressed(project):
     assert [night["anchor"]["verdict"] == "REGRESSED" for night in nights] == [False, False, False, True]
     (told,) = lines_with(session, "against 0001_anchor.json")
     assert told.startswith("  against 0001_anchor.json: REGRESSED 0.924 [0.87")
+
+
+# History ------------------------------------------------------------------------------------------------------------
+
+
+def stored_nights(project, factors):
+    """Copies of the one stored run, a night each before it, with its seconds times these factors."""
+    (folder,) = (project.folder / "baselines").iterdir()
+    (path,) = folder.glob("*_main.json")
+    run = json.loads(path.read_text())
+    path.unlink()
+    for number, factor in enumerate(factors, start=1):
+        copied = copy.deepcopy(run) | {"datetime": f"2026-01-{number:02}T03:00:00+00:00"}
+        for benchmark in copied["benchmarks"]:
+            benchmark["stats"]["data"] = [factor * each for each in benchmark["stats"]["data"]]
+        (folder / f"{number:04}_nightly.json").write_text(json.dumps(copied))
+
+
+def test_slow_slide_is_said_by_the_session_and_fails_the_night(project):
+    project.script({}, {})
+    project.bench("--benchmark-save=main", *FOUR_BIT)
+    stored_nights(project, [0.9 * (1 + 0.004 * (-1) ** night) for night in range(12)] + [1.002, 0.998])
+    session = project.bench(*FOUR_BIT)
+    record = session.run["benchmarks"][0]["extra_info"]["history"]
+    assert (record["trend"], record["nights"], record["since"]) == ("SLOWED", 15, "2026-01-13")
+    assert record["ratio"] == pytest.approx(0.9, abs=0.02)
+    assert "history: SLOWED to 0.9" in session.output
+    night = project.history("--run", "results/latest")
+    assert night.returncode == 1
+    assert f"{EMBEDDED[2]} on " in night.stdout
+    assert "SLOWED" in night.stdout
+
+
+def test_steady_nights_leave_the_night_green(project):
+    project.script({}, {})
+    project.bench("--benchmark-save=main", *FOUR_BIT)
+    stored_nights(project, [1 + 0.004 * (-1) ** night for night in range(14)])
+    session = project.bench(*FOUR_BIT)
+    assert session.run["benchmarks"][0]["extra_info"]["history"]["trend"] == "STEADY"
+    assert project.history("--run", "results/latest").returncode == 0
