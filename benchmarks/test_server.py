@@ -10,7 +10,7 @@ import pytest
 from summarybench.analysis.comparison import assert_machine_not_slower, assert_not_regressed
 from summarybench.analysis.quality import assert_rouge_floor
 from summarybench.analysis.quality_change import assert_quality_held
-from summarybench.measure.serving import assert_all_answered
+from summarybench.measure.served_record import assert_all_answered
 
 
 @pytest.mark.kind("server")

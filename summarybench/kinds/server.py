@@ -2,116 +2,51 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
-from argparse import ArgumentTypeError
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from summarybench.catalogue.models import CPU, EVERY_GPU, MODELS, Experiment, ModelSpec, add_model
+from summarybench.catalogue.models import CPU, EVERY_GPU, MODELS, Experiment, ModelSpec
 from summarybench.core.numbers import decimal
 from summarybench.core.option import Option
 from summarybench.core.outcomes import InputError
-from summarybench.engines.server.client import ServerClient, ServerError, checked_address, shortened
+from summarybench.engines.server.client import checked_address
 from summarybench.engines.server.opening import (
     LaunchCommand,
     Surroundings,
+    catalogue_model,
     launch_command_of,
     launched,
+    offered_model,
     served_by,
 )
 from summarybench.engines.server.served_model import ServedModel, ServerTarget
 from summarybench.kinds.kind import Case, Kind, Marker, cases_of
 from summarybench.kinds.toolbox import Measurement, Toolbox
-from summarybench.machine.device import slugify
-from summarybench.measure.load import Concurrency
-from summarybench.measure.serving import measure_served, served_extra_info
-from summarybench.runs.kind_facts import KindFacts, KindFigure, Unit
+from summarybench.measure.load import (
+    INTERACTIVE,
+    SWEEP,
+    Concurrency,
+    Load,
+    Objective,
+    concurrencies,
+    loads_of,
+    objective_of,
+    rates,
+)
+from summarybench.measure.sample import Sample
+from summarybench.measure.served_record import fleet_record, rate_search_record, served_extra_info
+from summarybench.measure.serving import measure_served
+from summarybench.runs.kind_facts import KindFacts, Unit
+from summarybench.runs.served_figures import FIGURES
+from summarybench.runs.workload import Workload
 
 LOADER = "server"
-ALL_AT_ONCE = "all"
 EMBEDDED_COMMAND = "transformers"
 """The preset that serves the embedded model where no server is named."""
-
-
-def _milliseconds(key: str, name: str, short: str, meaning: str) -> tuple[KindFigure, ...]:
-    """The 50th, 90th and 99th percentile of seconds that are recorded under this key."""
-    return tuple(
-        KindFigure(
-            key=f"served.{key}.p{percent}",
-            name=f"{name}, {percent}th percentile",
-            heading=f"{short} p{percent} ms",
-            short=f"{short}\np{percent} ms",
-            unit="ms",
-            format=".1f",
-            divisor=0.001,
-            higher_is_better=False,
-            meaning=f"{meaning} The {percent}th percentile over all requests, as the client sees it.",
-        )
-        for percent in (50, 90, 99)
-    )
-
-
-FIGURES = (
-    KindFigure(
-        key="documents_per_second",
-        name="Documents per second of a server",
-        heading="documents/s",
-        short="docs\n/s",
-        unit="",
-        format=".2f",
-        higher_is_better=True,
-        meaning="Documents that were summarized ÷ seconds from a round's first request to its last answer.",
-    ),
-    *_milliseconds(
-        "time_to_first_token_seconds",
-        "Time to first token of a server",
-        "TTFT",
-        "Milliseconds from sending a request until its first token arrives.",
-    ),
-    *_milliseconds(
-        "seconds_per_output_token",
-        "Time per output token",
-        "TPOT",
-        "Milliseconds per token after the first, as the mean of each request.",
-    ),
-    *_milliseconds(
-        "end_to_end_seconds",
-        "End-to-end latency",
-        "E2E",
-        "Milliseconds from sending a request until its answer is complete.",
-    ),
-    KindFigure(
-        key="served.failed_requests",
-        name="Failed requests",
-        heading="failed",
-        unit="",
-        format="d",
-        higher_is_better=False,
-        meaning="Requests that a server did not answer. A single one fails the test.",
-    ),
-)
-
-
-def concurrencies(text: str) -> tuple[int | str, ...]:
-    """The numbers of requests in flight that --concurrency asks for; `all` is the whole sample.
-
-    Raises ArgumentTypeError for anything else.
-    """
-    found: list[int | str] = []
-    for word in text.split(","):
-        if word.strip() == ALL_AT_ONCE:
-            found.append(ALL_AT_ONCE)
-        elif word.strip().isdigit() and int(word) >= 1:
-            found.append(int(word))
-        else:
-            raise ArgumentTypeError(
-                f"{word!r}: give numbers of at least 1 or '{ALL_AT_ONCE}', such as 1,8,{ALL_AT_ONCE}"
-            )
-    return tuple(dict.fromkeys(found))
 
 
 OPTIONS = (
@@ -160,6 +95,28 @@ OPTIONS = (
         default=concurrencies("1,4,all"),
         metavar="LIST",
     ),
+    Option(
+        "--rate",
+        "requests per second that arrive at random (a Poisson process), each number an experiment",
+        example="--rate 0.5,2",
+        default_in_words="none",
+        type=rates,
+        default=(),
+        metavar="LIST",
+    ),
+    Option(
+        "--slo",
+        "a service-level objective: interactive (TTFT 500 ms, 30 ms a token), server (2 s, 100 ms), or two limits in ms",
+        example="--slo 800:50",
+        default_in_words="none, with --sweep interactive",
+        metavar="OBJECTIVE",
+    ),
+    Option(
+        "--sweep",
+        "also search the greatest rate of requests that keeps the objective",
+        example="--sweep --slo server",
+        action="store_true",
+    ),
 )
 
 
@@ -187,18 +144,23 @@ class ServerKind(Kind):
         completed = dict(given) | {"server": [checked_address(each) for each in given["server"]]}
         if completed["server"] and completed["server_command"]:
             raise InputError("--server and --server-command: give the address of a server, or the command to start one")
+        if completed["slo"] is not None:
+            objective_of(completed["slo"])
         if completed["server_command"] is not None:
             launch_command_of(completed["server_command"])
         if label := completed["server_label"]:
             _check_label(label)
         if completed["server"]:
-            completed["server_model"] = completed["server_model"] or _offered_model(completed)
-            completed["server_catalogue_model"] = _catalogue_model(completed["server_model"])
+            completed["server_model"] = completed["server_model"] or offered_model(
+                completed["server"], _api_key(completed)
+            )
+            completed["server_catalogue_model"] = catalogue_model(completed["server_model"], self.name)
         return completed
 
     def resolved_options(self, given: Mapping[str, Any], device: Any) -> dict[str, Any]:
         del device
-        return {**{option.key: given.get(option.key) for option in OPTIONS}, "concurrency": list(given["concurrency"])}
+        lists = {key: list(given[key]) for key in ("concurrency", "rate")}
+        return {**{option.key: given.get(option.key) for option in OPTIONS}, **lists}
 
     def measure(self, toolbox: Toolbox) -> Measurement:
         """Send the whole sample to the server, several times.
@@ -207,7 +169,8 @@ class ServerKind(Kind):
         """
         model = open_served_model(toolbox)
         sample = toolbox.sample_for(model)
-        load = _load_of(toolbox.experiment, len(sample.prompts), toolbox.options)
+        load = _load_of(toolbox, len(sample.prompts))
+        objective = _objective(toolbox.options)
         measured, rounds = measure_served(
             toolbox.benchmark,
             model,
@@ -218,12 +181,13 @@ class ServerKind(Kind):
             instruments=toolbox.instruments(model),
             on_record=toolbox.recorder(model, len(sample.prompts)),
         )
-        extra_info = served_extra_info(model, sample.prompts, rounds, load)
+        extra_info = served_extra_info(model, sample.prompts, rounds, load, objective)
+        _add_further_passes(toolbox, model, sample, load, extra_info)
         return toolbox.measurement(
             model,
             sample.with_documents(frozenset(record.document_id for record in measured.records)),
             measured,
-            workload=toolbox.workload(model, sample, batch_size=load.in_flight),
+            workload=_workload(toolbox, model, sample, load),
             seconds=[each.seconds for each in rounds],
             extra_info=extra_info,
             finding=extra_info["served"],
@@ -246,23 +210,48 @@ def _experiments(model: ModelSpec, given: Mapping[str, Any]) -> Iterator[Experim
     """A running server may be anywhere, and the embedded model runs on every device."""
     is_anywhere = bool(given["server"]) or not given["server_command"]
     label = f"-{given['server_label']}" if given["server_label"] else ""
-    for in_flight in given["concurrency"]:
+    for suffix in _loads(given, 1):
         yield Experiment(
             model=model.name,
             loader=LOADER,
             families=EVERY_GPU | CPU if is_anywhere else model.families,
             on_request=frozenset() if is_anywhere else model.on_request,
-            suffix=f"{label}{_suffix(in_flight)}",
+            suffix=f"{label}{suffix}",
         )
 
 
-def _suffix(in_flight: int | str) -> str:
-    return "-all-at-once" if in_flight == ALL_AT_ONCE else f"-concurrency{in_flight}"
+def _loads(options: Mapping[str, Any], documents: int) -> dict[str, Load]:
+    return loads_of(options["concurrency"], options["rate"], documents, is_swept=options["sweep"])
 
 
-def _load_of(experiment: Experiment, documents: int, options: Mapping[str, Any]) -> Concurrency:
-    in_flight = next(each for each in options["concurrency"] if experiment.suffix.endswith(_suffix(each)))
-    return Concurrency(in_flight=documents if in_flight == ALL_AT_ONCE else in_flight)
+def _load_of(toolbox: Toolbox, documents: int) -> Load:
+    """The load that the end of the experiment's name stands for; a label may come before it."""
+    suffix = toolbox.experiment.suffix
+    return next(load for end, load in _loads(toolbox.options, documents).items() if suffix.endswith(end))
+
+
+def _objective(options: Mapping[str, Any]) -> Objective | None:
+    return None if options["slo"] is None else objective_of(options["slo"])
+
+
+def _workload(toolbox: Toolbox, model: ServedModel, sample: Sample, load: Load) -> Workload:
+    """The workload with its load: a batch size for requests in flight, a setting for a rate."""
+    if isinstance(load, Concurrency):
+        return toolbox.workload(model, sample, batch_size=load.in_flight)
+    return toolbox.workload(model, sample, settings={"arrivals_per_second": load.per_second})
+
+
+def _add_further_passes(
+    toolbox: Toolbox, model: ServedModel, sample: Sample, load: Load, extra_info: dict[str, Any]
+) -> None:
+    """Add what further passes show: the search of --sweep, and one server of a fleet alone."""
+    served, tokens, per_second = extra_info["served"], sample.max_new_tokens, extra_info["documents_per_second"]
+    if toolbox.experiment.suffix.endswith(SWEEP):
+        objective = _objective(toolbox.options) or INTERACTIVE
+        toolbox.show("searching the greatest rate within the objective")
+        served["rate_search"] = rate_search_record(model, sample.prompts, tokens, per_second, objective)
+    if len(model.target.addresses) > 1:
+        served["fleet"] = fleet_record(model, sample.prompts, load, tokens, per_second)
 
 
 def _check_label(label: str) -> None:
@@ -270,42 +259,6 @@ def _check_label(label: str) -> None:
         raise InputError(
             f"--server-label {label!r}: give lower-case letters, digits, dots and dashes, such as vllm-fp8"
         )
-
-
-def _offered_model(options: Mapping[str, Any]) -> str:
-    """The only model that the first server offers. Raises InputError where it does not answer or offers others too."""
-    address = options["server"][0]
-
-    async def ask() -> list[str]:
-        async with ServerClient(address, clock=lambda: 0.0, api_key=_api_key(options)) as client:
-            return [each.id for each in await client.models()]
-
-    try:
-        offered = asyncio.run(ask())
-    except ServerError as error:
-        raise InputError(f"--server {error}") from None
-    if len(offered) != 1:
-        names = ", ".join(shortened(each) for each in offered[:5]) or "none"
-        raise InputError(f"--server {address}: offers {len(offered)} models ({names}); name one with --server-model")
-    return offered[0]
-
-
-def _catalogue_model(model_id: str) -> str:
-    """The catalogue's model with this name on a server. A model that it does not know is added for this session."""
-
-    def last(name: str) -> str:
-        return name.rstrip("/").rpartition("/")[2].lower()
-
-    for each in MODELS.values():
-        if model_id in (each.name, each.repository) or last(model_id) == last(each.repository):
-            return each.name
-    name = slugify(last(model_id)) or "model"
-    add_model(
-        ModelSpec(
-            name=name, repository=model_id, revision="", marker=ServerKind.facts.name, architecture="", licence_url=""
-        )
-    )
-    return name
 
 
 # Opening ---------------------------------------------------------------------------------------------------------

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from argparse import ArgumentTypeError
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from math import fsum
 from typing import Protocol, TypeVar
 
-from summarybench.core.outcomes import SuiteError, first_line
+from summarybench.core.numbers import trimmed
+from summarybench.core.outcomes import InputError, SuiteError, first_line
 from summarybench.stats.intervals import percentile
 
 Request = TypeVar("Request")
@@ -52,6 +54,10 @@ class Concurrency:
         if self.in_flight < 1:
             raise ValueError(f"at least one request must be in flight: {self.in_flight}")
 
+    def divided_by(self, servers: int) -> Concurrency:
+        """One server's part of the load, at least one request."""
+        return Concurrency(in_flight=max(1, self.in_flight // servers))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrivals:
@@ -64,6 +70,10 @@ class Arrivals:
         if not 0 < self.per_second < math.inf:
             raise ValueError(f"the rate of arrivals must be above zero: {self.per_second}")
 
+    def divided_by(self, servers: int) -> Arrivals:
+        """One server's part of the load."""
+        return replace(self, per_second=self.per_second / servers)
+
     def seconds(self, count: int) -> list[float]:
         """When each of so many requests is sent, from the start of the round; the first one at once."""
         draws = random.Random(self.seed)  # noqa: S311  (no secret: the same arrivals for everybody)
@@ -75,6 +85,55 @@ class Arrivals:
 
 
 Load = Concurrency | Arrivals
+
+ALL_AT_ONCE, SWEEP = "all", "-sweep"
+"""The concurrency of the whole sample, and the end of the name of the experiment that searches a rate."""
+
+
+def concurrencies(text: str) -> tuple[int | str, ...]:
+    """The numbers of requests in flight that --concurrency asks for; `all` is the whole sample.
+
+    Raises ArgumentTypeError for anything else.
+    """
+    found: list[int | str] = []
+    for word in text.split(","):
+        if word.strip() == ALL_AT_ONCE:
+            found.append(ALL_AT_ONCE)
+        elif word.strip().isdigit() and int(word) >= 1:
+            found.append(int(word))
+        else:
+            raise ArgumentTypeError(
+                f"{word!r}: give numbers of at least 1 or '{ALL_AT_ONCE}', such as 1,8,{ALL_AT_ONCE}"
+            )
+    return tuple(dict.fromkeys(found))
+
+
+def rates(text: str) -> tuple[float, ...]:
+    """The requests per second that --rate asks for. Raises ArgumentTypeError for anything but numbers above 0."""
+    try:
+        found = tuple(dict.fromkeys(float(each) for each in text.split(",")))
+    except ValueError:
+        found = ()
+    if not found or not all(0 < each < math.inf for each in found):
+        raise ArgumentTypeError(f"{text!r}: give requests per second above 0, such as 0.5,2")
+    return found
+
+
+def loads_of(
+    in_flight: Iterable[int | str], arrivals: Iterable[float], documents: int, *, is_swept: bool
+) -> dict[str, Load]:
+    """The loads of a session, by the end of the experiment's name. `documents` is the size of the sample."""
+    found: dict[str, Load] = {}
+    for each in in_flight:
+        if isinstance(each, int):
+            found[f"-concurrency{each}"] = Concurrency(in_flight=each)
+        else:
+            found["-all-at-once"] = Concurrency(in_flight=documents)
+    for rate in arrivals:
+        found[f"-rate{trimmed(rate)}"] = Arrivals(per_second=rate)
+    if is_swept:
+        found[SWEEP] = Concurrency(in_flight=documents)
+    return found
 
 
 async def send_all(
@@ -133,10 +192,38 @@ class Objective:
             and seconds_per_later_token(answer) <= self.seconds_per_token
         )
 
+    @property
+    def in_words(self) -> str:
+        return f"first token within {_in_ms(self.first_token_seconds)}, each later one within {_in_ms(self.seconds_per_token)}"
+
+
+def _in_ms(seconds: float) -> str:
+    return f"{trimmed(seconds * 1000)} ms"
+
 
 INTERACTIVE = Objective(name="interactive", first_token_seconds=0.5, seconds_per_token=0.030)
 SERVER = Objective(name="server", first_token_seconds=2.0, seconds_per_token=0.100)
 """MLPerf Inference's terms for Llama-2-70B: interactive and server (mlcommons.org, inference rules v5.1)."""
+OBJECTIVES = {each.name: each for each in (INTERACTIVE, SERVER)}
+
+
+def objective_of(text: str) -> Objective:
+    """The objective that --slo names: a preset, or its own two limits in milliseconds, such as 800:50.
+
+    Raises InputError for anything else.
+    """
+    if text in OBJECTIVES:
+        return OBJECTIVES[text]
+    try:
+        first, later = (float(each) / 1000 for each in text.split(":"))
+    except ValueError:
+        first = later = 0.0
+    if not (0 < first < math.inf and 0 < later < math.inf):
+        raise InputError(
+            f"--slo {text!r}: give {' or '.join(OBJECTIVES)}, or the most milliseconds to the first token and for each later "
+            "one, such as 800:50"
+        )
+    return Objective(name=text, first_token_seconds=first, seconds_per_token=later)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
-from math import fsum
 from typing import Any
 
 from summarybench.core.outcomes import RequestsFailedError
@@ -26,22 +25,18 @@ from summarybench.measure.generation import (
     collector_off,
 )
 from summarybench.measure.load import (
-    Arrivals,
     Concurrency,
     Failure,
     Load,
-    LoadFigures,
-    Objective,
-    Percentiles,
     answered_of,
-    figures_of,
     round_seconds,
     send_all,
 )
-from summarybench.runs.journal import Record
-from summarybench.runs.kind_records import ObjectiveRecord, PercentilesRecord, ServedRecord
 
 Answer = Completion | Failure
+
+_PASSES = count()
+"""Numbers the passes of this process: caches of prompts must not know a prompt from an earlier pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +101,19 @@ def measure_served(
     return measured, tuple(state.rounds)
 
 
+def pass_over(
+    model: ServedModel, prompts: Sequence[Prompt], load: Load, max_new_tokens: int, *, server: int | None = None
+) -> list[Answer]:
+    """Send each prompt once under this load. The servers of a fleet take turns, unless one of them is named."""
+    salt = f"pass {next(_PASSES)}"
+
+    async def send_one(numbered: tuple[int, Prompt]) -> Completion:
+        number, prompt = numbered
+        return await model.answer(prompt, max_new_tokens, server=number if server is None else server, salt=salt)
+
+    return model.connections.run(send_all(list(enumerate(prompts)), send_one, load))
+
+
 class _Rounds:
     """The state between rounds: the answers of the last round until they are recorded."""
 
@@ -130,7 +138,6 @@ class _Rounds:
         self._sample_host = instruments.sample_host
         self._host_sample: float | None = None
         self._on_record = on_record
-        self._salts = (f"round {number}" for number in count())
         self._last: Round | None = None
 
     def warm_up(self) -> float:
@@ -156,13 +163,7 @@ class _Rounds:
         self._last = Round(answers=tuple(answers), client_cpu_seconds=time.process_time() - start)
 
     def _pass_over(self, prompts: Sequence[Prompt]) -> list[Answer]:
-        salt = next(self._salts)
-
-        async def send_one(numbered: tuple[int, Prompt]) -> Completion:
-            number, prompt = numbered
-            return await self._model.answer(prompt, self._max_new_tokens, server=number, salt=salt)
-
-        return self._model.connections.run(send_all(list(enumerate(prompts)), send_one, self._load))
+        return pass_over(self._model, prompts, self._load, self._max_new_tokens)
 
     def record_last(self) -> None:
         if self._last is None:
@@ -170,7 +171,7 @@ class _Rounds:
         self.telemetry.after_round()
         last, self._last = self._last, None
         if not last.completions:
-            raise RequestsFailedError(f"all {len(last.answers)} requests failed: {_why(last, self._model)}")
+            raise RequestsFailedError(f"all {len(last.answers)} requests failed: {why_failed(last, self._model)}")
         if not self.rounds:
             pairs = zip(self._prompts, last.answers, strict=True)
             self.records = [self._record(prompt, each) for prompt, each in pairs if not isinstance(each, Failure)]
@@ -183,7 +184,7 @@ class _Rounds:
             document_id=prompt.document.id,
             document_tokens=min(prompt.document_tokens, answer.prompt_tokens),
             prompt_tokens=answer.prompt_tokens,
-            generated_tokens=max(answer.generated_tokens, 1),  # the end token, which not every server counts
+            generated_tokens=answer.generated_tokens,
             truncated=prompt.truncated,
             hit_cap=answer.finish_reason == "length",
             start_seconds=answer.start_seconds,
@@ -194,7 +195,8 @@ class _Rounds:
         )
 
 
-def _why(last: Round, model: ServedModel) -> str:
+def why_failed(last: Round, model: ServedModel) -> str:
+    """Why the first request of a round failed: the server's end, if it has ended."""
     died = model.process.why_dead() if model.process else ""
     return died or last.failures[0].reason
 
@@ -248,103 +250,3 @@ class ServerMonitor:
 
 def _added_processes(before: Reading, now: Reading) -> int:
     return max(0, (now.foreign_processes or 0) - (before.foreign_processes or 0))
-
-
-# The run file ----------------------------------------------------------------------------------------------------
-
-
-def served_extra_info(
-    model: ServedModel,
-    prompts: Sequence[Prompt],
-    rounds: Sequence[Round],
-    load: Load,
-    objective: Objective | None = None,
-) -> Record:
-    """The keys of a run file that are figures of whole rounds. They replace or add to the keys of other kinds."""
-    found = figures_of(*(each.answers for each in rounds), objective=objective)
-    document_tokens = sum(
-        prompt.document_tokens
-        for each in rounds
-        for prompt, answer in zip(prompts, each.answers, strict=True)
-        if not isinstance(answer, Failure)
-    )
-    return {
-        "generated_tokens_per_second": found.generated_tokens_per_second,
-        "decode_tokens_per_second": None,
-        "document_tokens_per_second": document_tokens / found.seconds,
-        "documents_per_second": found.documents_per_second,
-        "model_bandwidth_utilization": None,
-        "sample_rounds": [{"seconds": each.seconds, "generated_tokens": each.generated_tokens} for each in rounds],
-        "served": _served_record(model, prompts, rounds, load, found, objective),
-    }
-
-
-def _served_record(
-    model: ServedModel,
-    prompts: Sequence[Prompt],
-    rounds: Sequence[Round],
-    load: Load,
-    found: LoadFigures,
-    objective: Objective | None,
-) -> ServedRecord:
-    failures = [failure for each in rounds for failure in each.failures]
-    return {
-        "engine": model.identity.engine,
-        "engine_version": model.identity.version,
-        "command": model.command,
-        "requests": found.requests,
-        "failed_requests": found.failed,
-        "first_failure": failures[0].reason if failures else None,
-        "concurrency": load.in_flight if isinstance(load, Concurrency) else None,
-        "arrivals_per_second": load.per_second if isinstance(load, Arrivals) else None,
-        "time_to_first_token_seconds": _percentiles(found.first_token),
-        "seconds_per_output_token": _percentiles(found.per_later_token),
-        "end_to_end_seconds": _percentiles(found.end_to_end),
-        "mean_in_flight": found.mean_in_flight,
-        "goodput_per_second": found.goodput_per_second,
-        "within_objective": found.objective_share,
-        "objective": None if objective is None else _objective(objective),
-        "cached_prompt_tokens": sum(each.cached_tokens for a_round in rounds for each in a_round.completions),
-        "prompts_counted_otherwise": _counted_otherwise(model, prompts, rounds[0]),
-        "changed_summaries": sum(_changed(each, rounds[0]) for each in rounds),
-        "client_cpu_share": fsum(each.client_cpu_seconds for each in rounds) / found.seconds,
-    }
-
-
-def _percentiles(found: Percentiles) -> PercentilesRecord:
-    return {"p50": found.p50, "p90": found.p90, "p99": found.p99}
-
-
-def _objective(objective: Objective) -> ObjectiveRecord:
-    return {
-        "name": objective.name,
-        "first_token_seconds": objective.first_token_seconds,
-        "seconds_per_token": objective.seconds_per_token,
-    }
-
-
-def _counted_otherwise(model: ServedModel, prompts: Sequence[Prompt], first: Round) -> int | None:
-    """How many prompts the server counts differently from our tokenizer; None without a tokenizer."""
-    pairs = zip(prompts, first.answers, strict=True)
-    found = [model.counts_prompt_as_we_do(prompt, each) for prompt, each in pairs if not isinstance(each, Failure)]
-    return None if None in found else found.count(False)
-
-
-def _changed(now: Round, first: Round) -> int:
-    pairs = zip(now.answers, first.answers, strict=True)
-    return sum(
-        one.text != other.text
-        for one, other in pairs
-        if not isinstance(one, Failure) and not isinstance(other, Failure)
-    )
-
-
-def assert_all_answered(served: ServedRecord) -> None:
-    """Fail where a request failed: figures of the others alone would flatter a server that refuses work.
-
-    Raises RequestsFailedError.
-    """
-    if served["failed_requests"]:
-        raise RequestsFailedError(
-            f"{served['failed_requests']} of {served['requests']} requests failed: {served['first_failure']}"
-        )

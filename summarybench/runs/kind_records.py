@@ -83,6 +83,33 @@ class ObjectiveRecord(TypedDict):
     seconds_per_token: Annotated[float, Key("most seconds per later token", unit="s")]
 
 
+class RateStepRecord(TypedDict):
+    """One pass over the sample with requests that arrive at random, at one mean rate."""
+
+    arrivals_per_second: Annotated[float, Key("mean rate of requests", "1/s")]
+    documents_per_second: Annotated[float, Key("documents that were summarized per second", "1/s")]
+    within_objective: Annotated[float, Key("share of the requests that met the objective", at_most=1)]
+    is_within: Annotated[bool, Key("whether 99% of the requests met the objective, and none failed")]
+    time_to_first_token_seconds: Annotated[PercentilesRecord, Key("from sending a request to its first token")]
+    seconds_per_output_token: Annotated[PercentilesRecord, Key("mean of a request's tokens after the first")]
+
+
+class RateSearchRecord(TypedDict):
+    """The search for the greatest rate of requests at which the objective is met."""
+
+    saturated_documents_per_second: Annotated[float, Key("documents per second with all requests at once", "1/s")]
+    greatest_rate_per_second: Annotated[float, Key("greatest rate within the objective; 0 if none was", "1/s")]
+    steps: Annotated[list[RateStepRecord], Key("the passes of the search, in their order")]
+
+
+class FleetRecord(TypedDict):
+    """Several servers behind one sample, against one of them with its part of it."""
+
+    servers: Annotated[int, Key("servers that share the documents", at_least=2)]
+    documents_per_second_alone: Annotated[float, Key("documents per second of the first server alone", "1/s")]
+    scaling_efficiency: Annotated[float, Key("documents per second of all n ÷ n times that of one alone")]
+
+
 class ServedRecord(TypedDict):
     """A server under load: who answered, and how fast. Seconds are those that the client saw."""
 
@@ -111,6 +138,8 @@ class ServedRecord(TypedDict):
     ]
     changed_summaries: Annotated[int, Key("summaries that differ from the first round's")]
     client_cpu_share: Annotated[float, Key("CPU time of the client ÷ duration of the rounds; 1 is one core")]
+    rate_search: NotRequired[Annotated[RateSearchRecord, Key("only for the experiment of --sweep")]]
+    fleet: NotRequired[Annotated[FleetRecord, Key("only for several servers")]]
 
 
 class ProcessSpeedRecord(TypedDict):

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from argparse import ArgumentTypeError
 from dataclasses import dataclass
 
 import pytest
 
-from summarybench.core.outcomes import UnavailableError
-from summarybench.measure.load import INTERACTIVE, Arrivals, Concurrency, Failure, Objective, figures_of, send_all
+from summarybench.core.outcomes import InputError, UnavailableError
+from summarybench.measure.load import (
+    INTERACTIVE,
+    Arrivals,
+    Concurrency,
+    Failure,
+    Objective,
+    concurrencies,
+    figures_of,
+    loads_of,
+    objective_of,
+    rates,
+    send_all,
+)
+from summarybench.measure.rate_search import RateStep, search_rate
 
 
 @dataclass(frozen=True)
@@ -127,3 +141,76 @@ def test_an_answer_of_one_token_meets_every_token_objective():
 def test_a_round_without_an_answer_has_no_figures():
     with pytest.raises(ValueError, match="no request was answered"):
         figures_of([Failure(reason="no")])
+
+
+# What options ask for ----------------------------------------------------------------------------------------------
+
+
+def test_loads_are_named_by_what_is_in_flight_or_arrives():
+    found = loads_of(concurrencies("1,8,all"), rates("0.5,2"), 20, is_swept=True)
+    assert found == {
+        "-concurrency1": Concurrency(in_flight=1),
+        "-concurrency8": Concurrency(in_flight=8),
+        "-all-at-once": Concurrency(in_flight=20),
+        "-rate0.5": Arrivals(per_second=0.5),
+        "-rate2": Arrivals(per_second=2.0),
+        "-sweep": Concurrency(in_flight=20),
+    }
+
+
+@pytest.mark.parametrize("text", ["0", "1,x", "", "-1", "1.5"])
+def test_concurrency_that_is_none_is_refused(text):
+    with pytest.raises(ArgumentTypeError, match="numbers of at least 1 or 'all'"):
+        concurrencies(text)
+
+
+@pytest.mark.parametrize("text", ["0", "x", "", "-1", "inf", "nan"])
+def test_rate_that_is_none_is_refused(text):
+    with pytest.raises(ArgumentTypeError, match="requests per second above 0"):
+        rates(text)
+
+
+def test_objectives_are_named_or_two_limits_in_milliseconds():
+    assert objective_of("interactive") == INTERACTIVE
+    assert objective_of("800:50") == Objective(name="800:50", first_token_seconds=0.8, seconds_per_token=0.05)
+
+
+@pytest.mark.parametrize("text", ["fast", "800", "800:50:1", "0:50", "800:-1", "nan:5"])
+def test_objective_that_is_none_is_refused(text):
+    with pytest.raises(InputError, match="--slo"):
+        objective_of(text)
+
+
+# The greatest rate -------------------------------------------------------------------------------------------------
+
+
+class Limited:
+    """A server that meets the objective up to a rate."""
+
+    def __init__(self, up_to):
+        self.rates = []
+        self._up_to = up_to
+
+    def __call__(self, load):
+        self.rates.append(load.per_second)
+        seconds = 0.1 if load.per_second <= self._up_to else 9.0
+        return figures_of([Answer(0.0, seconds, seconds + 0.1)] * 100, objective=INTERACTIVE)
+
+
+@pytest.mark.parametrize("up_to", [1.0, 2.3, 7.0, 15.0])
+def test_search_finds_the_greatest_rate_within_five_percent(up_to):
+    server = Limited(up_to)
+    found = search_rate(server, 16.0)
+    assert up_to / 1.05 <= found.greatest_rate <= up_to
+    assert len(server.rates) == 7
+
+
+def test_search_ends_where_the_lowest_rate_is_too_much():
+    server = Limited(0.5)
+    assert search_rate(server, 16.0).greatest_rate == 0.0
+    assert server.rates == [1.0]
+
+
+def test_rate_with_a_failed_request_is_not_within():
+    answers = [Answer(0.0, 0.1, 0.2)] * 999 + [Failure(reason="no")]
+    assert not RateStep(arrivals_per_second=1.0, figures=figures_of(answers, objective=INTERACTIVE)).is_within

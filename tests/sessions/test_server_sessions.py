@@ -208,6 +208,57 @@ def test_key_is_sent_and_stored_nowhere(served):
     assert not any(b"sk-very-secret" in each for each in (*files, session.output.encode()))
 
 
+def test_open_loop_and_sweep_are_experiments_with_goodput_and_a_greatest_rate(served):
+    with serving() as server:
+        session = measure(
+            served, server.address, "--rate", "50", "--sweep", "--slo", "60000:60000", "--concurrency", "all"
+        )
+    assert session.exit_code == 0, session.output
+    infos = session.by_experiment
+    assert list(infos) == [f"my-model-server-{end}" for end in ("all-at-once", "rate50", "sweep")]
+    arriving, swept = infos["my-model-server-rate50"], infos["my-model-server-sweep"]
+    assert arriving["served"]["arrivals_per_second"] == 50.0
+    assert arriving["workload_settings"]["loader_settings"]["arrivals_per_second"] == 50.0
+    assert arriving["served"]["within_objective"] == 1.0
+    assert arriving["served"]["goodput_per_second"] == pytest.approx(arriving["documents_per_second"])
+    search = swept["served"]["rate_search"]
+    assert search["saturated_documents_per_second"] == swept["documents_per_second"]
+    assert [each["is_within"] for each in search["steps"]] == [True] * 7
+    assert search["greatest_rate_per_second"] == max(each["arrivals_per_second"] for each in search["steps"])
+
+
+def test_fleet_shares_the_documents_and_has_a_scaling_efficiency(served):
+    with serving() as one, serving() as other:
+        session = measure(served, one.address, "--server", other.address, "--concurrency", "2")
+        counted = one.counted, other.counted
+    assert session.exit_code == 0, session.output
+    info = session.by_experiment["my-model-server-concurrency2"]
+    # 4 documents in a round, and 2 to warm up; the first server has its 2 documents twice alone, too.
+    assert counted == (2 + 1 + 4, 2 + 1)
+    fleet = info["served"]["fleet"]
+    assert fleet["servers"] == 2
+    assert fleet["scaling_efficiency"] == pytest.approx(
+        info["documents_per_second"] / 2 / fleet["documents_per_second_alone"]
+    )
+    assert info["workload_settings"]["loader_settings"]["servers"] == 2
+
+
+def test_fleet_of_two_models_is_wrong_input(served, one_error_line):
+    with serving() as one, serving(model="another/model") as other:
+        session = measure(served, one.address, "--server", other.address)
+        assert session.exit_code == 4
+        assert f"--server {other.address}: offers another/model, but {one.address} offers" in one_error_line(session)
+        named = measure(served, one.address, "--server", other.address, "--server-model", "my-org/My-Model")
+    assert "does not offer my-org/My-Model, but another/model; one fleet serves one model" in named.output
+
+
+def test_fleet_of_two_engines_is_wrong_input(served):
+    with serving(owned_by="vllm", version="1") as one, serving(owned_by="vllm", version="2") as other:
+        session = measure(served, one.address, "--server", other.address)
+    assert session.exit_code == 1
+    assert "one fleet serves one model with one engine" in session.output
+
+
 def test_kind_runs_only_when_named(served):
     served.use("")
     listed = served.bench("--collect-only", "-q").output
@@ -223,7 +274,7 @@ def scripted_command(**script) -> str:
 
 def launch(project: Project, command: str, *arguments: str):
     embedded = ("-m", "server and embedded", "--server-command", command, "--documents", "3", "--max-new-tokens", "8")
-    return project.bench(*embedded, "--concurrency", "1,2", *arguments)
+    return project.bench_in_own_python(*embedded, "--concurrency", "1,2", *arguments)
 
 
 @pytest.mark.slow
@@ -280,3 +331,19 @@ def test_killed_session_is_resumed_with_what_it_had_finished(served):
     assert resumed.exit_code == 0, resumed.output
     assert set(resumed.by_experiment) == {NAME, "my-model-server-concurrency2"}
     assert resumed.by_experiment[NAME]["carried_from"]
+
+
+@pytest.mark.slow
+def test_random_weights_need_only_a_shape_and_are_kept_at_the_full_length(served):
+    served.use("from tests.fakes import leave_out_pages, pretend_avx512, probes\nleave_out_pages()\npretend_avx512()\n")
+    session = launch(
+        served,
+        f"{scripted_command(owned_by='vllm', version='1', chat_only=False)} {{shape}}",
+        *("--weights", "synthetic", "--concurrency", "1"),
+    )
+    assert session.exit_code == 0, session.output
+    (info,) = session.by_experiment.values()
+    assert info["weights"] == "synthetic"
+    assert info["rouge1"] is None
+    settings = info["workload_settings"]["loader_settings"]
+    assert (settings["full_length"], settings["prompt"]) == (True, "tokens")

@@ -42,7 +42,8 @@ class Completion:
     """One answered request. All seconds are readings of one clock.
 
     `token_seconds` are the arrivals of the stream's generated parts: one a token for most servers, and fewer where a
-    server sends several tokens in one part. Both token counts are the server's own.
+    server sends several tokens in one part. Both token counts are the server's own, but that an empty answer counts as its end
+    token, which not every server counts.
     """
 
     text: str
@@ -152,7 +153,6 @@ class ServerClient:
         *,
         clock: Clock,
         api_key: str | None = None,
-        most_connections: int = 256,
         silence_seconds: float = SILENCE_SECONDS,
         transport: AsyncBaseTransport | None = None,
     ) -> None:
@@ -164,7 +164,7 @@ class ServerClient:
             base_url=f"{self.address}/",
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=httpx2.Timeout(silence_seconds, connect=CONNECT_SECONDS),
-            limits=httpx2.Limits(max_connections=most_connections, max_keepalive_connections=most_connections),
+            limits=httpx2.Limits(),  # none: the load decides how many requests are in flight
             follow_redirects=False,
             trust_env=False,  # a proxy or a .netrc of the environment would be measured too, or be sent the key
             transport=transport,
@@ -257,7 +257,7 @@ class ServerClient:
             finish_reason=finish_reason,
             prompt_tokens=usage.prompt_tokens,
             cached_tokens=usage.cached_tokens,
-            generated_tokens=usage.completion_tokens,
+            generated_tokens=max(usage.completion_tokens, 1),
             start_seconds=start,
             token_seconds=tuple(arrivals),
             end_seconds=end,

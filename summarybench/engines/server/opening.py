@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from summarybench.catalogue.models import MODELS, Experiment
+from summarybench.catalogue.models import MODELS, Experiment, ModelSpec, add_model
 from summarybench.catalogue.servers import SERVERS, ServerPreset
 from summarybench.core.outcomes import InputError, SuiteError, UnavailableError
 from summarybench.documents.prompts import Prompt, build_prompt
 from summarybench.documents.sources import embedded_documents
 from summarybench.engines.chat import open_chat
 from summarybench.engines.engine import ChatFormat
+from summarybench.engines.server.client import ServerClient, ServerError, shortened
 from summarybench.engines.server.process import ServerProcess, started_server
 from summarybench.engines.server.served_model import (
     ServedModel,
@@ -23,10 +25,12 @@ from summarybench.engines.server.served_model import (
     ServerTarget,
     WordChat,
     identify,
+    only_model,
 )
 from summarybench.engines.synthetic import synthetic_revision, synthetic_shape_folder
 from summarybench.engines.weights import Weights
 from summarybench.machine.clock import Clock
+from summarybench.machine.device import slugify
 from summarybench.machine.telemetry import Monitor
 
 IDENTITY_PROMPT_TOKENS = 256
@@ -65,6 +69,46 @@ def launch_command_of(text: str) -> LaunchCommand:
             "{port} where the port goes, such as 'vllm serve {model} --port {port}'"
         )
     return LaunchCommand(text=text, preset=None)
+
+
+def offered_model(addresses: Sequence[str], api_key: str | None) -> str:
+    """The id of the only model that these servers offer.
+
+    Raises InputError where one does not answer, or offers other models.
+    """
+
+    async def ask(address: str) -> str:
+        async with ServerClient(address, clock=lambda: 0.0, api_key=api_key) as client:
+            return only_model([each.id for each in await client.models()], address)
+
+    try:
+        found = [asyncio.run(ask(each)) for each in addresses]
+    except ServerError as error:
+        raise InputError(f"--server {error}") from None
+    for address, model in zip(addresses, found, strict=True):
+        if model != found[0]:
+            raise InputError(
+                f"--server {address}: offers {shortened(model)}, but {addresses[0]} offers {shortened(found[0])}; one fleet "
+                "serves one model"
+            )
+    return found[0]
+
+
+def catalogue_model(model_id: str, marker: str) -> str:
+    """The catalogue's name for a server's model. A model that it does not know is added for this session.
+
+    Its tests have the marker. A model is known by its name, its repository, or the last part of it.
+    """
+
+    def last(name: str) -> str:
+        return name.rstrip("/").rpartition("/")[2].lower()
+
+    for each in MODELS.values():
+        if model_id in (each.name, each.repository) or last(model_id) == last(each.repository):
+            return each.name
+    name = slugify(last(model_id)) or "model"
+    add_model(ModelSpec(name=name, repository=model_id, revision="", marker=marker, architecture="", licence_url=""))
+    return name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

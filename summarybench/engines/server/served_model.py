@@ -16,7 +16,7 @@ from summarybench.catalogue.servers import UNKNOWN_SERVER, PromptStyle, ServerPr
 from summarybench.core.outcomes import InputError, UnavailableError, first_line
 from summarybench.documents.prompts import Prompt
 from summarybench.engines.engine import ChatFormat, JsonScalar
-from summarybench.engines.server.client import Clock, Completion, Sampling, ServerClient, ServerError, shortened
+from summarybench.engines.server.client import Clock, Completion, Model, Sampling, ServerClient, ServerError, shortened
 from summarybench.engines.server.process import ServerProcess
 from summarybench.engines.weights import Weights
 from summarybench.machine.probes import EVERY_PROBE, OF_THE_HOST
@@ -106,7 +106,10 @@ class ServerConnections:
         async def done() -> Result:
             return await work
 
-        return self._runner.run(done())
+        try:
+            return self._runner.run(done())
+        except ExceptionGroup as errors:  # a fault of the program in one of several requests
+            raise errors.exceptions[0] from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,9 +220,14 @@ async def _identity(target: ServerTarget, client: ServerClient) -> ServerIdentit
     if target.preset is not None and target.model_id:
         preset, model_id = target.preset, target.model_id
     else:
-        models = await client.models()
+        models = await _models(client, may_be_missing=bool(target.model_id))
         preset = target.preset or recognized_server(frozenset(each.owned_by for each in models))
-        model_id = target.model_id or _only_model([each.id for each in models], client.address)
+        model_id = target.model_id or only_model([each.id for each in models], client.address)
+        if models and model_id not in [each.id for each in models]:
+            raise InputError(
+                f"--server {client.address}: does not offer {shortened(model_id)}, but {_names_of(models)}; one fleet serves "
+                "one model, and --server-model names it"
+            )
     return ServerIdentity(
         preset=preset,
         version=await _version(preset, client),
@@ -228,7 +236,22 @@ async def _identity(target: ServerTarget, client: ServerClient) -> ServerIdentit
     )
 
 
-def _only_model(offered: Sequence[str], address: str) -> str:
+async def _models(client: ServerClient, *, may_be_missing: bool) -> list[Model]:
+    """The models that are offered. With `may_be_missing` none where the server does not list them."""
+    try:
+        return await client.models()
+    except ServerError:
+        if not may_be_missing:
+            raise
+        return []
+
+
+def _names_of(models: Sequence[Model]) -> str:
+    return ", ".join(shortened(each.id) for each in models[:5]) or "none"
+
+
+def only_model(offered: Sequence[str], address: str) -> str:
+    """The model that is offered. Raises InputError unless it is one alone."""
     if len(offered) != 1:
         names = ", ".join(shortened(each) for each in offered[:5]) or "none"
         raise InputError(f"--server {address}: offers {len(offered)} models ({names}); name one with --server-model")
