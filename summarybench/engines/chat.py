@@ -8,6 +8,7 @@ from typing import Any
 
 from summarybench.core.outcomes import InputError, UnavailableError
 from summarybench.engines.pretrained import load_config, load_tokenizer
+from summarybench.engines.shapes import text_config_of
 from summarybench.engines.weights import Weights
 
 
@@ -24,7 +25,7 @@ class Chat:
 
         The model was trained for this length.
         """
-        return int(self.config.max_position_embeddings)
+        return int(text_config_of(self.config).max_position_embeddings)
 
     @property
     def template(self) -> str:

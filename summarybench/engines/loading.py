@@ -28,10 +28,13 @@ from summarybench.engines.precision import (
     is_unpacked,
     settings_as_stored,
 )
+from summarybench.engines.pretrained import has_fused_attention
 from summarybench.engines.quantization import load_quantized
+from summarybench.engines.shapes import text_config_of
 from summarybench.engines.static_attention import attend_to_static_cache
 from summarybench.engines.static_cache import cache_tokens_for
 from summarybench.engines.weights import Weights
+from summarybench.engines.workspace import EAGER_ATTENTION
 from summarybench.machine.clock import Clock
 from summarybench.machine.cpu import wait_policy
 from summarybench.machine.device import Device
@@ -76,6 +79,8 @@ def _load(
 
     settings = LOADERS[experiment.loader].settings(device, torch.get_num_threads(), wait_policy())
     chat = open_chat(weights)
+    if not has_fused_attention(chat.config):
+        settings = {**settings, "attention": EAGER_ATTENTION}
     is_as_stored = settings.get("quantization") == AS_STORED
     if is_as_stored:
         settings = settings_as_stored(weights.location, chat.config, settings)
@@ -114,7 +119,7 @@ def _load(
         load_peak_memory_bytes=device.peak_memory_bytes(),
         weights_bytes=loaded_bytes,
         weights_read_bytes=loaded_bytes - untied_embedding_bytes(model),
-        cache_bytes_per_token=cache_bytes_per_token(chat.config, str(settings["dtype"])),
+        cache_bytes_per_token=cache_bytes_per_token(text_config_of(chat.config), str(settings["dtype"])),
         predicted_memory_bytes=prediction.total_bytes,
         model=model,
         decoders=decoders,

@@ -10,15 +10,13 @@ from typing import Any
 from summarybench.catalogue.kv_cache import BYTES_PER_ELEMENT, cache_bytes_per_token, key_value_heads
 from summarybench.core.numbers import gib, percent
 from summarybench.core.outcomes import PredictionError
-from summarybench.engines.shapes import parameter_shapes
+from summarybench.engines.shapes import parameter_shapes, text_config_of
+from summarybench.engines.workspace import workspace_bytes
 
 NF4_BLOCK = 64
 """Weights per float32 scale in bitsandbytes' NF4."""
 INT4_GROUP = 128
 """Weights per scale and zero point in int4."""
-LIBRARY_BYTES = 64 * 1024**2
-"""Memory that matrix libraries reserve: 32 MiB of cuBLAS workspace on Hopper, and small buffers."""
-
 TOLERATED_ERROR = 0.05
 """The tolerated difference between prediction and measured peak, as a share of the peak."""
 
@@ -61,8 +59,10 @@ def predict_memory(
     """
     return MemoryPrediction(
         weights_bytes=predict_weights(config, settings) if weights_bytes is None else weights_bytes,
-        cache_bytes=cache_bytes_per_token(config, str(settings["dtype"])) * sequence_tokens * batch_size,
-        workspace_bytes=_workspace_bytes(config, settings, sequence_tokens, batch_size),
+        cache_bytes=cache_bytes_per_token(text_config_of(config), str(settings["dtype"]))
+        * sequence_tokens
+        * batch_size,
+        workspace_bytes=workspace_bytes(text_config_of(config), settings, sequence_tokens, batch_size),
     )
 
 
@@ -77,14 +77,16 @@ def predict_paged_memory(
     """
     element_bytes = BYTES_PER_ELEMENT[str(settings["dtype"])]
     tokens = cache_tokens + step_tokens
-    token_bytes = cache_bytes_per_token(config, str(settings["dtype"]))
+    token_bytes = cache_bytes_per_token(text_config_of(config), str(settings["dtype"]))
     heads, shared_heads = int(config.num_attention_heads), key_value_heads(config)
     read_back = token_bytes // int(config.num_hidden_layers) * (1 + heads / shared_heads)
     mask_and_logits = step_tokens * (tokens * element_bytes + 4 * int(config.vocab_size))
     return MemoryPrediction(
         weights_bytes=weights_bytes,
         cache_bytes=token_bytes * cache_tokens,
-        workspace_bytes=_workspace_bytes(config, settings, step_tokens, 1) + int(read_back * tokens) + mask_and_logits,
+        workspace_bytes=workspace_bytes(text_config_of(config), settings, step_tokens, 1)
+        + int(read_back * tokens)
+        + mask_and_logits,
     )
 
 
@@ -94,8 +96,8 @@ def predict_compiled_paged_memory(
     """The memory of compiled continuous batching, whose largest temporary tensors are those of a step of prefill."""
     return MemoryPrediction(
         weights_bytes=weights_bytes,
-        cache_bytes=cache_bytes_per_token(config, str(settings["dtype"])) * cache_tokens,
-        workspace_bytes=_workspace_bytes(config, settings, step_tokens, 1),
+        cache_bytes=cache_bytes_per_token(text_config_of(config), str(settings["dtype"])) * cache_tokens,
+        workspace_bytes=workspace_bytes(text_config_of(config), settings, step_tokens, 1),
     )
 
 
@@ -146,30 +148,3 @@ def _int4_bytes(shape: tuple[int, ...]) -> int:
     The last group of a row is padded.
     """
     return shape[0] * ceil(shape[1] / INT4_GROUP) * (INT4_GROUP // 2 + 4)
-
-
-def _workspace_bytes(config: Any, settings: Mapping[str, Any], sequence_tokens: int, batch_size: int) -> int:
-    """The largest temporary memory of prefill in one layer.
-
-    It occurs in the layer's feed-forward network or in its attention.
-
-    The feed-forward network holds three tensors of the inner width and four of the hidden width. LLM.int8() adds its int32
-    output. It also adds the layer unpacked to float32 and to 16 bits, because over a whole prompt nearly every column has an
-    outlier in some token. The other quantizations add the layer that they unpack.
-
-    Attention stores no scores, except in float32 with grouped heads, which torch's fused kernels do not support: it then
-    holds the scores and their softmax. tests/engines/test_memory_model.py compares all this with measured peaks.
-    """
-    hidden, inner = int(config.hidden_size), int(config.intermediate_size)
-    tokens, element_bytes = sequence_tokens * batch_size, BYTES_PER_ELEMENT[str(settings["dtype"])]
-    unpacked = element_bytes * hidden * inner
-    quantization = settings.get("quantization")
-    extra = unpacked if quantization else 0
-    if quantization == "llm.int8":
-        extra = 6 * hidden * inner + 4 * inner * tokens
-    feed_forward = tokens * (3 * inner + 4 * hidden) * element_bytes + extra
-    heads = int(config.num_attention_heads)
-    is_unfused = element_bytes == 4 and key_value_heads(config) < heads
-    scores = 2 * heads * sequence_tokens**2 * batch_size * element_bytes if is_unfused else 0
-    attention = scores + 6 * tokens * hidden * element_bytes
-    return max(feed_forward, attention) + LIBRARY_BYTES

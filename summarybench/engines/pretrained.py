@@ -58,6 +58,14 @@ def load_config(location: str | Path, **options: Any) -> Any:
         return AutoConfig.from_pretrained(location, trust_remote_code=False, local_files_only=True, **options)
 
 
+def has_fused_attention(config: Any) -> bool:
+    """Whether transformers has torch's fused attention for the model of this configuration."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    return bool(getattr(kind, "_supports_sdpa", True))
+
+
 def load_tokenizer(location: str | Path, **options: Any) -> Any:
     """Load a checkpoint's tokenizer.
 

@@ -14,6 +14,7 @@ from summarybench.engines.engine import JsonScalar
 from summarybench.engines.precision import stored_settings
 from summarybench.engines.pretrained import load_causal_lm
 from summarybench.engines.weights import Weights
+from summarybench.engines.workspace import EAGER_ATTENTION
 from summarybench.machine.device import Device
 
 FP8_COMPUTE_CAPABILITY = (8, 9)
@@ -34,7 +35,7 @@ def load_quantized(weights: Weights, settings: Mapping[str, JsonScalar], config:
     model = load_causal_lm(
         weights.location,
         dtype=str(settings["dtype"]),
-        attn_implementation="sdpa",
+        attn_implementation=EAGER_ATTENTION if settings.get("attention") == EAGER_ATTENTION else "sdpa",
         device_map={"": "cpu" if quantization in WEIGHT_ONLY else place},
         **quantization_options(settings, config),
     )

@@ -22,7 +22,7 @@ from summarybench.core.cache import cache_folder, fill_folder_once
 from summarybench.core.numbers import gib
 from summarybench.core.outcomes import UnavailableError
 from summarybench.documents.sources import EMBEDDED_ARTICLES
-from summarybench.engines.shapes import empty_model, transformers_config
+from summarybench.engines.shapes import empty_model, text_config_of, transformers_config
 from summarybench.machine.device import GIB
 
 GENERATION = "1"  # increase it when the weights change: it is part of the folder's name and of the workload
@@ -112,7 +112,7 @@ def _write_all_but_weights(config: Any, folder: Path) -> None:
     config.dtype = torch.float16
     config.architectures = [type(empty_model(config)).__name__]
     config.save_pretrained(folder)
-    _train_tokenizer(int(config.get_text_config(decoder=True).vocab_size)).save_pretrained(folder)
+    _train_tokenizer(int(text_config_of(config).vocab_size)).save_pretrained(folder)
 
 
 def _shards(shapes: dict[str, tuple[int, ...]]) -> Iterator[list[str]]:
