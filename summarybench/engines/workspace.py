@@ -77,8 +77,9 @@ def _feed_forward_bytes(config: Any, settings: Mapping[str, Any], tokens: int, e
 def _attention_bytes(config: Any, settings: Mapping[str, Any], sequence_tokens: int, batch_size: int) -> int:
     """Two tensors of the hidden width, five of the queries' width and one of the keys': rotating, or norms in float32.
 
-    Scores are stored, with their softmax and six tensors of the hidden width, in float32 with grouped heads, which torch's fused kernels do not support, and in
-    a model that transformers has no fused attention for, whose softmax is in float32.
+    Scores and their softmax are stored, with six tensors of the hidden width, in two cases: in float32 with grouped heads,
+    which torch's fused kernels do not support, and in a model that transformers has no fused attention for, where the
+    softmax is in float32.
     """
     element_bytes = BYTES_PER_ELEMENT[str(settings["dtype"])]
     hidden, heads = int(config.hidden_size), int(config.num_attention_heads)

@@ -7,11 +7,15 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from summarybench.catalogue.models import shape_of
-from summarybench.engines.memory_model import predict_memory
+from summarybench.engines.memory_model import predict_memory, predict_weights
 from summarybench.engines.pretrained import has_fused_attention
+from summarybench.engines.shapes import shape_of_model
 from summarybench.engines.workspace import EAGER_ATTENTION, LIBRARY_BYTES
+from summarybench.session.own_models import read_own_models
 from tests.engines.live_bytes import LiveBytes
+from tests.forked import ROOT
 
+SHAPES = ROOT / "tests" / "shapes" / "shapes.toml"
 PROMPT, NEW = 1_200, 3
 SHAPE = {
     "vocab_size": 2_000,
@@ -69,6 +73,25 @@ def test_a_config_json_predicts_what_transformers_configuration_does(architectur
     shape = shape_of(architecture, config.to_dict(), "a config.json")
     settings = {"dtype": "float16"}
     assert predict_memory(shape, settings, 1_000, 1) == predict_memory(config, settings, 1_000, 1)
+
+
+PARAMETERS = {
+    "llama-3.2-1b": 1_235_814_400,
+    "mistral-7b-v0.1": 7_241_732_096,
+    "qwen2.5-1.5b": 1_543_714_304,
+    "qwen3-1.7b": 1_720_574_976,
+    "gemma-2b": 2_506_172_416,
+    "gemma-3-1b": 999_885_952,
+    "phi-2": 2_779_683_840,
+    "phi-3-mini": 3_821_079_552,
+}
+"""As published, tied heads once."""
+
+
+def test_published_shapes_have_as_many_parameters_as_published():
+    specs = read_own_models([], [SHAPES], [], synthetic=True)
+    found = {name: predict_weights(shape_of_model(spec), {"dtype": "float16"}) // 2 for name, spec in specs.items()}
+    assert found == PARAMETERS
 
 
 def test_fused_attention_is_what_transformers_says(tiny_llama):
