@@ -30,6 +30,10 @@ EVERY_GPU = frozenset(GPU_FAMILIES)
 GPUS_WITH_BFLOAT16 = gpus_from(BFLOAT16_CAPABILITY)
 GPUS_THAT_COMPILE = GPUS_WITH_BFLOAT16
 """The suite uses inductor's kernels from compute capability 8.0 on. On older GPUs CUDA graphs capture uncompiled steps."""
+COMPILED_ARCHITECTURES = frozenset({"llama", "mistral", "qwen2", "qwen3", "phi3", "olmo2"})
+"""Types of models whose parts a compiled decoding step calls as their own `forward` does."""
+COMPILED_ROTATIONS = frozenset({"default", "linear", "llama3", "yarn"})
+"""Rotary embeddings whose frequencies do not depend on the length of the sequence."""
 RESERVED_MARKERS = frozenset({"compiled", "student", "slow"})
 ALL_GPUS = "gpus"
 """In models.toml, this name means every GPU family."""
@@ -118,6 +122,21 @@ class ModelSpec:
     @property
     def shape(self) -> ModelShape:
         return shape_of(self.architecture, self.whole_config, f"the configuration of {self.name}")
+
+    @property
+    def obstacle_to_compiling(self) -> str:
+        """Why compiled loaders cannot run this model; empty if they can."""
+        if self.architecture not in COMPILED_ARCHITECTURES:
+            known = ", ".join(sorted(COMPILED_ARCHITECTURES))
+            return f"it is of type {self.architecture!r}, and compiled decoding knows {known}"
+        window, context = self.config.get("sliding_window"), self.config.get("max_position_embeddings")
+        if window and self.config.get("use_sliding_window", True) and window < (context or 0):
+            return f"its attention slides over a window of {window} tokens, which compiled decoding does not know"
+        rotary = self.config.get("rope_parameters") or self.config.get("rope_scaling") or {}
+        rotation = str(rotary.get("rope_type") or rotary.get("type") or "default")
+        if rotation not in COMPILED_ROTATIONS:
+            return f"its rotary embedding is of type {rotation!r}, which compiled decoding does not know"
+        return ""
 
     @property
     def whole_config(self) -> dict[str, Any]:

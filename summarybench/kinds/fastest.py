@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from summarybench.catalogue.models import GPUS_THAT_COMPILE, LOADERS, Experiment, experiments
+from summarybench.catalogue.models import GPUS_THAT_COMPILE, LOADERS, MODELS, Experiment, experiments
 from summarybench.core.numbers import decimal
 from summarybench.core.option import Option
 from summarybench.engines.engine import ConcurrentEngine
@@ -135,10 +135,11 @@ def trial_tokens(toolbox: Toolbox, sample: Sample) -> int:
 def _fastest_ways(experiment: Experiment) -> Iterator[Experiment]:
     """The compiled loader on GPUs that compile, the usual loader elsewhere.
 
-    A precision without a compiled loader has its usual one on all devices.
+    A precision without a compiled loader, or a model that none can run, has its usual one on all devices.
     """
     compiled = f"{experiment.loader}-compiled"
-    compiling = GPUS_THAT_COMPILE if compiled in LOADERS else frozenset[str]()
+    compiles = compiled in LOADERS and not MODELS[experiment.model].obstacle_to_compiling
+    compiling = GPUS_THAT_COMPILE if compiles else frozenset[str]()
     for loader, families, on_request in (
         (compiled, experiment.families & compiling, experiment.on_request & compiling),
         (experiment.loader, experiment.families - compiling, experiment.on_request - compiling),

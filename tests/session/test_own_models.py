@@ -185,3 +185,26 @@ def test_a_file_that_cannot_be_used_names_the_entry_and_the_value(asked, tmp_pat
     path.write_text(text)
     with pytest.raises(InputError, match=said):
         read(files=[path])
+
+
+# Compiled loaders -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"model_type": "qwen2"}, ""),
+        ({"model_type": "qwen2", "sliding_window": 64, "use_sliding_window": False}, ""),
+        ({"model_type": "mistral", "sliding_window": 4096, "max_position_embeddings": 4096}, ""),
+        ({"model_type": "mistral", "sliding_window": 64}, "slides over a window of 64 tokens"),
+        ({"model_type": "gemma"}, "it is of type 'gemma', and compiled decoding knows llama, mistral"),
+        ({"model_type": "phi3", "rope_scaling": {"type": "longrope"}}, "rotary embedding is of type 'longrope'"),
+    ],
+    ids=str,
+)
+def test_compiled_loaders_know_some_architectures_and_say_so_of_others(tmp_path, config, said):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**SHAPE, **config}))
+    (spec,) = read(f"x={path}", synthetic=True).values()
+    assert said in spec.obstacle_to_compiling
+    assert bool(said) is bool(spec.obstacle_to_compiling)
