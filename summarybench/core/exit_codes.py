@@ -6,9 +6,11 @@ import contextlib
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from summarybench.core.inert_text import inert
 from summarybench.core.outcomes import (
     DeviceInvalidError,
     ExitCode,
@@ -49,7 +51,7 @@ def run_to_exit_code(command: Callable[[], int], *, reports: bool = True) -> int
     Write one line to standard error if it ends early.
 
     With `reports` False the line is omitted, because another process of the same command writes it. Errors other than
-    SuiteError are bugs and keep their traceback.
+    SuiteError are bugs: their traceback is written, without the secrets in it.
     """
     try:
         code = _run(command, reports=reports)
@@ -65,11 +67,15 @@ def _run(command: Callable[[], int], *, reports: bool) -> int:
     try:
         return int(command())
     except SuiteError as error:
-        code, line = exit_code_of(error), f"ERROR: {error}"
+        code, line = exit_code_of(error), f"ERROR: {inert(str(error))}"
     except KeyboardInterrupt as interruption:
         code, line = INTERRUPTED, str(interruption) or "interrupted"
     except SystemExit as ended:  # argparse ends the process after --help
         code, line = (ended.code or 0, "") if isinstance(ended.code, int | None) else (ExitCode.FAILED, str(ended.code))
+    except BrokenPipeError:
+        raise
+    except Exception:
+        code, line = ExitCode.FAILED, inert(traceback.format_exc().rstrip(), keep="\n")
     if reports and line and sys.stderr is not None:
         sys.stderr.write(f"{line}\n")
     return code

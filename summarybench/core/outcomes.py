@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from enum import IntEnum, StrEnum
 from typing import Any
 
+from summarybench.core.inert_text import inert
 from summarybench.core.numbers import gib
 
 
@@ -387,5 +388,5 @@ def is_device_lost(error: BaseException) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's message, or its type's name if it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """The first line of an exception's message, inert, or its type's name if it has none."""
+    return inert((str(error).strip().splitlines() or [type(error).__name__])[0])

@@ -8,12 +8,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from summarybench.core.files import write_where_asked
+from summarybench.core.inert_text import inert
 from summarybench.core.numbers import decimal, percent, prefixed, span
 from summarybench.core.outcomes import InputError
 from summarybench.report import tables
@@ -118,7 +119,13 @@ def source_of(path: Path, baselines: Baselines | None) -> Source:
     stored = open_run(path)
     table = stored.path.with_name(DOCUMENTS)
     is_of_run = stored.path.name == "run.json" and table.is_file()
-    return Source(stored=stored, baselines=baselines, documents=read_documents_table(table) if is_of_run else ())
+    documents = [_inert(row) for row in read_documents_table(table)] if is_of_run else []
+    return Source(stored=stored, baselines=baselines, documents=documents)
+
+
+def _inert(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the table with harmless texts that keep their lines."""
+    return {name: inert(value, keep="\n\t") if isinstance(value, str) else value for name, value in row.items()}
 
 
 def page_text(sources: Sequence[Source]) -> str:

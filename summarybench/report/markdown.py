@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from summarybench.core.inert_text import inert
 from summarybench.core.outcomes import InputError
 from summarybench.report.environment import versions_of
 from summarybench.report.experiment import Source
@@ -21,6 +22,7 @@ FILES = ("report.html", "documents.parquet", "run.json")
 
 ENVIRONMENT = ("driver", "cuda", "torch", "transformers", "bitsandbytes", "accelerate", "python")
 
+ZERO_WIDTH_SPACE = "&#8203;"
 SPECIAL = re.compile(r"([\\`*{}\[\]<>#|~$&]|(?<![^\W_])_|_(?![^\W_]))")
 """What markdown would read as markup. An underscore within a word is no markup, and is common in addresses."""
 
@@ -95,5 +97,5 @@ def markdown_row(cells: Sequence[str]) -> str:
 
 
 def escaped(text: str) -> str:
-    """One line of markdown that shows the text unchanged."""
-    return SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    """One line of markdown that shows the text unchanged, and notifies nobody whom it mentions."""
+    return SPECIAL.sub(r"\\\1", " ".join(inert(text).split())).replace("@", f"@{ZERO_WIDTH_SPACE}")

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from summarybench.core.files import write_atomically
+from summarybench.core.inert_text import inert_record
 from summarybench.core.outcomes import InputError, outcome_as_record, outcome_not_run
+from summarybench.runs.kind_facts import LINE_BREAKS_IN
 from summarybench.runs.schema import (
     DocumentRecord,
     ExperimentRecord,
@@ -22,6 +24,8 @@ from summarybench.runs.schema import (
 
 Record = dict[str, Any]
 
+DOCUMENTS = frozenset({"document", "superseded_document"})
+"""The kinds of records with a summary, which is kept as it was generated: its digest and its scores belong to it."""
 SELECTED = "selected"
 """The key of the session's record with the selected tests: nodeid → experiment."""
 
@@ -56,7 +60,8 @@ class Journal:
 
 
 def _line(kind: str, fields: Mapping[str, Any]) -> str:
-    return json.dumps({"kind": kind, **fields}, ensure_ascii=False, allow_nan=False) + "\n"
+    safe = fields if kind in DOCUMENTS else inert_record(dict(fields), line_breaks_in=LINE_BREAKS_IN)
+    return json.dumps({"kind": kind, **safe}, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,10 @@ KIND = "kind"
 """The key of `extra_info` that holds the facts about the experiment's kind."""
 
 
+LINE_BREAKS_IN = frozenset({"short"})
+"""The keys of a kind's record whose texts may have line breaks."""
+
+
 class Unit(StrEnum):
     """What one timed round measures, and what a comparison pairs."""
 

@@ -11,11 +11,12 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import Any, cast
 
+from summarybench.core.inert_text import inert_record
 from summarybench.machine.environment import VERSIONS, default_host_name, gpu_host_id
 from summarybench.machine.probes import EVERY_PROBE, OF_THE_GPU
 from summarybench.runs.built_in_kinds import KINDS_BY_TEST
 from summarybench.runs.extra_info import ExtraInfo
-from summarybench.runs.kind_facts import KIND, KindFacts, Unit
+from summarybench.runs.kind_facts import KIND, LINE_BREAKS_IN, KindFacts, Unit
 from summarybench.runs.schema import DocumentRecord, Run, RunHeader
 
 NO_TELEMETRY: Mapping[str, Any] = {
@@ -53,13 +54,14 @@ UNKNOWN: Mapping[str, Any] = {
 def migrated(run: Mapping[str, Any]) -> Run:
     """A copy of a run in which every key that the schema requires is there, unless nothing implies its value.
 
-    The caller has checked the run's shape (`validation.check_shape`); other values may still be of any type.
+    Its texts are inert, so that nothing that shows or stores a run has to make them so. The caller has checked the run's
+    shape (`validation.check_shape`); other values may still be of any type.
     """
     found: dict[str, Any] = _with({**run, **migrated_header(run)}, dropped_lines=0)
     found["benchmarks"] = [_benchmark(each) for each in run["benchmarks"]]
     if "outcomes" in run:
         found["outcomes"] = _outcomes(run["outcomes"])
-    return cast(Run, found)
+    return cast(Run, inert_record(found, line_breaks_in=LINE_BREAKS_IN))
 
 
 def migrated_header(session: Mapping[str, Any]) -> RunHeader:

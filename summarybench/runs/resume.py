@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from summarybench.core.inert_text import inert_record
 from summarybench.core.outcomes import InputError, Outcome, TestOutcome, outcome_of_record
 from summarybench.core.strict_json import InvalidValueError
 from summarybench.machine.environment import environment_differences
@@ -80,8 +81,8 @@ def check_same_conditions(earlier: EarlierRun, *, machine_info: Mapping[str, Any
         raise InputError(f"{earlier.name} does not say with which settings it was measured; measure anew")
     before = migrated_header(session)["machine_info"]
     for what, named in (
-        ("settings", differences(settings, session["settings"])),
-        ("environment", list(environment_differences(machine_info, before))),
+        ("settings", differences(inert_record(dict(settings)), session["settings"])),
+        ("environment", list(environment_differences(inert_record(dict(machine_info)), before))),
     ):
         if named:
             raise InputError(

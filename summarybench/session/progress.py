@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from summarybench.core import session_seconds
+from summarybench.core.inert_text import inert
 from summarybench.core.numbers import decimal, short_duration
 from summarybench.core.outcomes import Outcome
 from summarybench.measure.generation import GenerationRecord
@@ -39,7 +40,7 @@ class Progress:
         """Write one line that stays, on a terminal or not."""
         if self._terminal:
             self._terminal.ensure_newline()
-            self._terminal.write_line(line, **markup)
+            self._terminal.write_line(inert(line), **markup)
 
     def note(self, line: str) -> None:
         """Write one line that stays, while a test runs."""
@@ -119,7 +120,7 @@ class Progress:
             return
         try:
             self._terminal.ensure_newline()
-            self._terminal.rewrite(text, erase=True)
+            self._terminal.rewrite(inert(text), erase=True)
             self._terminal.flush()
         except OSError:  # the terminal was closed; SIGHUP ends the session, and no test fails for a missing line
             self.is_live = False

@@ -68,9 +68,23 @@ def test_process_that_does_not_report_says_nothing(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_fault_of_the_program_keeps_its_traceback():
-    with pytest.raises(ZeroDivisionError):
-        run_to_exit_code(lambda: 1 // 0)
+def test_fault_of_the_program_keeps_its_traceback_without_secrets(capsys):
+    def command():
+        raise ZeroDivisionError("at https://me:correct-horse@hub.example\x1b[2J")
+
+    assert run_to_exit_code(command) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("Traceback (most recent call last):\n")
+    assert shown.endswith("ZeroDivisionError: at https://***@hub.example\\x1b[2J\n")
+    assert "correct-horse" not in shown
+
+
+def test_error_line_is_one_line_whatever_it_quotes(capsys):
+    def command():
+        raise InputError("no file a\nb\x1b[31m, asked of https://me:correct-horse@hub.example")
+
+    assert run_to_exit_code(command) == 4
+    assert capsys.readouterr().err == "ERROR: no file a\\nb\\x1b[31m, asked of https://***@hub.example\n"
 
 
 CLOSED = """

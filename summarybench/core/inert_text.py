@@ -1,0 +1,81 @@
+"""Make texts of others harmless before they are stored or shown: documents, models, exceptions, run files, branch names.
+
+Control and format characters become visible escapes, so that no text moves the cursor, hides a part of itself or reads
+backwards. Passwords and tokens become ***.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Container, Mapping
+from typing import Any
+
+HIDDEN = "***"
+INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Unicode's categories of characters that a terminal or a page does not show as they are."""
+USER_INFO = re.compile(r"(?<=://)[^/\s?#\"'<>]*@")
+TOKENS = re.compile(r"\bhf_\w{16,}|(?<=[Bb]earer )[\w.~+/=-]{8,}")
+NAMES_OF_SECRETS = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL")
+SHORTEST_SECRET = 8
+"""A shorter value of such a variable may be a common word, and hiding it would garble messages."""
+
+
+def inert(text: str, *, keep: str = "") -> str:
+    """The text with visible control characters, apart from those in `keep`, and without secrets."""
+    return _visible(_redacted(text, _secrets(os.environ)), keep)
+
+
+def inert_record(value: Any, *, line_breaks_in: Container[str] = ()) -> Any:
+    """A copy of a JSON value whose texts are inert. Its keys stay as they are.
+
+    Texts below a key of `line_breaks_in` keep their line breaks.
+    """
+    return _inert_record(value, _secrets(os.environ), "", line_breaks_in)
+
+
+def _inert_record(value: Any, secrets: tuple[str, ...], keep: str, line_breaks_in: Container[str]) -> Any:
+    if isinstance(value, str):
+        return _visible(_redacted(value, secrets), keep)
+    if isinstance(value, dict):
+        return {
+            name: _inert_record(item, secrets, "\n" if name in line_breaks_in else keep, line_breaks_in)
+            for name, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_inert_record(item, secrets, keep, line_breaks_in) for item in value]
+    return value
+
+
+def _visible(text: str, keep: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character in keep or unicodedata.category(character) not in INVISIBLE else _escape(character)
+        for character in text
+    )
+
+
+def _escape(character: str) -> str:
+    r"""As in Python: \n, \x1b, \u202e."""
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def _redacted(text: str, secrets: tuple[str, ...]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, HIDDEN)
+    if "://" in text:
+        text = USER_INFO.sub(f"{HIDDEN}@", text)
+    return TOKENS.sub(HIDDEN, text) if "hf_" in text or "earer " in text else text
+
+
+def _secrets(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Values of variables that hold tokens, and the passwords in addresses; the longest first."""
+    named = {value for name, value in environment.items() if NAMES_OF_SECRETS.search(name.upper())}
+    in_addresses = {
+        found[0].rstrip("@").partition(":")[2]
+        for value in environment.values()
+        if "://" in value and (found := USER_INFO.search(value))
+    }
+    return tuple(sorted((each for each in named | in_addresses if len(each) >= SHORTEST_SECRET), key=len, reverse=True))

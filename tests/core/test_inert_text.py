@@ -1,0 +1,57 @@
+"""What others wrote neither moves the cursor nor gives a secret away."""
+
+from __future__ import annotations
+
+import pytest
+
+from summarybench.core.inert_text import inert, inert_record
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain Σ – é 東京", "plain Σ – é 東京"),
+        ("\x1b[31mred\x1b[0m", r"\x1b[31mred\x1b[0m"),
+        ("a\nb\rc\td", r"a\nb\rc\td"),
+        ("\u202egnp.exe", r"\u202egnp.exe"),
+        ("nul\x00", r"nul\x00"),
+        ("zero\u200bwidth", r"zero\u200bwidth"),
+        ("line\u2028separator", r"line\u2028separator"),
+        ("no\u00a0break space", "no\u00a0break space"),
+        ("half \ud800", r"half \ud800"),
+        ("tag \U000e0041", r"tag \U000e0041"),
+    ],
+)
+def test_control_and_format_characters_are_visible(text, shown):
+    assert inert(text) == shown
+
+
+def test_line_breaks_are_kept_where_they_are_asked_for():
+    assert inert("a\nb\x07", keep="\n\t") == "a\nb\\x07"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://user:pass@hub.example/api", "https://***@hub.example/api"),
+        ("https://user@hub.example", "https://***@hub.example"),
+        ("https://u:p@ss@hub.example/x?a=b@c", "https://***@hub.example/x?a=b@c"),
+        ("see https://hub.example/a@b", "see https://hub.example/a@b"),
+        ("token hf_abcdefghijklmnopqrst was refused", "token *** was refused"),
+        ("Authorization: Bearer abcdefgh.ijkl", "Authorization: Bearer ***"),
+        ("mail a@b.example", "mail a@b.example"),
+    ],
+)
+def test_user_info_and_tokens_are_hidden(text, shown):
+    assert inert(text) == shown
+
+
+def test_values_of_token_variables_and_passwords_of_addresses_are_hidden_wherever_they_are(monkeypatch):
+    monkeypatch.setenv("MY_API_KEY", "correct horse battery")
+    monkeypatch.setenv("HF_ENDPOINT", "https://me:tr0ub4dor@hub.example")
+    monkeypatch.setenv("SHORT_TOKEN", "a")
+    assert inert("key correct horse battery, password tr0ub4dor, a word") == "key ***, password ***, a word"
+    assert inert_record({"a": ["tr0ub4dor", 1, None], "b": {"c": "\x1b"}}) == {
+        "a": ["***", 1, None],
+        "b": {"c": r"\x1b"},
+    }
