@@ -98,4 +98,4 @@ def markdown_row(cells: Sequence[str]) -> str:
 
 def escaped(text: str) -> str:
     """One line of markdown that shows the text unchanged, and notifies nobody whom it mentions."""
-    return SPECIAL.sub(r"\\\1", " ".join(inert(text).split())).replace("@", f"@{ZERO_WIDTH_SPACE}")
+    return SPECIAL.sub(r"\\\1", inert(" ".join(text.split()))).replace("@", f"@{ZERO_WIDTH_SPACE}")
