@@ -134,7 +134,7 @@ def test_what_markdown_would_read_as_more_than_text_is_escaped(text, shown):
 
 def test_markup_in_a_verdict_breaks_no_line_and_no_cell(summarize):
     detail = "a | b\n`c` <d>"
-    row, note = "RE\\|GRESSED", "a \\| b \\`c\\` \\<d\\>"
+    row, note = "RE\\|GRESSED", "a \\| b\\\\n\\`c\\` \\<d\\>"
     paragraphs = summarize(benchmark(verdict="RE|GRESSED", verdict_detail=detail))
     assert row in paragraphs[2].splitlines()[2]
     assert paragraphs[3].splitlines()[0] == f"- {NAME}: {row}: {note}"
