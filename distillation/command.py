@@ -25,7 +25,7 @@ def distil(arguments: Sequence[str] | None, *, is_first: bool) -> int:
     `is_first` says that this process prints. Raises SuiteError, and KeyboardInterrupt with the remedy.
     """
     settings = parse_settings(arguments)
-    if "WORLD_SIZE" not in os.environ:
+    if not os.environ.get("WORLD_SIZE"):
         leave_one_gpu_visible(0)  # the Trainer would spread one process over all GPUs, and change its batches
     try:
         run(settings, is_first=is_first)

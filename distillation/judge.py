@@ -9,6 +9,7 @@ from pathlib import Path
 from summarybench.core.exit_codes import run_to_exit_code
 from summarybench.core.invocation import this_invocation
 from summarybench.core.outcomes import ExitCode
+from summarybench.core.paths import user_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +31,11 @@ def _judge(arguments: Sequence[str] | None) -> int:
         prog=program, description="Compare the students of a run with their teachers, and check the targets."
     )
     parser.add_argument(
-        "run", type=Path, nargs="?", default=Path("results/latest"), help="a results folder (default: results/latest)"
+        "run",
+        type=user_path,
+        nargs="?",
+        default=Path("results/latest"),
+        help="a results folder (default: results/latest)",
     )
     parser.add_argument(
         "--model-path", action="append", default=[], metavar="NAME=FOLDER", help="load the teacher from a local folder"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from distillation.examples import REPEATED_TOKENS
@@ -14,6 +13,7 @@ from summarybench.commands.command import Parser
 from summarybench.core.invocation import this_invocation
 from summarybench.core.numbers import trimmed
 from summarybench.core.outcomes import InputError
+from summarybench.core.paths import user_path
 from summarybench.core.share import parse_share
 from summarybench.documents.document import DocumentSource
 from summarybench.session.settings import model_paths_of
@@ -146,7 +146,7 @@ def _adding_defaults(group: Any) -> Add:
 
 def _add_student_options(add: Add) -> None:
     add("--teacher", required=True, metavar="MODEL", help=f"the model to learn from: one of {', '.join(MODELS)}")
-    add("--out", type=Path, required=True, metavar="FOLDER", help="folder for the student, which also names it")
+    add("--out", type=user_path, required=True, metavar="FOLDER", help="folder for the student, which also names it")
     add("--layers", type=int, metavar="N", help="start from N evenly spaced layers of the teacher")
     add(
         "--choose-layers",
@@ -155,7 +155,7 @@ def _add_student_options(add: Add) -> None:
     )
     add(
         "--student-from",
-        type=Path,
+        type=user_path,
         metavar="FOLDER",
         help="start from this smaller model, which must use the teacher's tokenizer",
     )
@@ -171,7 +171,7 @@ def _add_document_options(add: Add) -> None:
     )
     add(
         "--documents-file",
-        type=Path,
+        type=user_path,
         action="append",
         default=[],
         metavar="PATH",

@@ -11,6 +11,7 @@ from summarybench.analysis.history import Trend, read_series
 from summarybench.commands.command import add_baselines_argument
 from summarybench.core.invocation import this_invocation
 from summarybench.core.outcomes import ExitCode, InputError
+from summarybench.core.paths import user_path
 from summarybench.report.history import finding_of
 from summarybench.runs.baselines import (
     ANCHOR,
@@ -28,7 +29,7 @@ NAME = re.compile(r"[\w.-]+")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN", help="the folder that a session left in results/")
+    parser.add_argument("run", type=user_path, metavar="RUN", help="the folder that a session left in results/")
     parser.add_argument(
         "name", metavar="NAME", help="stored as baselines/<device>/NNNN_NAME.json; 'anchor' is never replaced"
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from summarybench.core.outcomes import InputError
+from summarybench.core.paths import user_path
 
 
 class Command(Protocol):
@@ -36,7 +37,7 @@ class Parser(argparse.ArgumentParser):
 def add_baselines_argument(parser: argparse.ArgumentParser, meaning: str) -> None:
     parser.add_argument(
         "--baselines",
-        type=Path,
+        type=user_path,
         default=Path("baselines"),
         metavar="FOLDER",
         help=f"{meaning}, in a folder for each device (default: baselines)",

@@ -14,6 +14,7 @@ from summarybench.analysis.truths import NOISES, TRUTHS
 from summarybench.commands.spot_check import add_device_argument, spot_checks, write_found
 from summarybench.core.numbers import percent
 from summarybench.core.outcomes import ExitCode, InputError
+from summarybench.core.paths import user_path
 from summarybench.measure.spot_check import devices_to_try
 
 QUICK_TRIALS, QUICK_NOISE = 200, 0.02
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--output",
-        type=Path,
+        type=user_path,
         default=Path("results/detection.md"),
         metavar="FILE",
         help="file for the table; a JSON file goes beside it (default: results/detection.md)",

@@ -12,6 +12,7 @@ from summarybench.commands.docs_reference import reference_tables
 from summarybench.commands.docs_tables import stored_tables
 from summarybench.core.files import write_atomically
 from summarybench.core.outcomes import ExitCode, InputError
+from summarybench.core.paths import user_path
 from summarybench.report.detection import detection_tables
 
 FILES = (
@@ -33,7 +34,11 @@ MARKED = re.compile(r"<!-- begin (?P<name>[a-z-]+): .*? -->\n(?P<body>.*?)<!-- e
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--root", type=Path, default=Path(), metavar="FOLDER", help="the project's folder (default: the current one)"
+        "--root",
+        type=user_path,
+        default=Path(),
+        metavar="FOLDER",
+        help="the project's folder (default: the current one)",
     )
 
 

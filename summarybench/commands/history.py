@@ -14,6 +14,7 @@ from summarybench.commands.command import add_baselines_argument
 from summarybench.core.invocation import this_invocation
 from summarybench.core.numbers import counted, decimal, deviation, percent
 from summarybench.core.outcomes import ExitCode, InputError
+from summarybench.core.paths import user_path
 from summarybench.runs.baselines import open_run
 from summarybench.runs.run_file import device_of
 from summarybench.stats.sequential import FALSE_ALARMS_PER_NIGHT, FEWEST_NIGHTS, NIGHTS_TO_FIND, SOUGHT_RATIO
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="NAME", help="only this folder of the baselines (default: all of them)")
     parser.add_argument(
         "--run",
-        type=Path,
+        type=user_path,
         metavar="RUN",
         help="also count this finished run, whether it is stored or not, and show only the folder of its device",
     )

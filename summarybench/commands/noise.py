@@ -14,6 +14,7 @@ from summarybench.commands.command import add_baselines_argument
 from summarybench.core.invocation import this_invocation
 from summarybench.core.numbers import decimal, percent
 from summarybench.core.outcomes import ExitCode, InputError
+from summarybench.core.paths import user_path
 from summarybench.runs.baselines import SPREAD_FILE
 from summarybench.runs.device_files import ReplicatesRecord
 from summarybench.runs.run_file import Run, device_of, read_run
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs", type=int, default=5, metavar="K", help="how many fresh processes (default: 5)")
     parser.add_argument(
         "--from",
-        type=Path,
+        type=user_path,
         nargs="+",
         default=[],
         dest="existing",

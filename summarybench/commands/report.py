@@ -9,6 +9,7 @@ from pathlib import Path
 from summarybench.commands.command import add_baselines_argument
 from summarybench.core.files import write_where_asked
 from summarybench.core.outcomes import ExitCode
+from summarybench.core.paths import user_path
 from summarybench.report.experiment import Source
 from summarybench.report.html import page_text, source_of
 from summarybench.runs.baselines import open_run, read_baselines
@@ -17,10 +18,10 @@ from summarybench.runs.run_folder import shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a results folder or a run file")
+    parser.add_argument("runs", type=user_path, nargs="+", metavar="RUN", help="a results folder or a run file")
     parser.add_argument(
         "--output",
-        type=Path,
+        type=user_path,
         metavar="FILE",
         help="the page (default: report.html in the folder of a single run, else results/report.html)",
     )

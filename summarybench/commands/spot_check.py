@@ -11,6 +11,7 @@ from pathlib import Path
 from summarybench.analysis.detection import Row
 from summarybench.core.files import write_where_asked
 from summarybench.core.outcomes import ExitCode
+from summarybench.core.paths import user_path
 from summarybench.machine.device import Device
 from summarybench.measure.spot_check import check_spots, devices_to_try
 from summarybench.report.detection import detection_lines
@@ -21,7 +22,7 @@ SCHEMA = 3
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
-        type=Path,
+        type=user_path,
         default=Path("results/spot-check.md"),
         metavar="FILE",
         help="file for the table; a JSON file goes beside it (default: results/spot-check.md)",

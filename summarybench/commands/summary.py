@@ -6,14 +6,17 @@ import argparse
 from pathlib import Path
 
 from summarybench.core.outcomes import ExitCode, InputError
+from summarybench.core.paths import user_path
 from summarybench.report.headline import exit_headline
 from summarybench.report.markdown import summary_text
 from summarybench.runs.baselines import open_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN", help="a results folder or a run file")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="append to this file, such as CI's job summary")
+    parser.add_argument("run", type=user_path, metavar="RUN", help="a results folder or a run file")
+    parser.add_argument(
+        "--output", type=user_path, metavar="FILE", help="append to this file, such as CI's job summary"
+    )
     parser.add_argument("--details", metavar="URL", help="where the whole run is published; the page links to it")
 
 

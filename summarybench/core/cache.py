@@ -12,8 +12,17 @@ from summarybench.core.outcomes import UnavailableError
 
 
 def cache_folder() -> Path:
-    """The folder for converted and generated models, in XDG_CACHE_HOME or ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llm-summarization-benchmarks"
+    """The folder for converted and generated models, in XDG_CACHE_HOME or ~/.cache.
+
+    A user without a home folder, as in some containers, gets a temporary folder that no other user shares.
+    """
+    name = "llm-summarization-benchmarks"
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given) / name
+    try:
+        return Path.home() / ".cache" / name
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"{name}-{os.getuid()}"
 
 
 def fill_folder_once(folder: Path, fill: Callable[[Path], None]) -> None:

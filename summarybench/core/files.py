@@ -38,9 +38,29 @@ def write_exclusively(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         _write_through(temporary, text)
-        os.link(temporary, path)
+        _link(temporary, path, text)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _link(temporary: Path, path: Path, text: str) -> None:
+    """Give the written file its name. Raises FileExistsError instead of replacing a file.
+
+    A file system without hard links, such as exFAT, gets a second file that is created exclusively.
+    """
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        with path.open("x", encoding="utf-8") as file:
+            try:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                path.unlink(missing_ok=True)
+                raise
 
 
 def _write_through(path: Path, text: str) -> None:

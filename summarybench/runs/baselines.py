@@ -6,7 +6,7 @@ import fcntl
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -118,8 +118,13 @@ def read_baselines(folder: Path) -> Baselines:
             raise InputError(
                 f"{path} is not a stored run (NNNN_NAME.json) of this suite; delete it or move it elsewhere"
             )
-    runs.sort(key=lambda stored: int(stored.number))
+    runs.sort(key=_age)
     return Baselines(folder=folder, runs=tuple(runs))
+
+
+def _age(stored: StoredRun) -> tuple[int, str, str]:
+    """Orders stored runs from old to new: by number, then by date. Two branches may each have stored a run of one number."""
+    return int(stored.number), str(stored.run["datetime"] or ""), stored.path.name
 
 
 def why_unfit(run: Run) -> str | None:
@@ -181,18 +186,26 @@ def _alone_in(folder: Path) -> Iterator[None]:
     """Keep other processes from taking a number in this folder. The lock ends with the process."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with suppress(
+            OSError
+        ):  # without locks, as on some network file systems, exclusive creation still protects files
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
 
 
 def find_stored(runs: Sequence[StoredRun], name: str) -> StoredRun | None:
-    """The newest run with this number, file name or NAME: `1`, `0001`, `0001_main`, `0001_main.json`, `main`."""
+    """The newest run with this number, file name or NAME: `1`, `0001`, `0001_main`, `0001_main.json`, `main`.
+
+    Raises InputError for a number that several runs have, as after a merge of two branches.
+    """
+    numbered = [each for each in runs if name.isdecimal() and int(name) == int(each.number)]
+    if len(numbered) > 1:
+        files = ", ".join(each.path.name for each in numbered)
+        raise InputError(f"{name} is the number of {len(numbered)} stored runs: {files}; name one of these files")
     for stored in reversed(runs):
-        if name in (stored.number, stored.name, stored.path.name, stored.path.stem) or (
-            name.isdecimal() and int(name) == int(stored.number)
-        ):
+        if stored in numbered or name in (stored.name, stored.path.name, stored.path.stem):
             return stored
     return None
 

@@ -11,7 +11,7 @@ from summarybench.analysis.confirmation import ConfirmedRun
 from summarybench.analysis.history import SeriesKey, read_accepted, series_with
 from summarybench.analysis.noise import read_spread
 from summarybench.analysis.teacher_change import TeacherChange, beside_teacher
-from summarybench.core.outcomes import BrokenOutputError, Verdict
+from summarybench.core.outcomes import BrokenOutputError, JudgementError, Verdict
 from summarybench.kinds.kind import Kind
 from summarybench.kinds.toolbox import Measurement
 from summarybench.machine.telemetry import problem
@@ -84,7 +84,8 @@ class Comparer:
         """The verdict against the baseline.
 
         The experiment is journalled with it before anything is asserted. Raises BrokenOutputError if most summaries are
-        empty or repeating. Every kind of benchmark comes through here, so none can forget to check that.
+        empty or repeating, and JudgementError for a student without its teacher. Every kind of benchmark comes through here,
+        so none can forget to check that.
         """
         entry = measurement.entry
         student = self._settings.students.get(entry.extra_info["model"])
@@ -111,6 +112,11 @@ class Comparer:
         self.figures[measurement.nodeid] = extra_info
         if entry.broken_output:
             raise BrokenOutputError(entry.broken_output)
+        if student and teacher_change is None:
+            raise JudgementError(
+                f"nothing says whether this student is good enough: its teacher {student.teacher} was not measured with the same "
+                "loader in this session; select both, as -m student does"
+            )
         return comparison
 
     def _decide(self, measurement: Measurement) -> Comparison:

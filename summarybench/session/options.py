@@ -5,10 +5,9 @@ Pytest's `--help` and docs/reference/options.md are both made from them.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from summarybench.catalogue.datasets import DATASETS
 from summarybench.core.option import Option
+from summarybench.core.paths import user_path
 from summarybench.documents.document import DocumentSource
 from summarybench.documents.prompts import INSTRUCTION
 from summarybench.kinds.registry import KINDS
@@ -50,7 +49,7 @@ GENERAL_OPTIONS: tuple[Option, ...] = (
         "summarize the documents of a file (JSON Lines, JSON, CSV, TSV, parquet; .gz too) or of a folder saved by datasets",
         example="--documents-file articles.csv",
         is_everyday=True,
-        type=Path,
+        type=user_path,
         metavar="PATH",
     ),
     Option(
@@ -114,7 +113,7 @@ GENERAL_OPTIONS: tuple[Option, ...] = (
         "--models",
         "measure the models of a TOML file",
         example="--models team.toml",
-        type=Path,
+        type=user_path,
         default=[],
         metavar="FILE",
         action="append",
@@ -165,7 +164,7 @@ GENERAL_OPTIONS: tuple[Option, ...] = (
         "finished tests are taken over and the others measured; repeat the other options",
         example="--resume results/latest",
         is_everyday=True,
-        type=Path,
+        type=user_path,
         metavar="RUN",
     ),
     Option(
@@ -241,7 +240,7 @@ GENERAL_OPTIONS: tuple[Option, ...] = (
         "--student",
         "measure a model from `python -m distillation` (make distill) and its teacher; add -m student to measure nothing else",
         example="--student students/smollm2-15l",
-        type=Path,
+        type=user_path,
         default=[],
         metavar="FOLDER",
         action="append",
@@ -259,7 +258,7 @@ GENERAL_OPTIONS: tuple[Option, ...] = (
         "where each run leaves its folder",
         example="--results-dir /data/results",
         default_in_words="results",
-        type=Path,
+        type=user_path,
         metavar="FOLDER",
     ),
     Option(
@@ -267,7 +266,7 @@ GENERAL_OPTIONS: tuple[Option, ...] = (
         "measure again what REGRESSED in RUN; a test fails only if both passes together show a regression "
         "and neither pass alone has a ratio above 0.985",
         example="--confirm results/latest",
-        type=Path,
+        type=user_path,
         metavar="RUN",
     ),
 )

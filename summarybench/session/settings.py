@@ -6,6 +6,7 @@ Nothing behind them reads options or the environment.
 from __future__ import annotations
 
 import os
+from argparse import ArgumentTypeError
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from summarybench.catalogue.models import MODELS, ModelSpec
 from summarybench.core.outcomes import InputError
+from summarybench.core.paths import user_path
 from summarybench.core.share import parse_share
 from summarybench.documents.document import DocumentSource
 from summarybench.engines.weights import check_model_folder
@@ -137,7 +139,7 @@ def settings_of(option: Any, root: Path) -> Settings:
         host_name=_host_name(option.host_name),
         compare_with=compare if isinstance(compare, str) else None,
         save_as=option.benchmark_save or option.benchmark_autosave,
-        json_path=option.benchmark_json,
+        json_path=option.benchmark_json and _path_of("--benchmark-json", option.benchmark_json),
         folder_file=take_folder_file(),
         resume=option.resume,
         confirm=option.confirm,
@@ -177,7 +179,7 @@ def _baselines_dir(storage: str, rootpath: Path) -> Path:
         return rootpath / "baselines"
     if "://" in storage and not storage.startswith("file://"):
         raise InputError(f"--benchmark-storage {storage}: baselines are files here; name a folder")
-    return Path(storage.removeprefix("file://")).absolute()
+    return _path_of("--benchmark-storage", storage.removeprefix("file://"))
 
 
 def model_paths_of(pairs: Sequence[str]) -> dict[str, Path]:
@@ -190,6 +192,14 @@ def model_paths_of(pairs: Sequence[str]) -> dict[str, Path]:
         name, _, folder = pair.partition("=")
         if name not in MODELS or not folder:
             raise InputError(f"--model-path {pair}: give NAME=FOLDER, with NAME one of {', '.join(MODELS)}")
-        found[name] = Path(folder).absolute()
+        found[name] = _path_of("--model-path", folder)
         check_model_folder(MODELS[name], found[name])
     return found
+
+
+def _path_of(option: str, text: str | Path) -> Path:
+    """The whole path that an option names. Raises InputError for `~` without a home folder."""
+    try:
+        return user_path(str(text)).absolute()
+    except ArgumentTypeError as error:
+        raise InputError(f"{option} {error}") from error

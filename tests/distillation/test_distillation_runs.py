@@ -393,9 +393,24 @@ def test_margin_is_a_share_of_the_teachers_rouge(project, tmp_path):
     assert info["teacher_change"]["quality_change"]["verdict"] == "NON-INFERIOR"
 
 
-def test_student_without_its_teacher_says_so(project, tmp_path):
+def test_student_is_judged_beside_its_teacher_in_any_order(project, tmp_path):
+    """As with --ff, --lf or a plugin for random order."""
+    folder = student_folder(tmp_path / "small")
+    backwards = """
+    def pytest_collection_modifyitems(items):
+        items.reverse()
+"""
+    project.script({"worthless": ["default"]}, conftest=WORTHLESS_STUDENT + backwards)
+    session = project.bench("--student", str(folder), "-k", "default", "--documents", "12")
+    assert session.exit_code == 10, session.output
+    assert session.by_experiment["small-default"]["teacher_change"]["quality_change"]["verdict"] == "INFERIOR"
+
+
+def test_student_without_its_teacher_does_not_pass_and_says_so(project, tmp_path):
     folder = student_folder(tmp_path / "small")
     session = project.bench("--student", str(folder), "-k", "small-default")
+    assert session.exit_code == 1
+    assert "nothing says whether this student is good enough" in session.output
     assert session.by_experiment["small-default"]["teacher_change"] is None
     assert f"its teacher {TEACHER} was not measured in this session" in session.output
 
