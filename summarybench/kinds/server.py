@@ -27,11 +27,9 @@ from summarybench.engines.server.served_model import ServedModel, ServerTarget
 from summarybench.kinds.kind import Case, Kind, Marker, cases_of
 from summarybench.kinds.toolbox import Measurement, Toolbox
 from summarybench.measure.load import (
-    INTERACTIVE,
     SWEEP,
     Concurrency,
     Load,
-    Objective,
     concurrencies,
     loads_of,
     objective_of,
@@ -108,7 +106,7 @@ OPTIONS = (
         "--slo",
         "a service-level objective: interactive (TTFT 500 ms, 30 ms a token), server (2 s, 100 ms), or two limits in ms",
         example="--slo 800:50",
-        default_in_words="none, with --sweep interactive",
+        default="interactive",
         metavar="OBJECTIVE",
     ),
     Option(
@@ -144,8 +142,7 @@ class ServerKind(Kind):
         completed = dict(given) | {"server": [checked_address(each) for each in given["server"]]}
         if completed["server"] and completed["server_command"]:
             raise InputError("--server and --server-command: give the address of a server, or the command to start one")
-        if completed["slo"] is not None:
-            objective_of(completed["slo"])
+        objective_of(completed["slo"])
         if completed["server_command"] is not None:
             launch_command_of(completed["server_command"])
         if label := completed["server_label"]:
@@ -170,7 +167,7 @@ class ServerKind(Kind):
         model = open_served_model(toolbox)
         sample = toolbox.sample_for(model)
         load = _load_of(toolbox, len(sample.prompts))
-        objective = _objective(toolbox.options)
+        objective = objective_of(toolbox.options["slo"])
         measured, rounds = measure_served(
             toolbox.benchmark,
             model,
@@ -230,10 +227,6 @@ def _load_of(toolbox: Toolbox, documents: int) -> Load:
     return next(load for end, load in _loads(toolbox.options, documents).items() if suffix.endswith(end))
 
 
-def _objective(options: Mapping[str, Any]) -> Objective | None:
-    return None if options["slo"] is None else objective_of(options["slo"])
-
-
 def _workload(toolbox: Toolbox, model: ServedModel, sample: Sample, load: Load) -> Workload:
     """The workload with its load: a batch size for requests in flight, a setting for a rate."""
     if isinstance(load, Concurrency):
@@ -247,7 +240,7 @@ def _add_further_passes(
     """Add what further passes show: the search of --sweep, and one server of a fleet alone."""
     served, tokens, per_second = extra_info["served"], sample.max_new_tokens, extra_info["documents_per_second"]
     if toolbox.experiment.suffix.endswith(SWEEP):
-        objective = _objective(toolbox.options) or INTERACTIVE
+        objective = objective_of(toolbox.options["slo"])
         toolbox.show("searching the greatest rate within the objective")
         served["rate_search"] = rate_search_record(model, sample.prompts, tokens, per_second, objective)
     if len(model.target.addresses) > 1:

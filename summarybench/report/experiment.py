@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -167,6 +168,8 @@ class ExperimentView:
 
 def way_of(entry: Entry) -> str:
     info, kind = entry.extra_info, entry.kind
+    if "served" in info:
+        return _served_as(entry)
     batch_size = max(map(len, rounds_of(info)))
     batching = {Unit.DOCUMENT: "", Unit.BATCH: f"batch {batch_size}", Unit.ROUND: kind.title}
     parts = [
@@ -175,6 +178,25 @@ def way_of(entry: Entry) -> str:
         f"{info['processes']} processes" if "processes" in info else "",
     ]
     return ", ".join(part for part in parts if part) or EAGER
+
+
+def _served_as(entry: Entry) -> str:
+    """How a server was loaded: `server, fp8, concurrency 8`. Its loader says nothing but that it is one."""
+    info = entry.extra_info
+    rest = info["experiment"].removeprefix(f"{info['model']}-{info['loader']}")
+    words = [re.sub(r"^(concurrency|rate)(?=\d)", r"\1 ", each) for each in _load_and_label(rest)]
+    return ", ".join([info["loader"], *words])
+
+
+def _load_and_label(suffix: str) -> Iterator[str]:
+    """The label of a server's set-up, if it has one, and its load."""
+    found = re.fullmatch(r"(?:-(?P<label>.+?))??-(?P<load>all-at-once|sweep|concurrency\d+|rate[\d.]+)", suffix)
+    if found is None:
+        yield suffix.removeprefix("-")
+        return
+    if label := found["label"]:
+        yield label
+    yield found["load"].replace("-", " ")
 
 
 def experiments_of(sources: Sequence[Source]) -> tuple[ExperimentView, ...]:
@@ -197,6 +219,8 @@ def _label(entry: Entry, *, is_one_model: bool) -> str:
     info = entry.extra_info
     known = MODELS.get(info["model"])
     model = "" if is_one_model else f"{known.marker if known else info['model']} "
+    if "served" in info:
+        return f"{model}{way_of(entry)}"
     batch = f" ×{info['batch_size']}" if info["batch_size"] != 1 else ""
     title = entry.kind.title
     return f"{model}{info['loader']}{batch}{f' ({title})' if title else ''}"

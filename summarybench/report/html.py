@@ -20,6 +20,7 @@ from summarybench.core.outcomes import InputError
 from summarybench.report import tables
 from summarybench.report.charts.change import change_chart
 from summarybench.report.charts.history import history_chart
+from summarybench.report.charts.latency import latency_chart
 from summarybench.report.charts.seconds import seconds_chart
 from summarybench.report.charts.tradeoff import tradeoff_chart
 from summarybench.report.charts.utilization import utilization_chart
@@ -60,6 +61,7 @@ def report_html(sources: Sequence[Source]) -> str:
             tradeoff=tradeoff_chart(view) if has_experiments else None,
             seconds=seconds_chart(view) if has_experiments else None,
             change=change_chart(view),
+            latency=latency_chart(view),
             utilization=utilization_chart(view),
             history=history_chart(view),
             first_tested_night=FEWEST_NIGHTS + 1,

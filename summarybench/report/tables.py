@@ -159,6 +159,18 @@ STUDENTS = TableLayout(
     ),
 )
 
+BESIDE_SERVERS = TableLayout(
+    title="Engines and servers, same documents",
+    columns=columns_of(
+        speed.GENERATED,
+        speed.DOCUMENTS_PER_SECOND,
+        speed.FIRST_TOKEN,
+        Column(figure=quality.ROUGE1, has_interval=False),
+        memory.PEAK,
+        device.JOULES,
+    ),
+)
+
 # The HTML page -------------------------------------------------------------------------------------------------------
 
 ANCHOR_COLUMN = Column(figure=comparison.ANCHOR, is_strong=True)
@@ -219,7 +231,7 @@ def run_tables(experiments: Sequence[ExperimentView]) -> list[Table]:
 def kind_tables(experiments: Sequence[ExperimentView]) -> list[Table]:
     """The tables of figures that only some experiments have. Kinds that declare figures have a table each."""
     known = [layout.table(experiments) for layout in (CONTINUOUS, BATCHES, STUDENTS)]
-    return [each for each in (*known, *_declared_tables(experiments)) if each.rows]
+    return [each for each in (*known, *_declared_tables(experiments), *_beside_servers(experiments)) if each.rows]
 
 
 def _declared_tables(experiments: Sequence[ExperimentView]) -> Iterator[Table]:
@@ -243,6 +255,19 @@ def details(experiments: Sequence[ExperimentView]) -> Table:
         title="Further figures of each experiment", columns=columns_of(*(SCORES if is_scored else ()), *DETAILS)
     )
     return layout.table(experiments)
+
+
+def _beside_servers(experiments: Sequence[ExperimentView]) -> Iterator[Table]:
+    """Engines of this process and servers that summarized the same documents, the slowest first."""
+    groups: dict[tuple[str, int, frozenset[str]], list[ExperimentView]] = {}
+    for each in experiments:
+        if each.kind.place is not None:
+            info = each.info
+            key = info["model"], info["max_new_tokens"], frozenset(info["document_ids"])
+            groups.setdefault(key, []).append(each)
+    shown = [each for group in groups.values() if len({"served" in each.info for each in group}) > 1 for each in group]
+    shown.sort(key=lambda each: (each.info["model"], each.info["generated_tokens_per_second"]))
+    yield BESIDE_SERVERS.table(shown)
 
 
 # Ways side by side ---------------------------------------------------------------------------------------------------

@@ -227,6 +227,45 @@ def test_open_loop_and_sweep_are_experiments_with_goodput_and_a_greatest_rate(se
     assert search["greatest_rate_per_second"] == max(each["arrivals_per_second"] for each in search["steps"])
 
 
+BESIDE_ENGINES = """
+    import time
+    import pytest
+    from summarybench.machine.clock import Clock
+    from tests.fakes import FakeModel, FakeTime, pretend_avx512, probes
+
+    pretend_avx512()
+
+    class RealTime(FakeTime):
+        def pass_by(self, seconds):
+            time.sleep(seconds / 1000)
+
+        clock = Clock(lambda: None)
+
+    TIME = RealTime()
+
+    @pytest.fixture(scope="session")
+    def load_model():
+        return lambda experiment: FakeModel(experiment, TIME, summary="a few words of a summary")
+"""
+
+
+@pytest.mark.slow
+def test_report_shows_servers_beside_engines_and_latency_against_throughput(served):
+    served.use(BESIDE_ENGINES)
+    with serving(model="HuggingFaceTB/SmolLM2-135M-Instruct") as server:
+        options = ("--server", server.address, "--documents", "4", "--max-new-tokens", "12", "--concurrency", "1,2")
+        session = served.bench_in_own_python("-m", "server or embedded", "-k", "server or 4-bit", *options)
+    assert session.exit_code == 0, session.output
+    results = session.folder / "results" / "latest"
+    page, markdown = ((results / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
+    table = session.output.partition("Engines and servers, same documents")[2].partition("Device")[0]
+    for text in (table, markdown.partition("Engines and servers, same documents")[2]):
+        assert "4-bit" in text
+        assert "concurrency2" in text
+    assert "Latency against throughput" in page
+    assert "server, concurrency 2: " in page  # the tooltip of its point
+
+
 def test_fleet_shares_the_documents_and_has_a_scaling_efficiency(served):
     with serving() as one, serving() as other:
         session = measure(served, one.address, "--server", other.address, "--concurrency", "2")

@@ -103,10 +103,10 @@ def catalogue_model(model_id: str, marker: str) -> str:
     def last(name: str) -> str:
         return name.rstrip("/").rpartition("/")[2].lower()
 
-    for each in MODELS.values():
-        if model_id in (each.name, each.repository) or last(model_id) == last(each.repository):
-            return each.name
     name = slugify(last(model_id)) or "model"
+    for each in MODELS.values():
+        if model_id == each.repository or last(model_id) == last(each.repository) or name == each.name:
+            return each.name
     add_model(ModelSpec(name=name, repository=model_id, revision="", marker=marker, architecture="", licence_url=""))
     return name
 
