@@ -8,9 +8,10 @@ from pathlib import Path
 
 from summarybench.analysis.history import Trend
 from summarybench.core.invocation import Invocation
-from summarybench.core.outcomes import ExitCode, Outcome, Verdict
+from summarybench.core.outcomes import Cause, ExitCode, Outcome, Verdict
 from summarybench.machine.device import Device
 from summarybench.runs.baselines import why_unfit
+from summarybench.runs.extra_info import ExtraInfo
 from summarybench.runs.kind_facts import kind_facts_in
 from summarybench.runs.run_file import Run
 from summarybench.runs.run_folder import shown
@@ -80,6 +81,7 @@ def _saving(finished: Finished) -> Iterator[str]:
     device = finished.device
     comparable = [benchmark for benchmark in finished.run["benchmarks"] if _can_be_compared_with(benchmark)]
     suspicious = [name for each in comparable if (name := _slowed_over_the_nights(each))]
+    shortcomings = list(_shortcomings(finished.run["benchmarks"]))
     verdicts = _experiments_by_verdict(comparable)
     adopt = finished.invocation.command("adopt", shown(finished.folder), "main")
     wanting = [
@@ -89,8 +91,10 @@ def _saving(finished: Finished) -> Iterator[str]:
     ]
     if device.is_gpu and finished.is_new_gpu and not (device.stands_in or device.is_limited):
         store = "" if finished.is_saved else f"{adopt}, then "
-        if not finished.may_become_baseline:
-            store = "save a clean run with --benchmark-save=main, then "
+        if not finished.may_become_baseline or shortcomings:
+            store = (
+                f"save a clean run of at least {MINIMUM_COMMON_DOCUMENTS} documents with --benchmark-save=main, then "
+            )
         yield (
             f"next: no run of '{device.slug}' is stored yet; to contribute the first: {store}"
             f"{finished.invocation.command('docs')}, then open a pull request with baselines/{device.slug}/ and the rewritten pages"
@@ -101,12 +105,31 @@ def _saving(finished: Finished) -> Iterator[str]:
             "and how to accept it"
         )
     elif wanting and finished.may_become_baseline and not finished.is_saved:
-        yield f"next: to make this run the baseline of {_named(wanting)}: {adopt}"
+        if shortcomings:
+            yield f"next: measure again for a baseline of {_named(wanting)}; this run would be a poor one: {'; '.join(shortcomings)}"
+        else:
+            yield f"next: to make this run the baseline of {_named(wanting)}: {adopt}"
     elif finished.run["benchmarks"] and not comparable:
         yield (
             f"next: a baseline needs at least {MINIMUM_COMMON_DOCUMENTS} documents (or batches, or rounds) of an experiment, and this "
             "run has fewer; measure more of them before you store one"
         )
+
+
+def _shortcomings(benchmarks: Sequence[Benchmark]) -> Iterator[str]:
+    """Why a clean run would be a poor baseline, which is stored as a whole: one phrase for each reason."""
+    infos = [benchmark["extra_info"] for benchmark in benchmarks]
+    if few := [info["experiment"] for info in infos if len(info["document_ids"]) < MINIMUM_COMMON_DOCUMENTS]:
+        yield f"{_named(few)} with fewer than {MINIMUM_COMMON_DOCUMENTS} documents"
+    if lucky := [info["experiment"] for info in infos if _is_faster_by_the_machine(info)]:
+        yield f"{_named(lucky)} faster because the machine was"
+    if undecided := [info["experiment"] for info in infos if info["verdict"] == Verdict.INCONCLUSIVE]:
+        yield f"{_named(undecided)} {Verdict.INCONCLUSIVE}"
+
+
+def _is_faster_by_the_machine(info: ExtraInfo) -> bool:
+    attribution = info["attribution"]
+    return info["verdict"] == Verdict.IMPROVED and attribution is not None and Cause(attribution["cause"]).is_machine
 
 
 def _can_be_compared_with(benchmark: Benchmark) -> bool:

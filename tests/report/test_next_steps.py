@@ -110,8 +110,36 @@ def test_run_of_too_few_documents_is_not_offered_as_a_baseline():
     (line,) = steps(benchmark(seconds=(2.0,) * 7))
     assert line.startswith("next: a baseline needs at least 8 documents")
     assert steps(benchmark(seconds=(2.0,) * 7), benchmark()) == [
-        f"next: to make this run the baseline of {NAME}: {ADOPT}"
+        f"next: measure again for a baseline of {NAME}; this run would be a poor one: {NAME} with fewer than 8 documents"
     ]
+
+
+@pytest.mark.parametrize(
+    ("cause", "is_offered"), [("GPU", False), ("HOST", False), ("CODE", True), ("WORKLOAD", True), ("UNKNOWN", True)]
+)
+def test_run_that_is_faster_because_the_machine_was_is_not_offered_as_a_baseline(cause, is_offered):
+    (line,) = steps(benchmark(verdict="IMPROVED", attribution={"cause": cause}))
+    assert (ADOPT in line) == is_offered
+    assert line.endswith(f"poor one: {NAME} faster because the machine was") != is_offered
+
+
+def test_run_with_an_undecided_experiment_is_not_offered_as_a_baseline():
+    lines = steps(benchmark(), benchmark("llama2-7b-chat-8-bit", verdict="INCONCLUSIVE"))
+    assert not any(ADOPT in line for line in lines)
+    assert lines[-1] == (
+        f"next: measure again for a baseline of {NAME}; this run would be a poor one: llama2-7b-chat-8-bit INCONCLUSIVE"
+    )
+
+
+def test_invalid_run_is_not_offered_as_a_baseline():
+    lines = steps(benchmark(verdict="INVALID"), benchmark(), outcomes=(outcome(NAME, "invalid"),), exit_code=0)
+    assert not any(ADOPT in line for line in lines)
+
+
+def test_few_documents_of_a_new_gpu_are_not_asked_for():
+    (line,) = steps(benchmark(seconds=(2.0,) * 7), is_new_gpu=True)
+    assert "save a clean run of at least 8 documents with --benchmark-save=main, then" in line
+    assert ADOPT not in line
 
 
 def test_gpu_that_is_new_to_the_suite_is_asked_for_its_baseline():
@@ -123,7 +151,7 @@ def test_gpu_that_is_new_to_the_suite_is_asked_for_its_baseline():
     assert steps(benchmark(), **new) == [f"{said}{ADOPT}, then {request}"]
     assert steps(benchmark(), is_saved=True, **new) == [f"{said}{request}"]
     (line,) = steps(benchmark(), exit_code=10, **new)
-    assert line == f"{said}save a clean run with --benchmark-save=main, then {request}"
+    assert line == f"{said}save a clean run of at least 8 documents with --benchmark-save=main, then {request}"
     assert steps(benchmark(), device=replace(A100, stands_in=True), **new) == []
     assert "pull request" not in steps(benchmark(), device=replace(A100, kind="cpu"), **new)[0]
 
