@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from summarybench.analysis.attribution import Attribution, MeasuredPass, attribute
 from summarybench.analysis.noise import DeviceSpread, are_tuned_alike
-from summarybench.analysis.quality_change import QualityComparison, compare_quality
+from summarybench.analysis.quality_change import QualityComparison, at_level, compare_quality
 from summarybench.core.numbers import decimal, deviation, interval
 from summarybench.core.outcomes import DeviceInvalidError, MachineSlowerError, RegressionError, Verdict
 from summarybench.machine.environment import environment_differences, host_in
@@ -40,10 +40,12 @@ class AnchorComparison:
     stored: StoredRun
     change: Change
     verdict: Verdict
+    quality: QualityComparison | None = None
 
     def as_extra_info(self) -> AnchorRecord:
         """The key `anchor` of the run file."""
         return {
+            "quality_change": self.quality.as_extra_info() if self.quality else None,
             "file": self.stored.path.name,
             "commit": self.stored.commit,
             "verdict": self.verdict.value,
@@ -80,6 +82,17 @@ class Comparison:
     @property
     def fails(self) -> bool:
         return self.verdict is Verdict.REGRESSED and not self.is_held
+
+    @property
+    def qualities(self) -> tuple[QualityComparison, ...]:
+        """The comparisons of quality that may fail: with the baseline, and with the anchor."""
+        found = (self.quality, self.anchor.quality if self.anchor else None)
+        return tuple(each for each in found if each is not None)
+
+    def at_quality_level(self, level: float) -> Comparison:
+        """The same comparison, whose tests of quality fail at this p-value."""
+        anchor = self.anchor and replace(self.anchor, quality=at_level(self.anchor.quality, level))
+        return replace(self, quality=at_level(self.quality, level), anchor=anchor)
 
     @property
     def is_of_machine(self) -> bool:
@@ -235,7 +248,12 @@ class Judge:
             return None
         noise = self._noise(passes, [before], self._spread_with([anchor]))
         change = self._change(passes, [before], noise)
-        return AnchorComparison(stored=anchor, change=change, verdict=decide(change, self.tolerance))
+        return AnchorComparison(
+            stored=anchor,
+            change=change,
+            verdict=decide(change, self.tolerance),
+            quality=compare_quality(passes[-1], before, anchor.label),
+        )
 
     def _incomparable(self, now: Entry, before: Entry, stored: StoredRun) -> str | None:
         """The reason why two entries cannot be compared; None if they can."""

@@ -6,19 +6,20 @@ figures of English texts are those of everybody else. Other references are score
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from statistics import fmean
 from typing import Any, Protocol
 
 from summarybench.catalogue.floors import Floor
-from summarybench.core.numbers import decimal, percent
+from summarybench.core.numbers import counted, decimal, percent
 from summarybench.core.outcomes import QualityError
 from summarybench.documents.document import Document
 from summarybench.documents.words import is_ascii_in_letters, sentences, spaced_words, words
 from summarybench.runs.run_file import ROUGE_TYPES
-from summarybench.stats.intervals import ALARM_CONFIDENCE, Interval, bootstrap_mean_interval, mean_upper_bound
+from summarybench.stats.intervals import ALARM_CONFIDENCE, Interval, mean_interval, mean_upper_bound
 
 LONGEST_LEAD_WORDS = 1_000
 """Longer text is no lead: some documents have no full stop. Scoring all of 200,000 words would take half a minute."""
@@ -63,7 +64,7 @@ def score(records: Sequence[TimedSummary], documents: Sequence[Document], floor:
     leads = [rouge_f1(lead3(each.text), each.reference, ("rouge1",))["rouge1"] for _, each in pairs]
     return Quality(
         scores=scores,
-        rouge1_interval=bootstrap_mean_interval(scores["rouge1"]) if pairs else None,
+        rouge1_interval=_within_0_and_1(mean_interval(scores["rouge1"])) if pairs else None,
         lead3_rouge1=fmean(leads) if leads else None,
         floor=floor if pairs else None,
         degenerate_document_ids={
@@ -73,18 +74,30 @@ def score(records: Sequence[TimedSummary], documents: Sequence[Document], floor:
     )
 
 
+def _within_0_and_1(interval: Interval | None) -> Interval | None:
+    """An interval of F1. Student's t knows no limits, and a mean near 0 would reach below it."""
+    return interval and replace(interval, low=max(0.0, interval.low), high=min(1.0, interval.high))
+
+
 def assert_rouge_floor(quality: Quality | None) -> None:
-    """Raises QualityError if the one-sided 99% upper bound of mean ROUGE-1 is below the floor."""
+    """Raises QualityError if the one-sided 99% upper bound of mean ROUGE-1 is below the floor.
+
+    The bound counts the sampling error of the floor too, so that a model as good as the floor's fails in 1% of samples.
+    """
     if quality is None or quality.floor is None:
         return
     mean = fmean(quality.scores["rouge1"])
-    bound = mean_upper_bound(quality.scores["rouge1"])
+    bound = mean_upper_bound(quality.scores["rouge1"], other_size=quality.floor.documents or math.inf)
     if bound < quality.floor.rouge1:
         raise QualityError(
             f"ROUGE-1 {decimal(mean, 3)} is below its floor: "
-            f"at most {decimal(bound, 3)} (one-sided {percent(ALARM_CONFIDENCE)}), "
+            f"at most {decimal(bound, 3)} (one-sided {percent(ALARM_CONFIDENCE)}{_sampling_of(quality.floor)}), "
             f"floor {decimal(quality.floor.rouge1, 3)} ({quality.floor.origin})"
         )
+
+
+def _sampling_of(floor: Floor) -> str:
+    return "" if floor.documents is None else f" for a mean of {counted(floor.documents, 'document')}"
 
 
 def rouge_f1(summary: str, reference: str, types: tuple[str, ...] = ROUGE_TYPES) -> dict[str, float]:

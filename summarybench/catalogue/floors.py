@@ -17,10 +17,15 @@ FLOORS_FILE = Path(__file__).with_name("floors.toml")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Floor:
-    """The lowest acceptable mean ROUGE-1 F1 (stemmed, 0 to 1) and its origin."""
+    """The mean ROUGE-1 F1 (stemmed, 0 to 1) that summaries must not fall short of by more than chance, and its origin.
+
+    `documents` is the number of documents that the figure is the mean of. It is None for a figure over all documents of the
+    source, which has no sampling error.
+    """
 
     rouge1: float
     origin: str
+    documents: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +38,7 @@ class _FloorEntry:
     max_new_tokens: int
     rouge1: float
     origin: str
+    documents_measured: int | None = None
 
 
 FloorKey = tuple[str, str, DocumentSource, int]
@@ -53,10 +59,12 @@ def read_floors(path: Path = FLOORS_FILE) -> dict[FloorKey, Floor]:
         check_known(entry.origin, origins, f"{where}: origin")
         if not 0 < entry.rouge1 < 1:
             raise InputError(f"{where}: rouge1: {entry.rouge1} must lie between 0 and 1")
+        if entry.documents_measured is not None and entry.documents_measured < 1:
+            raise InputError(f"{where}: documents_measured: {entry.documents_measured} must be at least 1")
         key = (entry.model, entry.loader, DocumentSource(entry.documents), entry.max_new_tokens)
         if key in found:
             raise InputError(f"{where}: a floor for {', '.join(map(str, key))} exists already; remove one of the two")
-        found[key] = Floor(rouge1=entry.rouge1, origin=str(origins[entry.origin]))
+        found[key] = Floor(rouge1=entry.rouge1, origin=str(origins[entry.origin]), documents=entry.documents_measured)
     return found
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from summarybench.analysis.comparison import Comparison, Judge
 from summarybench.analysis.noise import read_spread
-from summarybench.analysis.quality_change import describe
+from summarybench.analysis.quality_change import QUALITY_LEVEL, describe
+from summarybench.analysis.quality_session import p_values_of
 from summarybench.commands.command import add_baselines_argument
 from summarybench.core.outcomes import ExitCode, InputError, Verdict
 from summarybench.core.share import parse_share
@@ -24,6 +25,7 @@ from summarybench.runs.baselines import (
 )
 from summarybench.runs.run_file import Entry, device_of, entries_of
 from summarybench.runs.run_folder import shown
+from summarybench.stats.decision import holm
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -163,8 +165,8 @@ def _lines(entry: Entry, comparison: Comparison) -> Iterator[str]:
         yield f"  {comparison.attribution}"
     if comparison.environment_differences:
         yield f"  environment: {'; '.join(comparison.environment_differences)}"
-    if comparison.quality:
-        facts = comparison.quality.as_extra_info()
+    for quality in comparison.qualities:
+        facts = quality.as_extra_info()
         yield f"  quality {facts['verdict']} {describe(facts)}"
     if entry.broken_output:
         yield f"  {entry.broken_output}"
@@ -173,5 +175,6 @@ def _lines(entry: Entry, comparison: Comparison) -> Iterator[str]:
 def _exit_code(comparisons: Sequence[tuple[Entry, Comparison]]) -> ExitCode:
     if any(entry.broken_output or found.verdict is Verdict.REGRESSED for entry, found in comparisons):
         return ExitCode.FAILED
-    lost_quality = any(found.quality and found.quality.faults for _, found in comparisons)
+    tests = [test for _, found in comparisons for each in found.qualities for test in p_values_of(each.as_extra_info())]
+    lost_quality = any(holm([p_value for _, p_value in tests], QUALITY_LEVEL))
     return ExitCode.QUALITY if lost_quality else ExitCode.CLEAN

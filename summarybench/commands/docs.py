@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from summarybench.commands.docs_quality import quality_tables
 from summarybench.commands.docs_reference import reference_tables
 from summarybench.commands.docs_tables import stored_tables
 from summarybench.core.files import write_atomically
@@ -17,6 +18,7 @@ from summarybench.report.detection import detection_tables
 
 FILES = (
     Path("README.md"),
+    Path("docs/explanation/quality.md"),
     Path("docs/results/gpus.md"),
     Path("docs/results/throughput.md"),
     Path("docs/results/first-table.md"),
@@ -58,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
 
 def tables_of(baselines: Path) -> dict[str, str]:
     """Every table by the name in its markers. Raises InputError for a stored run that cannot be used."""
-    return stored_tables(baselines) | reference_tables()
+    return stored_tables(baselines) | quality_tables(baselines) | reference_tables()
 
 
 def simulated_tables(folder: Path) -> dict[str, str]:

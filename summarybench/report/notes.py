@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from summarybench.analysis.comparison import FALSE_ALARM_LEVEL
 from summarybench.analysis.history import Trend
 from summarybench.analysis.quality_change import describe, quality_against_16_bit, quality_against_batch_size_1
+from summarybench.analysis.quality_session import quality_changes_of
 from summarybench.catalogue.published import published_rows
 from summarybench.core.numbers import MISSING, counted, estimate, gib, percent
 from summarybench.core.outcomes import Outcome, Verdict
@@ -66,7 +67,7 @@ def quiet_notes(run: Run) -> Iterator[str]:
         yield f"{info['experiment']}: {info['verdict']}: {info['verdict_detail']}"
         if found := suspicion(info):
             yield f"{info['experiment']}: history: {found}"
-        if quality := info["quality_change"]:
+        for quality in quality_changes_of(info):
             yield str(_quality_note(info["experiment"], quality))
     yield from outcome_notes(run["outcomes"], reported)
 
@@ -91,8 +92,7 @@ def _plain(text: str) -> Note:
 
 def _reported_of(info: ExtraInfo) -> list[str]:
     """What the notes on an experiment's verdicts say."""
-    quality = info["quality_change"]
-    return [info["verdict_detail"], *([describe(quality)] if quality else [])]
+    return [info["verdict_detail"], *map(describe, quality_changes_of(info))]
 
 
 # One experiment ------------------------------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ def _experiment_notes(experiment: ExperimentView, device: DeviceRecord) -> Itera
     yield from _change_notes(info)
     if info["environment_differences"]:
         yield _plain(f"  environment: {'; '.join(info['environment_differences'])}")
-    if quality := info["quality_change"]:
+    for quality in quality_changes_of(info):
         yield _quality_note(experiment.name, quality)
     for note_of in NOTES_ON_RECORDS:
         for note in note_of(info):

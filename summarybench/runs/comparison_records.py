@@ -40,14 +40,6 @@ class ChangeRecord(TypedDict):
     pass_ratios: NotRequired[Annotated[list[float], Key("ratio of each pass alone; absent for a single pass")]]
 
 
-class AnchorRecord(ChangeRecord):
-    """The change against the anchor, which is never replaced."""
-
-    file: Annotated[str, Key("the anchor's file name")]
-    commit: Annotated[str, Key("the anchor's commit")]
-    verdict: Annotated[str, Key(f"the verdict against the anchor, such as {_listed(Verdict)}")]
-
-
 class BaselineRecord(TypedDict):
     """What the experiment was compared with."""
 
@@ -85,6 +77,21 @@ class QualityChangeRecord(TypedDict):
     changed_summaries: Annotated[int, Key("documents whose summaries differ")]
     mcnemar: Annotated[dict[str, McNemarRecord] | None, Key("by kind of degenerate output; null if not comparable")]
     baseline: Annotated[str, Key("the run or loader that was compared with")]
+    p_value: NotRequired[Annotated[float, Key("p-value of a loss of ROUGE-1, one-sided", at_most=1)]]
+    level: NotRequired[
+        Annotated[float, Key("largest p-value that fails before all comparisons of the session are known", at_most=1)]
+    ]
+
+
+class AnchorRecord(ChangeRecord):
+    """The change against the anchor, which is never replaced."""
+
+    file: Annotated[str, Key("the anchor's file name")]
+    commit: Annotated[str, Key("the anchor's commit")]
+    verdict: Annotated[str, Key(f"the verdict against the anchor, such as {_listed(Verdict)}")]
+    quality_change: NotRequired[
+        Annotated[QualityChangeRecord | None, Key("quality against the anchor's; null if it was not compared")]
+    ]
 
 
 class FirstPassRecord(TypedDict):

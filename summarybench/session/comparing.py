@@ -10,6 +10,7 @@ from summarybench.analysis.comparison import Comparison, Judge
 from summarybench.analysis.confirmation import ConfirmedRun
 from summarybench.analysis.history import SeriesKey, read_accepted, series_with
 from summarybench.analysis.noise import read_spread
+from summarybench.analysis.quality_session import level_of_one_test
 from summarybench.analysis.teacher_change import TeacherChange, beside_teacher
 from summarybench.core.outcomes import BrokenOutputError, JudgementError, Verdict
 from summarybench.kinds.kind import Kind
@@ -70,15 +71,19 @@ def basis_of(config: Config, baselines: Baselines, environment: Mapping[str, Any
 class Comparer:
     """Decides on each measurement of a session.
 
-    `figures` has the `extra_info` of what was measured so far, by nodeid.
+    `figures` has the `extra_info` of what was measured so far, by nodeid. `experiments` is the number of selected tests.
     """
 
-    def __init__(self, settings: Settings, basis: Basis, results: Results, confirmation: ConfirmedRun) -> None:
+    def __init__(
+        self, settings: Settings, basis: Basis, results: Results, confirmation: ConfirmedRun, *, experiments: int
+    ) -> None:
         self.figures: dict[str, Mapping[str, Any]] = {}
         self._settings = settings
         self._basis = basis
         self._results = results
         self._confirmation = confirmation
+        with_anchor = 2 if any(stored.is_anchor for stored in basis.baselines.runs) else 1
+        self._quality_level = level_of_one_test(experiments * with_anchor)
 
     def compare(self, measurement: Measurement, kind: Kind) -> Comparison:
         """The verdict against the baseline.
@@ -91,7 +96,7 @@ class Comparer:
         student = self._settings.students.get(entry.extra_info["model"])
         teacher_change = self._beside_teacher(entry, student)
         comparison = replace(
-            self._decide(measurement),
+            self._decide(measurement).at_quality_level(self._quality_level),
             is_required=self._settings.require_baseline,
             teacher_quality=teacher_change.quality if teacher_change else None,
         )

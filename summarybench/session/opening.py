@@ -102,7 +102,9 @@ def open_session(
         results=results,
         lock=lock,
         outcomes=Outcomes(results, earlier.confirmation, earlier.resumed),
-        comparer=Comparer(settings, basis, results, earlier.confirmation),
+        comparer=Comparer(
+            settings, basis, results, earlier.confirmation, experiments=len(selection.runnable) + len(selection.skipped)
+        ),
     )
 
 

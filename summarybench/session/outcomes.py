@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from summarybench.analysis.confirmation import ConfirmedRun
+from summarybench.analysis.quality_session import failing_losses
 from summarybench.core.outcomes import (
     NOT_RUN,
     Outcome,
@@ -54,12 +56,28 @@ class Outcomes:
         return any(each.detail == NOT_RUN for nodeid, each in self._by_nodeid.items() if nodeid not in self.resumed)
 
     def fail_what_holm_rejects(self) -> None:
-        """Fail the slowdowns that Holm's correction confirms.
+        """Fail the slowdowns and the losses of quality that Holm's correction confirms.
 
-        Call it when all comparisons of the session are in. Until then, a slowdown was held against the strictest level.
+        Call it when all comparisons of the session are in. Until then, each was held against the strictest level.
         """
+        for nodeid, detail in failing_losses(self._results.run["benchmarks"]).items():
+            outcome = self.get(nodeid)
+            if outcome is not None and (outcome.outcome is Outcome.PASSED or outcome.machine_only):
+                self.note(_with_confirmed_loss(outcome, detail))
         for nodeid, is_of_machine in self._confirmation.rejected(self._results.run["benchmarks"]).items():
             outcome = self.get(nodeid)
             if outcome is not None and (outcome.outcome is Outcome.PASSED or outcome.quality_only):
                 detail = "REGRESSED: confirmed once all comparisons of the session were in (Holm)"
                 self.note(with_confirmed_slowdown(outcome, detail, is_of_machine=is_of_machine))
+
+
+def _with_confirmed_loss(outcome: TestOutcome, detail: str) -> TestOutcome:
+    """The outcome of a test that passed, or failed for the machine alone, after its loss of quality is confirmed."""
+    is_passed = outcome.outcome is Outcome.PASSED
+    return replace(
+        outcome,
+        outcome=Outcome.FAILED,
+        detail=detail if is_passed else f"{outcome.detail}; {detail}",
+        quality_only=True,
+        machine_only=False,
+    )

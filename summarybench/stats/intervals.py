@@ -34,33 +34,30 @@ class Interval:
     confidence: float
 
 
-def bootstrap_mean_interval(values: Sequence[float], confidence: float = INTERVAL_CONFIDENCE) -> Interval | None:
-    """The percentile bootstrap interval of the mean.
+def mean_interval(values: Sequence[float], confidence: float = INTERVAL_CONFIDENCE) -> Interval | None:
+    """The two-sided interval of the mean by Student's t. None for fewer than 2 values.
 
-    It takes 9,999 resamples with a fixed seed. None for fewer than 2 values.
+    A percentile bootstrap of 8 values covers only 87% where it claims 95%.
     """
     if len(values) < 2:
         return None
-    from scipy.stats import bootstrap
-
-    found = bootstrap(
-        (values,), fmean, vectorized=False, n_resamples=9_999, confidence_level=confidence, method="percentile", rng=0
-    )
-    return Interval(
-        low=float(found.confidence_interval.low), high=float(found.confidence_interval.high), confidence=confidence
-    )
+    mean = fmean(values)
+    reach = student_quantile((1 + confidence) / 2, len(values) - 1) * stdev(values) / math.sqrt(len(values))
+    return Interval(low=mean - reach, high=mean + reach, confidence=confidence)
 
 
-def mean_upper_bound(values: Sequence[float], confidence: float = ALARM_CONFIDENCE) -> float:
+def mean_upper_bound(
+    values: Sequence[float], confidence: float = ALARM_CONFIDENCE, *, other_size: float = math.inf
+) -> float:
     """The one-sided upper confidence bound of the mean.
 
-    By Student's t; infinite for fewer than 2 values.
-
-    A bootstrap of few values would be too narrow at 99%.
+    By Student's t; infinite for fewer than 2 values. With `other_size` it bounds the mean of another sample of so many
+    values of the same distribution.
     """
     if len(values) < 2:
         return math.inf
-    return fmean(values) + student_quantile(confidence, len(values) - 1) * stdev(values) / math.sqrt(len(values))
+    error = stdev(values) * math.sqrt(1 / len(values) + 1 / other_size)
+    return fmean(values) + student_quantile(confidence, len(values) - 1) * error
 
 
 def student_quantile(probability: float, degrees_of_freedom: float) -> float:

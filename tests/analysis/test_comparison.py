@@ -11,7 +11,16 @@ import pytest
 from summarybench.analysis.attribution import Attribution
 from summarybench.analysis.comparison import Comparison, Judge, assert_machine_not_slower, assert_not_regressed
 from summarybench.analysis.noise import ASSUMED_GPU_SPREAD, DeviceSpread
-from summarybench.core.outcomes import Cause, DeviceInvalidError, MachineSlowerError, RegressionError, Verdict
+from summarybench.analysis.quality_change import assert_quality_held
+from summarybench.core.outcomes import (
+    Cause,
+    DeviceInvalidError,
+    MachineSlowerError,
+    QualityError,
+    QualityVerdict,
+    RegressionError,
+    Verdict,
+)
 from summarybench.runs.baselines import StoredRun
 from summarybench.runs.run_file import entries_of
 from summarybench.stats.spread import Spread
@@ -340,8 +349,26 @@ def test_slow_slide_shows_against_the_anchor_and_not_against_the_newest():
         "documents": 8,
         "baseline_runs": 1,
         "passes": 1,
+        "quality_change": found.anchor.quality.as_extra_info(),
     }
     assert_not_regressed(found)  # the anchor shows; the newest run decides
+
+
+def test_slow_slide_of_the_quality_fails_against_the_anchor_and_not_against_the_newest():
+    def scored(points):
+        return {"rouge1_scores": [0.30 + points / 100] * 20, "seconds": (2.0,) * 20}
+
+    newest, anchor = (
+        stored(f"000{number}_a.json", benchmark(**scored(points))) for number, points in ((2, -3), (1, 0))
+    )
+    found = judge().compare([entry(**scored(-4))], [newest], anchor)
+    assert (found.quality.verdict, found.anchor.quality.verdict) == (
+        QualityVerdict.INCONCLUSIVE,
+        QualityVerdict.INFERIOR,
+    )
+    assert_quality_held(found.quality)
+    with pytest.raises(QualityError, match=r"^quality INFERIOR to 0001_a\.json: ROUGE-1 -4\.0 points"):
+        assert_quality_held(*found.qualities)
 
 
 def test_passes_are_added_up_against_the_anchor_too_and_it_is_one_run():

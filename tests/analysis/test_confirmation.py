@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -17,6 +18,7 @@ from summarybench.session.outcomes import Outcomes
 from summarybench.stats.changes import Change
 from summarybench.stats.intervals import student_quantile
 from summarybench.stats.spread import Spread
+from tests.analysis.test_quality_session import LOST
 from tests.run_files import CHANGE, MACHINE, benchmark, run_of
 
 NAME = "llama2-7b-chat-4-bit"
@@ -144,6 +146,21 @@ def test_what_holm_rejects_last_fails_with_the_exit_code_of_its_cause(cause, cod
     outcomes.fail_what_holm_rejects()
     assert [each.outcome for each in outcomes] == [Outcome.FAILED, Outcome.PASSED]
     assert outcomes.get("a").detail.startswith("REGRESSED: confirmed once all comparisons")
+    assert session_exit_code(outcomes) is ExitCode(code)
+
+
+@pytest.mark.parametrize(
+    ("before", "code"),
+    [({}, 10), ({"outcome": Outcome.FAILED, "machine_only": True}, 10), ({"outcome": Outcome.FAILED}, 1)],
+)
+def test_loss_of_quality_that_holm_confirms_last_fails_what_passed_or_failed_for_the_machine(before, code):
+    lost = {**LOST, "p_value": 0.009, "level": 0.001}
+    measured = benchmark(quality_change=lost) | {"fullname": "a"}
+    outcomes = outcomes_that_held([measured], ["a"])
+    outcomes.note(replace(outcomes.get("a"), **before))
+    outcomes.fail_what_holm_rejects()
+    assert outcomes.get("a").outcome is Outcome.FAILED
+    assert ("confirmed once all quality comparisons" in outcomes.get("a").detail) == (code == 10)
     assert session_exit_code(outcomes) is ExitCode(code)
 
 

@@ -8,6 +8,7 @@ from summarybench.analysis.quality_change import (
     McNemar,
     PairedDifference,
     assert_quality_held,
+    at_level,
     compare_quality,
     describe,
     documents_needed,
@@ -22,10 +23,11 @@ from tests.run_files import benchmark, run_of
 
 NAME = "llama2-7b-chat-4-bit"
 FILE = "0001_main.json"
-# The standard deviation of four −0.01 and four +0.01 is √(0.0008 ÷ 7) = 0.0106904; Student's t at 95% with 7 degrees of
-# freedom is 1.894579 (any printed table): a bound lies 1.894579 × 0.0106904 ÷ √8 = 0.0071608 from the mean.
+# The squares of four −0.01 and four +0.01 sum up to 0.0008. With two documents of the typical deviation, 2 × 0.1², the variance
+# is 0.0208 ÷ 9. Student's t at 99% with 7 degrees of freedom is 2.997952 (any printed table): a bound lies
+# 2.997952 × √(0.0208 ÷ 9 ÷ 8) = 0.0509554 from the mean.
 SWINGS = (-0.01, 0.01) * 4
-REACH = 0.0071608
+REACH = 0.0509554
 
 
 def entry(*, name=NAME, **info):
@@ -57,7 +59,7 @@ def test_paired_difference_agrees_with_a_count_by_hand():
     assert found.standard_deviation == pytest.approx(0.0106904, rel=1e-5)
     assert found.bounds.low == pytest.approx(-0.01 - REACH, abs=1e-7)
     assert found.bounds.high == pytest.approx(-0.01 + REACH, abs=1e-7)
-    assert found.bounds.confidence == 0.9
+    assert found.bounds.confidence == pytest.approx(0.98)
 
 
 def test_what_the_documents_have_in_common_does_not_widen_the_bounds():
@@ -76,11 +78,10 @@ def test_paired_difference_needs_the_same_two_documents(now, before):
     ("mean", "verdict"),
     [
         pytest.param(0.05, "NON-INFERIOR", id="better"),
-        pytest.param(0.0, "NON-INFERIOR", id="same"),
-        pytest.param(-0.007, "NON-INFERIOR", id="lower-bound-just-above-the-margin"),
-        pytest.param(-0.008, "INCONCLUSIVE", id="lower-bound-just-below-the-margin"),
-        pytest.param(-0.0149, "INCONCLUSIVE", id="surely-worse-by-less-than-the-margin"),
-        pytest.param(-0.0151, "INFERIOR", id="surely-worse-by-more-than-the-margin"),
+        pytest.param(0.037, "NON-INFERIOR", id="lower-bound-just-above-the-margin"),
+        pytest.param(0.035, "INCONCLUSIVE", id="lower-bound-just-below-the-margin"),
+        pytest.param(-0.050, "INCONCLUSIVE", id="upper-bound-just-above-zero"),
+        pytest.param(-0.052, "INFERIOR", id="upper-bound-just-below-zero"),
     ],
 )
 def test_verdict_needs_the_bound_and_the_margin(mean, verdict):
@@ -91,24 +92,32 @@ def test_large_loss_that_chance_explains_is_inconclusive():
     assert judge(PairedDifference(mean=-0.02, standard_deviation=0.1, documents=8)) is QualityVerdict.INCONCLUSIVE
 
 
-@pytest.mark.parametrize(
-    ("mean", "verdict"), [(0.0, "NON-INFERIOR"), (-0.0149, "NON-INFERIOR"), (-0.015, "INFERIOR"), (-0.3, "INFERIOR")]
-)
-def test_equal_differences_are_certain(mean, verdict):
-    difference = PairedDifference(mean=mean, standard_deviation=0.0, documents=8)
-    assert (difference.bounds.low, difference.bounds.high) == (mean, mean)
-    assert judge(difference) == verdict
+@pytest.mark.parametrize(("mean", "verdict"), [(-0.0149, "INCONCLUSIVE"), (-0.0151, "INFERIOR")])
+def test_verdict_needs_the_margin_however_certain_the_loss_is(mean, verdict):
+    assert judge(PairedDifference(mean=mean, standard_deviation=0.1, documents=10_000)) == verdict
+
+
+def test_scores_that_are_all_equal_are_certainly_not_worse():
+    difference = PairedDifference(mean=0.0, standard_deviation=0.0, documents=8)
+    assert (difference.bounds.low, difference.bounds.high, difference.p_value) == (0.0, 0.0, 1.0)
+    assert judge(difference) is QualityVerdict.NON_INFERIOR
+
+
+def test_differences_that_happen_to_be_equal_are_not_certain():
+    difference = PairedDifference(mean=-0.02, standard_deviation=0.0, documents=8)
+    assert difference.bounds.high > 0
+    assert judge(difference) is QualityVerdict.INCONCLUSIVE
 
 
 @pytest.mark.parametrize(
     ("mean", "deviation", "needed"),
     [
-        # t(13) 1.77093 × 0.0106904 ÷ √14 = 0.00506 is too wide for 0.005, t(14) 1.76131 × 0.0106904 ÷ √15 = 0.00486 is not
-        (-0.01, 0.0106904, 15),
-        # t(68) 1.66757 × 0.1 ÷ √69 = 0.02008 is too wide for 0.02, t(69) 1.66724 × 0.1 ÷ √70 = 0.01993 is not
-        (-0.02, 0.1, 70),
+        # √((n − 1) × 0.0106904² + 2 × 0.1²) ÷ √(n + 1) ÷ √n × t(n − 1) is to be below 0.005
+        (-0.01, 0.0106904, 81),
+        # t(n − 1) × 0.1 ÷ √n is to be below 0.02
+        (-0.02, 0.1, 139),
         pytest.param(-0.0149999, 0.1, None, id="too-close-to-the-margin"),
-        pytest.param(0.0, 0.001, None, id="decided"),
+        pytest.param(0.05, 0.001, None, id="decided"),
     ],
 )
 def test_documents_that_would_decide_if_mean_and_deviation_stay(mean, deviation, needed):
@@ -137,12 +146,12 @@ def test_mcnemar_is_the_binomial_tail_of_the_documents_that_changed(more, fewer,
     before = {f"ceased {number}" for number in range(fewer)} | always
     found = mcnemar(now, before)
     assert (found.more, found.fewer, found.p_value) == (more, fewer, pytest.approx(p_value))
-    assert found.is_alarm is is_alarm
+    assert found.is_alarm() is is_alarm
 
 
 @pytest.mark.parametrize(("more", "is_alarm"), [(2, False), (3, True)])
 def test_fewer_than_three_documents_more_are_no_alarm_however_unlikely(more, is_alarm):
-    assert McNemar(more=more, fewer=0, p_value=0.001).is_alarm is is_alarm
+    assert McNemar(more=more, fewer=0, p_value=0.001).is_alarm() is is_alarm
 
 
 # Two entries ----------------------------------------------------------------------------------------------------------
@@ -184,15 +193,17 @@ def test_run_file_gets_plain_types():
         "mean": pytest.approx(-0.01),
         "low": pytest.approx(-0.01 - REACH, abs=1e-7),
         "high": pytest.approx(-0.01 + REACH, abs=1e-7),
-        "confidence": 0.9,
+        "confidence": pytest.approx(0.98),
         "documents": 8,
-        "documents_needed": 15,
+        "documents_needed": 81,
         "changed_summaries": 0,
         "mcnemar": {
             "empty": {"more": 3, "fewer": 0, "p_value": 0.125},
             "repeating": {"more": 0, "fewer": 0, "p_value": 1.0},
         },
         "baseline": FILE,
+        "p_value": pytest.approx(0.2873, abs=5e-4),
+        "level": pytest.approx(0.01),
     }
     assert type(found["verdict"]) is str
 
@@ -220,17 +231,21 @@ def test_run_that_does_not_tell_degenerate_outputs_by_document_has_no_test_and_s
 @pytest.mark.parametrize(
     ("mean", "said"),
     [
-        (0.0004, f"to {FILE}: ROUGE-1 +0.0 points [-0.7, +0.8], 8 documents, 0 summaries changed"),
-        (-0.0004, f"to {FILE}: ROUGE-1 +0.0 points [-0.8, +0.7], 8 documents, 0 summaries changed"),
-        (-0.02, f"to {FILE}: ROUGE-1 -2.0 points [-2.7, -1.3], 8 documents, 0 summaries changed"),
+        (0.0404, f"to {FILE}: ROUGE-1 +4.0 points [-1.1, +9.1], 8 documents, 0 summaries changed"),
+        (-0.07, f"to {FILE}: ROUGE-1 -7.0 points [-12.1, -1.9], 8 documents, 0 summaries changed"),
         (
             -0.01,
-            f"against {FILE}: ROUGE-1 -1.0 points [-1.7, -0.3], 8 documents, 0 summaries changed; "
-            "15 documents would decide, if mean and spread stay",
+            f"against {FILE}: ROUGE-1 -1.0 points [-6.1, +4.1], 8 documents, 0 summaries changed; "
+            "81 documents would decide, if mean and spread stay",
+        ),
+        (
+            -0.0004,
+            f"against {FILE}: ROUGE-1 +0.0 points [-5.1, +5.1], 8 documents, 0 summaries changed; "
+            "26 documents would decide, if mean and spread stay",
         ),
         (
             -0.01499999999,
-            f"against {FILE}: ROUGE-1 -1.5 points [-2.2, -0.8], 8 documents, 0 summaries changed; "
+            f"against {FILE}: ROUGE-1 -1.5 points [-6.6, +3.6], 8 documents, 0 summaries changed; "
             "no number of documents would decide",
         ),
     ],
@@ -241,10 +256,25 @@ def test_line_tells_points_with_their_bounds_and_what_would_decide(mean, said):
 
 def test_inferior_quality_fails_in_one_line():
     with pytest.raises(QualityError) as raised:
-        assert_quality_held(compared({"rouge1_scores": shifted(-0.02)}))
+        assert_quality_held(compared({"rouge1_scores": shifted(-0.07)}))
     assert str(raised.value) == (
-        f"quality INFERIOR to {FILE}: ROUGE-1 -2.0 points [-2.7, -1.3], 8 documents, 0 summaries changed"
+        f"quality INFERIOR to {FILE}: ROUGE-1 -7.0 points [-12.1, -1.9], 8 documents, 0 summaries changed"
     )
+
+
+def test_loss_that_only_its_own_test_proves_waits_for_the_session_s_other_tests():
+    found = at_level(compared({"rouge1_scores": shifted(-0.07)}), 0.001)
+    assert_quality_held(found)
+    assert describe(found.as_extra_info()).endswith(
+        "0 summaries changed; p 0.0022, and only 0.001 fails at once: Holm's correction decides when all comparisons of the "
+        "session are in"
+    )
+
+
+def test_every_comparison_with_a_loss_fails():
+    lost = compared({"rouge1_scores": shifted(-0.07)})
+    with pytest.raises(QualityError, match=r"^quality INFERIOR to .*; quality INFERIOR to "):
+        assert_quality_held(lost, None, lost)
 
 
 @pytest.mark.parametrize("kind", ["empty", "repeating"])

@@ -164,11 +164,11 @@ def test_cause_of_a_slowdown_is_told_below_it_and_leaves_the_exit_code(folders, 
 
 
 def worse(seconds=2.0):
-    """The hand-made run with eight summaries that score less by 4 points, and an eighth of them empty."""
+    """The hand-made run with eight summaries that score less by 10 points, and an eighth of them empty."""
     ids = {"empty": ["document 8"], "repeating": []}
     return run_of(
         benchmark(
-            seconds=(seconds,) * 8, rouge1_scores=[0.21] * 8, degenerate_document_ids=ids, summary_sha256=["1"] * 8
+            seconds=(seconds,) * 8, rouge1_scores=[0.15] * 8, degenerate_document_ids=ids, summary_sha256=["1"] * 8
         )
     )
 
@@ -178,7 +178,7 @@ def test_lost_quality_has_its_exit_code_unless_speed_was_lost_too(folders, capsy
     write(folders / "now", worse(seconds))
     assert main([str(folders / "now"), str(folders / "before")]) == exit_code
     assert capsys.readouterr().out.splitlines()[-1] == (
-        "  quality INFERIOR to before: ROUGE-1 -4.0 points [-4.0, -4.0], 8 documents, 8 summaries changed, "
+        "  quality INFERIOR to before: ROUGE-1 -10.0 points [-15.0, -5.0], 8 documents, 8 summaries changed, "
         "empty 1 more and 0 fewer (p 0.5), repeating 0 more and 1 fewer (p 1)"
     )
 

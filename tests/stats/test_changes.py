@@ -10,7 +10,7 @@ from summarybench.core.numbers import deviation
 from summarybench.core.outcomes import Verdict
 from summarybench.stats.changes import WITHIN_ONE_PROCESS, Change, paired_change, pooled_change
 from summarybench.stats.decision import Remedy, contradicted_verdict, decide, holm, is_regressed, remedy
-from summarybench.stats.intervals import Interval, bootstrap_mean_interval, mean_upper_bound, percentile
+from summarybench.stats.intervals import Interval, mean_interval, mean_upper_bound, percentile
 from summarybench.stats.spread import Replicates, Spread, pooled_spread, replicates_of
 from summarybench.stats.timings import Timing, added_up
 from summarybench.stats.typical_change import bounding_rank, signed_rank_probability, typical_change
@@ -41,24 +41,24 @@ def test_a_percentile_does_not_depend_on_the_order():
     assert percentile([3.0, 1.0, 2.0, 8.0], 50) == 2.5
 
 
-def test_bootstrap_gives_the_same_interval_for_the_same_data():
-    values = (0.1, 0.4, 0.2, 0.9, 0.3)
-    assert bootstrap_mean_interval(values) == bootstrap_mean_interval(values)
-
-
-def test_the_bootstrap_interval_contains_the_mean():
-    interval = bootstrap_mean_interval((0.1, 0.4, 0.2, 0.9, 0.3))
-    assert 0.1 < interval.low < 0.38 < interval.high < 0.9
+def test_the_interval_of_the_mean_is_student_s():
+    # mean 0.38, standard deviation 0.311448, Student's quantile of 4 degrees at 97.5% 2.776445 (any printed table)
+    interval = mean_interval((0.1, 0.4, 0.2, 0.9, 0.3))
+    reach = 2.776445 * 0.3114482300 / math.sqrt(5)
+    assert (interval.low, interval.high) == (
+        pytest.approx(0.38 - reach, abs=1e-6),
+        pytest.approx(0.38 + reach, abs=1e-6),
+    )
     assert interval.confidence == 0.95
 
 
-def test_the_bootstrap_interval_of_equal_values_is_that_value():
-    assert bootstrap_mean_interval((0.25, 0.25, 0.25)) == Interval(low=0.25, high=0.25, confidence=0.95)
+def test_the_interval_of_equal_values_is_that_value():
+    assert mean_interval((0.25, 0.25, 0.25)) == Interval(low=0.25, high=0.25, confidence=0.95)
 
 
 @pytest.mark.parametrize("values", [(), (0.5,)])
 def test_fewer_than_two_values_have_no_interval_and_no_upper_bound(values):
-    assert bootstrap_mean_interval(values) is None
+    assert mean_interval(values) is None
     assert mean_upper_bound(values) == math.inf
 
 

@@ -36,7 +36,7 @@ ROUGE1 = Figure(
     ),
     definition=(
         "F1 score of the words that summary and reference share (rouge_score with stemming), 0 to 1; the mean over documents, "
-        "with its 95% bootstrap interval."
+        "with its 95% interval by Student's t."
     ),
 )
 ROUGE2 = Figure(
@@ -75,7 +75,8 @@ FLOOR = Figure(
     format=Format(spec=".3f", missing="none"),
     value=lambda experiment: experiment.info["rouge1_floor"],
     definition=(
-        "The lowest acceptable ROUGE-1. The test fails if the one-sided 99% upper bound of the mean ROUGE-1 is below it."
+        "The ROUGE-1 that the summaries must not fall short of by more than chance. The test fails if the one-sided 99% upper "
+        "bound of the mean ROUGE-1 is below it, counting the sampling error of the floor too."
     ),
 )
 QUALITY = Figure(
@@ -86,9 +87,9 @@ QUALITY = Figure(
     is_verdict=True,
     value=_quality_verdict,
     definition=(
-        "ROUGE-1 now minus that of the baseline, paired by document, in points (100 × F1). NON-INFERIOR: the one-sided 95% "
-        "lower bound is above −1.5 points. INFERIOR: the upper bound is below 0, and the mean is −1.5 or less. INCONCLUSIVE: "
-        "neither."
+        "ROUGE-1 now minus that of the baseline, paired by document, in points (100 × F1). NON-INFERIOR: the one-sided 99% "
+        "lower bound is above −1.5 points. INFERIOR: the upper bound is below 0, and the mean is −1.5 or less; it fails if "
+        "Holm's correction over all quality comparisons of the session confirms it. INCONCLUSIVE: neither."
     ),
 )
 EMPTY = Figure(
