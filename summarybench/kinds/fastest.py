@@ -89,8 +89,8 @@ class FastestKind(Kind):
             f"{decimal(in_batches, 2)} documents/s, and all at once {decimal(at_once, 2)}"
         )
         if at_once > in_batches:
-            facts = replace(self.facts, unit=Unit.ROUND).as_record()
-            return measure_all_at_once(toolbox, loaded, sample, lambda: engine, {"kind": facts, "trial": trial})
+            in_rounds = {"kind": replace(self.facts, unit=Unit.ROUND).as_record(), "batch_document_ids": None}
+            return measure_all_at_once(toolbox, loaded, sample, lambda: engine, {**in_rounds, "trial": trial})
         engine.close()
         return measure_in_batches(toolbox, loaded, experiment, {"trial": trial})
 

@@ -21,7 +21,7 @@ from summarybench.report.experiment import ExperimentView, Source, experiments_o
 from summarybench.report.tables import side_by_side
 from summarybench.report.terminal import final_report
 from summarybench.runs.baselines import StoredRun
-from summarybench.runs.run_file import Entry
+from summarybench.runs.run_file import Entry, entries_of, read_run
 from tests.conftest import FAKE_MODELS
 from tests.fakes import FakeCpu, FakeGpu
 from tests.run_files import A100, benchmark, run_of
@@ -143,6 +143,9 @@ def test_all_documents_are_measured_at_once_where_a_trial_finds_that_faster(proj
     assert session.exit_code == 0, session.output
     info = session.by_experiment["smollm2-135m-instruct-4-bit-fastest"]
     assert info["kind"]["unit"] == "round"
+    assert "Batches" not in session.output
+    (entry,) = entries_of(read_run(session.folder / "results" / "latest" / "run.json"))
+    assert entry.is_at_once
     assert info["workload_settings"]["loader_settings"]["batching"] == "continuous"
     trial = info["trial"]
     assert trial["at_once_documents_per_second"] > trial["batches_documents_per_second"]
