@@ -112,7 +112,7 @@ def _lines(found: dict[str, list[Series]]) -> Iterator[str]:
             yield f"  {counted(collecting, 'series has', 'series have')} too few nights to be tested"
     yield (
         f"A series (the nights of one experiment on one host) is tested from {FEWEST_NIGHTS + 1} nights on. With unchanged "
-        f"code, it raises a false alarm on at most {percent(FALSE_ALARMS_PER_NIGHT, 1)} of nights."
+        f"code, it raises a false alarm on about {percent(FALSE_ALARMS_PER_NIGHT, 1)} of nights."
     )
 
 
