@@ -13,7 +13,7 @@ REQUIRED = $(if $(filter cpu,$(FAMILY)),,--require-baseline)
 
 quoted = '$(subst ','\'',$(1))'
 
-.PHONY: help setup bench nightly report summary adopt readme test test-slow check actionlint compare spread history detection spot-check distill distill-table judge doctor clean
+.PHONY: help setup bench models nightly report summary adopt readme test test-slow check actionlint compare spread history detection spot-check distill distill-table judge doctor clean
 .DEFAULT_GOAL := help
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo "  make compare        a run with the newest comparable baseline  RUN=results/latest, or AGAINST=0001 too"
 	@echo "  make report         runs as one HTML page                      RUN=results/latest, or RUNS=\"a b c\" OUTPUT=page.html"
 	@echo "  make summary        a run as markdown                          RUN=results/latest"
+	@echo "  make models         list the models and the memory they need here   ARGS='--model X'"
 	@echo "  make doctor         check this machine, and say what to fix"
 	@echo "  make setup          only set up .venv: every other target does that too"
 	@echo "baselines"
@@ -54,7 +55,7 @@ $(INSTALLED): requirements.txt requirements-dev.txt requirements-model.txt pypro
 	@touch $@
 
 # Commands that are printed are to be typed as make targets, too: see summarybench/core/invocation.py.
-bench nightly compare report summary doctor adopt spread history readme detection spot-check: export SUMMARYBENCH_STARTED_BY = make
+bench models nightly compare report summary doctor adopt spread history readme detection spot-check: export SUMMARYBENCH_STARTED_BY = make
 
 bench: $(INSTALLED)
 	$(PY) -m summarybench bench $(ARGS)
@@ -72,6 +73,9 @@ report: $(INSTALLED)
 
 summary: $(INSTALLED)
 	@$(PY) -m summarybench summary $(call quoted,$(RUN)) $(if $(GITHUB_STEP_SUMMARY),--output $(call quoted,$(GITHUB_STEP_SUMMARY))) $(if $(GITHUB_RUN_ID),--details $(call quoted,$(GITHUB_SERVER_URL)/$(GITHUB_REPOSITORY)/actions/runs/$(GITHUB_RUN_ID)#artifacts)) $(ARGS)
+
+models: $(INSTALLED)
+	@$(PY) -m summarybench models $(ARGS)
 
 doctor: $(INSTALLED)
 	@$(PY) -m summarybench doctor $(ARGS)

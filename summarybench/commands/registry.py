@@ -55,6 +55,7 @@ COMMANDS = (
     Registered("report", "report", "write one run, or several side by side, as an HTML page", Group.USE),
     Registered("summary", "summary", "print a run as markdown", Group.USE),
     Registered("doctor", "doctor", "check whether this machine can run the benchmarks, and say what to fix", Group.USE),
+    Registered("models", "models", "list the models, and the memory that their loaders need on this device", Group.USE),
     Registered("adopt", "adopt", "store a finished, clean run as a baseline", Group.BASELINES),
     Registered(
         "noise",

@@ -50,6 +50,7 @@ MAKE_TARGETS: Mapping[str, MakeTarget] = {
     "report": MakeTarget("report", ("RUN",)),
     "summary": MakeTarget("summary", ("RUN",)),
     "doctor": MakeTarget("doctor"),
+    "models": MakeTarget("models"),
     "adopt": MakeTarget("adopt", ("RUN", "NAME")),
     "noise": MakeTarget("spread"),
     "history": MakeTarget("history"),
