@@ -193,19 +193,28 @@ class _FirstToken:
         return self._never
 
 
-def decode_greedily(model: Any, tokenizer: Any) -> None:
+def decode_greedily(model: Any, chat: Chat) -> None:
     """Replace the model's generation defaults by greedy decoding.
 
-    The pad token becomes one that has an embedding.
+    A summary also ends with the token that ends an answer in the chat template. The pad token becomes one that has an
+    embedding.
     """
     from transformers import GenerationConfig
 
     model.generation_config = GenerationConfig(
         do_sample=False,
         bos_token_id=model.generation_config.bos_token_id,
-        eos_token_id=model.generation_config.eos_token_id,
-        pad_token_id=pad_token_of(tokenizer, model),
+        eos_token_id=_with_end_of_template(end_tokens_of(model), chat.end_token),
+        pad_token_id=pad_token_of(chat.tokenizer, model),
     )
+
+
+def _with_end_of_template(ends: tuple[int | None, ...], end_of_template: int | None) -> int | list[int] | None:
+    """The end tokens as a generation config states them."""
+    known = [token for token in ends if token is not None]
+    if end_of_template is not None and end_of_template not in known:
+        known.append(end_of_template)
+    return known if len(known) > 1 else next(iter(known), None)
 
 
 def pad_token_of(tokenizer: Any, model: Any) -> int:

@@ -108,7 +108,7 @@ def _load(
     loaded_bytes = sum(size for _, size in tensor_bytes(model))
     if settings.get(UNPACKED):  # which the size of the files did not tell
         prediction = predict_memory(chat.config, settings, tokens, experiment.batch_size, loaded_bytes)
-    decode_greedily(model, chat.tokenizer)
+    decode_greedily(model, chat)
     decoders = _compiled_decoders(model, longest, device, clock) if is_compiled else None
     return LoadedModel(
         experiment=experiment,

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from summarybench.core.outcomes import (
     DeviceLostError,
     DeviceMemoryError,
+    InputError,
     explain_out_of_memory,
     first_line,
     is_device_lost,
@@ -166,9 +167,15 @@ def build_prompts(
 ) -> tuple[Prompt, ...]:
     """The documents' prompts, truncated to fit in the model's context.
 
-    The context must hold the prompt and the new tokens.
+    The context must hold the prompt and the new tokens. Raises InputError where the new tokens alone fill it.
     """
-    limit = min(max_prompt_tokens, chat.context_tokens - max_new_tokens)
+    room = chat.context_tokens - max_new_tokens
+    if room < 1:
+        raise InputError(
+            f"--max-new-tokens {max_new_tokens}: the model's context has {chat.context_tokens} tokens, which leaves no room for a "
+            "prompt; allow fewer"
+        )
+    limit = min(max_prompt_tokens, room)
     return tuple(build_prompt(document, chat, limit, instruction) for document in documents)
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from summarybench.analysis.quality import Quality, score
 from summarybench.catalogue.floors import FLOORS
-from summarybench.catalogue.models import Experiment
+from summarybench.catalogue.models import MODELS, Experiment
 from summarybench.core.session_seconds import SessionSeconds
 from summarybench.documents.prompts import template_digest
 from summarybench.engines.engine import EngineFacts, JsonScalar, TextGenerator
@@ -103,7 +103,7 @@ class SessionToolbox(Toolbox):
             weights=loaded.weights.kind,
             loader=experiment.loader,
             loader_settings={**loaded.settings, **(settings or {})},
-            prompt_template=template_digest(loaded.chat.template, sample.instruction),
+            prompt_template=template_digest(self._prompt_template(loaded, sample), sample.instruction),
             document_source=sample.source.value,
             document_revision=sample.revision,
             max_prompt_tokens=self.max_prompt_tokens,
@@ -111,6 +111,16 @@ class SessionToolbox(Toolbox):
             batch_size=batch_size or experiment.batch_size,
             processes=processes,
         )
+
+    def _prompt_template(self, loaded: EngineFacts, sample: Sample) -> str:
+        """What makes a prompt: the chat template, and for a user's model the ids of the instruction rendered in it.
+
+        The catalogue's models are left as they were, so that the workloads of stored runs stay valid.
+        """
+        template = loaded.chat.template
+        if MODELS[loaded.experiment.model].own is None:
+            return template
+        return f"{template}\n{list(loaded.chat.chat_ids(sample.instruction))}"
 
     def measurement(
         self,
