@@ -20,6 +20,7 @@ from summarybench.analysis.truths import (
     STORED_NIGHTS,
     Truth,
 )
+from summarybench.stats.slowdowns import log_ratio_of
 
 Numbers = NDArray[np.float64]
 PASSES = 2
@@ -49,11 +50,11 @@ class Nights:
 
     def slowed_by(self, slowdown: float) -> Nights:
         """The same nights with judged ones at 1 − `slowdown` of the speed."""
-        return self._shifted(np.full(JUDGED_NIGHTS, math.log1p(-slowdown)))
+        return self._shifted(np.full(JUDGED_NIGHTS, log_ratio_of(slowdown)))
 
     def sliding(self) -> Nights:
         """The same nights, each judged one SLIDE slower than the one before."""
-        return self._shifted(np.cumsum(np.full(JUDGED_NIGHTS, math.log1p(-SLIDE))))
+        return self._shifted(np.cumsum(np.full(JUDGED_NIGHTS, log_ratio_of(SLIDE))))
 
     def _shifted(self, log_ratios: Numbers) -> Nights:
         shift = np.concatenate([np.zeros(STORED_NIGHTS), log_ratios])[:, None]

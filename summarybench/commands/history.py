@@ -18,6 +18,7 @@ from summarybench.core.paths import user_path
 from summarybench.runs.baselines import open_run
 from summarybench.runs.run_file import device_of
 from summarybench.stats.sequential import FALSE_ALARMS_PER_NIGHT, FEWEST_NIGHTS, NIGHTS_TO_FIND, SOUGHT_RATIO
+from summarybench.stats.slowdowns import slowdown_of
 
 SHORT_COMMIT = 12
 
@@ -129,7 +130,7 @@ def _describe(series: Series) -> str:
 
 
 def _describe_reach(series: Series) -> str:
-    slowdown = f"a slowdown of {percent(1 - SOUGHT_RATIO)}"
+    slowdown = f"a slowdown of {percent(slowdown_of(SOUGHT_RATIO))}"
     needed = series.nights_to_find
     if needed is None:
         return f"{slowdown} is out of reach: {NIGHTS_TO_FIND} nights do not find it in 95%"

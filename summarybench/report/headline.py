@@ -13,6 +13,7 @@ from summarybench.report.experiment import ExperimentView
 from summarybench.report.figures.speed import GENERATED
 from summarybench.runs.baselines import StoredRun
 from summarybench.runs.run_folder import read_exit_code
+from summarybench.stats.slowdowns import slowdown_of
 
 WORST_FIRST = (
     Verdict.REGRESSED,
@@ -123,8 +124,8 @@ def _how_much(experiment: ExperimentView) -> str:
     change, attribution = experiment.change, experiment.attribution
     if not change:
         return ""
-    slower = percent(1 - change["ratio"], 1)
-    said = f" is {slower} slower {percent_interval(1 - change['high'], 1 - change['low'])}"
+    slower = percent(slowdown_of(change["ratio"]), 1)
+    said = f" is {slower} slower {percent_interval(slowdown_of(change['high']), slowdown_of(change['low']))}"
     return said + (f", attributed to {attribution['cause']}" if attribution else "")
 
 

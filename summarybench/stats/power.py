@@ -29,6 +29,7 @@ from typing import Any
 from summarybench.stats.changes import Change
 from summarybench.stats.decision import MOST_DOCUMENTS, MOST_RUNS, REGRESSION_RATIO, fewest
 from summarybench.stats.intervals import ALARM_CONFIDENCE, student_quantile
+from summarybench.stats.slowdowns import slowdown_of
 from summarybench.stats.spread import Spread
 
 DETECTION = 0.95
@@ -124,11 +125,11 @@ def smallest_slowdown(design: Design, level: float = FALSE_ALARMS) -> float:
         return detection_probability(design, log_ratio, level) - DETECTION
 
     if excess(LOG_THRESHOLD) >= 0:
-        return 1 - REGRESSION_RATIO
+        return slowdown_of(REGRESSION_RATIO)
     far = 2 * LOG_THRESHOLD
     while excess(far) < 0:
         far *= 2
-    return 1 - math.exp(brentq(excess, far, LOG_THRESHOLD, xtol=1e-9))
+    return slowdown_of(math.exp(brentq(excess, far, LOG_THRESHOLD, xtol=1e-9)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
