@@ -149,6 +149,7 @@ class QualityComparison:
     changed_summaries: int
     mcnemar: Mapping[str, McNemar] | None
     level: float = QUALITY_LEVEL
+    margin: float = ROUGE1_MARGIN
 
     def as_extra_info(self) -> QualityChangeRecord:
         """The key `quality_change` of the run file."""
@@ -165,6 +166,7 @@ class QualityComparison:
             "baseline": self.against,
             "p_value": self.difference.p_value,
             "level": self.level,
+            "margin": self.margin,
         }
 
     @property
@@ -202,6 +204,7 @@ def compare_quality(now: Entry, before: Entry, against: str, margin: float = ROU
         documents_needed=documents_needed(difference, margin),
         changed_summaries=sum(texts[each].sha256 != others[each].sha256 for each in common),
         mcnemar=_degenerate_changes(now, before, frozenset(common)),
+        margin=margin,
     )
 
 
@@ -263,6 +266,7 @@ def describe(facts: QualityChangeRecord) -> str:
     bounds = interval(100 * facts["low"], 100 * facts["high"], 1, signed=True)
     parts = [
         f"{relation} {facts['baseline']}: ROUGE-1 {mean} points {bounds}",
+        *([f"margin {decimal(100 * facts['margin'], 1)}"] if "margin" in facts else []),
         f"{facts['documents']} documents",
         f"{facts['changed_summaries']} summaries changed",
         *_describe_degenerate(facts["mcnemar"]),

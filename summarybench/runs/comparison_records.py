@@ -78,6 +78,7 @@ class QualityChangeRecord(TypedDict):
     mcnemar: Annotated[dict[str, McNemarRecord] | None, Key("by kind of degenerate output; null if not comparable")]
     baseline: Annotated[str, Key("the run or loader that was compared with")]
     p_value: NotRequired[Annotated[float, Key("p-value of a loss of ROUGE-1, one-sided", at_most=1)]]
+    margin: NotRequired[Annotated[float, Key("loss of ROUGE-1 F1 that counts as none")]]
     level: NotRequired[
         Annotated[float, Key("largest p-value that fails before all comparisons of the session are known", at_most=1)]
     ]

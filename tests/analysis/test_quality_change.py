@@ -204,6 +204,7 @@ def test_run_file_gets_plain_types():
         "baseline": FILE,
         "p_value": pytest.approx(0.2873, abs=5e-4),
         "level": pytest.approx(0.01),
+        "margin": 0.015,
     }
     assert type(found["verdict"]) is str
 
@@ -231,21 +232,21 @@ def test_run_that_does_not_tell_degenerate_outputs_by_document_has_no_test_and_s
 @pytest.mark.parametrize(
     ("mean", "said"),
     [
-        (0.0404, f"to {FILE}: ROUGE-1 +4.0 points [-1.1, +9.1], 8 documents, 0 summaries changed"),
-        (-0.07, f"to {FILE}: ROUGE-1 -7.0 points [-12.1, -1.9], 8 documents, 0 summaries changed"),
+        (0.0404, f"to {FILE}: ROUGE-1 +4.0 points [-1.1, +9.1], margin 1.5, 8 documents, 0 summaries changed"),
+        (-0.07, f"to {FILE}: ROUGE-1 -7.0 points [-12.1, -1.9], margin 1.5, 8 documents, 0 summaries changed"),
         (
             -0.01,
-            f"against {FILE}: ROUGE-1 -1.0 points [-6.1, +4.1], 8 documents, 0 summaries changed; "
+            f"against {FILE}: ROUGE-1 -1.0 points [-6.1, +4.1], margin 1.5, 8 documents, 0 summaries changed; "
             "81 documents would decide, if mean and spread stay",
         ),
         (
             -0.0004,
-            f"against {FILE}: ROUGE-1 +0.0 points [-5.1, +5.1], 8 documents, 0 summaries changed; "
+            f"against {FILE}: ROUGE-1 +0.0 points [-5.1, +5.1], margin 1.5, 8 documents, 0 summaries changed; "
             "26 documents would decide, if mean and spread stay",
         ),
         (
             -0.01499999999,
-            f"against {FILE}: ROUGE-1 -1.5 points [-6.6, +3.6], 8 documents, 0 summaries changed; "
+            f"against {FILE}: ROUGE-1 -1.5 points [-6.6, +3.6], margin 1.5, 8 documents, 0 summaries changed; "
             "no number of documents would decide",
         ),
     ],
@@ -258,7 +259,7 @@ def test_inferior_quality_fails_in_one_line():
     with pytest.raises(QualityError) as raised:
         assert_quality_held(compared({"rouge1_scores": shifted(-0.07)}))
     assert str(raised.value) == (
-        f"quality INFERIOR to {FILE}: ROUGE-1 -7.0 points [-12.1, -1.9], 8 documents, 0 summaries changed"
+        f"quality INFERIOR to {FILE}: ROUGE-1 -7.0 points [-12.1, -1.9], margin 1.5, 8 documents, 0 summaries changed"
     )
 
 

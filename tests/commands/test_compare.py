@@ -80,7 +80,7 @@ def test_folder_and_file_are_the_same_to_it(folders, capsys, now, before):
     assert main([str(folders / now), str(folders / before)]) == 0
     assert capsys.readouterr().out == (
         f"{NAME}: UNCHANGED: 1.000 of before [0.973, 1.028], 8 documents, spread between runs 1.0% assumed\n"
-        "  quality NON-INFERIOR to before: ROUGE-1 +0.0 points [+0.0, +0.0], 8 documents, 0 summaries changed\n"
+        "  quality NON-INFERIOR to before: ROUGE-1 +0.0 points [+0.0, +0.0], margin 1.5, 8 documents, 0 summaries changed\n"
     )
 
 
@@ -178,7 +178,7 @@ def test_lost_quality_has_its_exit_code_unless_speed_was_lost_too(folders, capsy
     write(folders / "now", worse(seconds))
     assert main([str(folders / "now"), str(folders / "before")]) == exit_code
     assert capsys.readouterr().out.splitlines()[-1] == (
-        "  quality INFERIOR to before: ROUGE-1 -10.0 points [-15.0, -5.0], 8 documents, 8 summaries changed, "
+        "  quality INFERIOR to before: ROUGE-1 -10.0 points [-15.0, -5.0], margin 1.5, 8 documents, 8 summaries changed, "
         "empty 1 more and 0 fewer (p 0.5), repeating 0 more and 1 fewer (p 1)"
     )
 

@@ -389,7 +389,7 @@ def test_quantized_loader_is_shown_beside_the_16_bit_one_of_its_run_whichever_ra
     (line,) = [line for line in notes_of(report(run)) if "quality" in line]
     assert line == (
         f"{NAME}: quality INFERIOR to fp16 of this run: "
-        "ROUGE-1 -10.0 points [-15.0, -5.0], 8 documents, 0 summaries changed"
+        "ROUGE-1 -10.0 points [-15.0, -5.0], margin 1.5, 8 documents, 0 summaries changed"
     )
 
 

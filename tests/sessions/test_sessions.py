@@ -263,7 +263,7 @@ def test_quality_of_an_unchanged_model_is_non_inferior(project):
     project.bench("--benchmark-save=main")
     session = project.bench()
     assert session.exit_code == 0
-    said = "quality NON-INFERIOR to 0001_main.json: ROUGE-1 +0.0 points [+0.0, +0.0], 8 documents, 0 summaries changed"
+    said = "quality NON-INFERIOR to 0001_main.json: ROUGE-1 +0.0 points [+0.0, +0.0], margin 1.5, 8 documents, 0 summaries changed"
     assert all(f"{experiment}: {said}" in session.output for experiment in EMBEDDED)
 
 
