@@ -10,6 +10,7 @@ import pytest
 from summarybench.analysis.comparison import assert_machine_not_slower, assert_not_regressed
 from summarybench.analysis.quality import assert_rouge_floor
 from summarybench.analysis.quality_change import assert_quality_held
+from summarybench.measure.served_overhead import assert_client_costs_nothing
 from summarybench.measure.served_record import assert_all_answered
 
 
@@ -25,3 +26,13 @@ def test_server(measure):
     assert_rouge_floor(measurement.quality)
     assert_quality_held(*comparison.qualities)
     assert_machine_not_slower(comparison)
+
+
+@pytest.mark.kind("server_overhead")
+def test_server_overhead(measure):
+    """Does the suite's client cost anything?
+
+    The same requests through it and through a bare streaming loop, interleaved A B B A in one process.
+    """
+    measurement, _ = measure()
+    assert_client_costs_nothing(measurement.finding)

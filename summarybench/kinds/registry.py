@@ -18,6 +18,7 @@ from summarybench.kinds.largest_batch import LargestBatchKind
 from summarybench.kinds.memory import MemoryKind
 from summarybench.kinds.overhead import OverheadKind
 from summarybench.kinds.server import ServerKind
+from summarybench.kinds.server_overhead import ServerOverheadKind
 from summarybench.kinds.summarize import SummarizeKind
 
 KINDS: dict[str, Kind] = {}
@@ -60,5 +61,6 @@ for _kind in (
     MemoryKind(),
     OverheadKind(),
     ServerKind(),
+    ServerOverheadKind(),
 ):
     register(_kind)

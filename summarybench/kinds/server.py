@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -132,7 +132,9 @@ class ServerKind(Kind):
         return self.cases_with({option.key: option.default for option in OPTIONS})
 
     def cases_with(self, given: Mapping[str, Any]) -> Sequence[Case]:
-        return cases_of([each for model in served_models(given) for each in _experiments(model, given)])
+        return cases_of(
+            [each for model in served_models(given) for each in experiments_of(model, given, _loads(given, 1))]
+        )
 
     def completed_options(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """Ask a running server for its model, unless an option names it, and add the model to the catalogue.
@@ -203,11 +205,11 @@ def served_models(given: Mapping[str, Any]) -> list[ModelSpec]:
     return [each for each in MODELS.values() if each.is_embedded]
 
 
-def _experiments(model: ModelSpec, given: Mapping[str, Any]) -> Iterator[Experiment]:
-    """A running server may be anywhere, and the embedded model runs on every device."""
+def experiments_of(model: ModelSpec, given: Mapping[str, Any], suffixes: Iterable[str]) -> Iterator[Experiment]:
+    """One experiment for each suffix. A running server may be anywhere, and the embedded model runs on every device."""
     is_anywhere = bool(given["server"]) or not given["server_command"]
     label = f"-{given['server_label']}" if given["server_label"] else ""
-    for suffix in _loads(given, 1):
+    for suffix in suffixes:
         yield Experiment(
             model=model.name,
             loader=LOADER,

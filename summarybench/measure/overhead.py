@@ -146,7 +146,10 @@ def pairs(timings: Sequence[Timing]) -> list[Timing]:
     return added_up([timings[::2], timings[1::2]])
 
 
-def assert_harness_costs_nothing(overhead: Overhead) -> None:
+def assert_harness_costs_nothing(
+    overhead: Overhead,
+    where_to_look: str = "look at what `LoadedModel.generate` does that `generate_bare` does not",
+) -> None:
     """Check that the harness keeps 99% of the bare loop's tokens per second.
 
     Raises JudgementError where the upper bound of either ratio is below that.
@@ -156,5 +159,5 @@ def assert_harness_costs_nothing(overhead: Overhead) -> None:
         raise JudgementError(
             f"the harness keeps less than {LEAST_RATIO} of a bare loop's tok/s: "
             f"{_describe_ratios(overhead.as_extra_info())}; a one-sided {percent(ALARM_CONFIDENCE)} upper bound of either "
-            f"below {LEAST_RATIO} fails; look at what `LoadedModel.generate` does that `generate_bare` does not"
+            f"below {LEAST_RATIO} fails; {where_to_look}"
         )

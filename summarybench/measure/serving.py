@@ -174,25 +174,29 @@ class _Rounds:
             raise RequestsFailedError(f"all {len(last.answers)} requests failed: {why_failed(last, self._model)}")
         if not self.rounds:
             pairs = zip(self._prompts, last.answers, strict=True)
-            self.records = [self._record(prompt, each) for prompt, each in pairs if not isinstance(each, Failure)]
+            self.records = [
+                record_of(prompt, each, self._host_sample) for prompt, each in pairs if not isinstance(each, Failure)
+            ]
             for record in self.records:
                 self._on_record(record)
         self.rounds.append(last)
 
-    def _record(self, prompt: Prompt, answer: Completion) -> GenerationRecord:
-        return GenerationRecord(
-            document_id=prompt.document.id,
-            document_tokens=min(prompt.document_tokens, answer.prompt_tokens),
-            prompt_tokens=answer.prompt_tokens,
-            generated_tokens=answer.generated_tokens,
-            truncated=prompt.truncated,
-            hit_cap=answer.finish_reason == "length",
-            start_seconds=answer.start_seconds,
-            first_token_seconds=answer.first_token_seconds,
-            end_seconds=answer.end_seconds,
-            summary=answer.text.strip(),
-            host_rate_per_second=self._host_sample,
-        )
+
+def record_of(prompt: Prompt, answer: Completion, host_sample: float | None) -> GenerationRecord:
+    """One answered document, as it is journalled and scored."""
+    return GenerationRecord(
+        document_id=prompt.document.id,
+        document_tokens=min(prompt.document_tokens, answer.prompt_tokens),
+        prompt_tokens=answer.prompt_tokens,
+        generated_tokens=answer.generated_tokens,
+        truncated=prompt.truncated,
+        hit_cap=answer.finish_reason == "length",
+        start_seconds=answer.start_seconds,
+        first_token_seconds=answer.first_token_seconds,
+        end_seconds=answer.end_seconds,
+        summary=answer.text.strip(),
+        host_rate_per_second=host_sample,
+    )
 
 
 def why_failed(last: Round, model: ServedModel) -> str:

@@ -142,6 +142,16 @@ class ServedRecord(TypedDict):
     fleet: NotRequired[Annotated[FleetRecord, Key("only for several servers")]]
 
 
+class ServedOverheadRecord(TypedDict):
+    """The suite's client against a bare streaming loop, besides its speed in `overhead`."""
+
+    first_token_seconds: Annotated[float, Key("median time to the first token, as the client sees it", unit="s")]
+    bare_first_token_seconds: Annotated[float, Key("the same, as the bare loop sees it", unit="s")]
+    client_cpu_share: Annotated[
+        float | None, Key("CPU time of the client ÷ duration with 256 requests in flight; null if not measured")
+    ]
+
+
 class ProcessSpeedRecord(TypedDict):
     """One of several processes that measured together."""
 
@@ -233,6 +243,7 @@ class KindKeys(TypedDict):
         Annotated[list[float], Key("continuous batching: from the start to the end of each summary", unit="s")]
     ]
     served: NotRequired[Annotated[ServedRecord, Key("a server under load")]]
+    served_overhead: NotRequired[Annotated[ServedOverheadRecord, Key("the client against a bare streaming loop")]]
     processes: NotRequired[Annotated[int, Key("processes that measured together", at_least=1)]]
     scaling_efficiency: NotRequired[Annotated[float, Key("throughput of n processes ÷ n times that of one")]]
     baseline_scaling_efficiency: NotRequired[

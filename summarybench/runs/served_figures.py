@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from summarybench.runs import built_in_kinds
 from summarybench.runs.kind_facts import KindFigure
 
 
@@ -93,4 +96,41 @@ FIGURES = (
     GOODPUT,
     GREATEST_RATE,
     FLEET_EFFICIENCY,
+)
+
+IN_PROCESS, STREAMING = "a bare loop around transformers' generate", "a bare streaming loop over the same requests"
+OVERHEAD_FIGURES = (
+    *(replace(each, meaning=each.meaning.replace(IN_PROCESS, STREAMING)) for each in built_in_kinds.OVERHEAD_FIGURES),
+    KindFigure(
+        key="served_overhead.first_token_seconds",
+        name="Time to first token of the client",
+        heading="client TTFT ms",
+        short="client\nTTFT ms",
+        unit="ms",
+        format=".2f",
+        divisor=0.001,
+        higher_is_better=False,
+        meaning="Median milliseconds until the suite's client sees the first token.",
+    ),
+    KindFigure(
+        key="served_overhead.bare_first_token_seconds",
+        name="Time to first token of a bare loop",
+        heading="bare TTFT ms",
+        short="bare\nTTFT ms",
+        unit="ms",
+        format=".2f",
+        divisor=0.001,
+        higher_is_better=False,
+        meaning="Median milliseconds until a bare streaming loop sees the first token of the same requests.",
+    ),
+    KindFigure(
+        key="served_overhead.client_cpu_share",
+        name="CPU time of the client",
+        heading="client cores",
+        short="client\ncores",
+        unit="",
+        format=".2f",
+        higher_is_better=False,
+        meaning="CPU time of the client ÷ duration with 256 requests in flight; 1 is one core.",
+    ),
 )

@@ -298,6 +298,23 @@ def test_fleet_of_two_engines_is_wrong_input(served):
     assert "one fleet serves one model with one engine" in session.output
 
 
+def test_overhead_of_the_client_is_measured_against_a_bare_loop(served):
+    with serving() as server:
+        session = measure(served, server.address, "-m", "server and overhead")
+        asked = [body for path, _, body in server.requests if path == "/v1/chat/completions"]
+    name = "my-model-server"
+    info = session.by_experiment[name]  # whether the client is fast enough is no matter of this machine
+    assert list(session.by_experiment) == [name]
+    assert info["overhead"]["typical"]["documents"] == 4
+    assert info["served_overhead"]["bare_first_token_seconds"] > 0
+    assert info["served_overhead"]["client_cpu_share"] > 0
+    # Which way of prompting works, two to warm up, four for each document, and 512 under load.
+    assert len(asked) == 1 + 2 + 4 * 4 + 512
+    bodies = {json.dumps(each, sort_keys=True) for each in asked if each["max_tokens"] > 1}
+    assert len(bodies) == 4  # both sides send the same four requests
+    assert "client TTFT ms" in session.output
+
+
 def test_kind_runs_only_when_named(served):
     served.use("")
     listed = served.bench("--collect-only", "-q").output

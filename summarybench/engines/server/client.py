@@ -78,6 +78,29 @@ class Sampling:
         return {"max_tokens": self.max_tokens, "temperature": self.temperature, "seed": self.seed, **self.extra}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A request for a streamed answer: the path below the address, and the JSON body."""
+
+    path: str
+    body: dict[str, Any]
+
+
+def chat_request(model: str, messages: Sequence[Message], sampling: Sampling) -> Request:
+    return _streamed("chat/completions", {"model": model, "messages": list(messages)}, sampling)
+
+
+def completion_request(model: str, prompt: str | Sequence[int], sampling: Sampling) -> Request:
+    return _streamed(
+        "completions", {"model": model, "prompt": prompt if isinstance(prompt, str) else list(prompt)}, sampling
+    )
+
+
+def _streamed(path: str, fields: dict[str, Any], sampling: Sampling) -> Request:
+    body = {**fields, **sampling.as_body(), "stream": True, "stream_options": {"include_usage": True}}
+    return Request(path=path, body=body)
+
+
 # The fields of an answer that are read. Others are ignored; a wrong type is an error.
 
 
@@ -197,14 +220,15 @@ class ServerClient:
 
     async def chat(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Completion:
         """Answer a chat whose prompt the server renders with its own template."""
-        return await self._stream(
-            "chat/completions", {"model": model, "messages": list(messages), **sampling.as_body()}
-        )
+        return await self.send(chat_request(model, messages, sampling))
 
     async def complete(self, model: str, prompt: str | Sequence[int], sampling: Sampling) -> Completion:
         """Continue a prompt that is rendered already: text, or token ids."""
-        prompt = prompt if isinstance(prompt, str) else list(prompt)
-        return await self._stream("completions", {"model": model, "prompt": prompt, **sampling.as_body()})
+        return await self.send(completion_request(model, prompt, sampling))
+
+    async def send(self, request: Request) -> Completion:
+        """Send a request, and read its answer to the end."""
+        return await self._stream(request.path, request.body)
 
     async def _get(self, path: str, *, beside_api: bool = False) -> str:
         url = f"{self.address.removesuffix('/v1')}{path}" if beside_api else path
@@ -217,7 +241,6 @@ class ServerClient:
         from httpx2 import EventSource
 
         limit = BYTES_PER_TOKEN * (int(body["max_tokens"]) + 16)
-        body = {**body, "stream": True, "stream_options": {"include_usage": True}}
         parts: list[str] = []
         arrivals: list[float] = []
         finish_reason, received = "", 0

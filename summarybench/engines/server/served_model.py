@@ -16,7 +16,18 @@ from summarybench.catalogue.servers import UNKNOWN_SERVER, PromptStyle, ServerPr
 from summarybench.core.outcomes import InputError, UnavailableError, first_line
 from summarybench.documents.prompts import Prompt
 from summarybench.engines.engine import ChatFormat, JsonScalar
-from summarybench.engines.server.client import Clock, Completion, Model, Sampling, ServerClient, ServerError, shortened
+from summarybench.engines.server.client import (
+    Clock,
+    Completion,
+    Model,
+    Request,
+    Sampling,
+    ServerClient,
+    ServerError,
+    chat_request,
+    completion_request,
+    shortened,
+)
 from summarybench.engines.server.process import ServerProcess
 from summarybench.engines.weights import Weights
 from summarybench.machine.probes import EVERY_PROBE, OF_THE_HOST
@@ -183,8 +194,12 @@ class ServedModel:
     async def answer(self, prompt: Prompt, max_new_tokens: int, *, server: int = 0, salt: str = "") -> Completion:
         """Summarize one document on the server with this number. Raises ServerError where it fails."""
         client = self.connections.clients[server % len(self.connections.clients)]
+        return await client.send(self.request(prompt, max_new_tokens, salt=salt))
+
+    def request(self, prompt: Prompt, max_new_tokens: int, *, salt: str = "") -> Request:
+        """The request for a summary of one document. Raises ServerError where the prompt cannot be sent as text."""
         sampling = _sampling(self.identity.preset, max_new_tokens, salt, is_full_length=self.target.is_full_length)
-        return await _ask(client, self.identity, self.chat, prompt, sampling)
+        return _request(self.identity, self.chat, prompt, sampling)
 
     def counts_prompt_as_we_do(self, prompt: Prompt, completion: Completion) -> bool | None:
         """Whether the server counts as many prompt tokens as our tokenizer; None without a tokenizer."""
@@ -287,7 +302,7 @@ async def _with_working_prompt(
     for style in styles:
         tried = _replaced(identity, style)
         try:
-            answer = await _ask(client, tried, chat, prompt, _sampling(identity.preset, 1, "identity"))
+            answer = await client.send(_request(tried, chat, prompt, _sampling(identity.preset, 1, "identity")))
         except ServerError:
             if style is PromptStyle.CHAT:
                 raise
@@ -301,20 +316,19 @@ def _replaced(identity: ServerIdentity, style: PromptStyle) -> ServerIdentity:
     return ServerIdentity(preset=identity.preset, version=identity.version, model_id=identity.model_id, prompt=style)
 
 
-async def _ask(
-    client: ServerClient, identity: ServerIdentity, chat: ChatFormat, prompt: Prompt, sampling: Sampling
-) -> Completion:
+def _request(identity: ServerIdentity, chat: ChatFormat, prompt: Prompt, sampling: Sampling) -> Request:
     match identity.prompt:
         case PromptStyle.TOKENS:
-            return await client.complete(identity.model_id, prompt.token_ids, sampling)
+            return completion_request(identity.model_id, prompt.token_ids, sampling)
         case PromptStyle.TEXT:
             text = cast(RendersText, chat).text_for_tokenizing(prompt.message)
             if text is None:
-                raise ServerError("no text has the prompt's token ids")
-            return await client.complete(identity.model_id, text, sampling)
+                raise ServerError(
+                    f"document {prompt.document.id} has no text that the server would read as our prompt's tokens"
+                )
+            return completion_request(identity.model_id, text, sampling)
         case PromptStyle.CHAT:
-            message = {"role": "user", "content": prompt.message}
-            return await client.chat(identity.model_id, [message], sampling)
+            return chat_request(identity.model_id, [{"role": "user", "content": prompt.message}], sampling)
 
 
 def _sampling(preset: ServerPreset, tokens: int, salt: str, *, is_full_length: bool = False) -> Sampling:
