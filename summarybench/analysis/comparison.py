@@ -10,6 +10,7 @@ from typing import Any
 from summarybench.analysis.attribution import Attribution, MeasuredPass, attribute
 from summarybench.analysis.noise import DeviceSpread, are_tuned_alike
 from summarybench.analysis.quality_change import QualityComparison, at_level, compare_quality
+from summarybench.analysis.served_attribution import refined_for_server, server_differences
 from summarybench.core.numbers import decimal, deviation, interval
 from summarybench.core.outcomes import DeviceInvalidError, MachineSlowerError, RegressionError, Verdict
 from summarybench.machine.environment import environment_differences, host_in
@@ -121,8 +122,9 @@ class Comparison:
 
 
 def _differences(here: Mapping[str, Any], there: Mapping[str, Any], now: Entry, before: Entry) -> Iterator[str]:
-    """Versions and hosts that differ, and the kernels that the compiler chose, if both runs recorded them."""
+    """Versions and hosts that differ, a server's version and flags, and the kernels that the compiler chose, if recorded."""
     yield from environment_differences(here, there)
+    yield from server_differences(now, before)
     if None not in (now.tuned_kernels, before.tuned_kernels):
         yield from differences({"tuned_kernels": now.tuned_kernels}, {"tuned_kernels": before.tuned_kernels})
 
@@ -240,7 +242,8 @@ class Judge:
             for entry, log_ratio in zip(passes, log_ratios, strict=True)
         ]
         is_gpu = self.environment["driver"] is not None
-        return attribute(changed, measured, stored, is_gpu=is_gpu, differences=named)
+        found = attribute(changed, measured, stored, is_gpu=is_gpu, differences=named)
+        return refined_for_server(found, passes, stored)
 
     def _against_anchor(self, passes: Sequence[Entry], anchor: StoredRun | None) -> AnchorComparison | None:
         before = anchor.entry(passes[-1].name) if anchor else None
