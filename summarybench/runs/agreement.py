@@ -97,9 +97,10 @@ def _rounds_problem(info: ExtraInfo, seconds: Sequence[float]) -> Problem:
         if bool(recorded[each]) is not (unit is each):
             has = "has" if recorded[each] else "lacks"
             return "extra_info.kind.unit", f"is {unit}, but the experiment {has} {key}"
+    key = {Unit.ROUND: "sample_rounds", Unit.BATCH: "batch_document_ids"}.get(unit, "document_ids")
     expected = len(recorded.get(unit) or info["document_ids"])
     if len(seconds) != expected:
-        return "stats.data", f"has {counted(seconds, 'item')}, and must have one per {unit}: {expected}"
+        return "stats.data", f"has {counted(seconds, 'item')}, and must have one per {unit}: {key} has {expected}"
     return None
 
 
