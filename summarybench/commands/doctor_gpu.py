@@ -79,7 +79,10 @@ def _examine_visible(nvml: Any, visible: str | None) -> Iterator[Finding]:
         return check_visible(gpus, visible)
 
     def weigh() -> Finding:
-        memory = nvml.nvmlDeviceGetMemoryInfo(gpus[0].handle)  # the suite measures the first one
+        try:
+            memory = nvml.nvmlDeviceGetMemoryInfo(gpus[0].handle)  # the suite measures the first one
+        except (nvml.NVMLError_NotSupported, nvml.NVMLError_FunctionNotFound):
+            return skip("GPU memory", f"NVML does not state the memory of the {gpus[0].name}; the suite asks torch")
         return check_memory(gpus[0].name, memory.free, memory.total)
 
     yield attempt("GPUs", look)
@@ -127,13 +130,19 @@ def visible_gpus(nvml: Any, visible: str | None) -> list[Gpu]:
 
     As in CUDA, the first invalid entry ends the list.
     """
-    handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
-    gpus = [Gpu(index=index, name=str(nvml.nvmlDeviceGetName(each)), handle=each) for index, each in enumerate(handles)]
+    gpus: dict[int, Gpu] = {}
+    uuids: list[str] = []
+    for index in range(nvml.nvmlDeviceGetCount()):
+        try:
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            uuids.append(str(nvml.nvmlDeviceGetUUID(handle)))
+            gpus[index] = Gpu(index=index, name=str(nvml.nvmlDeviceGetName(handle)), handle=handle)
+        except nvml.NVMLError:  # a GPU that is lost: CUDA leaves it out too
+            uuids.append("")
     if visible is None:
-        return gpus
-    uuids = [str(nvml.nvmlDeviceGetUUID(handle)) for handle in handles]
+        return list(gpus.values())
     indices = (_index_of(entry.strip(), uuids) for entry in visible.split(","))
-    return [gpus[index] for index in takewhile(lambda index: 0 <= index < len(gpus), indices)]
+    return [gpus[index] for index in takewhile(lambda index: index in gpus, indices)]
 
 
 def _index_of(entry: str, uuids: Sequence[str]) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from summarybench.machine.clock import Clock
+from summarybench.machine.control_groups import limits
 from summarybench.machine.device import Device
 from summarybench.machine.environment import usable_cpus
 from summarybench.machine.probes import (
@@ -107,7 +108,9 @@ class CpuDevice(Device):
 
     def free_memory_bytes(self) -> int:
         found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(encoding="utf-8"))
-        return min(int(found.group(1)) * 1024 if found else self.memory_bytes, self.memory_bytes)
+        available = int(found.group(1)) * 1024 if found else self.memory_bytes
+        of_container = limits().free_memory_bytes
+        return min(available, self.memory_bytes, *([] if of_container is None else [of_container]))
 
     def hold_to_memory_limit(self) -> None:
         """Do nothing: on a CPU only predictions respect the limit."""

@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from summarybench.core.outcomes import InputError
+from summarybench.core.outcomes import InputError, first_line
+from summarybench.machine.control_groups import limits
 from summarybench.machine.cpu import cpu_facts, has_avx512, has_bfloat16
 from summarybench.machine.cpu_device import CpuDevice
 from summarybench.machine.cuda_device import CudaDevice
@@ -83,7 +84,7 @@ def _described(nvml: Any, index: int) -> CudaDevice:
         name=name,
         slug=slugify(name),
         family=family_of(name),
-        memory_bytes=int(nvml.nvmlDeviceGetMemoryInfo(handle).total),
+        memory_bytes=_gpu_memory_bytes(gpu, name),
         compute_dtype="bfloat16" if major >= 8 else "float16",
         uuid=str(nvml.nvmlDeviceGetUUID(handle)),
         index=index,
@@ -92,6 +93,25 @@ def _described(nvml: Any, index: int) -> CudaDevice:
         pcie=_pcie(gpu),
         compute_mode=_compute_mode(gpu),
     )
+
+
+def _gpu_memory_bytes(gpu: NvmlGpu, name: str) -> int:
+    """The GPU's memory. Where it shares the host's, NVML states none (GB10), and torch is asked.
+
+    Raises InputError if neither states it.
+    """
+    found = gpu.ask("nvmlDeviceGetMemoryInfo")
+    if found is not None:
+        return int(found.total)
+    import torch
+
+    try:
+        return int(torch.cuda.get_device_properties(0).total_memory)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"neither NVML nor torch states the memory of the {name} ({first_line(error)}): run 'summarybench doctor' "
+            "(make doctor); CUDA_VISIBLE_DEVICES= (empty) measures on the CPU"
+        ) from error
 
 
 def _pcie(gpu: NvmlGpu) -> str | None:
@@ -116,6 +136,12 @@ def _has_nvidia_device_file() -> bool:
     return any(Path("/dev").glob("nvidia[0-9]*"))
 
 
+def _host_memory_bytes() -> int:
+    """The machine's memory, or less in a container that may not use all of it."""
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(installed, limits().memory_bytes or installed)
+
+
 def _detect_cpu(environment: Mapping[str, str]) -> CpuDevice:
     cpu = cpu_facts()
     name = cpu.get("model name") or platform.processor() or platform.machine()
@@ -124,7 +150,7 @@ def _detect_cpu(environment: Mapping[str, str]) -> CpuDevice:
         name=name,
         slug=slugify(name),
         family=CPU_FAMILY,
-        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        memory_bytes=_host_memory_bytes(),
         compute_dtype="bfloat16" if has_bfloat16(cpu, environment) else "float32",
         has_avx512=has_avx512(cpu, environment),
     )

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from summarybench.machine.control_groups import limits
 from summarybench.machine.cpu import cpu_facts
 from summarybench.machine.device import Device
 
@@ -108,8 +109,10 @@ def host_of(device: Device) -> str:
 
 
 def usable_cpus() -> int:
-    """The number of CPUs that this process may run on."""
-    return len(os.sched_getaffinity(0))
+    """The number of CPUs that this process may use: those that it may run on, and no more than its container's quota."""
+    quota = limits().cpus
+    allowed = len(os.sched_getaffinity(0))
+    return allowed if quota is None else max(1, min(allowed, int(quota)))
 
 
 def _version(package: str) -> str | None:

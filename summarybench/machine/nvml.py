@@ -113,14 +113,11 @@ def visible_index(nvml: Any, visible: str | None) -> int | None:
 
     Raises InputError if `visible`, the value of CUDA_VISIBLE_DEVICES, does not begin with a GPU of this machine.
     """
-    uuids = [
-        str(nvml.nvmlDeviceGetUUID(nvml.nvmlDeviceGetHandleByIndex(index)))
-        for index in range(nvml.nvmlDeviceGetCount())
-    ]
-    if not uuids or (visible is not None and visible.strip() in HIDES_EVERY_GPU):
+    uuids = [_uuid(nvml, index) for index in range(nvml.nvmlDeviceGetCount())]
+    if not any(uuids) or (visible is not None and visible.strip() in HIDES_EVERY_GPU):
         return None
     if visible is None:
-        return 0
+        return next(index for index, uuid in enumerate(uuids) if uuid)
     first = visible.split(",")[0].strip()
     if first.startswith("MIG-"):
         raise InputError(f"CUDA_VISIBLE_DEVICES={visible}: {MIG_REMEDY}")
@@ -133,3 +130,11 @@ def visible_index(nvml: Any, visible: str | None) -> int | None:
             "nvidia-smi -L lists): name one or unset it; empty, it selects the CPU"
         )
     return named[0]
+
+
+def _uuid(nvml: Any, index: int) -> str:
+    """A GPU's UUID; empty for one that cannot be opened, such as one that is lost. CUDA leaves such a GPU out too."""
+    try:
+        return str(nvml.nvmlDeviceGetUUID(nvml.nvmlDeviceGetHandleByIndex(index)))
+    except nvml.NVMLError:
+        return ""

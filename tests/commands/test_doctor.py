@@ -263,6 +263,23 @@ def test_gpus_are_visible_as_cuda_reads_it(visible, indices):
     assert [gpu.index for gpu in doctor_gpu.visible_gpus(fake_nvml(T4, H100), visible)] == indices
 
 
+def test_a_lost_gpu_is_left_out_as_cuda_leaves_it_out():
+    def handle(index):
+        if index == 0:
+            raise NVMLError("GPU is lost")
+        return H100
+
+    nvml = fake_nvml(T4, H100, nvmlDeviceGetHandleByIndex=handle)
+    assert [gpu.index for gpu in doctor_gpu.visible_gpus(nvml, None)] == [1]
+    assert doctor_gpu.visible_gpus(nvml, "0,1") == []
+
+
+def test_memory_that_nvml_does_not_state_is_no_fault():
+    nvml = fake_nvml(T4, nvmlDeviceGetMemoryInfo=raising(NotSupportedError()))
+    (found,) = [each for each in doctor_gpu._examine_visible(nvml, None) if each.name == "GPU memory"]
+    assert (found.state, "the suite asks torch" in found.seen) == (State.SKIP, True)
+
+
 @pytest.mark.parametrize("visible", ["", "-1"])
 def test_gpus_may_be_hidden_on_purpose(visible):
     assert doctor_gpu.check_visible([], visible).state is State.SKIP

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from summarybench.core.outcomes import InputError, UnavailableError
-from summarybench.machine import detection
+from summarybench.machine import cpu_device, detection
 from summarybench.machine.clock import Clock
+from summarybench.machine.control_groups import Limits
 from summarybench.machine.cpu_device import CpuDevice
 from summarybench.machine.cuda_device import CudaDevice, check_same_gpu
 from summarybench.machine.detection import detect_device
@@ -158,12 +159,12 @@ def test_device_knows_which_of_the_machine_s_gpus_it_is(monkeypatch, visible, in
 
 
 def test_gpu_that_nvml_does_not_describe_is_named_and_nvml_closed(monkeypatch):
-    def memory(gpu):
+    def capability(gpu):
         raise NVMLError("Not Supported")
 
     calls = []
     nvml = fake_nvml([T4], calls)
-    nvml.nvmlDeviceGetMemoryInfo = memory
+    nvml.nvmlDeviceGetCudaComputeCapability = capability
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
     with pytest.raises(
         InputError, match=r"NVML does not describe the GPU \(Not Supported\): run 'summarybench doctor' \(make doctor\)"
@@ -293,6 +294,41 @@ def test_gpu_whose_driver_does_not_answer_is_not_passed_over(monkeypatch):
     with pytest.raises(InputError, match=r"version mismatch.*summarybench doctor"):
         detect_device({})
     assert detect_device({"CUDA_VISIBLE_DEVICES": ""}).kind == "cpu"
+
+
+def test_a_lost_gpu_beside_the_measured_one_is_left_out(monkeypatch):
+    calls = []
+    nvml = fake_nvml([T4, H100], calls)
+
+    def handle(index):
+        if index == 0:
+            raise NvmlGpuIsLostError("GPU is lost")
+        return H100
+
+    nvml.nvmlDeviceGetHandleByIndex = handle
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    assert (detect_device({}).name, detect_device({}).index) == (H100[0], 1)
+
+
+def test_memory_that_nvml_does_not_state_is_torchs(monkeypatch):
+    nvml = fake_nvml([("NVIDIA GB10", (12, 1), "GPU-3333-cccc")], [])
+
+    def memory_info(gpu):
+        raise NVMLError("Not Supported")
+
+    nvml.nvmlDeviceGetMemoryInfo = memory_info
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    properties = SimpleNamespace(total_memory=120 * GIB)
+    torch = SimpleNamespace(cuda=SimpleNamespace(get_device_properties=lambda _: properties))
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    assert detect_device({}).memory_bytes == 120 * GIB
+
+
+def test_a_container_with_less_memory_than_its_host_has_that(monkeypatch):
+    monkeypatch.setattr(detection, "limits", lambda: Limits(memory_bytes=GIB))
+    monkeypatch.setattr(cpu_device, "limits", lambda: Limits(free_memory_bytes=GIB // 2))
+    device = detect_device({"CUDA_VISIBLE_DEVICES": ""})
+    assert (device.memory_bytes, device.free_memory_bytes()) == (GIB, GIB // 2)
 
 
 # NVML's GPU and torch's -----------------------------------------------------------------------------------------------
