@@ -1,4 +1,4 @@
-"""The rows of the first published table.
+"""The rows of the first published table, and of a later one of its author.
 
 published.toml says where each figure comes from.
 """
@@ -53,5 +53,33 @@ def published_rows(path: Path = PUBLISHED_FILE) -> tuple[PublishedRow, ...]:
         check_known(row.family, GPU_FAMILIES, f"{where}: family")
         check_known(row.model, MODELS, f"{where}: model")
         check_known(row.loader, LOADERS, f"{where}: loader")
+        rows.append(row)
+    return tuple(rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedThroughput:
+    """One row of the later table: how fast one way of running a model was. `rouge1` is unstemmed."""
+
+    family: str
+    model: str
+    way: str
+    documents: int
+    max_new_tokens: int
+    documents_per_second: float
+    rouge1: float | None = None
+
+
+@cache
+def published_throughput(path: Path = PUBLISHED_FILE) -> tuple[PublishedThroughput, ...]:
+    """Read the rows of the later table, in its order.
+
+    Raises InputError that names the file, the row and the value.
+    """
+    rows = []
+    for where, values in entries_in(path, "throughput"):
+        row = entry_of(PublishedThroughput, values, where)
+        check_known(row.family, GPU_FAMILIES, f"{where}: family")
+        check_known(row.model, MODELS, f"{where}: model")
         rows.append(row)
     return tuple(rows)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from summarybench.commands.docs_quality import quality_tables
 from summarybench.commands.docs_reference import reference_tables
+from summarybench.commands.docs_servers import server_tables
 from summarybench.commands.docs_tables import stored_tables
 from summarybench.core.files import write_atomically
 from summarybench.core.outcomes import ExitCode, InputError
@@ -22,6 +23,7 @@ FILES = (
     Path("docs/results/gpus.md"),
     Path("docs/results/throughput.md"),
     Path("docs/results/first-table.md"),
+    Path("docs/results/servers.md"),
     Path("docs/explanation/detection.md"),
     Path("docs/reference/commands.md"),
     Path("docs/reference/documents.md"),
@@ -60,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
 
 def tables_of(baselines: Path) -> dict[str, str]:
     """Every table by the name in its markers. Raises InputError for a stored run that cannot be used."""
-    return stored_tables(baselines) | quality_tables(baselines) | reference_tables()
+    return stored_tables(baselines) | server_tables(baselines) | quality_tables(baselines) | reference_tables()
 
 
 def simulated_tables(folder: Path) -> dict[str, str]:

@@ -105,6 +105,11 @@ class Kind(ABC):
         """
         return given
 
+    def remote_device(self, given: Mapping[str, Any]) -> str:
+        """The slug of the device that the kind measures, if it is another machine's; empty for this machine's."""
+        del given
+        return ""
+
     def cases_with(self, given: Mapping[str, Any]) -> Sequence[Case]:
         """The tests in a session with these options of all kinds, as `completed_options` returns them."""
         del given

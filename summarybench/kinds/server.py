@@ -85,6 +85,13 @@ OPTIONS = (
         metavar="NAME",
     ),
     Option(
+        "--server-device",
+        "the device of a server on another machine: the name of its folder of baselines",
+        example="--server-device nvidia-h200",
+        default_in_words="this machine's",
+        metavar="SLUG",
+    ),
+    Option(
         "--concurrency",
         "how many requests are in flight, each number an experiment; 'all' sends all documents at once",
         example="--concurrency 1,2,4",
@@ -131,6 +138,9 @@ class ServerKind(Kind):
     def cases(self) -> Sequence[Case]:
         return self.cases_with({option.key: option.default for option in OPTIONS})
 
+    def remote_device(self, given: Mapping[str, Any]) -> str:
+        return given["server_device"] or ""
+
     def cases_with(self, given: Mapping[str, Any]) -> Sequence[Case]:
         return cases_of(
             [each for model in served_models(given) for each in experiments_of(model, given, _loads(given, 1))]
@@ -147,8 +157,10 @@ class ServerKind(Kind):
         objective_of(completed["slo"])
         if completed["server_command"] is not None:
             launch_command_of(completed["server_command"])
-        if label := completed["server_label"]:
-            _check_label(label)
+        for key in ("server_label", "server_device"):
+            _check_name(key, completed[key])
+        if completed["server_device"] and not completed["server"]:
+            raise InputError("--server-device is for --server: the device of a server that the suite starts is known")
         if completed["server"]:
             completed["server_model"] = completed["server_model"] or offered_model(
                 completed["server"], _api_key(completed)
@@ -249,11 +261,11 @@ def _add_further_passes(
         served["fleet"] = fleet_record(model, sample.prompts, load, tokens, per_second)
 
 
-def _check_label(label: str) -> None:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", label):
-        raise InputError(
-            f"--server-label {label!r}: give lower-case letters, digits, dots and dashes, such as vllm-fp8"
-        )
+def _check_name(key: str, name: str | None) -> None:
+    """Raise InputError for a name that could not be a part of a test's id or of a path."""
+    if name is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name):
+        option, example = f"--{key.replace('_', '-')}", "nvidia-h200" if key == "server_device" else "vllm-fp8"
+        raise InputError(f"{option} {name!r}: give lower-case letters, digits, dots and dashes, such as {example}")
 
 
 # Opening ---------------------------------------------------------------------------------------------------------

@@ -33,6 +33,9 @@ class ServerOverheadKind(Kind):
     def cases_with(self, given: Mapping[str, Any]) -> Sequence[Case]:
         return cases_of([each for model in served_models(given) for each in experiments_of(model, given, [""])])
 
+    def remote_device(self, given: Mapping[str, Any]) -> str:
+        return given["server_device"] or ""
+
     def markers_of(self, experiment: Experiment) -> tuple[str, ...]:
         """Both markers must be named: `-m "server and overhead"`."""
         return (ServerKind.facts.name, *experiment.markers)

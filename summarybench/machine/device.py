@@ -71,6 +71,10 @@ class DeviceRecord:
         """
         return not self.is_gpu and self.has_avx512 is False
 
+    def elsewhere(self, slug: str) -> Self:
+        """A device of another machine, which only its name is known of; the rest describes this machine's."""
+        return replace(self, slug=slug, name=slug)
+
     def emulating(self, family: str) -> Self:
         """The device, with the 16-bit type and the kernels that the other family has."""
         other = GPU_FAMILIES.get(family)

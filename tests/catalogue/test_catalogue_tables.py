@@ -11,7 +11,8 @@ import pytest
 
 from summarybench.catalogue.floors import read_floors
 from summarybench.catalogue.models import EVERY_GPU, GPUS_WITH_BFLOAT16, read_loaders, read_models
-from summarybench.catalogue.published import published_rows
+from summarybench.catalogue.published import published_rows, published_throughput
+from summarybench.catalogue.servers import SERVERS, UNKNOWN_SERVER, read_servers, recognized_server
 from summarybench.core.outcomes import InputError
 from tests.forked import ROOT
 
@@ -50,6 +51,20 @@ documents = "wikilingua"
 max_new_tokens = 100
 rouge1 = 0.275
 origin = "measured"
+"""
+THROUGHPUT = """
+[[throughput]]
+family = "t4"
+model = "llama2-7b-chat"
+way = "vLLM"
+documents = 100
+max_new_tokens = 300
+documents_per_second = 0.5
+"""
+SERVER = """
+[mine]
+command = "serve {model} --port {port}"
+prompt = "tokens"
 """
 ROW = """
 [[rows]]
@@ -165,6 +180,10 @@ def test_a_loader_is_one_entry(written):
         ),
         (read_floors, FLOOR, "[[floors]]", "[[floor]]", r"table.toml: has no \[\[floors\]\]"),
         (published_rows, ROW, "t4", "t5", r"\[\[rows\]\] number 1: family: 't5' is not one of "),
+        (published_throughput, THROUGHPUT, "t4", "t5", r"\[\[throughput\]\] number 1: family: 't5' is not one of "),
+        (published_throughput, THROUGHPUT, "0.5", "'fast'", r"number 1: documents_per_second: 'fast' must be a number"),
+        (read_servers, SERVER, '"tokens"', '"words"', r"\[mine\]: prompt: 'words' is not one of chat, text, tokens"),
+        (read_servers, SERVER, "{port}", "8000", r"\[mine\]: command: .* must say with \{port\} where the port goes"),
         (published_rows, ROW, "18.061", "'18 s'", r"number 1: seconds_per_document: '18 s' must be a number"),
     ],
 )
@@ -245,3 +264,10 @@ def python_in(folder, *arguments):
         text=True,
         check=False,
     )
+
+
+def test_servers_are_recognized_by_who_owns_their_models():
+    assert recognized_server(frozenset({"vllm"})) is SERVERS["vllm"]
+    assert recognized_server(frozenset({"somebody"})) is UNKNOWN_SERVER
+    owners = [each.owned_by for each in SERVERS.values() if each.owned_by]
+    assert len(set(owners)) == len(owners)

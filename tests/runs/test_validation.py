@@ -152,7 +152,8 @@ def test_number_of_rounds_must_be_that_of_the_durations():
     one = benchmark()
     one["stats"]["data"].pop()
     with pytest.raises(
-        InvalidValueError, match=r"benchmarks\[0\]\.stats\.data has 7 items, and must have one per document: document_ids has 8"
+        InvalidValueError,
+        match=r"benchmarks\[0\]\.stats\.data has 7 items, and must have one per document: document_ids has 8",
     ):
         check_run(run_of(one))
 

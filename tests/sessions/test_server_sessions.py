@@ -192,6 +192,24 @@ def test_contradicting_options_are_wrong_input(served, one_error_line, arguments
     assert said in one_error_line(session)
 
 
+def test_device_of_a_remote_server_has_baselines_of_its_own(served, one_error_line):
+    remote = ("--server-device", "nvidia-h200", "--rounds", "8")
+    with serving() as server:
+        stored = measure(served, server.address, *remote, "--benchmark-save=main")
+        assert [path.parent.name for path in stored.stored] == ["nvidia-h200"], stored.output
+        info = measure(served, server.address, *remote).by_experiment[NAME]
+        assert info["change"]["documents"] == 8
+        other = measure(served, server.address, *remote, "-m", "server or embedded")
+    assert other.exit_code == 4
+    assert "measures this machine, and not nvidia-h200" in one_error_line(other)
+
+
+def test_device_of_a_server_that_the_suite_starts_is_known(served, one_error_line):
+    session = served.bench("-m", "server", "--server-device", "nvidia-h200")
+    assert session.exit_code == 4
+    assert "--server-device is for --server" in one_error_line(session)
+
+
 def test_concurrency_that_is_none_is_wrong_input(served):
     session = measure(served, "http://127.0.0.1:9/v1", "--concurrency", "0")
     assert session.exit_code == 4
