@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.forked import ENVIRONMENT, ROOT, forked_python
+from tests.known_noise import write_replicates
 
 PLUGINS_LEFT_OUT = ("-p", "no:cacheprovider", "-p", "no:anyio")
 """The latter comes with a library, and takes its time."""
@@ -117,7 +118,7 @@ class Session:
 
     @property
     def stored(self) -> list[Path]:
-        return sorted((self.folder / "baselines").glob("*/*.json"))
+        return sorted((self.folder / "baselines").glob("*/[0-9]*.json"))
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,11 @@ class Project:
         (self.folder / "begun").unlink(missing_ok=True)
         (self.folder / "script.json").write_text(json.dumps(sessions), encoding="utf-8")
         self.use(conftest + SCRIPTED_MODELS)
+
+    def measured_noise(self, deviation: float = 0.06, *, one_night: bool = True) -> None:
+        """Let the noise between processes, or nights, be known for the only device that has stored runs."""
+        (folder,) = (self.folder / "baselines").iterdir()
+        write_replicates(folder, deviation, runs=1001, one_night=one_night)
 
     @property
     def loads_models(self) -> bool:

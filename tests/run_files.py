@@ -108,6 +108,8 @@ def benchmark(name: str = "llama2-7b-chat-4-bit", *, seconds: tuple[float, ...] 
         "attribution": None,
         "anchor": None,
         "first_pass": None,
+        "first_token_change": None,
+        "decode_change": None,
         "environment_differences": [],
         "quality_change": None,
         "history": None,

@@ -143,6 +143,7 @@ def change_a_verdict(run):
 
 def raise_the_noise(spread):
     spread["standard_deviation"] += 0.001
+    spread["replicates"][3]["generated_tokens_per_second"][0] *= 1.1
 
 
 @pytest.mark.parametrize(

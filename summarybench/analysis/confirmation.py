@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from summarybench.analysis.comparison import FALSE_ALARM_LEVEL, Comparison
+from summarybench.analysis.comparison import FALSE_ALARM_LEVEL, Comparison, Judgement
 from summarybench.core.numbers import percent, significant
 from summarybench.core.outcomes import Cause, Verdict
-from summarybench.runs.comparison_records import ChangeRecord, Confirmation
+from summarybench.runs.comparison_records import AttributionRecord, ChangeRecord, Confirmation
 from summarybench.runs.extra_info import ExtraInfo
 from summarybench.runs.resume import EarlierRun
 from summarybench.runs.run_file import Entry, build_run, entries_of
@@ -20,7 +20,7 @@ from summarybench.stats.decision import holm, is_slow_in_each_pass
 class ConfirmedRun:
     """The experiments that are measured again, by nodeid. Empty in a session that confirms nothing.
 
-    `run` is the first pass, and `comparisons` counts the experiments that it compared with a baseline.
+    `run` is the first pass, and `comparisons` counts what it compared with baselines: speeds, first tokens and decoding.
     """
 
     run: str = ""
@@ -28,34 +28,39 @@ class ConfirmedRun:
     entries: Mapping[str, Entry] = field(default_factory=dict)
 
     def hold(self, comparison: Comparison) -> Comparison:
-        """Mark a slowdown as held if it may be a false alarm, considering all comparisons of the session.
+        """Mark slowdowns as held that may be false alarms, considering all comparisons of the session.
 
         This uses Bonferroni's level, because the other p-values are not known yet. What Bonferroni rejects, Holm rejects too.
         """
-        change = comparison.change
-        if not self.entries or comparison.verdict is not Verdict.REGRESSED or change is None:
+        if not self.entries or comparison.speed is None:
             return comparison
+        speed = self._held(comparison.speed)
+        others = tuple(self._held(each) for each in comparison.others)
+        return replace(comparison, speed=speed, detail=speed.detail, others=others)
+
+    def _held(self, judgement: Judgement) -> Judgement:
         level = FALSE_ALARM_LEVEL / self.comparisons
-        if change.p_value <= level:
-            return comparison
+        p_value = judgement.change.p_value
+        if judgement.verdict is not Verdict.REGRESSED or p_value <= level:
+            return judgement
         detail = (
-            f"{comparison.detail}; not failed: p {significant(change.p_value, 2)}, and of {self.comparisons} comparisons only below "
+            f"{judgement.detail}; not failed: p {significant(p_value, 2)}, and of {self.comparisons} comparisons only below "
             f"{significant(level, 2)} keeps the session's false alarms at {percent(FALSE_ALARM_LEVEL)} (Holm)"
         )
-        return replace(comparison, is_held=True, detail=detail)
+        return replace(judgement, is_held=True, detail=detail)
 
     def rejected(self, benchmarks: Sequence[Benchmark]) -> dict[str, bool]:
         """The experiments that were measured again and are significantly slower with Holm's correction over the session.
 
-        By nodeid: whether the slowdown is attributed to the machine.
+        By nodeid: whether each of their slowdowns is attributed to the machine.
         """
-        changes = [(each, change) for each in benchmarks if (change := each["extra_info"]["change"])]
-        decisions = holm([_p_value(change) for _, change in changes], FALSE_ALARM_LEVEL)
-        return {
-            each["fullname"]: _is_of_machine(each["extra_info"])
-            for (each, _), is_rejected in zip(changes, decisions, strict=True)
-            if is_rejected and each["fullname"] in self.entries and each["extra_info"]["verdict"] == Verdict.REGRESSED
-        }
+        compared = [(each["fullname"], found) for each in benchmarks for found in judged_changes(each["extra_info"])]
+        decisions = holm([_p_value(found.change) for _, found in compared], FALSE_ALARM_LEVEL)
+        causes: dict[str, list[bool]] = {}
+        for (nodeid, found), is_rejected in zip(compared, decisions, strict=True):
+            if is_rejected and nodeid in self.entries and found.verdict == Verdict.REGRESSED:
+                causes.setdefault(nodeid, []).append(_is_of_machine(found.attribution))
+        return {nodeid: all(each) for nodeid, each in causes.items()}
 
     def as_extra_info(self, nodeid: str) -> Confirmation:
         """The key `first_pass` of a run file: the first pass's raw facts and verdict, or None."""
@@ -89,18 +94,36 @@ def _p_value(change: ChangeRecord) -> float:
     return change["p_value"] if is_slow_in_each_pass(change.get("pass_ratios", ())) else 1.0
 
 
-def _is_of_machine(extra_info: ExtraInfo) -> bool:
-    attribution = extra_info["attribution"]
+def _is_of_machine(attribution: AttributionRecord | None) -> bool:
     return attribution is not None and Cause(attribution["cause"]).is_machine
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedChange:
+    """One judgement of an experiment, as its run file states it."""
+
+    verdict: str
+    change: ChangeRecord
+    attribution: AttributionRecord | None
+
+
+def judged_changes(extra_info: ExtraInfo) -> list[JudgedChange]:
+    """The changes of an experiment that were judged: of its speed, and of its first token and decoding where it has them."""
+    speed = extra_info["change"]
+    changes = [(speed, extra_info["verdict"], extra_info["attribution"])] if speed else []
+    others = (extra_info["first_token_change"], extra_info["decode_change"])
+    changes += [(each, each["verdict"], each["attribution"]) for each in others if each]
+    return [JudgedChange(verdict=verdict, change=change, attribution=cause) for change, verdict, cause in changes]
+
+
 def is_measured_again(extra_info: ExtraInfo, *, every: bool) -> bool:
-    """Whether a second pass measures an experiment again: if it REGRESSED, or with `every` if it was compared."""
-    return extra_info["change"] is not None and (every or extra_info["verdict"] == Verdict.REGRESSED)
+    """Whether a second pass measures an experiment again: if something REGRESSED, or with `every` if it was compared."""
+    changes = judged_changes(extra_info)
+    return bool(changes) if every else any(each.verdict == Verdict.REGRESSED for each in changes)
 
 
 def read_confirmed_run(earlier: EarlierRun, *, every: bool) -> ConfirmedRun:
-    """The experiments of a run that REGRESSED, or with `every` all that it compared."""
+    """The experiments of a run in which something REGRESSED, or with `every` all that it compared."""
     run = build_run(earlier.journal)
     compared = [
         (benchmark["fullname"], entry)
@@ -109,6 +132,6 @@ def read_confirmed_run(earlier: EarlierRun, *, every: bool) -> ConfirmedRun:
     ]
     return ConfirmedRun(
         run=earlier.name,
-        comparisons=len(compared),
+        comparisons=sum(len(judged_changes(entry.extra_info)) for _, entry in compared),
         entries={nodeid: entry for nodeid, entry in compared if is_measured_again(entry.extra_info, every=every)},
     )

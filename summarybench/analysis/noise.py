@@ -47,7 +47,7 @@ class DeviceSpread:
     tenfold.
     """
 
-    runs: Spread
+    runs: Spread = ASSUMED_GPU_SPREAD
     compiled: Spread = ASSUMED_GPU_SPREAD
     tuned_apart: Spread = ASSUMED_TUNED_APART
     controls: Mapping[str, float] = field(default_factory=dict)
@@ -112,6 +112,12 @@ def read_spread(folder: Path, *, is_gpu: bool) -> DeviceSpread:
         document_deviations=_document_deviations(groups),
     )
     return replace(of_all, hosts=dict(_hosts(of_all, groups)))
+
+
+def read_groups(folder: Path) -> list[ReplicatesRecord]:
+    """The replicates in a folder's spread.json, none without the file. Raises InputError for a damaged file."""
+    path = folder / SPREAD_FILE
+    return list(_read(path).get("replicates", [])) if path.exists() else []
 
 
 def _hosts(of_all: DeviceSpread, groups: Sequence[ReplicatesRecord]) -> Iterator[tuple[str, DeviceSpread]]:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from summarybench.analysis.comparison import Comparison, Judge
-from summarybench.analysis.noise import read_spread
+from summarybench.analysis.comparison import Comparison
+from summarybench.analysis.device_noise import DeviceNoise, place_of, read_device_noise
+from summarybench.analysis.judge import Judge
 from summarybench.analysis.quality_change import QUALITY_LEVEL, describe
 from summarybench.analysis.quality_session import p_values_of
 from summarybench.commands.command import add_baselines_argument
-from summarybench.core.outcomes import ExitCode, InputError, Verdict
+from summarybench.core.outcomes import ExitCode, InputError
 from summarybench.core.share import parse_share
 from summarybench.runs.baselines import (
+    SPREAD_FILE,
+    STORED_NAME,
+    Baselines,
     StoredRun,
     find_baseline,
     find_stored,
@@ -63,7 +67,8 @@ def run(options: argparse.Namespace) -> int:
         other = _given(now, options.against, options.baselines)
     judge = Judge(
         environment=now.environment,
-        spread=read_spread(other.folder, is_gpu=other.is_gpu),
+        night=place_of(now).night,
+        noise=_noise(now, other, options.baselines),
         tolerance=tolerance,
         slug=other.folder.name,
     )
@@ -108,6 +113,20 @@ def _newest_comparable(now: StoredRun, entries: Sequence[Entry], baselines: Path
             f"{folder} has no earlier run of what {now.label} measured; give a run to compare with, AGAINST"
         )
     return Other(folder=folder, runs=chosen)
+
+
+def _noise(now: StoredRun, other: Other, baselines: Path) -> DeviceNoise:
+    """The noise in the other runs' folder, or in that of the device if no runs are stored beside them.
+
+    The run that is judged is left out: it must not widen its own noise.
+    """
+    paths = [path for path in sorted(other.folder.glob("*.json")) if STORED_NAME.fullmatch(path.name)]
+    if paths or now.run["device"] is None or (other.folder / SPREAD_FILE).exists():
+        found = Baselines(folder=other.folder, runs=tuple(map(open_run, paths)))
+    else:
+        found = read_baselines(baselines / device_of(now.run).slug)
+    earlier = tuple(each for each in found.runs if each.run["datetime"] != now.run["datetime"])
+    return read_device_noise(replace(found, runs=earlier), is_gpu=other.is_gpu)
 
 
 def _measured_at(stored: StoredRun) -> str:
@@ -163,6 +182,10 @@ def _lines(entry: Entry, comparison: Comparison) -> Iterator[str]:
     yield f"{entry.experiment}: {comparison.verdict}: {comparison.detail}"
     if comparison.attribution:
         yield f"  {comparison.attribution}"
+    for each in comparison.others:
+        yield f"  {each.quantity}: {each.verdict}: {each.detail}"
+        if each.attribution:
+            yield f"    {each.attribution}"
     if comparison.environment_differences:
         yield f"  environment: {'; '.join(comparison.environment_differences)}"
     for quality in comparison.qualities:
@@ -173,7 +196,7 @@ def _lines(entry: Entry, comparison: Comparison) -> Iterator[str]:
 
 
 def _exit_code(comparisons: Sequence[tuple[Entry, Comparison]]) -> ExitCode:
-    if any(entry.broken_output or found.verdict is Verdict.REGRESSED for entry, found in comparisons):
+    if any(entry.broken_output or found.fails for entry, found in comparisons):
         return ExitCode.FAILED
     tests = [test for _, found in comparisons for each in found.qualities for test in p_values_of(each.as_extra_info())]
     lost_quality = any(holm([p_value for _, p_value in tests], QUALITY_LEVEL))

@@ -32,6 +32,8 @@ class Verdict(StrEnum):
     IMPROVED = "IMPROVED"
     UNCHANGED = "UNCHANGED"
     INCONCLUSIVE = "INCONCLUSIVE"
+    UNCALIBRATED = "UNCALIBRATED"
+    """The noise that was measured would decide it, and what is assumed for the rest does not."""
     NO_BASELINE = "NO BASELINE"
     INCOMPARABLE = "INCOMPARABLE"
     INVALID = "INVALID"

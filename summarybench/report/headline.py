@@ -20,6 +20,7 @@ WORST_FIRST = (
     Verdict.INVALID,
     Verdict.INCOMPARABLE,
     Verdict.INCONCLUSIVE,
+    Verdict.UNCALIBRATED,
     Verdict.IMPROVED,
     Verdict.UNCHANGED,
 )
@@ -28,6 +29,7 @@ VERDICTS_IN_WORDS = {
     Verdict.INVALID: "invalid, because the device was throttled or shared",
     Verdict.INCOMPARABLE: "without a comparable baseline",
     Verdict.INCONCLUSIVE: "inconclusive",
+    Verdict.UNCALIBRATED: "not decided, because noise is assumed",
     Verdict.IMPROVED: "improved",
     Verdict.UNCHANGED: "unchanged",
     Verdict.NO_BASELINE: "without a baseline",
@@ -101,6 +103,8 @@ def _failure(experiments: Sequence[ExperimentView], failures: Sequence[Experimen
     more = f", and {len(failures) - 1} more" if len(failures) > 1 else ""
     reason = failures[0].failure.partition(":")[0]
     count = counted(experiments, "experiment")
+    if reason == Verdict.REGRESSED:
+        return f"{len(failures)} of {count} failed: {failures[0].label}: its first token or decoding regressed{more}"
     return f"{len(failures)} of {count} failed: {failures[0].label}: {reason}{more}; no regression of speed"
 
 

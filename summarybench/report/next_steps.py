@@ -62,6 +62,12 @@ def next_steps(finished: Finished) -> Iterator[str]:
             f"would, `{finished.invocation.command('noise')}` measures how much runs differ on this machine, and --plan predicts "
             "what a run can detect"
         )
+    if uncalibrated := verdicts.get(Verdict.UNCALIBRATED):
+        yield (
+            f"next: {Verdict.UNCALIBRATED} {_named(uncalibrated)}: `{finished.invocation.command('noise')}` measures the noise that "
+            f"is assumed above; each night stored with `{finished.invocation.command('adopt', shown(finished.folder), 'nightly')}` "
+            "measures more of it"
+        )
     yield from _saving(finished)
     page = next((path for name in PAGES if (path := finished.folder / name).is_file()), None)
     if page is not None:

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from summarybench.analysis.comparison import FALSE_ALARM_LEVEL
+from summarybench.analysis.confirmation import judged_changes
 from summarybench.analysis.history import Trend
 from summarybench.analysis.quality_change import describe, quality_against_16_bit, quality_against_batch_size_1
 from summarybench.analysis.quality_session import quality_changes_of
+from summarybench.analysis.quantities import Quantity
 from summarybench.catalogue.published import published_rows
 from summarybench.core.numbers import MISSING, counted, estimate, gib, percent
 from summarybench.core.outcomes import Outcome, Verdict
@@ -17,7 +19,7 @@ from summarybench.machine.device import DeviceRecord
 from summarybench.report.experiment import ExperimentView
 from summarybench.report.figures.speed import DOCUMENT_TOKENS
 from summarybench.report.history import finding_of
-from summarybench.runs.comparison_records import ChangeRecord, QualityChangeRecord
+from summarybench.runs.comparison_records import ChangeRecord, JudgementRecord, QualityChangeRecord
 from summarybench.runs.extra_info import ExtraInfo
 from summarybench.runs.facts import describe_fidelity, describe_overhead
 from summarybench.runs.run_file import Run, entries_of
@@ -65,6 +67,8 @@ def quiet_notes(run: Run) -> Iterator[str]:
         info = benchmark["extra_info"]
         reported[info["experiment"]] = _reported_of(info)
         yield f"{info['experiment']}: {info['verdict']}: {info['verdict_detail']}"
+        for quantity, record in _other_judgements(info):
+            yield f"  {quantity}: {record['verdict']}: {record['verdict_detail']}"
         if found := suspicion(info):
             yield f"{info['experiment']}: history: {found}"
         for quality in quality_changes_of(info):
@@ -92,7 +96,18 @@ def _plain(text: str) -> Note:
 
 def _reported_of(info: ExtraInfo) -> list[str]:
     """What the notes on an experiment's verdicts say."""
-    return [info["verdict_detail"], *map(describe, quality_changes_of(info))]
+    others = [record["verdict_detail"] for _, record in _other_judgements(info)]
+    return [info["verdict_detail"], *others, *map(describe, quality_changes_of(info))]
+
+
+def _other_judgements(info: ExtraInfo) -> Iterator[tuple[Quantity, JudgementRecord]]:
+    """The judgements beside the one on the speed, where the kind has them."""
+    for quantity, record in (
+        (Quantity.FIRST_TOKEN, info["first_token_change"]),
+        (Quantity.DECODE, info["decode_change"]),
+    ):
+        if record is not None:
+            yield quantity, record
 
 
 # One experiment ------------------------------------------------------------------------------------------------------
@@ -115,12 +130,16 @@ def _experiment_notes(experiment: ExperimentView, device: DeviceRecord) -> Itera
 
 
 def _change_notes(info: ExtraInfo) -> Iterator[Note]:
-    """The cause of a change, the result of the first pass, and the comparison with the anchor."""
+    """The cause of a change, the first pass, the judgements on first token and decoding, and the comparison with the anchor."""
     if found := info["attribution"]:
         yield _plain(f"  {found['cause']}: {found['detail']}")
     if first := info["first_pass"]:
         after = f" {_ratio(first['change'])}; the verdict above pools both passes"
         yield Note(before="  first pass: ", verdict=first["verdict"], after=after)
+    for quantity, record in _other_judgements(info):
+        yield Note(before=f"  {quantity}: ", verdict=record["verdict"], after=f": {record['verdict_detail']}")
+        if cause := record["attribution"]:
+            yield _plain(f"    {cause['cause']}: {cause['detail']}")
     if slowed := suspicion(info):
         yield _plain(f"  history: {slowed}")
     if anchor := info["anchor"]:
@@ -229,7 +248,7 @@ def _session_notes(run: Run) -> Iterator[str]:
 
 def _false_alarm_notes(run: Run) -> Iterator[str]:
     """How often a session with so many comparisons raises a false alarm."""
-    comparisons = sum(benchmark["extra_info"]["change"] is not None for benchmark in run["benchmarks"])
+    comparisons = sum(len(judged_changes(benchmark["extra_info"])) for benchmark in run["benchmarks"])
     level = percent(FALSE_ALARM_LEVEL)
     if "confirms" in run:
         yield f"false alarms: at most {level} of sessions (Holm, {counted(comparisons, 'comparison')})"

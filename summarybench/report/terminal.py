@@ -32,6 +32,7 @@ VERDICT_STYLES = {
     Verdict.IMPROVED.value: "bold green",
     Verdict.UNCHANGED.value: "green",
     Verdict.INCONCLUSIVE.value: "yellow",
+    Verdict.UNCALIBRATED.value: "yellow",
     Verdict.INCOMPARABLE.value: "yellow",
     Verdict.NO_BASELINE.value: "",
     QualityVerdict.NON_INFERIOR.value: "green",

@@ -26,8 +26,24 @@ class ProbeRecord(TypedDict):
     ]
 
 
+class AttributionRecord(TypedDict):
+    """What a change of speed is attributed to."""
+
+    cause: Annotated[str, Key("the cause", choices=Cause)]
+    detail: Annotated[str, Key("the figures that point to the cause")]
+
+
+class NoiseRecord(TypedDict):
+    """What one part of the noise adds to a comparison."""
+
+    between: Annotated[str, Key("what it is between: `processes`, `nights` or `hosts`")]
+    variance: Annotated[float, Key("what it adds to the variance of log(ratio)")]
+    degrees_of_freedom: Annotated[float, Key("its degrees of freedom", at_least=SMALLEST_POSITIVE)]
+    is_measured: Annotated[bool, Key("whether it was measured, and not assumed")]
+
+
 class ChangeRecord(TypedDict):
-    """Generated tokens per second against the baseline."""
+    """A speed against the baseline's, at the baseline's output lengths."""
 
     ratio: Annotated[float, Key("this run ÷ the baseline", at_least=SMALLEST_POSITIVE)]
     low: Annotated[float, Key("lower bound of the ratio")]
@@ -38,6 +54,20 @@ class ChangeRecord(TypedDict):
     baseline_runs: Annotated[int, Key("stored runs that were pooled")]
     passes: Annotated[int, Key("passes of this session that were pooled")]
     pass_ratios: NotRequired[Annotated[list[float], Key("ratio of each pass alone; absent for a single pass")]]
+    noise: NotRequired[Annotated[list[NoiseRecord], Key("the noise in the interval, by part; absent in older runs")]]
+    length_effect: NotRequired[
+        Annotated[
+            float, Key("measured ratio ÷ `ratio`; absent if the outputs have equal lengths", "", SMALLEST_POSITIVE)
+        ]
+    ]
+
+
+class JudgementRecord(ChangeRecord):
+    """The time to the first token, or decoding, as a speed against the baseline's. Below 1 is slower."""
+
+    verdict: Annotated[str, Key(f"the verdict on it, such as {_listed(Verdict)}")]
+    verdict_detail: Annotated[str, Key("the verdict's figures and what to do next")]
+    attribution: Annotated[AttributionRecord | None, Key("what the change is attributed to; null without a change")]
 
 
 class BaselineRecord(TypedDict):
@@ -47,13 +77,6 @@ class BaselineRecord(TypedDict):
     run: Annotated[str, Key("name of that run in reports")]
     commit: Annotated[str, Key("commit of that run")]
     runs: Annotated[list[str], Key("file names of all stored runs that were pooled, newest first")]
-
-
-class AttributionRecord(TypedDict):
-    """What a change of speed is attributed to."""
-
-    cause: Annotated[str, Key("the cause", choices=Cause)]
-    detail: Annotated[str, Key("the figures that point to the cause")]
 
 
 class McNemarRecord(TypedDict):
@@ -139,6 +162,10 @@ class Decision(TypedDict):
     verdict_detail: Annotated[str, Key("the verdict's figures and what to do next")]
     baseline: Annotated[BaselineRecord | None, Key("what the experiment was compared with")]
     change: Annotated[ChangeRecord | None, Key("the change against the baseline; null if none was computed")]
+    first_token_change: Annotated[
+        JudgementRecord | None, Key("the change of the time to the first token; null if it was not judged")
+    ]
+    decode_change: Annotated[JudgementRecord | None, Key("the change of decoding; null if it was not judged")]
     attribution: Annotated[AttributionRecord | None, Key("what the change is attributed to; null without a change")]
     anchor: Annotated[AnchorRecord | None, Key("the change against the anchor; null without one")]
     environment_differences: Annotated[list[str], Key("versions and kernels that differ from the baseline's, in words")]

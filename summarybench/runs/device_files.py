@@ -14,6 +14,13 @@ class SpreadRecord(TypedDict):
     degrees_of_freedom: Annotated[float, Key("of the estimate", at_least=1)]
 
 
+class OtherSpeeds(TypedDict):
+    """The first token or the decoding of several runs, as speeds. The list has one item per run."""
+
+    speeds: Annotated[list[float], Key("speed over the rounds in common", unit="1/s", at_least=SMALLEST_POSITIVE)]
+    document_deviation: Annotated[float, Key("relative standard deviation of one document in one run")]
+
+
 class ReplicatesRecord(TypedDict):
     """The replicates of one experiment on one host with one set of versions. Lists have one item per run."""
 
@@ -23,6 +30,8 @@ class ReplicatesRecord(TypedDict):
     max_new_tokens: NotRequired[Annotated[int, Key("the limit of generated tokens", unit="tokens", at_least=1)]]
     host: NotRequired[Annotated[str | None, Key("anonymous ID of the host; null if unknown")]]
     versions: NotRequired[Annotated[dict[str, str | None], Key("versions of the environment")]]
+    test: NotRequired[Annotated[str, Key("name of the test; test_summarize if absent")]]
+    host_id: NotRequired[Annotated[str | None, Key("anonymous ID of this host: of its GPU, or of the machine")]]
     measured: Annotated[list[str], Key("when each run began")]
     documents: Annotated[int, Key("rounds in common that were paired", at_least=2)]
     generated_tokens_per_second: Annotated[
@@ -33,6 +42,8 @@ class ReplicatesRecord(TypedDict):
     tuned_kernels: NotRequired[
         Annotated[list[str | None], Key("digest of the kernels that the compiler chose; null if unknown")]
     ]
+    first_token: NotRequired[Annotated[OtherSpeeds, Key("1 ÷ the time to the first token; absent in older files")]]
+    decode: NotRequired[Annotated[OtherSpeeds, Key("decoding; absent in older files")]]
     controls: Annotated[
         dict[str, list[float]], Key("mean of each machine probe", unit="1/s", at_least=SMALLEST_POSITIVE)
     ]

@@ -46,6 +46,8 @@ UNKNOWN: Mapping[str, Any] = {
     "attribution": None,
     "anchor": None,
     "first_pass": None,
+    "first_token_change": None,
+    "decode_change": None,
     "quality_change": None,
 }
 """What an experiment states if its version did not record it."""

@@ -37,6 +37,7 @@ __all__ = [
     "empty_run",
     "entries_of",
     "read_run",
+    "round_key",
     "rounds_of",
     "run_text",
     "seconds_per_document",
@@ -244,7 +245,7 @@ class Entry:
         numbered.
         """
         if self.is_at_once:
-            sample = hashlib.sha256(_key(self.extra_info["document_ids"]).encode()).hexdigest()
+            sample = hashlib.sha256(round_key(self.extra_info["document_ids"]).encode()).hexdigest()
             rounds = zip(self.extra_info["sample_rounds"], self.seconds, strict=True)
             return {
                 f"round {number} of {sample}": Timing(tokens=each["generated_tokens"], seconds=seconds)
@@ -252,7 +253,7 @@ class Entry:
             }
         tokens = dict(zip(self.extra_info["document_ids"], self.extra_info["generated_tokens"], strict=True))
         return {
-            _key(ids): Timing(tokens=sum(tokens[each] for each in ids), seconds=seconds)
+            round_key(ids): Timing(tokens=sum(tokens[each] for each in ids), seconds=seconds)
             for ids, seconds in zip(rounds_of(self.extra_info), self.seconds, strict=True)
         }
 
@@ -261,7 +262,7 @@ class Entry:
         """The time to the first token by round, as `timings` has them."""
         info = self.extra_info
         seconds = dict(zip(info["document_ids"], info["time_to_first_token_seconds"], strict=True))
-        return {_key(ids): seconds[ids[0]] for ids in rounds_of(info)}
+        return {round_key(ids): seconds[ids[0]] for ids in rounds_of(info)}
 
     @property
     def texts(self) -> dict[str, Text]:
@@ -287,5 +288,6 @@ class Entry:
         return "" if counts is None else describe_broken_output(counts, len(self.extra_info["document_ids"]))
 
 
-def _key(document_ids: Sequence[str]) -> str:
+def round_key(document_ids: Sequence[str]) -> str:
+    """What identifies a round of these documents, in whatever order they are."""
     return " ".join(sorted(document_ids))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
-from summarybench.analysis.comparison import Comparison, Judge
+from summarybench.analysis.comparison import Comparison
 from summarybench.analysis.confirmation import ConfirmedRun
+from summarybench.analysis.device_noise import read_device_noise
 from summarybench.analysis.history import SeriesKey, read_accepted, series_with
-from summarybench.analysis.noise import read_spread
+from summarybench.analysis.judge import Judge
 from summarybench.analysis.quality_session import level_of_one_test
 from summarybench.analysis.teacher_change import TeacherChange, beside_teacher
 from summarybench.core.outcomes import BrokenOutputError, JudgementError, Verdict
@@ -60,7 +62,8 @@ def basis_of(config: Config, baselines: Baselines, environment: Mapping[str, Any
         picked=pick_run(baselines, asked) if asked else None,
         judge=Judge(
             environment=environment,
-            spread=read_spread(baselines.folder, is_gpu=config.device.is_gpu),
+            night=datetime.now(UTC).date().isoformat(),
+            noise=read_device_noise(baselines, is_gpu=config.device.is_gpu),
             tolerance=config.settings.tolerance,
             slug=config.device.slug,
         ),

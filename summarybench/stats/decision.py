@@ -17,6 +17,7 @@ REGRESSION_RATIO = 0.985
 """A slowdown of less than 1.5% is not worth an alarm, however certain it is."""
 IMPROVEMENT_RATIO = 1 / REGRESSION_RATIO
 """The mirror image of REGRESSION_RATIO."""
+UNDECIDED = frozenset({Verdict.INCONCLUSIVE, Verdict.UNCALIBRATED})
 MOST_DOCUMENTS, MOST_RUNS = 1_000_000, 1_000
 """More than anybody would measure: if these do not decide, no number does."""
 
@@ -83,10 +84,21 @@ def decide(change: Change, tolerance: float) -> Verdict:
 
     `tolerance` is the relative change that counts as none (0.05 for 5%).
 
-    REGRESSED and IMPROVED must show in each pass alone; passes that contradict each other are INCONCLUSIVE.
+    REGRESSED and IMPROVED must show in each pass alone; passes that contradict each other are INCONCLUSIVE. A change is
+    UNCALIBRATED if the noise that was measured would decide it, and the priors of what was not measured do not.
     """
     if contradicted_verdict(change):
         return Verdict.INCONCLUSIVE
+    if (verdict := _decide_with_all(change, tolerance)) is not Verdict.INCONCLUSIVE:
+        return verdict
+    calibrated = replace(change, noise=tuple(term for term in change.noise if term.is_measured))
+    if contradicted_verdict(calibrated) or _decide_with_all(calibrated, tolerance) is Verdict.INCONCLUSIVE:
+        return Verdict.INCONCLUSIVE
+    return Verdict.UNCALIBRATED
+
+
+def _decide_with_all(change: Change, tolerance: float) -> Verdict:
+    """The verdict with all of the change's noise, for passes that do not contradict each other."""
     if _is_slower(change):
         return Verdict.REGRESSED
     if _is_faster(change):
@@ -99,7 +111,7 @@ def decide(change: Change, tolerance: float) -> Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remedy:
-    """What would turn an inconclusive change into a verdict.
+    """What would decide a change that is not decided.
 
     The change must stay as large as it was seen.
 
@@ -115,7 +127,7 @@ def remedy(change: Change, tolerance: float, noise_of: Callable[[int], tuple[Noi
     """The fewest documents, or runs on each side, that would decide. `noise_of` has the noise for so many runs on each side."""
 
     def is_decided(larger: Change) -> bool:
-        return decide(larger, tolerance) is not Verdict.INCONCLUSIVE
+        return decide(larger, tolerance) not in UNDECIDED
 
     return Remedy(
         documents=fewest(

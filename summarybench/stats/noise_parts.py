@@ -103,6 +103,13 @@ class NoiseParts:
     night: Part
     host: Part
 
+    def added(self, level: Level) -> float:
+        """The standard deviation that a level adds to those below it."""
+        process, night = self.process.variance, max(self.night.variance, self.process.variance)
+        below = {Level.PROCESS: 0.0, Level.NIGHT: process, Level.HOST: night}
+        part = {Level.PROCESS: self.process, Level.NIGHT: self.night, Level.HOST: self.host}
+        return math.sqrt(max(part[level].variance - below[level], 0.0))
+
     def terms(self, now: Sequence[Place], baseline: Sequence[Place]) -> tuple[NoiseTerm, ...]:
         """The variance of log(speed now ÷ baseline), part by part; `now` and `baseline` have the place of each run.
 
@@ -115,8 +122,6 @@ class NoiseParts:
         of_runs = math.fsum(weight**2 for _, weight in weighted)
         of_nights = _sum_of_squared_sums((place, weight) for place, weight in weighted)
         of_hosts = _sum_of_squared_sums((place.host, weight) for place, weight in weighted)
-        between_nights = max(self.night.variance - self.process.variance, 0.0)
-        between_hosts = max(self.host.variance - max(self.night.variance, self.process.variance), 0.0)
         return tuple(
             NoiseTerm(
                 level=level,
@@ -126,8 +131,8 @@ class NoiseParts:
             )
             for level, part, variance in (
                 (Level.PROCESS, self.process, self.process.variance * of_runs),
-                (Level.NIGHT, self.night, between_nights * of_nights),
-                (Level.HOST, self.host, between_hosts * of_hosts),
+                (Level.NIGHT, self.night, self.added(Level.NIGHT) ** 2 * of_nights),
+                (Level.HOST, self.host, self.added(Level.HOST) ** 2 * of_hosts),
             )
             if variance > 0
         )
@@ -164,9 +169,10 @@ def estimate_parts(
     measured, the standard deviation that the level adds to those below it.
 
     A host with LEAST_DEGREES_OF_FREEDOM of its own is judged by its own runs: hosts with the same GPU differ tenfold. An
-    experiment is shrunk to its class: its own mean square counts with its degrees of freedom, and the class's with at most
-    LEAST_DEGREES_OF_FREEDOM (Smyth, Statistical Applications in Genetics and Molecular Biology 3, 2004). The class's degrees of
-    freedom are counted by processes, nights and hosts and not by experiments: those of one process share its deviation.
+    experiment with fewer is shrunk to the others of its class, which fill its mean square up to so many (in the manner of
+    Smyth, Statistical Applications in Genetics and Molecular Biology 3, 2004). One with enough stands alone: experiments of
+    one class differ tenfold too, and a noisy neighbour would hide the slowdowns of a quiet one. Degrees of freedom are counted
+    by processes, nights and hosts and not by experiments: those of one process share its deviation.
     """
     here = [each for each in observations if each.place.host == host]
 
@@ -174,7 +180,10 @@ def estimate_parts(
         return here if _clusters(here, level) >= LEAST_DEGREES_OF_FREEDOM else observations
 
     def measured(level: Level, among: Sequence[Observation]) -> _MeanSquare:
-        return _shrunk(_pooled([each for each in among if each.experiment == experiment], level), _pooled(among, level))
+        own, others = (
+            [each for each in among if (each.experiment == experiment) is is_own] for is_own in (True, False)
+        )
+        return _shrunk(_pooled(own, level), _pooled(others, level))
 
     processes, nights = scope(Level.PROCESS), scope(Level.NIGHT)
     of_processes, of_nights = measured(Level.PROCESS, processes), measured(Level.NIGHT, nights)
@@ -293,11 +302,9 @@ def _clusters(observations: Sequence[Observation], level: Level) -> float:
 
 
 def _shrunk(own: _MeanSquare, of_device: _MeanSquare) -> _MeanSquare:
-    lent = (
-        min(of_device.degrees_of_freedom, LEAST_DEGREES_OF_FREEDOM)
-        if own.degrees_of_freedom
-        else of_device.degrees_of_freedom
-    )
+    lent = of_device.degrees_of_freedom
+    if own.degrees_of_freedom:
+        lent = min(lent, max(LEAST_DEGREES_OF_FREEDOM - own.degrees_of_freedom, 0.0))
     freedom = own.degrees_of_freedom + lent
     if not freedom:
         return NOTHING

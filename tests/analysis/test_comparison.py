@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from summarybench.analysis.attribution import Attribution
-from summarybench.analysis.comparison import Comparison, Judge, assert_machine_not_slower, assert_not_regressed
-from summarybench.analysis.noise import ASSUMED_GPU_SPREAD, DeviceSpread
+from summarybench.analysis.comparison import (
+    Comparison,
+    Judgement,
+    assert_machine_not_slower,
+    assert_not_regressed,
+)
+from summarybench.analysis.judge import Judge
 from summarybench.analysis.quality_change import assert_quality_held
+from summarybench.analysis.quantities import Quantity
 from summarybench.core.outcomes import (
     Cause,
     DeviceInvalidError,
@@ -23,7 +30,8 @@ from summarybench.core.outcomes import (
 )
 from summarybench.runs.baselines import StoredRun
 from summarybench.runs.run_file import entries_of
-from summarybench.stats.spread import Spread
+from summarybench.stats.changes import Change
+from tests.known_noise import KnownNoise
 from tests.run_files import MACHINE, benchmark, run_of
 
 NAME = "llama2-7b-chat-4-bit"
@@ -42,17 +50,18 @@ def of_seconds(file, *seconds):
     return stored(file, benchmark(seconds=seconds if len(seconds) > 1 else seconds * 8))
 
 
-def judge(spread=ASSUMED_GPU_SPREAD, tolerance=0.05, controls=None, control_work=None, **machine):
+def judge(noise=None, tolerance=0.05, **machine):
     return Judge(
         environment=MACHINE | machine,
-        spread=DeviceSpread(runs=spread, controls=controls or {}, control_work=control_work or {}),
+        night="2026-11-29",
+        noise=noise or KnownNoise(),
         tolerance=tolerance,
         slug="an-a100",
     )
 
 
-def compared(now, before, spread=ASSUMED_GPU_SPREAD, tolerance=0.05):
-    return judge(spread, tolerance).compare([now], [before] if before else [])
+def compared(now, before, noise=None, tolerance=0.05):
+    return judge(noise, tolerance).compare([now], [before] if before else [])
 
 
 @pytest.mark.parametrize(
@@ -113,30 +122,32 @@ def test_what_cannot_be_compared_says_why_and_what_to_do(now, before, verdict, d
 def test_decided_comparison_tells_ratio_interval_documents_and_spread(seconds, verdict, line):
     found = compared(entry(seconds=(seconds,) * 8), stored("0001_a.json"))
     assert found.verdict is verdict
-    assert (
-        found.detail == f"{line}, 8 documents, spread between runs 1.0% assumed"
-    )  # 8 equal documents, ±1.96 · √2 · 1%
+    assert found.detail == f"{line}, 8 documents, noise: processes 1.0% measured"  # 8 equal documents, ±1.96 · √2 · 1%
 
 
 @pytest.mark.parametrize(
     ("now", "before", "deviation", "remedy"),
     [
         ((2.2, 2.0) * 4, (2.0, 2.2) * 4, 0.01, "27 documents would decide, if the change stays"),
-        ((2.0,) * 8, (2.0,) * 8, 0.06, "no number of documents decides at that spread; 12 runs on each side would"),
+        (
+            (2.0,) * 8,
+            (2.0,) * 8,
+            0.06,
+            "no number of documents decides at that noise; 12 nights on each side, on one host, would",
+        ),
         (
             (1.0, 3.0) * 4,
             (3.0, 1.0) * 4,
             0.06,
-            "no number of documents or of runs decides alone: both must grow",
+            "no number of documents or of nights decides alone: both must grow",
         ),
     ],
     ids=["documents", "runs", "both"],
 )
 def test_inconclusive_comparison_says_what_would_decide(now, before, deviation, remedy):
-    spread = Spread(standard_deviation=deviation)
-    found = compared(entry(seconds=now), stored("0001_a.json", benchmark(seconds=before)), spread)
+    found = compared(entry(seconds=now), stored("0001_a.json", benchmark(seconds=before)), KnownNoise(deviation))
     assert found.verdict is Verdict.INCONCLUSIVE
-    assert found.detail.endswith(f"% assumed; {remedy}")
+    assert found.detail.endswith(f"% measured; {remedy}")
 
 
 def test_only_common_documents_are_compared_whatever_their_order():
@@ -148,10 +159,10 @@ def test_only_common_documents_are_compared_whatever_their_order():
 
 def test_run_file_gets_the_comparison_in_plain_types():
     now = entry(seconds=(4.0,) * 8, rouge1_scores=[])  # no quality: that has tests of its own
-    found = compared(now, stored("0001_a.json", torch="2.12.0")).as_extra_info()
+    found = replace(compared(now, stored("0001_a.json", torch="2.12.0")), others=()).as_extra_info()
     assert found == {
         "verdict": "REGRESSED",
-        "verdict_detail": "0.500 of 0001_a.json [0.486, 0.514], 8 documents, spread between runs 1.0% assumed",
+        "verdict_detail": "0.500 of 0001_a.json [0.486, 0.514], 8 documents, noise: processes 1.0% measured",
         "baseline": {"file": "0001_a.json", "run": "0001_a.json", "commit": "a commit", "runs": ["0001_a.json"]},
         "change": {
             "ratio": pytest.approx(0.5),
@@ -162,7 +173,17 @@ def test_run_file_gets_the_comparison_in_plain_types():
             "documents": 8,
             "baseline_runs": 1,
             "passes": 1,
+            "noise": [
+                {
+                    "between": "processes",
+                    "variance": pytest.approx(2 * 0.01**2),
+                    "degrees_of_freedom": 1e9,
+                    "is_measured": True,
+                }
+            ],
         },
+        "first_token_change": None,
+        "decode_change": None,
         "attribution": {"cause": "UNKNOWN", "detail": "the baseline has no machine probes: save one that has"},
         "anchor": None,
         "environment_differences": ["torch 2.13.0, 2.12.0 there"],
@@ -175,7 +196,9 @@ def test_comparison_that_decided_nothing_has_nothing_but_its_words():
     assert compared(entry(), None).as_extra_info() == {
         "verdict": "NO BASELINE",
         "verdict_detail": f"no baseline for '{NAME}' on 'an-a100'; save one with --benchmark-save=NAME",
-        **dict.fromkeys(("baseline", "change", "attribution", "anchor", "quality_change")),
+        **dict.fromkeys(
+            ("baseline", "change", "first_token_change", "decode_change", "attribution", "anchor", "quality_change")
+        ),
         "environment_differences": [],
     }
 
@@ -192,20 +215,42 @@ def test_stored_runs_and_passes_are_added_up_before_their_ratio_is_taken():
 
 
 def test_tokens_are_added_up_too():
-    # Now 1600 tokens in 16 s; before (800 + 400) in 16 + 16.
-    half = stored("0001_a.json", benchmark(generated_tokens=[50] * 8))
-    found = judge().compare([entry(seconds=(1.0,) * 8)] * 2, [stored("0002_b.json"), half])
-    assert found.change.ratio == pytest.approx((1600 / 16) / (1200 / 32), rel=1e-12)
+    # Now 800 tokens in 4 · 1 + 4 · 3 s, twice; before 800 in 16 + 24.
+    before = [of_seconds("0002_b.json", 2.0), of_seconds("0001_a.json", 3.0)]
+    found = judge().compare([entry(seconds=(1.0, 3.0) * 4)] * 2, before)
+    assert found.change.ratio == pytest.approx((1600 / 32) / (1600 / 40), rel=1e-12)
 
 
 @pytest.mark.parametrize(("baselines", "passes"), [(1, 1), (3, 1), (1, 2), (3, 2)])
 def test_error_and_degrees_of_freedom_use_both_numbers_of_runs(baselines, passes):
     # Equal documents leave the runs' part alone: 0.02² (1/baselines + 1/passes), and its own degrees of freedom.
-    spread = Spread(standard_deviation=0.02, degrees_of_freedom=7)
     before = [of_seconds(f"000{number}_a.json", 2.0) for number in range(baselines)]
-    change = judge(spread).compare([entry()] * passes, before).change
+    change = judge(KnownNoise(0.02, freedom=7)).compare([entry()] * passes, before).change
     assert change.standard_error == pytest.approx(0.02 * math.sqrt(1 / baselines + 1 / passes), rel=1e-12)
     assert change.degrees_of_freedom == pytest.approx(7)
+
+
+@pytest.mark.parametrize(
+    ("machine", "measured", "added"),
+    [
+        ({}, "2026-11-29T01:00:00", 0.0),
+        ({}, "2026-11-28T23:00:00", 0.03),
+        ({"host": "another"}, "2026-11-29T01:00:00", math.hypot(0.03, 0.1)),
+        ({"host": None}, "2026-11-29T01:00:00", math.hypot(0.03, 0.1)),
+    ],
+    ids=["this-night", "another-night", "another-host", "unknown-host"],
+)
+def test_nights_and_hosts_count_where_the_baseline_is_of_another(machine, measured, added):
+    before = StoredRun(path=Path("0001_a.json"), run=run_of(benchmark(), **machine) | {"datetime": measured})
+    change = judge(KnownNoise(0.02, night=0.03, host=0.1)).compare([entry()], [before]).change
+    assert change.standard_error == pytest.approx(math.sqrt(2) * math.hypot(0.02, added))
+
+
+def test_line_names_both_hosts_where_they_differ():
+    before = stored("0001_a.json", host="another", host_name="lab-2")
+    found = judge(KnownNoise(host=0.1), host_name="lab-1").compare([entry()], [before])
+    assert "noise: processes 1.0% measured, hosts 10.0% measured (lab-1 here, lab-2 there)" in found.detail
+    assert found.environment_differences == ("host lab-1, lab-2 there",)
 
 
 def test_documents_that_one_of_the_runs_lacks_are_in_none_of_the_sums():
@@ -216,62 +261,38 @@ def test_documents_that_one_of_the_runs_lacks_are_in_none_of_the_sums():
     assert (found.change.ratio, found.change.documents) == (1.0, 8)
 
 
-def test_compiled_experiment_is_judged_by_the_spread_of_compiled_ones():
-    spread = DeviceSpread(
-        runs=Spread(standard_deviation=0.09, degrees_of_freedom=9),
-        compiled=Spread(standard_deviation=0.002, degrees_of_freedom=9),
-    )
-    judging = Judge(environment=MACHINE, spread=spread, tolerance=0.05, slug="an-a100")
-    verdicts = []
-    for name in ("llama2-7b-chat-fp16", "llama2-7b-chat-fp16-compiled"):
-        faster = stored("0001_a.json", benchmark(name, seconds=(1.94,) * 8, tuned_kernels="a"))
-        verdicts.append(judging.compare([entry(name=name, seconds=(2.0,) * 8, tuned_kernels="a")], [faster]).verdict)
-    assert verdicts == [Verdict.INCONCLUSIVE, Verdict.REGRESSED]
-
-
 @pytest.mark.parametrize(
     ("here", "there", "named"),
-    [("a", "b", ("tuned_kernels a, b there",)), ("a", None, ()), (None, None, ())],
-    ids=["others", "not told there", "not told at all"],
+    [("a", "a", ()), ("a", "b", ("tuned_kernels a, b there",)), ("a", None, ()), (None, None, ())],
+    ids=["the same", "others", "not told there", "not told at all"],
 )
-def test_compiled_experiment_with_other_kernels_is_judged_by_the_spread_of_tunings(here, there, named):
-    spread = DeviceSpread(
-        runs=ASSUMED_GPU_SPREAD,
-        compiled=Spread(standard_deviation=0.0002, degrees_of_freedom=9),
-        tuned_apart=Spread(standard_deviation=0.06, degrees_of_freedom=9, is_of_tunings=True),
-    )
-    judging = Judge(environment=MACHINE, spread=spread, tolerance=0.05, slug="an-a100")
+def test_noise_is_asked_for_with_the_same_kernels_only_where_both_runs_tell_them(here, there, named):
+    noise = KnownNoise()
     name = "llama2-7b-chat-fp16-compiled"
-    faster = stored("0001_a.json", benchmark(name, seconds=(1.94,) * 8, tuned_kernels=there))
-    found = judging.compare([entry(name=name, seconds=(2.0,) * 8, tuned_kernels=here)], [faster])
-    assert found.verdict is Verdict.INCONCLUSIVE
-    assert "spread between runs 6.0% measured (kernels tuned apart)" in found.detail
+    faster = stored("0001_a.json", benchmark(name, tuned_kernels=there))
+    found = judge(noise).compare([entry(name=name, tuned_kernels=here)], [faster])
+    assert {tuned_alike for _, _, tuned_alike, _ in noise.asked} == {here == there == "a"}
     assert found.environment_differences == named
 
 
-def test_hosts_own_spread_counts_where_all_runs_are_that_hosts():
-    own = DeviceSpread(runs=Spread(standard_deviation=0.002, degrees_of_freedom=9, is_of_host=True))
-    spread = DeviceSpread(runs=Spread(standard_deviation=0.09, degrees_of_freedom=9), hosts={MACHINE["host"]: own})
-    judging = Judge(environment=MACHINE, spread=spread, tolerance=0.05, slug="an-a100")
-    faster = benchmark(seconds=(1.94,) * 8)
-    here, elsewhere = stored("0002_a.json", faster), stored("0001_a.json", faster, host="another")
-    found = [judging.compare([entry()], runs) for runs in ([here], [elsewhere], [here, elsewhere])]
-    assert [each.verdict for each in found] == [Verdict.REGRESSED, Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE]
-    assert "spread between runs 0.2% measured on this host" in found[0].detail
-    assert "spread between runs 9.0% measured;" in found[1].detail
-    anchored = judging.compare([entry()], [elsewhere], here).anchor
-    assert anchored.verdict is Verdict.REGRESSED
+def test_noise_of_this_host_is_asked_for_where_all_runs_are_that_hosts():
+    here, elsewhere = stored("0002_a.json"), stored("0001_a.json", host="another")
+    asked = []
+    for runs in ([here], [elsewhere], [here, elsewhere]):
+        noise = KnownNoise()
+        judge(noise).compare([entry()], runs)
+        asked.append({host for *_, host in noise.asked})
+    assert asked == [{MACHINE["host"]}, {None}, {None}]
 
 
 def test_detail_names_the_newest_run_how_many_before_it_and_the_passes():
     runs = [of_seconds(f"000{number}_a.json", 2.0) for number in (3, 2, 1)]
-    spread = Spread(standard_deviation=0.01, degrees_of_freedom=1e9)
     low, high = (math.exp(sign * 1.959964 * 0.01 * math.sqrt(1 / 3 + 1 / 2)) for sign in (-1, 1))
-    assert judge(spread).compare([entry()] * 2, runs).detail == (
+    assert judge().compare([entry()] * 2, runs).detail == (
         f"1.000 of 0003_a.json and 2 before it [{low:.3f}, {high:.3f}], 2 passes, 8 documents, "
-        "spread between runs 1.0% measured"
+        "noise: processes 1.0% measured"
     )
-    assert judge(spread).compare([entry()] * 2, runs).as_extra_info()["baseline"] == {
+    assert judge().compare([entry()] * 2, runs).as_extra_info()["baseline"] == {
         "file": "0003_a.json",
         "run": "0003_a.json",
         "commit": "a commit",
@@ -283,20 +304,21 @@ SLOW, HELD = 2.0 / 0.70, 2.0 / 1.004
 
 
 @pytest.mark.parametrize(
-    ("passes", "told"),
+    ("passes", "apart", "told"),
     [
-        ((SLOW, HELD), "pass 1 alone is 0.700 and pass 2 alone is 1.004"),
-        ((HELD, SLOW), "pass 1 alone is 1.004 and pass 2 alone is 0.700"),
+        ((SLOW, HELD), "+43.4%", "pass 1 alone is 0.700 and pass 2 alone is 1.004"),
+        ((HELD, SLOW), "-30.3%", "pass 1 alone is 1.004 and pass 2 alone is 0.700"),
     ],
     ids=["first-disturbed", "second-disturbed"],
 )
-def test_slowdown_of_one_pass_alone_does_not_fail_and_says_what_each_pass_was(passes, told):
+def test_slowdown_of_one_pass_alone_does_not_fail_and_says_what_each_pass_was(passes, apart, told):
     found = judge().compare([entry(seconds=(each,) * 8) for each in passes], [stored("0001_a.json")])
     assert found.change.ratio == pytest.approx(2 / (1 / 0.70 + 1 / 1.004), rel=1e-12)
     assert found.change.p_value < 1e-6
     assert (found.verdict, found.attribution, found.fails) == (Verdict.INCONCLUSIVE, None, False)
     assert found.detail == (
-        "0.825 of 0001_a.json [0.805, 0.845], 2 passes, 8 documents, spread between runs 1.0% assumed; "
+        "0.825 of 0001_a.json [0.805, 0.845], 2 passes, 8 documents, noise: processes 1.0% measured; "
+        f"pass 2 differs from pass 1 by {apart}, more than runs of one night do; "
         f"not REGRESSED: {told}, and each must be at most 0.985; measure again to decide"
     )
     judge_as_test_summarize_does(found)
@@ -350,6 +372,7 @@ def test_slow_slide_shows_against_the_anchor_and_not_against_the_newest():
         "baseline_runs": 1,
         "passes": 1,
         "quality_change": found.anchor.quality.as_extra_info(),
+        "noise": found.as_extra_info()["change"]["noise"],
     }
     assert_not_regressed(found)  # the anchor shows; the newest run decides
 
@@ -424,7 +447,7 @@ def test_machine_without_a_driver_is_a_cpu(driver, cause):
 def test_control_is_held_against_its_deviation_between_runs_where_those_did_the_same_work(work, cause):
     name = "matrix_product_flop_per_second"
     before, now = with_controls("0001_a.json", **{name: 1.0}), with_controls(4.0, **{name: 0.5})
-    found = judge(controls={name: 0.5}, control_work=None if work is None else {name: work})
+    found = judge(KnownNoise(controls={name: 0.5} if work == 10 else {}))
     assert found.compare([now], [before]).attribution.cause is cause
 
 
@@ -468,7 +491,8 @@ def test_busy_host_excuses_an_eager_loader_and_no_compiled_one(name, error):
         }
 
     before = stored("0001_a.json", benchmark(name, controls=probed(1.0), tuned_kernels="a"))
-    now = entry(name=name, seconds=(2.0 / 0.85,) * 8, controls=probed(0.89), tuned_kernels="a")
+    slower = {"seconds": (2.0 / 0.85,) * 8, "time_to_first_token_seconds": [0.25 / 0.85] * 8}
+    now = entry(name=name, **slower, controls=probed(0.89), tuned_kernels="a")
     found = judge().compare([now], [before])
     assert found.verdict is Verdict.REGRESSED
     with pytest.raises(error):
@@ -489,6 +513,21 @@ def judge_as_test_summarize_does(comparison):
     assert_machine_not_slower(comparison)
 
 
+def judgement(quantity=Quantity.SPEED, verdict=Verdict.REGRESSED, cause=None, *, is_held=False):
+    return Judgement(
+        quantity=quantity,
+        verdict=verdict,
+        detail="0.500 of it",
+        change=Change(log_ratio=math.log(0.5), document_deviation=0.0, documents=8),
+        attribution=Attribution(cause=cause, detail="figures") if cause else None,
+        is_held=is_held,
+    )
+
+
+def of_judgements(speed, *others):
+    return Comparison(verdict=speed.verdict, detail=speed.detail, speed=speed, others=others)
+
+
 @pytest.mark.parametrize(
     ("cause", "error"),
     [
@@ -501,19 +540,32 @@ def judge_as_test_summarize_does(comparison):
     ],
 )
 def test_slowdown_is_the_machine_s_where_the_gpu_or_the_host_caused_it(cause, error):
-    sits = Attribution(cause=cause, detail="figures") if cause else None
-    comparison = Comparison(verdict=Verdict.REGRESSED, detail="0.500 of it", attribution=sits)
     with pytest.raises(RegressionError) as raised:
-        judge_as_test_summarize_does(comparison)
+        judge_as_test_summarize_does(of_judgements(judgement(cause=cause)))
     assert raised.type is error
     assert str(raised.value) == "REGRESSED: generated tokens/s 0.500 of it" + (f"; {cause}: figures" if cause else "")
 
 
+@pytest.mark.parametrize("quantity", [Quantity.FIRST_TOKEN, Quantity.DECODE])
+def test_slower_first_token_or_decoding_fails_as_a_slower_speed_does(quantity):
+    unchanged = judgement(verdict=Verdict.UNCHANGED)
+    with pytest.raises(RegressionError, match=f"REGRESSED: {quantity} 0.500 of it"):
+        assert_not_regressed(of_judgements(unchanged, judgement(quantity)))
+    assert_not_regressed(of_judgements(unchanged, judgement(quantity, is_held=True)))
+
+
+def test_machine_is_blamed_only_for_all_slowdowns_together():
+    of_machine = judgement(cause=Cause.HOST)
+    with pytest.raises(MachineSlowerError):
+        judge_as_test_summarize_does(of_judgements(of_machine, judgement(Quantity.DECODE, cause=Cause.HOST)))
+    with pytest.raises(RegressionError) as raised:
+        judge_as_test_summarize_does(of_judgements(of_machine, judgement(Quantity.DECODE, cause=Cause.CODE)))
+    assert raised.type is RegressionError
+
+
 @pytest.mark.parametrize("cause", [Cause.CODE, Cause.HOST])
 def test_slowdown_that_is_held_does_not_fail(cause):
-    sits = Attribution(cause=cause, detail="")
-    held = Comparison(verdict=Verdict.REGRESSED, detail="", attribution=sits, is_held=True)
-    judge_as_test_summarize_does(held)
+    judge_as_test_summarize_does(of_judgements(judgement(cause=cause, is_held=True)))
 
 
 @pytest.mark.parametrize(
@@ -533,7 +585,7 @@ def test_verdict_that_fails_carries_its_detail(verdict, is_required, error):
 @pytest.mark.parametrize(
     ("verdict", "is_required"),
     [
-        *((each, True) for each in (Verdict.IMPROVED, Verdict.UNCHANGED, Verdict.INCONCLUSIVE)),
+        *((each, True) for each in (Verdict.IMPROVED, Verdict.UNCHANGED, Verdict.INCONCLUSIVE, Verdict.UNCALIBRATED)),
         (Verdict.NO_BASELINE, False),
         (Verdict.INCOMPARABLE, False),
     ],

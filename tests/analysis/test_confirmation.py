@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from summarybench.analysis.comparison import Comparison
+from summarybench.analysis.comparison import Comparison, Judgement
 from summarybench.analysis.confirmation import ConfirmedRun, read_confirmed_run
+from summarybench.analysis.quantities import Quantity
 from summarybench.core.outcomes import ExitCode, Outcome, TestOutcome, Verdict, session_exit_code
 from summarybench.runs.journal import JournalContents
 from summarybench.runs.resume import EarlierRun
@@ -17,7 +18,7 @@ from summarybench.runs.run_file import Entry, entries_of
 from summarybench.session.outcomes import Outcomes
 from summarybench.stats.changes import Change
 from summarybench.stats.intervals import student_quantile
-from summarybench.stats.spread import Spread
+from summarybench.stats.noise_parts import Level, NoiseTerm
 from tests.analysis.test_quality_session import LOST
 from tests.run_files import CHANGE, MACHINE, benchmark, run_of
 
@@ -26,17 +27,22 @@ ENTRY = entries_of(run_of(benchmark()))[0]
 
 
 def change(p_value):
-    """A slowdown with this p-value: normal, since the assumed spread counts as known and documents do not differ."""
+    """A slowdown with this p-value: normal, since the noise counts as known and documents do not differ."""
     return Change(
         log_ratio=student_quantile(p_value, 1e12) * 0.1,
         document_deviation=0.0,
         documents=8,
-        noise=Spread(standard_deviation=0.1 / 2**0.5).terms(1, 1),
+        noise=(NoiseTerm(level=Level.PROCESS, variance=0.01, degrees_of_freedom=1e12, is_measured=True),),
     )
 
 
 def slower(p_value, verdict=Verdict.REGRESSED):
-    return Comparison(verdict=verdict, detail="0.900 of it", change=change(p_value))
+    speed = judgement(p_value, verdict)
+    return Comparison(verdict=verdict, detail=speed.detail, speed=speed)
+
+
+def judgement(p_value, verdict=Verdict.REGRESSED, quantity=Quantity.SPEED):
+    return Judgement(quantity=quantity, verdict=verdict, detail="0.900 of it", change=change(p_value))
 
 
 def confirming(comparisons, *nodeids):
@@ -49,7 +55,7 @@ def confirming(comparisons, *nodeids):
 @pytest.mark.parametrize(("p_value", "is_held"), [(0.00199, False), (0.00201, True)])
 def test_slowdown_is_held_above_one_percent_over_the_number_of_comparisons(p_value, is_held):
     found = confirming(5).hold(slower(p_value))
-    assert (found.is_held, found.verdict) == (is_held, Verdict.REGRESSED)
+    assert (found.speed.is_held, found.verdict) == (is_held, Verdict.REGRESSED)
 
 
 def test_what_is_held_says_at_which_level_and_why():
@@ -61,12 +67,19 @@ def test_what_is_held_says_at_which_level_and_why():
 
 def test_what_is_not_held_is_as_it_was():
     comparison = slower(0.001)
-    assert confirming(5).hold(comparison) is comparison
+    assert confirming(5).hold(comparison) == comparison
 
 
 def test_a_single_comparison_is_held_at_one_percent():
-    assert not confirming(1).hold(slower(0.0099)).is_held
-    assert confirming(1).hold(slower(0.0101)).is_held
+    assert not confirming(1).hold(slower(0.0099)).speed.is_held
+    assert confirming(1).hold(slower(0.0101)).speed.is_held
+
+
+def test_first_token_and_decoding_are_held_each_by_its_own_p_value():
+    others = (judgement(0.0001, quantity=Quantity.FIRST_TOKEN), judgement(0.01, quantity=Quantity.DECODE))
+    found = confirming(3).hold(replace(slower(0.5, Verdict.UNCHANGED), others=others))
+    assert [each.is_held for each in found.judgements] == [False, False, True]
+    assert [each.quantity for each in found.failing] == [Quantity.FIRST_TOKEN]
 
 
 def test_nothing_is_held_in_a_session_that_confirms_nothing():
@@ -77,7 +90,7 @@ def test_nothing_is_held_in_a_session_that_confirms_nothing():
 @pytest.mark.parametrize("verdict", [verdict for verdict in Verdict if verdict is not Verdict.REGRESSED])
 def test_no_other_verdict_is_held(verdict):
     comparison = slower(0.5, verdict)
-    assert confirming(5).hold(comparison) is comparison
+    assert confirming(5).hold(comparison) == comparison
 
 
 # Once all comparisons are in ------------------------------------------------------------------------------------------
@@ -116,6 +129,17 @@ def test_experiment_whose_passes_contradict_each_other_eases_no_level_for_the_ot
     assert confirming(2, "a", "b").rejected([run[0], compared("b", 0.005, pass_ratios=[0.9, 0.9])]) == {"b": False}
     both_slow = compared("a", 1e-9, pass_ratios=[0.70, 0.985])
     assert confirming(2, "a", "b").rejected([both_slow, run[1]]) == {"a": False, "b": False}
+
+
+def test_first_token_and_decoding_are_comparisons_of_their_own():
+    # Three comparisons: levels 0.33%, 0.5%, 1%. Decoding takes the first, and the speed is not significant at the second.
+    record = {**CHANGE, "verdict": "REGRESSED", "verdict_detail": "", "attribution": None}
+    run = [compared("a", 0.006)]
+    run[0]["extra_info"]["decode_change"] = record | {"p_value": 0.003, "attribution": {"cause": "GPU", "detail": ""}}
+    run[0]["extra_info"]["first_token_change"] = record | {"p_value": 0.9, "verdict": "UNCHANGED"}
+    assert confirming(3, "a").rejected(run) == {"a": True}
+    run[0]["extra_info"]["decode_change"]["p_value"] = 0.004
+    assert confirming(3, "a").rejected(run) == {}
 
 
 def test_p_value_of_what_is_too_small_a_slowdown_to_regress_fails_nothing():

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.command import command
+from tests.known_noise import write_replicates
 from tests.run_files import A100, MACHINE, benchmark, run_of
 
 main = command("compare")
@@ -78,9 +79,17 @@ def test_session_s_run_against_one_of_another_speed(project, capsys, factor, exi
 @pytest.mark.parametrize("before", ["before", "before/run.json"])
 def test_folder_and_file_are_the_same_to_it(folders, capsys, now, before):
     assert main([str(folders / now), str(folders / before)]) == 0
-    assert capsys.readouterr().out == (
-        f"{NAME}: UNCHANGED: 1.000 of before [0.973, 1.028], 8 documents, spread between runs 1.0% assumed\n"
-        "  quality NON-INFERIOR to before: ROUGE-1 +0.0 points [+0.0, +0.0], margin 1.5, 8 documents, 0 summaries changed\n"
+    speed, first_token, decode, quality = capsys.readouterr().out.splitlines()
+    of_before = (
+        "1.000 of before [0.824, 1.213], 8 documents, noise: processes 5.0% assumed, nights 2.0% assumed; not decided"
+    )
+    assert speed.startswith(f"{NAME}: UNCALIBRATED: {of_before}")
+    assert first_token.startswith(
+        "  time to first token: UNCALIBRATED: 0.250 s, 0.250 s there, a speed of 1.000 of before ["
+    )
+    assert decode.startswith(f"  decode tokens/s: UNCALIBRATED: 56.6, 56.6 there, {of_before}")
+    assert quality == (
+        "  quality NON-INFERIOR to before: ROUGE-1 +0.0 points [+0.0, +0.0], margin 1.5, 8 documents, 0 summaries changed"
     )
 
 
@@ -109,11 +118,16 @@ def test_one_regression_among_others_is_enough(folders, capsys):
     write(folders / "now", run_of(slow, same))
     write(folders / "before", run_of(benchmark(), same))
     assert main([str(folders / "now"), str(folders / "before")]) == 1
-    assert [line.split(": ")[1] for line in verdicts(capsys.readouterr().out)] == ["REGRESSED", "UNCHANGED"]
+    assert [line.split(": ")[1] for line in verdicts(capsys.readouterr().out)] == ["REGRESSED", "UNCALIBRATED"]
 
 
-@pytest.mark.parametrize(("tolerance", "verdict"), [("5%", "UNCHANGED"), ("0.05", "UNCHANGED"), ("2%", "INCONCLUSIVE")])
+@pytest.mark.parametrize(
+    ("tolerance", "verdict"), [("5%", "UNCHANGED"), ("0.05", "UNCHANGED"), ("0.2%", "INCONCLUSIVE")]
+)
 def test_tolerance_decides_what_counts_as_no_change(folders, capsys, tolerance, verdict):
+    for number, name in enumerate(("before", "now")):
+        write(folders / name, run_of(benchmark()) | {"datetime": f"2026-11-29T0{number}:00:00"})
+    write_replicates(folders / "before", 0.002, experiment=NAME, host=MACHINE["host"])
     assert main([str(folders / "now"), str(folders / "before"), "--tolerance", tolerance]) == 0
     assert f"{NAME}: {verdict}: " in capsys.readouterr().out
 
@@ -121,9 +135,9 @@ def test_tolerance_decides_what_counts_as_no_change(folders, capsys, tolerance, 
 @pytest.mark.parametrize(
     ("driver", "spread", "said"),
     [
-        ("580.95.05", None, "spread between runs 1.0% assumed"),
-        (None, None, "spread between runs 6.0% assumed"),
-        ("580.95.05", {"standard_deviation": 0.02, "degrees_of_freedom": 7}, "spread between runs 2.0% measured"),
+        ("580.95.05", None, "noise: processes 5.0% assumed, nights 2.0% assumed;"),
+        (None, None, "noise: processes 12.0% assumed, nights 5.0% assumed;"),
+        ("580.95.05", 0.02, "noise: processes 2.0% measured, nights 2.0% assumed"),
     ],
 )
 def test_spread_is_the_measured_one_beside_against_or_the_assumed_one_of_its_kind(
@@ -131,7 +145,7 @@ def test_spread_is_the_measured_one_beside_against_or_the_assumed_one_of_its_kin
 ):
     write(folders / "before", run_of(benchmark(), driver=driver))
     if spread:
-        (folders / "before" / "spread.json").write_text(json.dumps(spread))
+        write_replicates(folders / "before", spread, experiment=NAME, host=MACHINE["host"])
     main([str(folders / "now"), str(folders / "before")])
     assert said in capsys.readouterr().out
 
@@ -147,8 +161,8 @@ def test_run_of_another_device_is_incomparable_and_both_are_named(folders, capsy
 def test_environment_differences_are_listed_below_the_verdict(folders, capsys):
     write(folders / "before", run_of(benchmark(), torch="2.12.0", driver="570.1"))
     main([str(folders / "now"), str(folders / "before")])
-    verdict, environment, _ = capsys.readouterr().out.splitlines()
-    assert verdict.startswith(f"{NAME}: UNCHANGED: ")
+    verdict, *_, environment, _ = capsys.readouterr().out.splitlines()
+    assert verdict.startswith(f"{NAME}: UNCALIBRATED: ")
     assert environment == f"  environment: driver {MACHINE['driver']}, 570.1 there; torch 2.13.0, 2.12.0 there"
 
 
@@ -158,7 +172,7 @@ def test_cause_of_a_slowdown_is_told_below_it_and_leaves_the_exit_code(folders, 
     write(folders / "before", run_of(benchmark(controls=held)))
     write(folders / "now", run_of(benchmark(seconds=(4.0,) * 8, controls=fell)))
     assert main([str(folders / "now"), str(folders / "before")]) == 1
-    verdict, cause, _ = capsys.readouterr().out.splitlines()
+    verdict, cause, *_ = capsys.readouterr().out.splitlines()
     assert verdict.startswith(f"{NAME}: REGRESSED: 0.500 of before [")
     assert cause == "  HOST: probes moved along: kernel launches -50%"
 
@@ -261,7 +275,7 @@ def test_run_alone_is_compared_with_the_newest_stored_run_of_its_workload_and_sa
     assert main(["results/latest"]) == 0
     first, verdict = verdicts(capsys.readouterr().out)
     assert first == f"against {stored_path(2)}, the newest earlier run with the same workload"
-    assert verdict.startswith(f"{NAME}: UNCHANGED: 1.000 of 0002_main.json [")
+    assert verdict.startswith(f"{NAME}: UNCALIBRATED: 1.000 of 0002_main.json [")
 
 
 def test_each_experiment_has_the_newest_stored_run_that_holds_it(store, latest, capsys):
@@ -310,11 +324,10 @@ def test_stored_run_is_compared_with_the_one_before_it(store, capsys):
 
 def test_measured_noise_of_the_device_is_used(store, latest, capsys):
     store(1, benchmark())
-    spread = {"standard_deviation": 0.02, "degrees_of_freedom": 7}
-    Path("baselines", A100.slug, "spread.json").write_text(json.dumps(spread))
+    write_replicates(Path("baselines", A100.slug), 0.02, experiment=NAME, host=MACHINE["host"])
     latest(benchmark())
     main(["results/latest"])
-    assert "spread between runs 2.0% measured" in capsys.readouterr().out
+    assert "noise: processes 2.0% measured" in capsys.readouterr().out
 
 
 def test_without_any_earlier_run_it_is_one_line_that_says_what_to_give(store, latest, capsys):

@@ -14,7 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from summarybench.analysis.comparison import Judge
+from summarybench.analysis.device_noise import place_of, read_device_noise
+from summarybench.analysis.judge import Judge
 from summarybench.analysis.noise import read_spread
 from summarybench.commands.command_line import main
 from summarybench.commands.docs import tables_of
@@ -157,7 +158,8 @@ def baseline_choices(path: Path) -> dict[str, Any]:
     earlier = [each for each in runs if int(each.number) < int(stored.number)]
     judge = Judge(
         environment=stored.environment,
-        spread=read_spread(path.parent, is_gpu=True),
+        night=place_of(stored).night,
+        noise=read_device_noise(read_baselines(path.parent), is_gpu=True),
         tolerance=TOLERANCE,
         slug=path.parent.name,
     )

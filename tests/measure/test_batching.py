@@ -10,8 +10,7 @@ from types import SimpleNamespace
 import pytest
 import transformers
 
-from summarybench.analysis.comparison import Judge
-from summarybench.analysis.noise import ASSUMED_GPU_SPREAD, DeviceSpread
+from summarybench.analysis.judge import Judge
 from summarybench.catalogue.models import EXPERIMENTS, LOADERS, MODELS
 from summarybench.core.outcomes import Cause, DeviceLostError, DeviceMemoryError, Verdict
 from summarybench.engines.memory_model import MemoryPrediction, predict_memory
@@ -25,6 +24,7 @@ from summarybench.runs.run_file import entries_of
 from tests.command import command
 from tests.conftest import FAKE_MODELS, make_project
 from tests.fakes import FakeCpu, FakeGpu, FakeMemory
+from tests.known_noise import KnownNoise
 from tests.run_files import MACHINE, benchmark, run_of
 
 T4 = FakeGpu()
@@ -190,8 +190,7 @@ def batched(batches, **info):
 
 
 def compared(now, before):
-    spread = DeviceSpread(runs=ASSUMED_GPU_SPREAD, controls={})
-    judge = Judge(environment=MACHINE, spread=spread, tolerance=0.05, slug="an-a100")
+    judge = Judge(environment=MACHINE, night="2026-11-29", noise=KnownNoise(), tolerance=0.05, slug="an-a100")
     stored = StoredRun(path=Path("baselines/an-a100/0001_main.json"), run=run_of(before))
     return judge.compare(entries_of(run_of(now)), [stored])
 
@@ -238,10 +237,10 @@ def test_stored_batches_are_read_by_the_next_session_and_by_make_compare(shared,
     assert in_twos.exit_code == 0
     session = shared.bench(*IN_TWOS)
     info = session.infos["4-bit"]
-    assert (info["verdict"], info["change"]["documents"]) == ("INCONCLUSIVE", 8)
+    assert (info["verdict"], info["change"]["documents"]) == ("UNCALIBRATED", 8)
     (stored,) = session.stored
     assert command("compare")([str(shared.folder / "results" / "latest"), str(stored)]) == 0
-    assert "4-bit-batch2: INCONCLUSIVE: 1.000 of 0001_main.json" in capsys.readouterr().out
+    assert "4-bit-batch2: UNCALIBRATED: 1.000 of 0001_main.json" in capsys.readouterr().out
 
 
 def test_plan_counts_batches(shared):

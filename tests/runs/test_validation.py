@@ -9,8 +9,7 @@ from functools import cache
 
 import pytest
 
-from summarybench.analysis.comparison import Judge
-from summarybench.analysis.noise import ASSUMED_GPU_SPREAD, DeviceSpread
+from summarybench.analysis.judge import Judge
 from summarybench.core.outcomes import InputError
 from summarybench.core.strict_json import InvalidValueError
 from summarybench.runs.baselines import StoredRun, save_baseline
@@ -18,6 +17,7 @@ from summarybench.runs.kind_facts import KIND, KindFacts, KindFigure, Unit
 from summarybench.runs.run_file import entries_of, read_run, run_text
 from summarybench.runs.validation import check_run
 from tests.forked import ROOT
+from tests.known_noise import KnownNoise
 from tests.run_files import benchmark, outcome, run_of
 
 STORED = sorted((ROOT / "baselines").glob("*/0*.json"))
@@ -29,9 +29,7 @@ OTHER_TYPES = ({"a": 1}, ["a"], "text", None, True, 3.5)
 def figures(path, run):
     """What is computed from a run: each experiment's rounds, texts and figures, and its comparison with itself."""
     stored = StoredRun(path=path, run=run)
-    judge = Judge(
-        environment=stored.environment, spread=DeviceSpread(runs=ASSUMED_GPU_SPREAD), tolerance=0.05, slug="a-gpu"
-    )
+    judge = Judge(environment=stored.environment, night="2026-11-29", noise=KnownNoise(), tolerance=0.05, slug="a-gpu")
     for entry in entries_of(run):
         found = judge.compare([entry], [stored])
         yield entry.name, list(entry.timings.items()), list(entry.first_token_seconds.items())

@@ -7,7 +7,6 @@ import json
 
 import pytest
 
-from tests.conftest import Project
 from tests.sessions.test_sessions import EMBEDDED, NO_FLOOR, lines_with
 
 FOUR_BIT = ("-k", EMBEDDED[2])
@@ -84,15 +83,12 @@ LONG_PROMPTS = {"seconds_to_first_token": 0.5, "tokens": 40}
         pytest.param({}, {"slower": TWICE_AS_SLOW, "controls": 0.5}, "CODE", 1, id="controls-faster"),
         pytest.param({"controls": None}, {"slower": TWICE_AS_SLOW}, "UNKNOWN", 1, id="no-controls-before"),
         pytest.param({}, {"slower": TWICE_AS_SLOW, "controls": None}, "UNKNOWN", 1, id="no-controls-now"),
-        pytest.param(LONG_PROMPTS, LONG_PROMPTS | {"tokens": 20}, "WORKLOAD", 1, id="outputs-half-as-long"),
-        pytest.param(
-            LONG_PROMPTS, LONG_PROMPTS | {"tokens": 20, "controls": 2.0}, "WORKLOAD", 1, id="lengths-before-controls"
-        ),
     ],
 )
 def test_regression_says_where_it_sits_and_only_the_exit_code_depends_on_it(project, before, now, cause, expected):
     project.script(before, now)
     project.bench("--benchmark-save=main", *FOUR_BIT)
+    project.measured_noise()
     session = project.bench(*FOUR_BIT)
     info = session.infos["4-bit"]
     assert (info["verdict"], info["attribution"]["cause"]) == ("REGRESSED", cause)
@@ -101,12 +97,19 @@ def test_regression_says_where_it_sits_and_only_the_exit_code_depends_on_it(proj
     assert f"  {cause}: {info['attribution']['detail']}" in session.output.splitlines()
 
 
-def test_longer_outputs_that_are_faster_are_the_workload_and_fail_nothing(project):
-    project.script(LONG_PROMPTS | {"tokens": 20}, LONG_PROMPTS)
+@pytest.mark.parametrize(("before", "now"), [(40, 20), (20, 40)], ids=["half-as-long", "twice-as-long"])
+def test_outputs_of_another_length_change_no_verdict_and_are_said_to_be(project, before, now):
+    project.script(*(LONG_PROMPTS | {"tokens": tokens} for tokens in (before, now)))
     project.bench("--benchmark-save=main", *FOUR_BIT)
+    project.measured_noise(0.01)
     session = project.bench(*FOUR_BIT)
     info = session.infos["4-bit"]
-    assert (session.exit_code, info["verdict"], info["attribution"]["cause"]) == (0, "IMPROVED", "WORKLOAD")
+    assert (info["verdict"], info["attribution"]) == ("UNCHANGED", None)
+    assert session.exit_code != 1  # half a summary scores less
+    assert info["change"]["ratio"] == pytest.approx(1)
+    assert (
+        f"outputs of another length ({now}.0 tokens, {before}.0 there) change it by a further" in info["verdict_detail"]
+    )
 
 
 def test_unchanged_speed_is_nobody_s_fault_whatever_the_controls_say(project):
@@ -165,13 +168,6 @@ def test_lost_quality_counts_more_than_a_slower_machine_and_less_than_slower_cod
 # The anchor ---------------------------------------------------------------------------------------------------------
 
 
-def measured_spread(project: Project, deviation: float) -> None:
-    """Let runs on this device differ by so much."""
-    (folder,) = (project.folder / "baselines").iterdir()
-    spread = {"standard_deviation": deviation, "degrees_of_freedom": 1_000}
-    (folder / "spread.json").write_text(json.dumps(spread))
-
-
 def test_second_anchor_is_refused_before_anything_is_measured(project, one_error_line):
     project.script({})
     anchor = project.bench("--benchmark-save=anchor", *FOUR_BIT).stored[0]
@@ -190,13 +186,22 @@ def test_anchor_alone_is_no_baseline(project):
     assert (session.exit_code, session.infos["4-bit"]["verdict"]) == (0, "NO BASELINE")
 
 
+def move_to_earlier_nights(project):
+    """Date the stored runs one night after the other."""
+    (folder,) = (project.folder / "baselines").iterdir()
+    for path in folder.glob("0*.json"):
+        run = json.loads(path.read_text())
+        path.write_text(json.dumps(run | {"datetime": f"2026-11-{path.name[2:4]}T01:00:00+00:00"}))
+
+
 def test_slow_slide_shows_against_the_anchor_and_no_night_regressed(project):
-    project.script(*({"slower": {"4-bit": 1.02**night}} for night in (0, 0, 1, 2, 3, 4)))
+    project.script(*({"slower": {"4-bit": 1.025**night}} for night in (0, 0, 1, 2, 3, 4)))
     project.bench("--benchmark-save=anchor", *FOUR_BIT)
-    measured_spread(project, 0.02)
+    project.measured_noise(0.02, one_night=False)
     project.bench("--benchmark-save=main", *FOUR_BIT)
     nights = []
     for _ in range(4):
+        move_to_earlier_nights(project)
         session = project.bench("--benchmark-save=nightly", *FOUR_BIT)
         assert session.exit_code == 0
         nights.append(session.infos["4-bit"])
@@ -209,10 +214,10 @@ def test_slow_slide_shows_against_the_anchor_and_no_night_regressed(project):
     ]
     assert nights[-1]["baseline"]["runs"] == ["0005_nightly.json", "0004_nightly.json", "0003_nightly.json"]
     assert [night["anchor"]["file"] for night in nights] == ["0001_anchor.json"] * 4
-    assert [night["anchor"]["ratio"] for night in nights] == pytest.approx([1.02**-night for night in (1, 2, 3, 4)])
+    assert [night["anchor"]["ratio"] for night in nights] == pytest.approx([1.025**-night for night in (1, 2, 3, 4)])
     assert [night["anchor"]["verdict"] == "REGRESSED" for night in nights] == [False, False, False, True]
     (told,) = lines_with(session, "against 0001_anchor.json")
-    assert told.startswith("  against 0001_anchor.json: REGRESSED 0.924 [0.87")
+    assert told.startswith("  against 0001_anchor.json: REGRESSED 0.906 [0.8")
 
 
 # History ------------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ def timings(*pairs):
 
 def change(ratio, standard_error):
     """A change whose standard error is known exactly, so that its quantiles are the normal ones."""
-    spread = Spread(standard_deviation=standard_error / math.sqrt(2))
+    spread = Spread(standard_deviation=standard_error / math.sqrt(2), degrees_of_freedom=1e9)
     return Change(log_ratio=math.log(ratio), document_deviation=0.0, documents=20, noise=spread.terms(1, 1))
 
 
@@ -111,7 +111,7 @@ def test_without_pairing_the_same_timings_deviate():
     found = paired_change(
         timings(*reversed(DOCUMENTS_OF_ANY_LENGTH)),
         timings(*DOCUMENTS_OF_ANY_LENGTH),
-        Spread(standard_deviation=0.01).terms(1, 1),
+        Spread(standard_deviation=0.01, degrees_of_freedom=1e9).terms(1, 1),
     )
     assert found.log_ratio == pytest.approx(0)
     assert found.document_deviation > 1
@@ -165,9 +165,9 @@ def test_few_documents_are_judged_by_student_and_not_by_the_normal_distribution(
     assert decide(few, TOLERANCE) is Verdict.INCONCLUSIVE
 
 
-GPU_ASSUMED = Spread(standard_deviation=0.01)
+GPU_ASSUMED = Spread(standard_deviation=0.01, degrees_of_freedom=1e9)
 GPU_MEASURED = Spread(standard_deviation=0.01, degrees_of_freedom=4)
-CPU_ASSUMED = Spread(standard_deviation=0.06)
+CPU_ASSUMED = Spread(standard_deviation=0.06, degrees_of_freedom=1e9)
 
 
 def remedy_of(undecided):
@@ -249,7 +249,9 @@ def test_the_remedy_never_names_the_documents_and_runs_that_did_not_decide(undec
 
 def test_a_change_between_the_tolerance_and_the_alarm_has_no_remedy():
     assert remedy(
-        change(0.987, 0.01), 0.01, lambda runs: Spread(standard_deviation=0.01).terms(2 * runs, 2 * runs)
+        change(0.987, 0.01),
+        0.01,
+        lambda runs: Spread(standard_deviation=0.01, degrees_of_freedom=1e9).terms(2 * runs, 2 * runs),
     ) == Remedy(documents=None, runs=None)
 
 

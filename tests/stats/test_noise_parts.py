@@ -51,21 +51,21 @@ def variances(now, baseline):
 
 
 def test_runs_of_one_night_differ_by_the_process_alone():
-    assert variances([HERE], [HERE]) == {Level.PROCESS: 2.0}
+    assert variances([HERE], [HERE]) == pytest.approx({Level.PROCESS: 2.0})
 
 
 def test_another_night_adds_the_night_and_another_host_both():
-    assert variances([LATER], [HERE]) == {Level.PROCESS: 2.0, Level.NIGHT: 4.0}
-    assert variances([ELSEWHERE], [HERE]) == {Level.PROCESS: 2.0, Level.NIGHT: 4.0, Level.HOST: 10.0}
+    assert variances([LATER], [HERE]) == pytest.approx({Level.PROCESS: 2.0, Level.NIGHT: 4.0})
+    assert variances([ELSEWHERE], [HERE]) == pytest.approx({Level.PROCESS: 2.0, Level.NIGHT: 4.0, Level.HOST: 10.0})
 
 
 def test_second_pass_halves_the_process_and_not_the_night():
-    assert variances([LATER, LATER], [HERE]) == {Level.PROCESS: 1.5, Level.NIGHT: 4.0}
+    assert variances([LATER, LATER], [HERE]) == pytest.approx({Level.PROCESS: 1.5, Level.NIGHT: 4.0})
 
 
 def test_more_baseline_nights_shrink_their_side():
     nights = [Place(host="a", night=str(number)) for number in range(4)]
-    assert variances([Place(host="a", night="9")], nights) == {Level.PROCESS: 1.25, Level.NIGHT: 2.5}
+    assert variances([Place(host="a", night="9")], nights) == pytest.approx({Level.PROCESS: 1.25, Level.NIGHT: 2.5})
 
 
 def test_a_larger_lower_part_leaves_nothing_to_the_part_above():
@@ -97,7 +97,7 @@ def test_one_run_a_night_measures_the_nights_and_bounds_the_process():
     parts = estimate_parts(observed([0.0, 0.02] * 8), "e", PRIORS)
     assert parts.night.is_measured
     assert parts.night.standard_deviation == pytest.approx(0.02 / math.sqrt(2))
-    assert parts.night.degrees_of_freedom == successive_difference_freedom(16) + LEAST_DEGREES_OF_FREEDOM
+    assert parts.night.degrees_of_freedom == successive_difference_freedom(16)
     assert parts.process == parts.night
     assert not parts.host.is_measured
 
@@ -148,7 +148,40 @@ def test_a_quiet_experiment_is_not_judged_by_a_noisy_neighbour_for_long():
     quiet = observed(list(rng.normal(0, 0.005, 30)), experiment="quiet")
     noisy = observed(list(rng.normal(0, 0.02, 30)), experiment="noisy")
     parts = estimate_parts([*quiet, *noisy], "quiet", PRIORS)
-    assert 0.004 < parts.night.standard_deviation < 0.009
+    assert 0.004 < parts.night.standard_deviation < 0.007
+
+
+def test_an_experiment_s_own_runs_are_not_lent_to_it_a_second_time():
+    alone = estimate_parts(observed([[0.0, 0.02, 0.01]]), "e", PRIORS).process
+    assert alone.measured_share == pytest.approx(2 / LEAST_DEGREES_OF_FREEDOM)
+
+
+def test_few_runs_of_an_experiment_are_filled_up_with_those_of_its_class():
+    class_mates = observed([[0.0, 0.04, 0.02, 0.06, 0.04, 0.02, 0.0]], experiment="other")
+    parts = estimate_parts([*observed([[0.0, 0.02, 0.01]]), *class_mates], "e", PRIORS)
+    mates_variance = np.var([0, 4, 2, 6, 4, 2, 0], ddof=1) / 1e4
+    assert parts.process.variance == pytest.approx((2 * 0.0001 + 2 * mates_variance) / 4)
+    assert (parts.process.degrees_of_freedom, parts.process.measured_share) == (4, 1)
+
+
+def test_a_host_with_enough_runs_is_judged_by_its_own():
+    quiet = observed([0.0, 0.004] * 5, host="quiet")
+    noisy = observed([0.0, 0.1] * 5, host="noisy")
+    found = [
+        estimate_parts([*quiet, *noisy], "e", PRIORS, host).night.standard_deviation
+        for host in ("quiet", "noisy", None)
+    ]
+    assert found[0] == pytest.approx(0.004 / math.sqrt(2))
+    assert found[1] == pytest.approx(0.1 / math.sqrt(2))
+    assert found[0] < found[2] < found[1]
+
+
+def test_a_new_host_is_judged_by_the_others_nights_on_top_of_its_own_processes():
+    here = observed([[0.0, 0.01, 0.0, 0.01, 0.0, 0.01]], host="here")
+    others = [each for name in "ab" for each in observed([[0.0, 0.02], [0.1, 0.12]] * 5, host=name)]
+    parts = estimate_parts([*here, *others], "e", PRIORS, "here")
+    assert parts.process.standard_deviation == pytest.approx(np.std([0, 1] * 3, ddof=1) / 100)
+    assert 0.06 < parts.added(Level.NIGHT) < 0.08
 
 
 def test_document_variance_is_taken_off_but_never_all_of_the_noise():

@@ -16,7 +16,8 @@ VERDICT = Figure(
         "The result of the comparison with the baseline. REGRESSED: the ratio is 0.985 or less, and its one-sided 99% upper "
         "bound is below 1. IMPROVED: the ratio is 1 ÷ 0.985 or more, and its one-sided 99% lower bound is above 1. If there "
         "were two passes, each pass alone must show such a ratio. UNCHANGED: the 95% interval lies within 1 ± the tolerance "
-        "(5% by default). INCONCLUSIVE: none of these. INCOMPARABLE: the stored run measured other work. INVALID: the device "
+        "(5% by default). UNCALIBRATED: the noise that was measured would decide, and the noise that is assumed for the rest "
+        "does not. INCONCLUSIVE: none of these. INCOMPARABLE: the stored run measured other work. INVALID: the device "
         "was throttled or shared. NO BASELINE: nothing comparable is stored."
     ),
 )
@@ -28,9 +29,9 @@ RATIO = Figure(
     better=Better.HIGHER,
     value=lambda experiment: estimate_of(experiment.change),
     definition=(
-        "Generated tokens per second now ÷ those of the baseline: exp(d), where d is the mean difference of the logarithms, "
-        "paired over the documents that both runs have. Below 1 is slower. The 95% interval in brackets uses Student's t "
-        "with se² = s_doc² ÷ n + s_run² (1 ÷ R_baseline + 1 ÷ R_now)."
+        "Generated tokens per second now ÷ those of the baseline, paired over the documents that both runs have and at the "
+        "baseline's output lengths. Below 1 is slower. The 95% interval in brackets uses Student's t. Its standard error "
+        "combines the noise of documents, processes, nights and hosts."
     ),
 )
 ANCHOR = Figure(
