@@ -58,8 +58,7 @@ def run(options: argparse.Namespace) -> int:
     now = _find_run(options.run, _folders_in(options.baselines))
     entries = entries_of(now.run)
     if not entries:
-        print(f"{now.path} holds no measured experiment")
-        return ExitCode.CLEAN
+        raise InputError(f"{now.path} has no measured experiment: the run is still going on, or measured nothing")
     if options.against is None:
         other = _newest_comparable(now, entries, options.baselines)
         print("\n".join(_chosen_lines(other, entries)))

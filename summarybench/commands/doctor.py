@@ -20,6 +20,7 @@ from summarybench.commands.doctor_bitsandbytes import examine_bitsandbytes
 from summarybench.commands.doctor_finding import Finding, State, attempt, fail, ok
 from summarybench.commands.doctor_gpu import examine_gpus, sees_gpu
 from summarybench.commands.doctor_hub import check_embedded, check_results_disk, examine_hub, free_bytes
+from summarybench.core.numbers import counted
 from summarybench.core.outcomes import ExitCode
 from summarybench.engines.embedded import converted_folder, embedded_gguf_file
 
@@ -90,12 +91,17 @@ def report(findings: Iterable[Finding], out: TextIO) -> ExitCode:
     if isinstance(out, io.TextIOWrapper):
         out.reconfigure(errors="replace")  # the report about a wrong locale must not fail because of it
     colours = out.isatty() and "NO_COLOR" not in os.environ
-    failed = 0
+    found = []
     for finding in findings:
         out.write(_lines(finding, colours=colours))
         out.flush()
-        failed += finding.state is State.FAIL
-    out.write(f"{failed} {'check' if failed == 1 else 'checks'} failed\n" if failed else "all is well\n")
+        found.append(finding)
+    failed = sum(each.state is State.FAIL for each in found)
+    skipped = ", ".join(each.name for each in found if each.state is State.SKIP)
+    if failed:
+        out.write(f"{counted(failed, 'check')} failed\n")
+    else:
+        out.write(f"nothing failed; not checked: {skipped}\n" if skipped else "all is well\n")
     return ExitCode.FAILED if failed else ExitCode.CLEAN
 
 

@@ -34,7 +34,8 @@ class Source:
     """What a report is made from: a run, its documents, and the runs stored for its device.
 
     `documents` is empty for a run file without its folder. `device` defaults to the one that the run file states. `tag`
-    is the letter that distinguishes the runs of one report; empty for a single run.
+    is the letter that distinguishes the runs of one report; empty for a single run. `is_saved` says that the run has just
+    become a baseline.
     """
 
     stored: StoredRun
@@ -42,6 +43,7 @@ class Source:
     baselines: Baselines | None = None
     documents: Sequence[DocumentRow] = ()
     tag: str = ""
+    is_saved: bool = False
 
     @cached_property
     def by_document(self) -> dict[tuple[str, str], DocumentRow]:

@@ -48,7 +48,11 @@ def summary_text(found: StoredRun, details: str) -> str:
 
 def _text(found: StoredRun, view: RunView, details: str) -> str:
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in view.outcomes.items())
-    paragraphs = [f"## {escaped(exit_headline(found))}", escaped(outcomes or "no test finished")]
+    paragraphs = [
+        f"## {escaped(exit_headline(found))}",
+        f"**{escaped(view.headline.sentence)}**",
+        escaped(outcomes or "no test finished"),
+    ]
     if details:
         paragraphs.append(details)
     if view.experiments:
@@ -58,7 +62,7 @@ def _text(found: StoredRun, view: RunView, details: str) -> str:
     if rows := history_rows(view.experiments):
         paragraphs += ["**History**", markdown_table(ROW_HEADINGS, rows, ("experiment", "history", "nights", "since"))]
     if view.notes:
-        paragraphs.append("\n".join(f"- {escaped(str(note))}" for note in view.notes))
+        paragraphs.append("\n".join(map(_list_item, map(str, view.notes))))
     paragraphs.append(f"{escaped(_environment(found))}  \n{escaped(_origin(found))}")
     return "\n\n".join(paragraphs) + "\n"
 
@@ -66,6 +70,11 @@ def _text(found: StoredRun, view: RunView, details: str) -> str:
 def _table(table: Table) -> str:
     rows = [[row.experiment.name, *(cell.text for cell in row.cells)] for row in table.rows]
     return markdown_table(["experiment", *(column.long_heading for column in table.columns)], rows)
+
+
+def _list_item(note: str) -> str:
+    """A note as an item of a list. An indented note belongs to the one above, and is an item below it."""
+    return f"{'  ' if note.startswith(' ') else ''}- {escaped(note.strip())}"
 
 
 def _environment(found: StoredRun) -> str:

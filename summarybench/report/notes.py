@@ -38,15 +38,18 @@ class Note:
         return f"{self.before}{self.verdict}{self.after}"
 
 
-def notes_of(run: Run, device: DeviceRecord, experiments: Sequence[ExperimentView]) -> Iterator[Note]:
-    """What the tables of a run leave out, one line each."""
+def notes_of(
+    run: Run, device: DeviceRecord, experiments: Sequence[ExperimentView], *, is_saved: bool = False
+) -> Iterator[Note]:
+    """What the tables of a run leave out, one line each. `is_saved` says that it has just become a baseline."""
     for each in experiments:
         yield from _experiment_notes(each, device)
     entries = entries_of(run)
     for experiment, found in (*quality_against_16_bit(entries), *quality_against_batch_size_1(entries)):
         yield _quality_note(experiment, found.as_extra_info())
     infos = [each.info for each in experiments]
-    yield from map(_plain, _baseline_notes(infos, device))
+    if not is_saved:
+        yield from map(_plain, _baseline_notes(infos, device))
     if any(each.is_synthetic for each in experiments):
         yield _plain(
             "synthetic weights: speed and memory are those of the real model; its summaries are noise, so quality is not reported"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,13 @@ VERDICT_STYLES = {
 }
 
 
-def final_report(run: Run, device: DeviceRecord, *, width: int, color: bool) -> str:
-    """Tables of speed, quality and the device, then one line for each verdict with what to do next."""
-    return terminal_text(view_of([source_of_session(run, device)]), width=width, color=color)
+def final_report(run: Run, device: DeviceRecord, *, width: int, color: bool, is_saved: bool = False) -> str:
+    """Tables of speed, quality and the device, then one line for each verdict with what to do next.
+
+    `is_saved` says that the run has just become a baseline, so that no line asks for one.
+    """
+    source = replace(source_of_session(run, device), is_saved=is_saved)
+    return terminal_text(view_of([source]), width=width, color=color)
 
 
 def source_of_session(run: Run, device: DeviceRecord) -> Source:

@@ -115,7 +115,7 @@ def _not_measured(sources: Sequence[Source]) -> Iterator[NotMeasured]:
 def _notes(sources: Sequence[Source], experiments: Sequence[ExperimentView]) -> Iterator[Note]:
     for source in sources:
         mine = [each for each in experiments if each.source is source]
-        for note in notes_of(source.stored.run, source.record, mine):
+        for note in notes_of(source.stored.run, source.record, mine, is_saved=source.is_saved):
             if not source.tag:
                 yield note
             else:

@@ -89,7 +89,7 @@ def compared(now, before, noise=None, tolerance=0.05):
             entry(workload_settings={"max_new_tokens": 100}),
             stored("0001_a.json", benchmark(**OTHER)),
             Verdict.INCOMPARABLE,
-            "0001_a.json measured another workload: max_new_tokens 100, 50 there; save a baseline of this one",
+            "0001_a.json measured another workload: --max-new-tokens 100, 50 there; save a baseline of this one",
         ),
         (
             entry(workload_settings={}),

@@ -419,7 +419,7 @@ def test_other_settings_are_refused_by_name(stored, one_error_line):
     session = stored.bench("--confirm", "results/latest", "--documents", "9")
     assert session.exit_code == 4
     assert one_error_line(session) == (
-        f"ERROR: {first} was measured with other settings: documents 9, 8 there; make them equal or measure anew"
+        f"ERROR: {first} was measured with other settings: --documents 9, 8 there; make them equal or measure anew"
     )
     assert folders(stored)[-1].name == first
 

@@ -228,8 +228,9 @@ def test_experiment_that_against_lacks_has_no_baseline_there(folders, capsys):
 
 def test_run_without_experiments_says_so(folders, capsys):
     write(folders / "now", run_of())
-    assert main([str(folders / "now"), str(folders / "before")]) == 0
-    assert capsys.readouterr().out == f"{folders / 'now' / 'run.json'} holds no measured experiment\n"
+    assert main([str(folders / "now"), str(folders / "before")]) == 4
+    said = "has no measured experiment: the run is still going on, or measured nothing"
+    assert capsys.readouterr().err == f"ERROR: {folders / 'now' / 'run.json'} {said}\n"
 
 
 # The newest comparable baseline, and runs by number or name ----------------------------------------------------------

@@ -105,7 +105,7 @@ FAILED = Finding(name="third", state=State.FAIL, seen="3", remedy="make it 4")
 def test_a_clean_checklist_ends_well():
     assert printed([OK, SKIPPED]) == (
         0,
-        "ok    first            1\nskip  second           not here\nall is well\n",
+        "ok    first            1\nskip  second           not here\nnothing failed; not checked: second\n",
     )
 
 

@@ -24,7 +24,7 @@ REGRESSED = benchmark(verdict="REGRESSED", verdict_detail="0.900 of 0001_main.js
 
 @pytest.fixture
 def summarize(tmp_path, capsys):
-    """The markdown of a hand-made run of an A100, by its paragraphs."""
+    """The markdown of a hand-made run of an A100, by its paragraphs, without the second, which is the page's headline."""
 
     def shown(*benchmarks, exit_code=0, outcomes=(), **more):
         folder = tmp_path / "a-run"
@@ -34,7 +34,10 @@ def summarize(tmp_path, capsys):
         if exit_code is not None:
             (folder / "exit_code").write_text(f"{exit_code}\n")
         assert main([str(folder)]) == 0
-        return capsys.readouterr().out.rstrip("\n").split("\n\n")
+        first, headline, *others = capsys.readouterr().out.rstrip("\n").split("\n\n")
+        assert headline.startswith("**")
+        assert headline.endswith(".**")
+        return [first, *others]
 
     return shown
 
@@ -162,9 +165,11 @@ def test_rows_read_by_a_markdown_parser_have_their_cells(summarize):
 def test_output_is_appended_and_the_headline_printed(summarize, tmp_path, capsys):
     page = tmp_path / "page.md"
     page.write_text("before\n")
-    whole = "\n\n".join(summarize(benchmark())) + "\n"
+    first, *others = summarize(benchmark())
     assert main([str(tmp_path / "a-run"), "--output", str(page)]) == 0
-    assert page.read_text() == f"before\n{whole}"
+    text = page.read_text()
+    assert text.startswith(f"before\n{first}\n\n**")
+    assert text.endswith("\n\n" + "\n\n".join(others) + "\n")
     assert capsys.readouterr().out == "Clean: nothing to compare with yet (exit code 0)\n"
 
 

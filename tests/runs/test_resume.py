@@ -187,8 +187,8 @@ def test_equal_conditions_are_accepted(earlier):
 @pytest.mark.parametrize(
     ("machine", "settings", "named"),
     [
-        ({}, {"documents": 3}, "other settings: documents 3, 2 there;"),
-        ({}, {"model_folders": {"a-model": "def"}}, "other settings: a-model def, abc there;"),
+        ({}, {"documents": 3}, "other settings: --documents 3, 2 there;"),
+        ({}, {"model_folders": {"a-model": "def"}}, "other settings: the files of a-model changed;"),
         ({"torch": "2.11.0"}, {}, "other environment: torch 2.11.0, 2.13.0 there;"),
         ({"host": "4567"}, {}, "other environment: host host-4567, host-0123 there;"),
     ],

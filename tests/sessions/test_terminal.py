@@ -84,6 +84,30 @@ def test_traceback_of_a_mistake_in_the_suite_is_shown(project):
     assert "ZeroDivisionError" in output
 
 
+def test_run_that_becomes_a_baseline_does_not_ask_for_one(project):
+    session = project.bench("-k", "4-bit", "--benchmark-save=main")
+    assert "baseline saved: " in session.output
+    assert "save one with" not in session.output
+
+
+def test_keyword_selects_for_this_device_only(project):
+    assert " skipped" not in project.bench("-k", "4-bit").output.splitlines()[-1]
+    elsewhere = project.bench("-k", "llama2 and 4-bit")
+    assert " skipped" in elsewhere.output.splitlines()[-1]
+    assert elsewhere.exit_code == 12
+
+
+def test_markdown_has_the_page_s_headline_and_keeps_causes_with_their_owner(project):
+    for _ in range(3):
+        project.bench("-k", "4-bit", "--benchmark-save=main")
+    project.use(FAKE_MODELS.replace("experiment, TIME)", "experiment, TIME, seconds_per_token=0.03)"))
+    project.bench("-k", "4-bit")
+    lines = (project.folder / "results" / "latest" / "report.md").read_text(encoding="utf-8").splitlines()
+    assert lines[2].startswith("**1 of 1 experiment regressed: ")
+    verdict = next(number for number, line in enumerate(lines) if line.startswith(f"- {EXPERIMENT}: REGRESSED: "))
+    assert lines[verdict + 1].startswith("  - ")
+
+
 def _read(leader):
     try:
         return os.read(leader, 65_536)

@@ -135,10 +135,8 @@ def _place_labels(axes: Any, points: Sequence[Point], radii: Sequence[float]) ->
     frame = axes.get_window_extent()
     taken: list[Box] = [(x - r, y - r, x + r, y + r) for (x, y), r in zip(at, radii, strict=True)]
     for (label, _, _), (x, y), radius in zip(points, at, radii, strict=True):
-        dx, dy = min(
-            _places(len(label) * CHARACTER_WIDTH, radius),
-            key=lambda place: _cost(_box(label, x, y, place), taken, frame) + place[2],
-        )[:2]
+        places = [_inside(label, x, place, frame) for place in _places(len(label) * CHARACTER_WIDTH, radius)]
+        dx, dy = min(places, key=lambda place: _cost(_box(label, x, y, place), taken, frame) + place[2])[:2]
         taken.append(_box(label, x, y, (dx, dy, 0)))
         is_far = abs(dy) > radius + 22
         axes.annotate(
@@ -151,6 +149,13 @@ def _place_labels(axes: Any, points: Sequence[Point], radii: Sequence[float]) ->
             zorder=5,
             arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.8, "shrinkB": 3} if is_far else None,
         )
+
+
+def _inside(label: str, x: float, place: tuple[float, float, float], frame: Any) -> tuple[float, float, float]:
+    """The place, moved to the side as far as the axes would cut its label off."""
+    dx, dy, cost = place
+    most = frame.x1 - len(label) * CHARACTER_WIDTH
+    return max(frame.x0 + 2, min(x + dx, most)) - x, dy, cost
 
 
 def _places(width: float, radius: float) -> list[tuple[float, float, float]]:
