@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from summarybench.analysis.quality_change import assert_quality_held
+from summarybench.analysis.quality_change import assert_quality_held, at_level
 from summarybench.measure.fidelity import assert_faithful
 
 
@@ -17,6 +17,6 @@ def test_fidelity(measure):
 
     The device holds one of them at a time.
     """
-    measurement, _ = measure()
+    measurement, comparison = measure()
     assert_faithful(measurement.finding)
-    assert_quality_held(measurement.finding.quality)
+    assert_quality_held(at_level(measurement.finding.quality, comparison.quality_level))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from summarybench.analysis.attribution import Attribution
-from summarybench.analysis.quality_change import QualityComparison, at_level
+from summarybench.analysis.quality_change import QUALITY_LEVEL, QualityComparison, at_level
 from summarybench.analysis.quantities import Quantity
 from summarybench.core.outcomes import DeviceInvalidError, MachineSlowerError, RegressionError, Verdict
 from summarybench.runs.baselines import StoredRun
@@ -89,7 +89,8 @@ class Comparison:
 
     `baseline_runs` are the stored runs that were pooled, newest first, and `baseline` is the newest. `speed` is the judgement
     on generated tokens per second; without one there was nothing to compare, or a count was compared, as the detail says.
-    `others` are the judgements on the first token and on decoding, where the kind has them.
+    `others` are the judgements on the first token and on decoding, where the kind has them. `quality_level` is the p-value at
+    which one test of quality fails before all comparisons of the session are known.
     """
 
     verdict: Verdict
@@ -100,6 +101,7 @@ class Comparison:
     anchor: AnchorComparison | None = None
     quality: QualityComparison | None = None
     teacher_quality: QualityComparison | None = None
+    quality_level: float = QUALITY_LEVEL
     is_required: bool = False
     environment_differences: tuple[str, ...] = field(default=())
 
@@ -139,7 +141,7 @@ class Comparison:
     def at_quality_level(self, level: float) -> Comparison:
         """The same comparison, whose tests of quality fail at this p-value."""
         anchor = self.anchor and replace(self.anchor, quality=at_level(self.anchor.quality, level))
-        return replace(self, quality=at_level(self.quality, level), anchor=anchor)
+        return replace(self, quality=at_level(self.quality, level), anchor=anchor, quality_level=level)
 
     @property
     def is_of_machine(self) -> bool:

@@ -21,9 +21,14 @@ TESTS = 3
 """Tests of one comparison: ROUGE-1, empty summaries, repeating summaries."""
 
 
-def level_of_one_test(comparisons: int) -> float:
-    """Bonferroni's level of each test in a session with at most this many quality comparisons."""
-    return QUALITY_LEVEL / (TESTS * max(comparisons, 1))
+def level_of_one_test(experiments: int, *, has_anchor: bool) -> float:
+    """Bonferroni's level of each test in a session of this many experiments.
+
+    Each is compared with its baseline, with its anchor if there is one, and with a student's teacher or a compiled loader's
+    eager twin.
+    """
+    comparisons = 3 if has_anchor else 2
+    return QUALITY_LEVEL / (TESTS * comparisons * max(experiments, 1))
 
 
 def failing_losses(benchmarks: Sequence[Benchmark]) -> dict[str, str]:
@@ -31,7 +36,7 @@ def failing_losses(benchmarks: Sequence[Benchmark]) -> dict[str, str]:
     tests = [
         (each["fullname"], words, p_value)
         for each in benchmarks
-        for change in quality_changes_of(each["extra_info"])
+        for change in _judged_changes(each["extra_info"])
         for words, p_value in p_values_of(change)
     ]
     decisions = holm([p_value for _, _, p_value in tests], QUALITY_LEVEL)
@@ -44,10 +49,17 @@ def failing_losses(benchmarks: Sequence[Benchmark]) -> dict[str, str]:
 
 
 def quality_changes_of(extra_info: ExtraInfo) -> list[QualityChangeRecord]:
-    """The comparisons of an experiment's quality that may fail: with the baseline, and with the anchor."""
+    """The comparisons of an experiment's quality with stored runs: with the baseline, and with the anchor."""
     anchor = extra_info["anchor"]
     found = (extra_info["quality_change"], anchor.get("quality_change") if anchor else None)
     return [each for each in found if each is not None]
+
+
+def _judged_changes(extra_info: ExtraInfo) -> list[QualityChangeRecord]:
+    """All comparisons of an experiment's quality that may fail: also with a teacher, and with an eager twin."""
+    teacher, fidelity = extra_info.get("teacher_change"), extra_info.get("fidelity")
+    within = (teacher and teacher["quality_change"], fidelity and fidelity["quality_change"])
+    return [*quality_changes_of(extra_info), *(each for each in within if each is not None)]
 
 
 def p_values_of(change: QualityChangeRecord) -> Iterator[tuple[str, float]]:

@@ -12,6 +12,7 @@ from summarybench.analysis.confirmation import ConfirmedRun
 from summarybench.analysis.device_noise import read_device_noise
 from summarybench.analysis.history import SeriesKey, read_accepted, series_with
 from summarybench.analysis.judge import Judge
+from summarybench.analysis.quality_change import at_level
 from summarybench.analysis.quality_session import level_of_one_test
 from summarybench.analysis.teacher_change import TeacherChange, beside_teacher
 from summarybench.core.outcomes import BrokenOutputError, JudgementError, Verdict
@@ -85,8 +86,8 @@ class Comparer:
         self._basis = basis
         self._results = results
         self._confirmation = confirmation
-        with_anchor = 2 if any(stored.is_anchor for stored in basis.baselines.runs) else 1
-        self._quality_level = level_of_one_test(experiments * with_anchor)
+        has_anchor = any(stored.is_anchor for stored in basis.baselines.runs)
+        self._quality_level = level_of_one_test(experiments, has_anchor=has_anchor)
 
     def compare(self, measurement: Measurement, kind: Kind) -> Comparison:
         """The verdict against the baseline.
@@ -148,7 +149,8 @@ class Comparer:
         if student is None:
             return None
         measured = entries_of(self._results.run)
-        return beside_teacher(entry, student.teacher, measured, self._settings.student_margin)
+        found = beside_teacher(entry, student.teacher, measured, self._settings.student_margin)
+        return found and replace(found, quality=at_level(found.quality, self._quality_level))
 
 
 def _figures_of_baseline(kind: Kind, entry: Entry, comparison: Comparison) -> dict[str, Any]:

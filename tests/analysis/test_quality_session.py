@@ -76,6 +76,16 @@ def test_run_from_before_p_values_were_stored_fails_nothing_again():
     assert failing({key: value for key, value in LOST.items() if key not in ("p_value", "level")}) == []
 
 
-@pytest.mark.parametrize(("comparisons", "level"), [(0, 0.01 / 3), (1, 0.01 / 3), (12, 0.01 / 36)])
-def test_bonferroni_s_level_counts_three_tests_a_comparison(comparisons, level):
-    assert level_of_one_test(comparisons) == pytest.approx(level)
+@pytest.mark.parametrize(
+    ("experiments", "has_anchor", "tests"), [(0, False, 6), (1, False, 6), (1, True, 9), (12, False, 72)]
+)
+def test_bonferroni_s_level_counts_three_tests_of_each_comparison_that_may_be_made(experiments, has_anchor, tests):
+    assert level_of_one_test(experiments, has_anchor=has_anchor) == pytest.approx(0.01 / tests)
+
+
+@pytest.mark.parametrize("key", ["teacher_change", "fidelity"])
+def test_comparisons_within_the_session_count_and_fail_too(key):
+    lost = {"quality_change": LOST | {"baseline": "default of this run"}}
+    assert list(failing_losses([measured(1, SAME, **{key: lost})])) == ["test 1"]
+    others = [measured(number, HELD) for number in (2, 3)]
+    assert failing_losses([measured(1, SAME, **{key: lost}), *others]) == {}
