@@ -94,6 +94,7 @@ class Settings(TypedDict):
     instruction: NotRequired[Annotated[str, Key("the instruction, if it is not the default")]]
     weights: NotRequired[Annotated[str, Key("`published` or `synthetic`")]]
     model_folders: NotRequired[Annotated[dict[str, Any], Key("digest of each folder with weights, by model")]]
+    own_models: NotRequired[Annotated[dict[str, Any], Key("commit or shape of each model of --model without a folder")]]
     gpu_family: NotRequired[Annotated[str | None, Key("the emulated device family")]]
     memory_limit_gib: NotRequired[Annotated[float | None, Key("limit of the device's memory", unit="GiB")]]
     predict_memory: NotRequired[Annotated[bool, Key("whether experiments that are predicted not to fit are left out")]]

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from summarybench.engines.synthetic import synthetic_revision
 from summarybench.engines.weights import folder_digest
 from summarybench.kinds.registry import KINDS
 from summarybench.machine.cpu import wait_policy
@@ -73,10 +74,20 @@ class Config:
             **settings.document_options.conditions(),
             "weights": "synthetic" if settings.synthetic_weights else "published",
             "model_folders": {name: folder_digest(folder) for name, folder in sorted(settings.model_paths.items())},
+            **({"own_models": found} if (found := self._own_models()) else {}),
             "gpu_family": settings.gpu_family,
             "memory_limit_gib": settings.memory_limit_gib,
             "predict_memory": settings.predict_memory,
             **self.kind_options,
+        }
+
+    def _own_models(self) -> dict[str, str]:
+        """The commit of each model of the hub that the user named, or its shape if its weights are synthetic."""
+        synthetic, models = self.settings.synthetic_weights, self.settings.own_models
+        return {
+            name: synthetic_revision(spec) if synthetic else spec.revision
+            for name, spec in sorted(models.items())
+            if name not in self.settings.model_paths
         }
 
     @property

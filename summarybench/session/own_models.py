@@ -6,6 +6,7 @@ A model is a repository of the hub, a local folder, or, with synthetic weights, 
 from __future__ import annotations
 
 import re
+from argparse import ArgumentTypeError
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from summarybench.catalogue.models import (
     check_marker,
 )
 from summarybench.core.outcomes import InputError, UnavailableError
+from summarybench.core.paths import user_path
 from summarybench.core.tables import entry_of, read_table
 from summarybench.engines.checkpoint_files import read_json, weights_bytes
 from summarybench.engines.hub import describe, page_of
@@ -59,7 +61,7 @@ class Named:
     @property
     def path(self) -> Path | None:
         """The local folder or file that the source names; None for a repository of the hub."""
-        path = self.base / Path(self.source).expanduser()
+        path = self.base / _expanded(self.source, self.option)
         return path.absolute() if path.exists() or self.source.startswith(("/", "./", "../", "~")) else None
 
     @property
@@ -147,7 +149,7 @@ def _with_configs(named: list[Named], configs: Sequence[str], *, synthetic: bool
         raise InputError(f"--config {configs[0]}: only synthetic weights can be made from it; add --weights synthetic")
     for text in configs:
         name, equals, source = text.partition("=")
-        path = Path(source if equals else text).expanduser().absolute()
+        path = _expanded(source if equals else text, f"--config {text}").absolute()
         if not path.is_file():
             raise InputError(f"--config {text}: no such file; give [NAME=]FILE")
         wanted = [each for each in named if (each.name or each.source) == name] if equals else named
@@ -161,6 +163,13 @@ def _with_configs(named: list[Named], configs: Sequence[str], *, synthetic: bool
         else:
             raise InputError(f"--config {text}: {len(wanted)} models are given; name the one it is for: NAME={text}")
     return named
+
+
+def _expanded(text: str, option: str) -> Path:
+    try:
+        return user_path(text)
+    except ArgumentTypeError as error:
+        raise InputError(f"{option}: {error}") from error
 
 
 def _spec_of(named: Named, *, synthetic: bool, taken: frozenset[str] | set[str]) -> ModelSpec:

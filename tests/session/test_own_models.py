@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,6 +11,7 @@ from summarybench.catalogue.models import MODELS, experiments
 from summarybench.core.outcomes import InputError, UnavailableError
 from summarybench.engines.hub import HubModel
 from summarybench.session import own_models
+from summarybench.session.config import Config
 from summarybench.session.own_models import chosen_models, read_own_models
 from tests.checkpoints import SHAPE
 
@@ -107,6 +109,17 @@ def test_an_own_model_has_every_eager_loader_and_no_second_precision_of_a_quanti
     monkeypatch.setitem(MODELS, "x", spec)
     cpu = {each.loader for each in experiments() if each.model == "x" and "cpu" in each.families}
     assert cpu == {"default", "8-bit", "4-bit"}
+
+
+def test_a_home_folder_is_expanded(tiny_llama, monkeypatch):
+    monkeypatch.setenv("HOME", str(tiny_llama.parent))
+    assert list(read(f"mine=~/{tiny_llama.name}")) == ["mine"]
+
+
+def test_a_session_depends_on_the_commit_of_its_models(asked):
+    own = read("x=org/x")
+    settings = SimpleNamespace(own_models=own, model_paths={}, synthetic_weights=False)
+    assert Config._own_models(SimpleNamespace(settings=settings)) == {"x": COMMIT}
 
 
 # Configurations -------------------------------------------------------------------------------------------------------
