@@ -13,7 +13,7 @@ from summarybench.catalogue.models import CPU, EVERY_GPU, MODELS, Experiment, Mo
 from summarybench.core.numbers import decimal
 from summarybench.core.option import Option
 from summarybench.core.outcomes import InputError
-from summarybench.engines.server.client import checked_address
+from summarybench.engines.server.client import SILENCE_SECONDS, checked_address
 from summarybench.engines.server.opening import (
     LaunchCommand,
     Surroundings,
@@ -83,6 +83,16 @@ OPTIONS = (
         example="--server-label fp8",
         default_in_words="the server's version",
         metavar="NAME",
+    ),
+    Option(
+        "--server-timeout",
+        "a request fails if the server sends nothing for so many seconds, before or in its answer",
+        example="--server-timeout 60",
+        default_in_words="600",
+        type=float,
+        default=SILENCE_SECONDS,
+        minimum=1,
+        metavar="SECONDS",
     ),
     Option(
         "--server-device",
@@ -289,6 +299,7 @@ def _opened(toolbox: Toolbox) -> Iterator[ServedModel]:
         api_key=_api_key(options),
         label=options["server_label"] or "",
         is_full_length=toolbox.synthetic_weights,
+        silence_seconds=options["server_timeout"],
     )
     around = Surroundings(
         clock=toolbox.clock,

@@ -122,11 +122,12 @@ def test_label_replaces_the_version_so_that_versions_are_compared(served):
         ("redirect", "redirected to another address, which is refused"),
         ("huge", "exceeded the"),
         ("no usage", "the server does not count tokens"),
+        ("silent", "silent for 2 s"),
     ],
 )
 def test_failed_request_is_one_line_and_the_finished_documents_are_kept(served, fault, said):
     with serving(faults={"3": fault}) as server:
-        session = measure(served, server.address)
+        session = measure(served, server.address, "--server-timeout", "2")
     assert session.exit_code == 1, session.output
     (outcome,) = session.run["outcomes"]
     assert outcome["outcome"] == "failed"
@@ -383,6 +384,26 @@ def test_program_that_is_not_there_is_unavailable_and_tried_once(served):
     details = {each["detail"] for each in session.run["outcomes"]}
     assert len(details) == 1
     assert "no-such-server: No such file or directory" in details.pop()
+
+
+def test_interrupted_session_ends_at_once_and_keeps_what_it_had_finished(served):
+    with serving(seconds_to_first_token=0.2) as server:
+        arguments = [
+            *("-m", "server", "--server", server.address, "--document-source", "embedded", "--max-new-tokens", "12"),
+            *("--documents", "4", "--concurrency", "1,2", "--rounds", "40"),
+        ]
+        process = subprocess.Popen(
+            served.command(*arguments), cwd=served.folder, env=served.environment, stdout=subprocess.PIPE, text=True
+        )
+        while server.counted < 10:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        output = process.communicate(timeout=60)[0]
+    assert process.returncode == 2, output
+    assert "Traceback" not in output
+    assert server.counted < 100
+    run = json.loads((served.folder / "results" / "latest" / "run.json").read_text(encoding="utf-8"))
+    assert [each["is_final"] for each in run["outcomes"]] == [False, False]
 
 
 def test_killed_session_is_resumed_with_what_it_had_finished(served):

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 Clock = Callable[[], float]
 Message = Mapping[str, str]
 
-CONNECT_SECONDS, SILENCE_SECONDS = 10.0, 120.0
-"""How long connecting may take, and how long a stream may be silent before the request has failed."""
+CONNECT_SECONDS, SILENCE_SECONDS = 10.0, 600.0
+"""How long connecting may take, and how long a server may be silent before the request has failed: it may have a queue."""
 BYTES_PER_TOKEN = 4_096
 """The most that a server may send for each requested token, its JSON included; ten times what servers were seen to send."""
 MOST_BYTES_OF_AN_ANSWER = 1_048_576

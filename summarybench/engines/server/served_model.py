@@ -17,6 +17,7 @@ from summarybench.core.outcomes import InputError, UnavailableError, first_line
 from summarybench.documents.prompts import Prompt
 from summarybench.engines.engine import ChatFormat, JsonScalar
 from summarybench.engines.server.client import (
+    SILENCE_SECONDS,
     Clock,
     Completion,
     Model,
@@ -44,7 +45,7 @@ class ServerTarget:
 
     `model_id` is the name of the model in requests, empty to take the only one that the servers offer. `label` replaces
     the version in the workload, so that versions can be compared. With `is_full_length`, a model with random weights is
-    kept generating up to the limit.
+    kept generating up to the limit. A request fails after `silence_seconds` in which the server sends nothing.
     """
 
     addresses: tuple[str, ...]
@@ -53,6 +54,7 @@ class ServerTarget:
     api_key: str | None = field(default=None, repr=False)
     label: str = ""
     is_full_length: bool = False
+    silence_seconds: float = SILENCE_SECONDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +100,10 @@ class ServerConnections:
     def __init__(self, target: ServerTarget, clock: Clock) -> None:
         self._runner = asyncio.Runner()
         self._stack = AsyncExitStack()
-        self.clients = [ServerClient(each, clock=clock, api_key=target.api_key) for each in target.addresses]
+        self.clients = [
+            ServerClient(each, clock=clock, api_key=target.api_key, silence_seconds=target.silence_seconds)
+            for each in target.addresses
+        ]
 
     def __enter__(self) -> Self:
         for each in self.clients:
