@@ -26,7 +26,7 @@ from summarybench.machine.environment import VERSIONS
 from summarybench.runs.baselines import HISTORY_FILE, Baselines, StoredRun, read_baselines, why_superfluous
 from summarybench.runs.comparison_records import HistoryRecord
 from summarybench.runs.device_files import HistoryFile, SeriesRecord
-from summarybench.runs.run_file import Entry, entries_of
+from summarybench.runs.run_file import Entry
 from summarybench.runs.validation import read_record
 from summarybench.stats.change_points import change_points, shifts_at
 from summarybench.stats.sequential import FEWEST_NIGHTS, Cusum, Reference, cusum, reference_of
@@ -210,7 +210,7 @@ def series_of(baselines: Baselines, accepted: Mapping[SeriesKey, str] = MappingP
     """
     found: dict[SeriesKey, list[tuple[StoredRun, Entry]]] = {}
     for stored in baselines.runs:
-        for entry in entries_of(stored.run):
+        for entry in stored.counted_entries:
             found.setdefault(key_of(stored, entry), []).append((stored, entry))
     series = (one_series(key, members, accepted) for key, members in found.items())
     return sorted(
@@ -230,7 +230,7 @@ def series_with(
     earlier = [
         (each, found)
         for each in baselines.runs
-        if (found := each.entry(entry.name)) and key_of(each, found) == key and found.seconds != entry.seconds
+        if (found := each.counted_entry(entry.name)) and key_of(each, found) == key and found.seconds != entry.seconds
     ]
     return one_series(key, [*earlier, (stored, entry)], accepted) if _counts(stored, entry) else None
 

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from summarybench.analysis.history import Trend, read_series
 from summarybench.commands.command import add_baselines_argument
 from summarybench.core.invocation import this_invocation
+from summarybench.core.names import check_name
 from summarybench.core.outcomes import ExitCode, InputError
 from summarybench.core.paths import user_path
 from summarybench.report.history import finding_of
 from summarybench.runs.baselines import (
-    ANCHOR,
     StoredRun,
+    SuperfluousError,
     open_run,
-    read_baselines,
     save_baseline,
-    why_superfluous,
     why_unfit,
 )
 from summarybench.runs.run_file import device_of
 from summarybench.runs.run_folder import read_exit_code, shown
-
-NAME = re.compile(r"[\w.-]+")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,8 +52,7 @@ def _slowed_lines(folder: Path) -> Iterator[str]:
 
 
 def _adopt(finished: StoredRun, name: str, baselines: Path) -> Path:
-    if not NAME.fullmatch(name):
-        raise InputError(f"NAME={name}: use only letters, digits, dots, dashes and underscores")
+    check_name(name, "NAME=")
     device = device_of(finished.run)
     if device.stands_in or device.is_limited:
         raise InputError(
@@ -66,10 +61,10 @@ def _adopt(finished: StoredRun, name: str, baselines: Path) -> Path:
     why = _why_not_clean(finished) or why_unfit(finished.run)
     if why:
         raise InputError(f"{finished.path} does not become a baseline ({why}); only a clean run does")
-    folder = baselines / device.slug
-    if name != ANCHOR and (why := why_superfluous(finished.run, read_baselines(folder).runs)):
-        raise InputError(f"{finished.path} is not stored: {why}")
-    return save_baseline(folder, name, finished.run)
+    try:
+        return save_baseline(baselines / device.slug, name, finished.run)
+    except SuperfluousError as error:
+        raise InputError(f"{finished.path} is not stored: {error}") from error
 
 
 def _why_not_clean(finished: StoredRun) -> str | None:

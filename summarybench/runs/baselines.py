@@ -7,13 +7,14 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from summarybench.core.files import write_exclusively
+from summarybench.core.names import check_within
 from summarybench.core.outcomes import InputError, Outcome
 from summarybench.core.strict_json import InvalidValueError
 from summarybench.machine.environment import VERSIONS, Host, host_in
@@ -35,6 +36,8 @@ class StoredRun:
 
     path: Path
     run: Run
+    repeated: frozenset[str] = frozenset()
+    """The tests whose measurement an older stored run of the same folder has already."""
 
     @property
     def label(self) -> str:
@@ -75,9 +78,21 @@ class StoredRun:
         """The experiment that this test measured; None if the run does not have it."""
         return self._entries.get(name)
 
+    def counted_entry(self, name: str) -> Entry | None:
+        """As `entry`, but None for the anchor and for a measurement that an older run has: each counts once."""
+        return None if self.is_anchor or name in self.repeated else self.entry(name)
+
+    @property
+    def counted_entries(self) -> list[Entry]:
+        return [entry for entry in self._entries.values() if self.counted_entry(entry.name)]
+
     @cached_property
     def _entries(self) -> dict[str, Entry]:
         return {entry.name: entry for entry in reversed(entries_of(self.run))}
+
+
+class SuperfluousError(InputError):
+    """The stored runs already have all measurements of a run."""
 
 
 def open_run(path: Path) -> StoredRun:
@@ -95,11 +110,11 @@ class Baselines:
 
     def entries(self, name: str) -> list[Entry]:
         """A test's entries in the stored runs, oldest first, without the anchor's."""
-        return [found for stored in self.runs if not stored.is_anchor and (found := stored.entry(name))]
+        return [found for stored in self.runs if (found := stored.counted_entry(name))]
 
     def hosts_of(self, name: str, runs: int) -> set[str]:
         """The IDs of the hosts of the newest `runs` runs that have a test, without the anchor."""
-        holding = [stored for stored in self.runs if not stored.is_anchor and stored.entry(name)]
+        holding = [stored for stored in self.runs if stored.counted_entry(name)]
         return {stored.host.id for stored in holding[-runs:]}
 
 
@@ -109,7 +124,9 @@ def read_baselines(folder: Path) -> Baselines:
     Raises InputError for a file that is damaged or not of this suite: skipping it would compare with an older run.
     """
     runs = []
+    check_within(folder, folder.parent)
     for path in folder.glob("*.json"):
+        check_within(path, folder)
         if path.name in (SPREAD_FILE, HISTORY_FILE):
             continue
         if STORED_NAME.fullmatch(path.name):
@@ -119,7 +136,22 @@ def read_baselines(folder: Path) -> Baselines:
                 f"{path} is not a stored run (NNNN_NAME.json) of this suite; delete it or move it elsewhere"
             )
     runs.sort(key=_age)
-    return Baselines(folder=folder, runs=tuple(runs))
+    return Baselines(folder=folder, runs=tuple(_with_repeated(runs)))
+
+
+def _with_repeated(runs: Iterable[StoredRun]) -> Iterator[StoredRun]:
+    """Each run, oldest first, with the tests whose measurements are in an older one. The anchor is a copy on purpose."""
+    seen: set[tuple[str, str, str, tuple[float, ...]]] = set()
+    for stored in runs:
+        measured = set() if stored.is_anchor else measurements_in(stored.run)
+        yield replace(stored, repeated=frozenset(name for name, *_ in measured & seen))
+        seen |= measured
+
+
+def measurements_in(run: Run) -> set[tuple[str, str, str, tuple[float, ...]]]:
+    """What identifies each measurement: test, workload, host and the seconds of its rounds, which no clock repeats."""
+    host = host_in(run["machine_info"]).id
+    return {(entry.name, entry.extra_info["workload"], host, entry.seconds) for entry in entries_of(run)}
 
 
 def _age(stored: StoredRun) -> tuple[int, str, str]:
@@ -141,22 +173,27 @@ def why_unfit(run: Run) -> str | None:
 
 def why_superfluous(run: Run, runs: Iterable[StoredRun]) -> str | None:
     """The reason why a run adds nothing to the stored ones, without the anchor; None if any measurement is new."""
-    measured = {entry.name: entry.seconds for entry in entries_of(run)}.items()
+    new, labels = measurements_in(run), []
     for stored in runs:
-        if not stored.is_anchor and measured <= {each.name: each.seconds for each in entries_of(stored.run)}.items():
-            return f"{stored.label} already has all of its measurements, and each must count once"
-    return None
+        if not stored.is_anchor and (known := new & measurements_in(stored.run)):
+            new -= known
+            labels.append(stored.label)
+    if new or not labels:
+        return None
+    return f"{' and '.join(labels)} already {'has' if len(labels) == 1 else 'have'} all of its measurements, and each must count once"
 
 
 def save_baseline(folder: Path, name: str, run: Run) -> Path:
     """Store a run under the next number, whole or not at all. No file is overwritten.
 
-    Raises InputError if the file cannot be written, if the run does not fit the schema, and for a second anchor.
+    Raises InputError if the file cannot be written, if the run does not fit the schema, for a second anchor, and
+    SuperfluousError for a run that adds nothing to the stored ones.
     """
     try:
         check_run(run)
     except InvalidValueError as error:  # once stored, it would keep every later session from reading this folder
         raise InputError(f"not stored as a baseline: {error}; measure anew") from error
+    check_within(folder, folder.parent)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _alone_in(folder):
@@ -165,11 +202,19 @@ def save_baseline(folder: Path, name: str, run: Run) -> Path:
             numbers = [int(found["number"]) for path in folder.iterdir() if (found := STORED_NAME.fullmatch(path.name))]
             if name == ANCHOR:
                 refuse_second_anchor(folder)
+            else:  # within the lock: no other process can store it meanwhile
+                _refuse_superfluous(run, folder)
             path = folder / f"{max(numbers, default=0) + 1:04}_{name}.json"
             write_exclusively(path, run_text(run))
             return path
     except OSError as error:
         raise InputError(f"cannot store a baseline in {folder}: {error.strerror}") from error
+
+
+def _refuse_superfluous(run: Run, folder: Path) -> None:
+    paths = sorted(path for path in folder.glob("*.json") if STORED_NAME.fullmatch(path.name))
+    if why := why_superfluous(run, [StoredRun(path=path, run=read_run(path)) for path in paths]):
+        raise SuperfluousError(why)
 
 
 def refuse_second_anchor(folder: Path) -> None:
@@ -231,7 +276,7 @@ def find_baseline(
     candidates = [
         (stored, found)
         for stored in reversed(runs)
-        if not stored.is_anchor and (found := stored.entry(entry.name)) and not found.broken_output
+        if (found := stored.counted_entry(entry.name)) and not found.broken_output
     ]
     same = [(stored, found) for stored, found in candidates if has_same_workload(entry, found)]
     if not same:

@@ -24,7 +24,7 @@ class Key:
     """The declaration of one key: one phrase that defines it, its unit, and the values that it may have.
 
     The limits hold for each number or string inside lists and mappings. `at_least` is None for quantities that can be
-    negative. `length` is the number of items that a list must have.
+    negative. `length` is the number of items that a list must have. `is_name` is for strings that become a part of a path.
     """
 
     meaning: str
@@ -34,6 +34,7 @@ class Key:
     may_be_empty: bool = True
     choices: type[StrEnum] | None = None
     length: int | None = None
+    is_name: bool = False
 
     @property
     def lowest(self) -> float:

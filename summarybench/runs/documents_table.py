@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from summarybench.core.invocation import this_invocation
+from summarybench.core.names import check_within
 from summarybench.core.outcomes import InputError, first_line
 from summarybench.documents.document import Document
 from summarybench.runs.journal import JournalContents
@@ -129,6 +130,7 @@ def read_documents_table(path: Path) -> list[dict[str, Any]]:
     """The rows, by column name. Raises InputError if the file is missing or cannot be read."""
     from pyarrow import ArrowException, parquet
 
+    check_within(path, path.parent)
     if not path.exists():
         resume = this_invocation().command("bench", "--resume", path.parent)
         raise InputError(f"{path}: not there, so the run was cut short; finish it with {resume} and the options it had")

@@ -50,7 +50,7 @@ class DeviceFacts(TypedDict):
 
     kind: Annotated[str, Key("`cuda` or `cpu`", may_be_empty=False)]
     name: Annotated[str, Key("product name", may_be_empty=False)]
-    slug: Annotated[str, Key("name of its folder of baselines", may_be_empty=False)]
+    slug: Annotated[str, Key("name of its folder of baselines", is_name=True)]
     family: Annotated[str, Key("device family, such as `a100`")]
     memory_bytes: Annotated[int, Key("memory, or the limit that the session was given", unit="bytes")]
     compute_dtype: Annotated[str, Key("16-bit type that it multiplies natively, or `float32`")]

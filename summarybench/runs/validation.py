@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict, Union, get_a
 
 import msgspec
 
+from summarybench.core.names import NAME_PATTERN, RULE, check_within
 from summarybench.core.numbers import counted, trimmed
 from summarybench.core.strict_json import InvalidValueError, check_values, inside, parse_json, shortened
 from summarybench.runs.agreement import check_agreement
@@ -62,7 +63,11 @@ def check_run(run: Mapping[str, Any]) -> None:
 
 
 def read_record(path: Path, type_: Any) -> Any:
-    """The record in a JSON file. Raises OSError, and InvalidValueError if it does not fit its TypedDict."""
+    """The record in a JSON file of a device's folder.
+
+    Raises OSError, InvalidValueError if it does not fit its TypedDict, and InputError for a link that leads elsewhere.
+    """
+    check_within(path, path.parent.parent)
     found = parse_json(path.read_bytes())
     check_record(found, type_, "")
     return found
@@ -113,6 +118,8 @@ def _checked_record(record: type) -> Any:
 def _checked_scalar(type_: Any, key: Key) -> Any:
     if type_ is str and key.choices is not None:
         return Literal[tuple(map(str, key.choices))]
+    if type_ is str and key.is_name:
+        return _limited(str, pattern=NAME_PATTERN)
     if type_ is str:
         return _limited(str, min_length=None if key.may_be_empty else 1)
     if type_ in (int, float):
@@ -175,6 +182,8 @@ def _explained(message: str, place: _Place) -> str:
 
 def _fault(fault: str, place: _Place) -> str:
     value, key = place.value, place.key
+    if "matching regex" in fault:
+        return f"is {shortened(value)}, and must have only {RULE}"
     if "of length" in fault:
         if isinstance(value, str):
             return "is empty, and must not be"

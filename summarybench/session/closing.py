@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from summarybench.core.invocation import this_invocation
 from summarybench.core.outcomes import first_line
 from summarybench.report.html import write_report
-from summarybench.runs.baselines import save_baseline, why_unfit
+from summarybench.runs.baselines import SuperfluousError, save_baseline, why_unfit
 from summarybench.runs.run_file import run_text
 from summarybench.runs.run_folder import shown
 from summarybench.session.session import Session
@@ -60,7 +60,10 @@ class Closing:
         why = "the session was cut short" if was_cut_short else why_unfit(self._results.run)
         if why:
             return f"not saved as a baseline ({why}); only a clean run becomes one"
-        stored = save_baseline(self._session.baselines.folder, name, self._results.run)
+        try:
+            stored = save_baseline(self._session.baselines.folder, name, self._results.run)
+        except SuperfluousError as error:  # a resumed run had nothing left to measure, or another process was faster
+            return f"not saved as a baseline: {error}"
         self.is_saved = True
         return f"baseline saved: {shown(stored)}"
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from summarybench.catalogue.models import MODELS, ModelSpec
+from summarybench.core.names import check_name
 from summarybench.core.outcomes import InputError
 from summarybench.core.paths import user_path
 from summarybench.core.share import parse_share
@@ -138,7 +139,7 @@ def settings_of(option: Any, root: Path) -> Settings:
         baselines_dir=_baselines_dir(option.benchmark_storage, root),
         host_name=_host_name(option.host_name),
         compare_with=compare if isinstance(compare, str) else None,
-        save_as=option.benchmark_save or option.benchmark_autosave,
+        save_as=_save_as(option),
         json_path=option.benchmark_json and _path_of("--benchmark-json", option.benchmark_json),
         folder_file=take_folder_file(),
         resume=option.resume,
@@ -172,6 +173,11 @@ def _host_name(asked: str | None) -> str:
             f"--host-name (or {HOST_NAME_VARIABLE}) {name!r}: give at most {LONGEST_HOST_NAME} printable characters"
         )
     return name.strip()
+
+
+def _save_as(option: Any) -> str | None:
+    name = option.benchmark_save or option.benchmark_autosave
+    return check_name(name, "--benchmark-save=") if name else None
 
 
 def _baselines_dir(storage: str, rootpath: Path) -> Path:

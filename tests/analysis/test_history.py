@@ -79,7 +79,7 @@ def test_gain_is_told_apart_from_a_slowdown(stored):
 
 
 def test_versions_that_changed_with_the_speed_are_named(stored):
-    (found,) = stored([*noisy(12), *(night(12 + n, 2.4, torch="2.14.0") for n in range(6))])
+    (found,) = stored([*noisy(12), *(night(12 + n, 2.4 + n / 1e6, torch="2.14.0") for n in range(6))])
     assert found.changed_versions == ["torch 2.13.0 → 2.14.0"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import time
@@ -16,6 +17,7 @@ from summarybench.machine.environment import VERSIONS
 from summarybench.runs.baselines import (
     Baselines,
     StoredRun,
+    SuperfluousError,
     _alone_in,
     find_anchor,
     find_baseline,
@@ -63,7 +65,7 @@ def baselines(*files):
 )
 def test_run_is_stored_under_the_number_after_the_highest(tmp_path, there, next_file):
     for name in there:
-        (tmp_path / name).touch()
+        (tmp_path / name).write_text(run_text(run_of()))
     path = save_baseline(tmp_path, "main", run_of(benchmark()))
     assert path == tmp_path / next_file
     assert read_run(path) == run_of(benchmark())
@@ -96,6 +98,43 @@ def test_two_processes_that_save_at_once_take_different_numbers(tmp_path):
         writer.join()
     numbers = sorted(path.name.partition("_")[0] for path in tmp_path.iterdir())
     assert numbers == [f"{number:04}" for number in range(1, 21)]
+
+
+def test_one_measurement_becomes_one_stored_run_however_many_processes_save_it(tmp_path):
+    context = multiprocessing.get_context("fork")
+
+    def save():
+        with contextlib.suppress(SuperfluousError):
+            save_baseline(tmp_path, "main", run_of(benchmark()))
+
+    writers = [context.Process(target=save) for _ in range(8)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [path.name for path in tmp_path.iterdir()] == ["0001_main.json"]
+
+
+def test_run_whose_measurements_are_all_stored_is_refused_and_one_with_a_new_one_is_not(tmp_path):
+    one, other, third = (benchmark(seconds=(seconds,) * 8) for seconds in (2.0, 2.5, 3.0))
+    other["name"] = "test_summarize[another]"
+    save_baseline(tmp_path, "main", run_of(one))
+    save_baseline(tmp_path, "main", run_of(other))
+    with pytest.raises(
+        SuperfluousError, match=r"0001_main\.json and 0002_main\.json already have all of its measurements"
+    ):
+        save_baseline(tmp_path, "main", run_of(one, other))
+    assert save_baseline(tmp_path, "anchor", run_of(one)).name == "0003_anchor.json"
+    assert save_baseline(tmp_path, "main", run_of(third)).name == "0004_main.json"
+
+
+def test_measurement_that_several_stored_runs_have_counts_once(tmp_path):
+    for number in (1, 2, 3):
+        (tmp_path / f"{number:04}_main.json").write_text(run_text(run_of(benchmark())))
+    (tmp_path / "0004_main.json").write_text(run_text(run_of(benchmark(seconds=(2.5,) * 8))))
+    found = read_baselines(tmp_path)
+    assert [each.seconds[0] for each in found.entries(f"test_summarize[{NAME}]")] == [2.0, 2.5]
+    assert files(find_baseline(entry(), found.runs, 4, MACHINE)) == ["0004_main.json", "0001_main.json"]
 
 
 def test_folder_that_cannot_be_is_named(tmp_path):
