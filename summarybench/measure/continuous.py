@@ -26,7 +26,7 @@ from summarybench.measure.generation import (
     collector_off,
     translate_device_errors,
 )
-from summarybench.runs.journal import Record
+from summarybench.runs.journal_lines import Record
 
 WARM_UP_TOKENS = 2
 """Enough for a step with all prompts, which makes the peak of memory, and for a step that only decodes."""

@@ -7,7 +7,7 @@ from summarybench.engines.engine import EngineFacts
 from summarybench.machine.telemetry import as_extra_info
 from summarybench.measure.generation import Measured
 from summarybench.measure.metrics import Speed, speed_of, time_to_first_token_seconds
-from summarybench.runs.journal import Record
+from summarybench.runs.journal_lines import Record
 from summarybench.runs.kind_facts import KIND, KindFacts, Unit
 from summarybench.runs.run_file import ROUGE_TYPES, SCHEMA
 from summarybench.runs.workload import Workload

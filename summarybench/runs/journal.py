@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,9 +10,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from summarybench.core.files import write_atomically
-from summarybench.core.inert_text import inert_record
-from summarybench.core.outcomes import InputError, outcome_as_record, outcome_not_run
-from summarybench.runs.kind_facts import LINE_BREAKS_IN
+from summarybench.core.outcomes import InputError, Outcome, outcome_as_record, outcome_not_run
+from summarybench.runs.journal_lines import Line, line_of, lines_in
 from summarybench.runs.schema import (
     DocumentRecord,
     ExperimentRecord,
@@ -22,10 +20,6 @@ from summarybench.runs.schema import (
     SessionSecondsRecord,
 )
 
-Record = dict[str, Any]
-
-DOCUMENTS = frozenset({"document", "superseded_document"})
-"""The kinds of records with a summary, which is kept as it was generated: its digest and its scores belong to it."""
 SELECTED = "selected"
 """The key of the session's record with the selected tests: nodeid → experiment."""
 
@@ -43,10 +37,10 @@ class Journal:
 
     def begin(self, session: Mapping[str, Any], records: Iterable[tuple[str, Mapping[str, Any]]] = ()) -> None:
         """Write the session's record and records of an earlier run (kind, fields): all or none. Raises OSError."""
-        write_atomically(self.path, "".join(_line(*each) for each in (("session", session), *records)))
+        write_atomically(self.path, "".join(line_of(*each) for each in (("session", session), *records)))
 
     def append(self, kind: str, fields: Mapping[str, Any]) -> None:
-        line = _line(kind, fields)
+        line = line_of(kind, fields)
         finished_bytes = self.path.stat().st_size if self.path.exists() else 0
         try:
             with self.path.open("a", encoding="utf-8") as file:
@@ -59,17 +53,13 @@ class Journal:
             ) from error
 
 
-def _line(kind: str, fields: Mapping[str, Any]) -> str:
-    safe = fields if kind in DOCUMENTS else inert_record(dict(fields), line_breaks_in=LINE_BREAKS_IN)
-    return json.dumps({"kind": kind, **safe}, ensure_ascii=False, allow_nan=False) + "\n"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalContents:
     """The records of a journal as they were written; one of an older version can lack keys.
 
     `outcomes` has one record for every selected test; a test without an end counts as not run. `dropped_lines` counts last
-    lines that a crash cut off, including those of the runs that it was resumed from.
+    lines that a crash cut off, including those of the runs that it was resumed from. `damaged_lines` are the numbers of
+    the lines that do not fit their checksums: they are left out, and so are the experiments and outcomes that need them.
     """
 
     session: SessionRecord
@@ -78,22 +68,37 @@ class JournalContents:
     outcomes: tuple[OutcomeRecord, ...]
     superseded_documents: tuple[DocumentRecord, ...] = ()
     dropped_lines: int
+    damaged_lines: tuple[int, ...] = ()
     session_seconds: SessionSecondsRecord | None = None
 
 
 def read_journal(path: Path) -> JournalContents:
     """Everything that was finished when the run ended, however it ended.
 
-    Raises InputError if the file is missing or a line other than the last is not a record.
+    Raises InputError if the file is missing, has no session record or two, or a line of a journal without checksums is no
+    record, the last line apart.
     """
-    records, dropped = _records(path)
+    lines, dropped = _whole_lines(path)
     by_kind: dict[str, list[Any]] = {"session": [], "document": [], "experiment": [], "outcome": []}
     by_kind |= {"superseded_document": [], "session_seconds": []}
-    for record in records:
-        by_kind.setdefault(str(record.pop("kind", "")), []).append(record)
+    for line in lines:
+        if line.record is not None and not line.fault:
+            by_kind.setdefault(line.record.pop("kind"), []).append(line.record)
     if not by_kind["session"]:
-        raise InputError(f"{path} has no session record: it is not a journal of this suite")
-    session: SessionRecord = by_kind["session"][-1]
+        raise InputError(
+            f"{path} has no session record: it is not a journal of this suite, or its first line is damaged"
+        )
+    if len(by_kind["session"]) > 1:
+        raise InputError(
+            f"{path} has {len(by_kind['session'])} session records; the journal was changed by something else"
+        )
+    damaged = tuple(line.number for line in lines if line.fault)
+    if damaged:
+        try:
+            by_kind |= _without_what_is_damaged(by_kind)
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{path} is damaged in lines {', '.join(map(str, damaged))}, and lacks {error}") from error
+    (session,) = by_kind["session"]
     return JournalContents(
         session=session,
         documents=tuple(by_kind["document"]),
@@ -102,7 +107,25 @@ def read_journal(path: Path) -> JournalContents:
         superseded_documents=tuple(by_kind["superseded_document"]),
         session_seconds=by_kind["session_seconds"][-1] if by_kind["session_seconds"] else None,
         dropped_lines=dropped + session.get("dropped_lines", 0),
+        damaged_lines=damaged,
     )
+
+
+def _without_what_is_damaged(by_kind: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """The experiments whose documents are all there, and the outcomes that do not lack their experiment.
+
+    A test that passed or failed without a measured experiment may have lost it: it is not finished, so it is measured anew.
+    """
+    documents = {(each["nodeid"], each["document_id"]) for each in by_kind["document"]}
+    experiments = [
+        each
+        for each in by_kind["experiment"]
+        if all((each["fullname"], document_id) in documents for document_id in each["extra_info"]["document_ids"])
+    ]
+    measured = {each["fullname"] for each in experiments}
+    ended = (Outcome.PASSED, Outcome.FAILED)
+    outcomes = [each for each in by_kind["outcome"] if each["outcome"] not in ended or each["nodeid"] in measured]
+    return {"experiment": experiments, "outcome": outcomes}
 
 
 def _not_run(session: SessionRecord, outcomes: Iterable[OutcomeRecord]) -> Iterator[OutcomeRecord]:
@@ -113,18 +136,16 @@ def _not_run(session: SessionRecord, outcomes: Iterable[OutcomeRecord]) -> Itera
             yield cast(OutcomeRecord, outcome_as_record(outcome_not_run(nodeid, experiment)))
 
 
-def _records(path: Path) -> tuple[list[Record], int]:
+def _whole_lines(path: Path) -> tuple[list[Line], int]:
+    """The lines, and how many last lines a crash cut off: 0 or 1."""
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n")
+        lines = list(lines_in(path.read_bytes()))
     except OSError as error:
         raise InputError(f"cannot read the journal {path}: {error.strerror}") from error
-    records: list[Record] = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = dict(json.loads(line))
-        except (TypeError, ValueError) as error:
-            if number == len(lines):
-                return records, 1
-            raise InputError(f"{path}, line {number}: {error}; the journal was changed by something else") from error
-        records.append(record)
-    return records, 0
+    is_cut_off = lines[-1].record is None
+    lines = lines[:-1] if is_cut_off else lines
+    if not any(line.is_checked for line in lines):
+        for line in lines:
+            if line.record is None:
+                raise InputError(f"{path}, line {line.number}: {line.fault}; the journal was changed by something else")
+    return lines, int(is_cut_off)

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from summarybench.core.inert_text import inert_record
+from summarybench.core.numbers import counted
 from summarybench.core.outcomes import InputError, Outcome, TestOutcome, outcome_of_record
 from summarybench.core.strict_json import InvalidValueError
 from summarybench.machine.environment import environment_differences
-from summarybench.runs.journal import JournalContents, Record, read_journal
+from summarybench.runs.journal import JournalContents, read_journal
+from summarybench.runs.journal_lines import Record
 from summarybench.runs.migration import migrated_document, migrated_header
 from summarybench.runs.run_file import build_run
 from summarybench.runs.schema import DocumentRecord, Origin
@@ -40,6 +42,18 @@ class EarlierRun:
     def finished(self) -> dict[str, TestOutcome]:
         """The outcomes of the tests that ran to their end, by nodeid."""
         return {nodeid: each for nodeid, each in self.outcomes.items() if each.is_final and each.outcome in ENDS}
+
+    @property
+    def warning(self) -> str:
+        """One line about damaged lines of the journal; empty if there are none."""
+        damaged = self.journal.damaged_lines
+        if not damaged:
+            return ""
+        numbers = ", ".join(map(str, damaged[:5])) + (" and more" if len(damaged) > 5 else "")
+        return (
+            f"warning: the journal of {self.name} is damaged in {counted(damaged, 'line')} ({numbers}); the tests that need "
+            "them are measured anew"
+        )
 
     @property
     def origin(self) -> Origin:

@@ -18,7 +18,8 @@ from summarybench.core.strict_json import InvalidValueError, parse_json
 from summarybench.machine.device import DeviceRecord
 from summarybench.runs.extra_info import ExtraInfo
 from summarybench.runs.facts import describe_broken_output
-from summarybench.runs.journal import SELECTED, JournalContents, Record
+from summarybench.runs.journal import SELECTED, JournalContents
+from summarybench.runs.journal_lines import Record
 from summarybench.runs.kind_facts import KindFacts, Unit, kind_facts_in
 from summarybench.runs.migration import migrated, migrated_extra_info
 from summarybench.runs.schema import SCHEMA, ExperimentRecord, Run

@@ -12,7 +12,8 @@ from summarybench.core.files import write_atomically
 from summarybench.core.outcomes import InputError
 from summarybench.documents.document import Document
 from summarybench.runs.documents_table import write_documents_table
-from summarybench.runs.journal import Journal, Record, read_journal
+from summarybench.runs.journal import Journal, read_journal
+from summarybench.runs.journal_lines import Record
 from summarybench.runs.run_file import build_run, empty_run, run_text
 
 FOLDER_FILE = "SUMMARIZATION_FOLDER_FILE"

@@ -14,7 +14,8 @@ from summarybench.core.processes import ALONE, Process
 from summarybench.core.session_seconds import SessionSeconds
 from summarybench.machine.device_lock import DeviceLock
 from summarybench.runs.baselines import ANCHOR, read_baselines, refuse_second_anchor
-from summarybench.runs.journal import SELECTED, Record
+from summarybench.runs.journal import SELECTED
+from summarybench.runs.journal_lines import Record
 from summarybench.runs.resume import EarlierRun, check_same_conditions, read_earlier_run, resumed_records
 from summarybench.runs.run_folder import Results, SilentResults
 from summarybench.session.comparing import Comparer, basis_of
@@ -49,6 +50,7 @@ class EarlierResults:
     confirmation: ConfirmedRun = field(default_factory=ConfirmedRun)
     records: tuple[tuple[str, Record], ...] = ()
     origin: Mapping[str, Any] = field(default_factory=dict)
+    warning: str = ""
 
 
 def open_session(
@@ -87,6 +89,7 @@ def open_session(
         **_facts_of(config, selection, conditions),
         **earlier.origin,
     }
+    progress.warn(earlier.warning)
     results = _begin_results(config, record, earlier, process)
     lock = DeviceLock(device, results.folder) if process.reports else None
     progress.warn(lock.warning if lock else "")
@@ -169,6 +172,7 @@ def _taken_over(
         confirmation=confirmation,
         records=tuple(resumed_records(earlier, resumed=resumed, again=again)),
         origin={origin_key: earlier.origin, "dropped_lines": earlier.journal.dropped_lines},
+        warning=earlier.warning,
     )
 
 

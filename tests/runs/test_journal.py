@@ -73,9 +73,67 @@ def test_a_last_line_that_a_crash_cut_off_is_dropped_and_counted(journal, lost_b
 
 
 @pytest.mark.parametrize("bad", ['{"kind": "docu', "", "[1, 2]", "5"])
-def test_a_bad_line_in_the_middle_is_refused_by_number(journal, bad):
-    journal.path.write_text(f'{journal.path.read_text()}{bad}\n{{"kind": "document"}}\n')
+def test_a_bad_line_in_the_middle_of_a_journal_without_checksums_is_refused_by_number(tmp_path, bad):
+    path = tmp_path / "journal.jsonl"
+    path.write_text(f'{{"kind": "session"}}\n{bad}\n{{"kind": "document"}}\n')
     with pytest.raises(InputError, match=r"journal\.jsonl, line 2: "):
+        read_journal(path)
+
+
+def test_journal_of_an_older_version_without_checksums_is_read(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    path.write_text('{"kind": "session", "a": 1}\n{"kind": "document", "summary": "x"}\n')
+    contents = read_journal(path)
+    assert (contents.session, contents.documents, contents.damaged_lines) == ({"a": 1}, ({"summary": "x"},), ())
+
+
+def finished_test(journal, nodeid, ids):
+    for each in ids:
+        journal.append("document", {"nodeid": nodeid, "document_id": each, "summary": f"of {each}"})
+    journal.append("experiment", {"name": nodeid, "fullname": nodeid, "extra_info": {"document_ids": list(ids)}})
+    journal.append("outcome", {"nodeid": nodeid, "outcome": "passed"})
+
+
+def what_is_left(journal):
+    """The finished tests, and the numbers of the damaged lines."""
+    contents = read_journal(journal.path)
+    ended = [each["nodeid"] for each in contents.outcomes if each["outcome"] == "passed"]
+    assert set(ended) <= {each["fullname"] for each in contents.experiments}
+    return ended, contents.damaged_lines
+
+
+def test_every_flipped_bit_of_a_record_is_found_and_its_test_is_not_finished_any_more(tmp_path):
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.begin({"selected": {"a": "a", "b": "b"}})
+    finished_test(journal, "a", "xy")
+    finished_test(journal, "b", "xy")
+    whole = journal.path.read_bytes()
+    assert what_is_left(journal) == (["a", "b"], ())
+    first = whole.index(b'{"kind": "document"')
+    lines_of_a = range(2, 6)
+    for position in range(first, whole.index(b'{"kind": "document", "nodeid": "b"')):
+        if whole[position : position + 1] == b"\n":
+            continue  # two lines become one, which is two damaged records in one line
+        flipped = bytes([whole[position] ^ 1])
+        if flipped == b"\n":
+            continue
+        journal.path.write_bytes(whole[:position] + flipped + whole[position + 1 :])
+        ended, damaged = what_is_left(journal)
+        assert ended == ["b"], position
+        assert len(damaged) == 1, position
+        assert damaged[0] in lines_of_a
+
+
+def test_second_session_record_is_refused(journal):
+    journal.append("session", SESSION)
+    with pytest.raises(InputError, match=r"journal\.jsonl has 2 session records"):
+        read_journal(journal.path)
+
+
+def test_damaged_session_record_is_refused(journal):
+    journal.append("document", {"summary": "x"})
+    journal.path.write_text(journal.path.read_text().replace("2026", "2027"))
+    with pytest.raises(InputError, match=r"has no session record: .* or its first line is damaged"):
         read_journal(journal.path)
 
 
