@@ -142,7 +142,8 @@ def run_session(folder: Path, say: Say, *, resume: Path | None = None, save_as: 
             session.compare(kind.measure(session.toolbox(kind, nodeid, experiment, resources)), kind)
             session.outcomes.note(TestOutcome(nodeid=nodeid, experiment=experiment.name, outcome=Outcome.PASSED))
             say(f"outcome {experiment.name}")
-    for line in Closing(session).write(was_cut_short=False):
+    closing = Closing(session)
+    for line in (*closing.write_results(was_cut_short=False), *closing.write_pages()):
         if line.startswith("baseline saved: "):
             say(f"stored {Path(line).name}")
     session.close()
@@ -249,6 +250,12 @@ def check(holds: bool, what: str) -> None:
         raise LostError(what)
 
 
+def newest(folder: Path) -> Path:
+    """The results folder that was begun last; one that is not there if none was."""
+    found = sorted(path for path in (folder / "results").glob("2*") if (path / "journal.jsonl").exists())
+    return found[-1] if found else folder / "results" / "none"
+
+
 def ids_by_experiment(journal: JournalContents) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for record in journal.documents:
@@ -258,7 +265,7 @@ def ids_by_experiment(journal: JournalContents) -> dict[str, list[str]]:
 
 def check_what_is_left(folder: Path, told: list[str], tally: Counter[str]) -> None:
     """After a kill: what was reported is readable, and nothing is half written."""
-    latest = folder / "results" / "latest"
+    latest = newest(folder)
     words = [line.split() for line in told]
     documents = {(word[1], word[2]) for word in words if word[0] == "document"}
     outcomes = {word[1] for word in words if word[0] == "outcome"}
@@ -269,7 +276,7 @@ def check_what_is_left(folder: Path, told: list[str], tally: Counter[str]) -> No
         check(documents <= kept, f"{len(documents - kept)} reported documents are not in the journal")
         tally["cut-off lines"] += journal.dropped_lines - journal.session.get("dropped_lines", 0)
     else:
-        check(not documents, "documents were reported and there is no results/latest")
+        check(not documents, "documents were reported and there is no journal")
     run_file = latest / "run.json"
     noted = read_run(run_file)["outcomes"] if run_file.exists() else []
     finished = {each["experiment"] for each in noted if each["is_final"]}
@@ -305,7 +312,7 @@ def check_complete(run: dict[str, Any]) -> None:
 
 def check_resumed(folder: Path, told_before: list[str]) -> None:
     """After a resumed session came to its end: exactly the documents expected, and what was finished not measured again."""
-    latest = folder / "results" / "latest"
+    latest = newest(folder)
     run = read_run(latest / "run.json")
     check_complete(run)
     journal = read_journal(latest / "journal.jsonl")
@@ -335,7 +342,7 @@ class Row:
 
 
 def resumable(folder: Path) -> Path | None:
-    latest = folder / "results" / "latest"
+    latest = newest(folder)
     return latest if latest.exists() else None
 
 

@@ -18,7 +18,7 @@ from statistics import fmean
 from types import MappingProxyType
 from typing import Any
 
-from summarybench.core.files import write_atomically
+from summarybench.core.files import READABLE_BY_ALL, write_atomically
 from summarybench.core.numbers import significant
 from summarybench.core.outcomes import InputError, Verdict
 from summarybench.core.strict_json import InvalidValueError
@@ -317,7 +317,9 @@ def accept(folder: Path, series: Iterable[Series]) -> Path:
     records = [{"series": asdict(key), "since": since} for key, since in accepted.items()]
     path = folder / HISTORY_FILE
     try:
-        write_atomically(path, json.dumps({"schema": SCHEMA, "accepted": records}, indent=1) + "\n")
+        write_atomically(
+            path, json.dumps({"schema": SCHEMA, "accepted": records}, indent=1) + "\n", mode=READABLE_BY_ALL
+        )
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
     return path

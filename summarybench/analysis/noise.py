@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean, variance
 from typing import Any
 
-from summarybench.core.files import write_atomically
+from summarybench.core.files import READABLE_BY_ALL, write_atomically
 from summarybench.core.numbers import counted
 from summarybench.core.outcomes import InputError, Verdict
 from summarybench.core.strict_json import InvalidValueError
@@ -209,7 +209,7 @@ def add_replicates(folder: Path, runs: Sequence[Run]) -> tuple[DeviceSpread, lis
     contents = _contents([*(group for group in kept if not _shares_a_run(group, groups)), *groups])
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(contents, indent=1, allow_nan=False) + "\n")
+        write_atomically(path, json.dumps(contents, indent=1, allow_nan=False) + "\n", mode=READABLE_BY_ALL)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
     return read_spread(folder, is_gpu=True), groups

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
@@ -12,8 +13,9 @@ from pathlib import Path
 
 from summarybench.analysis.confirmation import is_measured_again
 from summarybench.core.interrupts import SIGNALS
-from summarybench.core.invocation import this_invocation
+from summarybench.core.invocation import StartedBy, this_invocation
 from summarybench.core.outcomes import ExitCode, InputError, SuiteError
+from summarybench.core.processes import end_with, ending_with_this_process
 from summarybench.runs.run_file import Run, read_run
 from summarybench.runs.run_folder import environment_with, read_folder_file, shown
 from summarybench.session.launch import pytest_command, pytest_environment
@@ -33,6 +35,8 @@ def run(options: argparse.Namespace) -> int:
 
     Raises InputError where no temporary folder can be used.
     """
+    if this_invocation().started_by is StartedBy.MAKE:
+        end_with(os.getppid())  # make itself hands on nothing when it is killed
     try:
         return _run_passes(options.for_pytest)
     except KeyboardInterrupt:
@@ -98,23 +102,26 @@ def run_benchmarks(arguments: Sequence[str], folder_file: Path | None = None) ->
 
     The session writes the path of its results folder into `folder_file`, where one is given.
 
-    A terminal sends Ctrl-C to both processes: the session writes what it has, and this one waits for it. SIGTERM and
-    SIGHUP may reach this process alone and are handed on. So that nothing else is begun after a signal, raises SystemExit
-    for the latter two, and KeyboardInterrupt for a Ctrl-C that came too late for the session.
+    Signals are handed on: they may reach this process alone. A terminal sends Ctrl-C to both, and the session takes two in
+    quick succession for one. If this process is killed, SIGTERM ends the session. So that nothing else is begun after a
+    signal, raises SystemExit for SIGTERM and SIGHUP, and KeyboardInterrupt for a Ctrl-C that came too late for the session.
     """
     process: subprocess.Popen[bytes] | None = None
     received: list[int] = []
 
     def note(number: int, _: object) -> None:
         received.append(number)
-        if process is not None and number != signal.SIGINT:
+        if process is not None:
             process.send_signal(number)
 
     earlier = {each: signal.signal(each, note) for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN}
     try:
-        process = subprocess.Popen(pytest_command(arguments), env=pytest_environment(environment_with(folder_file)))
-        terminations = [number for number in received if number != signal.SIGINT]  # while it was being started
-        for number in terminations:
+        process = subprocess.Popen(
+            pytest_command(arguments),
+            env=pytest_environment(environment_with(folder_file)),
+            preexec_fn=ending_with_this_process(),
+        )
+        for number in received:  # while it was being started
             process.send_signal(number)
         code = process.wait()
     finally:

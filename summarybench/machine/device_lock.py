@@ -13,6 +13,9 @@ from pathlib import Path
 from summarybench.core.cache import cache_folder
 from summarybench.machine.device import Device
 
+MOST_BYTES = 65_536
+"""Of the file that are read: more lines than sessions ever wait for one another."""
+
 
 class DeviceLock:
     """A locked file in the user's cache folder.
@@ -44,20 +47,27 @@ class DeviceLock:
 
     def _take(self, path: Path, results_folder: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(self._descriptor, 0)
         except BlockingIOError:
-            self.holder = _described(os.pread(self._descriptor, 4096, 0))
-            return
-        os.ftruncate(self._descriptor, 0)
-        holder = {"pid": os.getpid(), "results": str(results_folder.absolute())}
-        os.pwrite(self._descriptor, json.dumps(holder).encode(), 0)
+            self.holder = _described(os.pread(self._descriptor, MOST_BYTES, 0))
+        # Every session keeps a shared lock, so that a third one is warned of the second when the first has ended.
+        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+        mine = {"pid": os.getpid(), "results": str(results_folder.absolute())}
+        os.write(self._descriptor, json.dumps(mine).encode() + b"\n")
 
 
 def _described(content: bytes) -> str:
-    try:
-        holder = json.loads(content)
-        return f"another session (process {holder['pid']}, {holder['results']})"
-    except (ValueError, TypeError, KeyError):  # it has the lock but has not yet written its description
-        return "another session"
+    """The session that wrote the last line, of those whose process is still there."""
+    for line in reversed(content.splitlines()):
+        try:
+            holder = json.loads(line)
+            os.kill(int(holder["pid"]), 0)
+            return f"another session (process {holder['pid']}, {holder['results']})"
+        except (ValueError, TypeError, KeyError, ProcessLookupError):  # not written whole, or ended
+            continue
+        except PermissionError:  # another user's
+            return "another user's session"
+    return "another session"

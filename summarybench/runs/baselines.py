@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from summarybench.core.files import write_exclusively
+from summarybench.core.files import READABLE_BY_ALL, write_exclusively
 from summarybench.core.names import check_within
 from summarybench.core.outcomes import InputError, Outcome
 from summarybench.core.strict_json import InvalidValueError
@@ -205,7 +205,7 @@ def save_baseline(folder: Path, name: str, run: Run) -> Path:
             else:  # within the lock: no other process can store it meanwhile
                 _refuse_superfluous(run, folder)
             path = folder / f"{max(numbers, default=0) + 1:04}_{name}.json"
-            write_exclusively(path, run_text(run))
+            write_exclusively(path, run_text(run), mode=READABLE_BY_ALL)
             return path
     except OSError as error:
         raise InputError(f"cannot store a baseline in {folder}: {error.strerror}") from error

@@ -122,8 +122,11 @@ def write_documents_table(path: Path, journal: JournalContents, documents: Itera
     rows = [row for experiment in journal.experiments for row in _rows(experiment, facts, by_id)]
     if rows:
         temporary = path.with_name(f".{path.name}")
-        parquet.write_table(pyarrow.Table.from_pylist(rows, schema=_schema(journal.session)), temporary)
-        temporary.replace(path)
+        try:
+            parquet.write_table(pyarrow.Table.from_pylist(rows, schema=_schema(journal.session)), temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def read_documents_table(path: Path) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -34,10 +35,22 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._locked: int | None = None
 
     def begin(self, session: Mapping[str, Any], records: Iterable[tuple[str, Mapping[str, Any]]] = ()) -> None:
-        """Write the session's record and records of an earlier run (kind, fields): all or none. Raises OSError."""
+        """Write the session's record and records of an earlier run (kind, fields): all or none. Raises OSError.
+
+        Until `close`, or the end of the process, `is_being_written` is true of the file.
+        """
         write_atomically(self.path, "".join(line_of(*each) for each in (("session", session), *records)))
+        self._locked = os.open(self.path, os.O_RDONLY)
+        with contextlib.suppress(OSError):  # of a file system without locks
+            fcntl.flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def close(self) -> None:
+        if self._locked is not None:
+            os.close(self._locked)
+            self._locked = None
 
     def append(self, kind: str, fields: Mapping[str, Any]) -> None:
         line = line_of(kind, fields)
@@ -51,6 +64,18 @@ class Journal:
             raise InputError(
                 f"cannot write {self.path}: {error.strerror}; free some space or name another --results-dir"
             ) from error
+
+
+def is_being_written(path: Path) -> bool:
+    """Whether a session is still running that writes this journal."""
+    try:
+        with path.open("rb") as journal:
+            fcntl.flock(journal, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is no journal, or its file system knows no locks
+        return False
+    return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

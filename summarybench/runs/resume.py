@@ -12,7 +12,7 @@ from summarybench.core.numbers import counted
 from summarybench.core.outcomes import InputError, Outcome, TestOutcome, outcome_of_record
 from summarybench.core.strict_json import InvalidValueError
 from summarybench.machine.environment import environment_differences
-from summarybench.runs.journal import JournalContents, read_journal
+from summarybench.runs.journal import JournalContents, is_being_written, read_journal
 from summarybench.runs.journal_lines import Record
 from summarybench.runs.migration import migrated_document, migrated_header
 from summarybench.runs.run_file import build_run
@@ -65,14 +65,34 @@ class EarlierRun:
 def read_earlier_run(path: Path) -> EarlierRun:
     """The run of a results folder, or of the run.json or journal.jsonl in it.
 
-    Raises InputError if there is no run, its journal cannot be read, or a record does not fit the schema.
+    Raises InputError if there is no run, it is still running, its journal cannot be read, or a record does not fit the schema;
+    also for results/latest if a later run was cut short before it could become the latest.
     """
     folder = (path if path.is_dir() else path.parent).resolve()  # before results/latest points to the new run
     if not path.is_dir() and path.name not in (JOURNAL, RUN_FILE):
         raise InputError(f"{path} is not a run; give a results folder such as results/latest, or the {JOURNAL} in it")
+    if is_being_written(folder / JOURNAL):
+        raise InputError(f"{path} is still running: wait for its end, or interrupt it")
+    _refuse_older_than_cut_short(path, folder)
     journal = read_journal(folder / JOURNAL)
     _check(journal, folder / JOURNAL)
     return EarlierRun(name=folder.name, journal=journal)
+
+
+def _refuse_older_than_cut_short(path: Path, folder: Path) -> None:
+    """A killed run cannot make itself the latest. Who resumes results/latest after it may mean the killed one."""
+    if not path.is_symlink():
+        return
+    later = [each for each in sorted(path.parent.iterdir()) if each.name > folder.name and _was_killed(each)]
+    if later:
+        raise InputError(
+            f"{path} is {folder.name}, and {later[-1]} was begun later and cut short; give the folder of the run that you mean"
+        )
+
+
+def _was_killed(folder: Path) -> bool:
+    journal = folder / JOURNAL
+    return journal.is_file() and not (folder / "exit_code").exists() and not is_being_written(journal)
 
 
 def _check(journal: JournalContents, path: Path) -> None:

@@ -22,7 +22,7 @@ it."""
 
 
 class Results:
-    """A new folder results/<UTC time>-<slug>. results/latest points to it once its journal has begun.
+    """A new folder results/<UTC time>-<slug>. Until `close`, other processes see that its run has not ended.
 
     Raises InputError if the folder, or later a file, cannot be written. The records in the journal by then are kept.
     """
@@ -35,13 +35,11 @@ class Results:
     def begin(self, session: Mapping[str, Any], carried: Sequence[tuple[str, Record]] = ()) -> None:
         """Begin the journal with the session's record and those taken over from an earlier run.
 
-        Whenever the process is killed, results/latest points to a folder that can be resumed, and its run.json states that
-        the run was cut short.
+        Whenever the process is killed, the folder can be resumed, and its run.json states that the run was cut short.
         """
         try:
             self.journal.begin(session, carried)
             self.write_run()
-            _point_latest_to(self.folder)
         except OSError as error:
             raise _no_folder_in(self.folder.parent, error) from error
 
@@ -49,6 +47,21 @@ class Results:
         """Write run.json from the journal. The file is whole at any moment."""
         self.run = build_run(read_journal(self.journal.path))
         self.write(self.folder / "run.json", run_text(self.run))
+
+    def become_latest(self) -> str:
+        """Let results/latest point to this run if it measured anything. Return one line if that is impossible."""
+        if not read_journal(self.journal.path).documents:
+            return ""
+        latest = self.folder.parent / "latest"
+        try:
+            _point_to(self.folder, latest)
+        except OSError as error:
+            return f"{latest} does not point to this run: {error.strerror}"
+        return ""
+
+    def close(self) -> None:
+        """Show other processes that the run has ended."""
+        self.journal.close()
 
     def name_folder_in(self, folder_file: Path) -> None:
         """Write the absolute path of the folder into a file that another process reads."""
@@ -142,11 +155,14 @@ def _new_results_folder(results: Path, slug: str) -> Path:
     return folder
 
 
-def _point_latest_to(folder: Path) -> None:
-    temporary = folder.parent / f".latest.{os.getpid()}"
+def _point_to(folder: Path, link: Path) -> None:
+    temporary = link.with_name(f".{link.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)  # a killed process with the same id may have left it
-    temporary.symlink_to(folder.name)
-    temporary.replace(folder.parent / "latest")
+    try:
+        temporary.symlink_to(folder.name)
+        temporary.replace(link)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _no_folder_in(results: Path, error: OSError) -> InputError:

@@ -25,8 +25,8 @@ class Closing:
         self._results = session.results
         self._settings = session.config.settings
 
-    def write(self, *, was_cut_short: bool) -> Iterator[str]:
-        """Write the files of the run, and yield a line for each.
+    def write_results(self, *, was_cut_short: bool) -> Iterator[str]:
+        """Write what must not be lost: journal, run file, baseline. Yield a line for each.
 
         Raises InputError where the disk refuses.
         """
@@ -34,14 +34,22 @@ class Closing:
         results.journal.append("session_seconds", self._session.seconds.as_record())
         results.write_run()
         yield f"run: {shown(results.folder / 'run.json')}"
-        models = {benchmark["extra_info"]["model"] for benchmark in results.run["benchmarks"]}
-        results.write_documents(self._session.sampler.documents(models))
-        yield from self._write_report()
+        if problem := results.become_latest():
+            yield problem
         if self._settings.save_as:
             yield self._save(self._settings.save_as, was_cut_short=was_cut_short)
         if self._settings.json_path is not None:
             results.write(self._settings.json_path, run_text(results.run))
             yield f"run copied to {self._settings.json_path}"
+
+    def write_pages(self) -> Iterator[str]:
+        """Write what can be made again from the results: documents.parquet and report.html.
+
+        Yield a line where the page could not be written. Raises InputError where the disk refuses the documents.
+        """
+        models = {benchmark["extra_info"]["model"] for benchmark in self._results.run["benchmarks"]}
+        self._results.write_documents(self._session.sampler.documents(models))
+        yield from self._write_report()
 
     def _write_report(self) -> Iterator[str]:
         """Write report.html, which the session's last line names.

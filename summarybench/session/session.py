@@ -213,8 +213,9 @@ class Session:
         self._kept_open.close()
 
     def close(self) -> None:
-        """Unlock the device and remove temporary files."""
+        """Unlock the device and the results folder, and remove temporary files."""
         self.close_what_is_kept_open()
+        self.results.close()
         if self.lock is not None:
             self.lock.close()
         if self._scratch is not None:

@@ -322,11 +322,12 @@ def test_ctrl_c_in_either_pass_ends_both_processes_with_2_and_keeps_what_was_fin
     assert Counter(kinds_in_journal(stored))["document"] == len(run["benchmarks"]) * 8 + 2
 
 
-@pytest.mark.parametrize("what", [signal.SIGTERM, signal.SIGHUP])
-def test_termination_of_the_driver_ends_the_session_that_it_began(stored, what):
+@pytest.mark.parametrize("what", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_signal_for_the_driver_alone_ends_the_session_that_it_began(stored, what):
     stored.script({"asleep": "8-bit"})
     exit_code, output = signalled(stored, what, to_all=False)
-    assert (exit_code, len(stored.begun)) == (128 + what, 1)
+    expected = {signal.SIGINT: 2, signal.SIGKILL: -signal.SIGKILL}.get(what, 128 + what)
+    assert (exit_code, len(stored.begun)) == (expected, 1)
     assert "Traceback" not in output
     latest = stored.folder / "results" / "latest"
     run = json.loads((latest / "run.json").read_text())
@@ -340,7 +341,7 @@ def test_no_second_pass_begins_after_a_signal_that_the_first_one_outlived(monkey
     class Finished:
         """A session that has found a regression and ended when the signal comes."""
 
-        def __init__(self, command, env):
+        def __init__(self, command, env, preexec_fn):
             begun.append(command)
 
         def wait(self):
@@ -361,7 +362,7 @@ def test_no_second_pass_begins_after_a_signal_that_the_first_one_outlived(monkey
     finally:
         assert signal.getsignal(what) is kept
     assert len(begun) == 1
-    assert handed_on == ([] if what is signal.SIGINT else [what])  # the terminal has sent Ctrl-C to both
+    assert handed_on == [what]
 
 
 def test_ignored_hangup_is_ignored_by_both(monkeypatch):
@@ -369,7 +370,7 @@ def test_ignored_hangup_is_ignored_by_both(monkeypatch):
     ignored = []
 
     class Session:
-        def __init__(self, command, env):
+        def __init__(self, command, env, preexec_fn):
             ignored.append(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)
 
         def wait(self):

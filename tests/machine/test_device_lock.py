@@ -1,4 +1,7 @@
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,6 +66,22 @@ def test_two_gpus_of_one_product_are_two_devices(held):
 def test_a_device_is_free_again_after_its_session(held):
     held(CPU).close()
     assert held(CPU).warning == ""
+
+
+def test_a_third_session_is_told_of_the_second_one_when_the_first_has_ended(held):
+    first, second = held(CPU), held(CPU)
+    first.close()
+    assert held(CPU).warning.startswith(f"warning: {ME} is measuring on this CPU")
+    second.close()
+
+
+def test_the_session_that_is_named_still_runs(held):
+    held(CPU)
+    lock = cache_folder() / "locks" / "a-cpu.lock"
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    with lock.open("a") as file:
+        file.write(json.dumps({"pid": int(ended.stdout), "results": "/results/ended"}) + "\n")
+    assert held(CPU).warning.startswith(f"warning: {ME} is measuring on this CPU")
 
 
 def test_a_holder_that_has_not_written_who_it_is_still_counts(held):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
+import os
+import stat
 import time
 from pathlib import Path
 
@@ -70,6 +72,15 @@ def test_run_is_stored_under_the_number_after_the_highest(tmp_path, there, next_
     assert path == tmp_path / next_file
     assert read_run(path) == run_of(benchmark())
     assert len(list(tmp_path.iterdir())) == len(there) + 1
+
+
+def test_stored_run_is_readable_by_all_whatever_the_umask(tmp_path):
+    kept = os.umask(0o077)
+    try:
+        path = save_baseline(tmp_path, "main", run_of(benchmark()))
+    finally:
+        os.umask(kept)
+    assert stat.filemode(path.stat().st_mode) == "-rw-r--r--"
 
 
 def test_temporaries_of_a_killed_process_are_neither_read_nor_kept(tmp_path):
