@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -31,14 +31,13 @@ from summarybench.engines.weights import Weights
 from summarybench.kinds.registry import KINDS
 from summarybench.machine.cpu_device import CpuDevice
 from summarybench.machine.device import GIB
-from summarybench.measure.generation import GenerationRecord
 from summarybench.runs.baselines import StoredRun, read_baselines
 from summarybench.runs.journal import JournalContents, read_journal
 from summarybench.runs.run_file import entries_of, read_run
 from summarybench.session.closing import Closing
 from summarybench.session.config import resolve
 from summarybench.session.opening import Selection, open_session
-from summarybench.session.progress import Progress
+from summarybench.session.progress import Progress, Tally
 from summarybench.session.session import TestResources
 from summarybench.session.settings import Settings, UnresolvedOptions
 from tests.conftest import FAKE_MODELS, Project, make_project
@@ -67,9 +66,10 @@ class Telling(Progress):
         super().__init__(terminal=None, capture=None)
         self._report = say
 
-    def document(self, experiment: str, records: Sequence[GenerationRecord], total: int) -> None:
+    def document(self, experiment: str, done: Tally, total: int) -> None:
         del total
-        self._report(f"document {experiment} {records[-1].document_id}")
+        if done.last is not None:
+            self._report(f"document {experiment} {done.last.document_id}")
 
 
 class Unscored(FakeModel):

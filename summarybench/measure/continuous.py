@@ -5,7 +5,6 @@ Each timed round is one pass over the whole sample.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from math import fsum
@@ -23,6 +22,7 @@ from summarybench.measure.generation import (
     Instruments,
     Measured,
     WarmUp,
+    collect_new_garbage,
     collector_off,
     translate_device_errors,
 )
@@ -122,7 +122,7 @@ class _Rounds:
     def prepare(self) -> tuple[tuple[list[list[int]]], dict[str, Any]]:
         """Untimed: record the previous round."""
         self.record_last()
-        gc.collect()
+        collect_new_garbage()
         self._host_sample = self._sample_host()
         self._telemetry.before_round()
         return ([list(prompt.token_ids) for prompt in self._prompts],), {}

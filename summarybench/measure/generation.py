@@ -297,7 +297,7 @@ class _Rounds:
     def next_batch(self) -> tuple[tuple[Sequence[Prompt], Any], dict[str, Any]]:
         """Untimed: record the previous round, and put the next prompts on the device."""
         self.record_last()
-        gc.collect()
+        collect_new_garbage()
         # A profiler (--benchmark-cprofile) asks for one batch more than there are, and gets the last one again.
         batch = [self._prompts[index] for index in self._batches[min(self._finished, len(self._batches) - 1)]]
         prepared = self._model.prepare([prompt.token_ids for prompt in batch])
@@ -345,14 +345,22 @@ class _Rounds:
         return tuple(record for _, record in sorted(zip(indices, self.records, strict=True), key=lambda pair: pair[0]))
 
 
+def collect_new_garbage() -> None:
+    """Collect what has become garbage since the last call.
+
+    What survives is frozen: the records of all earlier rounds are not visited again and again.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 @contextmanager
 def collector_off() -> Iterator[None]:
     """Switch the garbage collector off inside rounds.
 
     Existing objects are frozen, so that collecting between rounds is fast.
     """
-    gc.collect()
-    gc.freeze()
+    collect_new_garbage()
     gc.disable()
     try:
         yield

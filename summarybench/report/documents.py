@@ -78,8 +78,12 @@ def documents_of(experiments: Sequence[ExperimentView]) -> Iterator[DocumentView
     """The documents of all experiments, in the order of the first experiment that has them."""
     holders = [_Holder(each) for each in experiments]
     ids = dict.fromkeys(document_id for each in holders for document_id in each.places)
+    counterparts: dict[tuple[int, ...], list[_Holder | None]] = {}  # mostly all experiments have the same documents
     for number, document_id in enumerate(ids, start=1):
         holding = [each for each in holders if document_id in each.places]
+        numbers = tuple(each.experiment.number for each in holding)
+        if numbers not in counterparts:
+            counterparts[numbers] = [_counterpart(each, holding) for each in holding]
         known: DocumentRow = next((found for each in holding if (found := each.record(document_id))), {})
         yield DocumentView(
             number=number,
@@ -90,7 +94,10 @@ def documents_of(experiments: Sequence[ExperimentView]) -> Iterator[DocumentView
             url=known.get("url") or "",
             text=known.get("text"),
             reference=known.get("reference"),
-            summaries=tuple(_summary_view(each, document_id, holding) for each in holding),
+            summaries=tuple(
+                _summary_view(each, document_id, other)
+                for each, other in zip(holding, counterparts[numbers], strict=True)
+            ),
         )
 
 
@@ -119,6 +126,11 @@ class _Holder:
             return {}
         return dict(zip(before.extra_info["document_ids"], before.extra_info["summary_sha256"], strict=True))
 
+    @cached_property
+    def degenerate(self) -> dict[str, frozenset[str]] | None:
+        """As `Entry.degenerate`, which makes its sets anew each time that it is asked."""
+        return self.experiment.entry.degenerate
+
     def record(self, document_id: str) -> DocumentRow | None:
         """The document's row of documents.parquet."""
         return self.experiment.source.by_document.get((self.experiment.name, document_id))
@@ -133,9 +145,9 @@ class _Holder:
         return scores[self.places[document_id]] if scores else None
 
 
-def _summary_view(holder: _Holder, document_id: str, holding: Sequence[_Holder]) -> SummaryView:
+def _summary_view(holder: _Holder, document_id: str, counterpart: _Holder | None) -> SummaryView:
     experiment, place, summary = holder.experiment, holder.places[document_id], holder.summary(document_id)
-    other = _counterpart(holder, holding) if summary is not None and not experiment.is_synthetic else None
+    other = counterpart if summary is not None and not experiment.is_synthetic else None
     before = other.summary(document_id) if other else None
     return SummaryView(
         experiment=experiment,
@@ -170,7 +182,7 @@ def _counterpart(holder: _Holder, holding: Sequence[_Holder]) -> _Holder | None:
 
 def _flags(holder: _Holder, document_id: str, summary: str | None) -> Iterator[str]:
     info, is_synthetic, place = holder.experiment.info, holder.experiment.is_synthetic, holder.places[document_id]
-    stated = holder.experiment.entry.degenerate
+    stated = holder.degenerate
     for kind, has_it in DEGENERATE.items():
         if stated is not None:
             if document_id in stated[kind]:

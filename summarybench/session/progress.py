@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 from summarybench.core import session_seconds
@@ -14,6 +15,22 @@ from summarybench.core.inert_text import inert
 from summarybench.core.numbers import decimal, short_duration
 from summarybench.core.outcomes import Outcome
 from summarybench.measure.generation import GenerationRecord
+
+
+@dataclass(slots=True)
+class Tally:
+    """The timed documents of an experiment so far. Sums are kept, because adding up all records each time is quadratic."""
+
+    documents: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    last: GenerationRecord | None = None
+
+    def add(self, record: GenerationRecord) -> None:
+        self.documents += 1
+        self.tokens += record.generated_tokens
+        self.seconds += record.seconds
+        self.last = record
 
 
 class Progress:
@@ -100,13 +117,11 @@ class Progress:
         with self._uncaptured():
             self._draw(text)
 
-    def document(self, experiment: str, records: list[GenerationRecord], total: int) -> None:
-        seconds = sum(record.seconds for record in records)
-        tokens = sum(record.generated_tokens for record in records)
-        left = seconds / len(records) * (total - len(records))
+    def document(self, experiment: str, done: Tally, total: int) -> None:
+        left = done.seconds / done.documents * (total - done.documents)
         line = (
-            f"{experiment}  {len(records)} of {total}  {decimal(tokens / seconds, 1)} tok/s  {decimal(left, 0)} s left"
-            if len(records) < total
+            f"{experiment}  {done.documents} of {total}  {decimal(done.tokens / done.seconds, 1)} tok/s  {decimal(left, 0)} s left"
+            if done.documents < total
             else ""
         )
         with self._uncaptured():

@@ -24,7 +24,7 @@ from summarybench.runs.run_file import Entry
 from summarybench.runs.workload import Workload
 from summarybench.session.kept_open import KeptOpen
 from summarybench.session.probes import Probes
-from summarybench.session.progress import Progress
+from summarybench.session.progress import Progress, Tally
 from summarybench.session.sampling import Sampler
 
 T = TypeVar("T")
@@ -64,12 +64,12 @@ class SessionToolbox(Toolbox):
 
     def recorder(self, loaded: EngineFacts, documents: int) -> Callable[[GenerationRecord], None]:
         name = loaded.experiment.name
-        records: list[GenerationRecord] = []
+        done = Tally()
 
         def on_record(record: GenerationRecord) -> None:
-            records.append(record)
+            done.add(record)
             self.journal.append("document", {"nodeid": self.nodeid, "experiment": name, **asdict(record)})
-            self.progress.document(name, records, documents)
+            self.progress.document(name, done, documents)
 
         return on_record
 
