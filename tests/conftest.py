@@ -85,6 +85,12 @@ SCRIPTED_MODELS = """
 """
 
 
+def newest_results(folder: Path) -> Path:
+    """The results folder that was begun last, whether its run has ended or not; one that is not there if none was begun."""
+    found = sorted(path for path in (folder / "results").glob("2*") if (path / "journal.jsonl").exists())
+    return found[-1] if found else folder / "results" / "none"
+
+
 @dataclass(frozen=True)
 class Session:
     """A finished session: its exit code, what it printed, and what it left behind."""
@@ -95,7 +101,7 @@ class Session:
 
     @property
     def run(self) -> dict[str, Any]:
-        return json.loads((self.folder / "results" / "latest" / "run.json").read_text(encoding="utf-8"))
+        return json.loads((newest_results(self.folder) / "run.json").read_text(encoding="utf-8"))
 
     @property
     def infos(self) -> dict[str, dict[str, Any]]:
@@ -110,7 +116,7 @@ class Session:
     @property
     def left_behind(self) -> str:
         """The exit code that the newest folder of results says."""
-        return (self.folder / "results" / "latest" / "exit_code").read_text(encoding="utf-8").strip()
+        return (newest_results(self.folder) / "exit_code").read_text(encoding="utf-8").strip()
 
     @property
     def outcomes(self) -> dict[str, str]:

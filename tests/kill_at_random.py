@@ -40,7 +40,7 @@ from summarybench.session.opening import Selection, open_session
 from summarybench.session.progress import Progress, Tally
 from summarybench.session.session import TestResources
 from summarybench.session.settings import Settings, UnresolvedOptions
-from tests.conftest import FAKE_MODELS, Project, make_project
+from tests.conftest import FAKE_MODELS, Project, make_project, newest_results
 from tests.fakes import FakeModel, FakeTime, NoProbes
 from tests.run_files import MACHINE
 
@@ -250,12 +250,6 @@ def check(holds: bool, what: str) -> None:
         raise LostError(what)
 
 
-def newest(folder: Path) -> Path:
-    """The results folder that was begun last; one that is not there if none was."""
-    found = sorted(path for path in (folder / "results").glob("2*") if (path / "journal.jsonl").exists())
-    return found[-1] if found else folder / "results" / "none"
-
-
 def ids_by_experiment(journal: JournalContents) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for record in journal.documents:
@@ -265,7 +259,7 @@ def ids_by_experiment(journal: JournalContents) -> dict[str, list[str]]:
 
 def check_what_is_left(folder: Path, told: list[str], tally: Counter[str]) -> None:
     """After a kill: what was reported is readable, and nothing is half written."""
-    latest = newest(folder)
+    latest = newest_results(folder)
     words = [line.split() for line in told]
     documents = {(word[1], word[2]) for word in words if word[0] == "document"}
     outcomes = {word[1] for word in words if word[0] == "outcome"}
@@ -312,7 +306,7 @@ def check_complete(run: dict[str, Any]) -> None:
 
 def check_resumed(folder: Path, told_before: list[str]) -> None:
     """After a resumed session came to its end: exactly the documents expected, and what was finished not measured again."""
-    latest = newest(folder)
+    latest = newest_results(folder)
     run = read_run(latest / "run.json")
     check_complete(run)
     journal = read_journal(latest / "journal.jsonl")
@@ -342,7 +336,7 @@ class Row:
 
 
 def resumable(folder: Path) -> Path | None:
-    latest = newest(folder)
+    latest = newest_results(folder)
     return latest if latest.exists() else None
 
 

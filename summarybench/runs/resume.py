@@ -65,29 +65,27 @@ class EarlierRun:
 def read_earlier_run(path: Path) -> EarlierRun:
     """The run of a results folder, or of the run.json or journal.jsonl in it.
 
-    Raises InputError if there is no run, it is still running, its journal cannot be read, or a record does not fit the schema;
-    also for results/latest if a later run was cut short before it could become the latest.
+    results/latest stands for a run that was killed later, because that could not become the latest itself. Raises InputError
+    if there is no run, it is still running, its journal cannot be read, or a record does not fit the schema.
     """
+    path = _killed_after(path) or path
     folder = (path if path.is_dir() else path.parent).resolve()  # before results/latest points to the new run
     if not path.is_dir() and path.name not in (JOURNAL, RUN_FILE):
         raise InputError(f"{path} is not a run; give a results folder such as results/latest, or the {JOURNAL} in it")
     if is_being_written(folder / JOURNAL):
         raise InputError(f"{path} is still running: wait for its end, or interrupt it")
-    _refuse_older_than_cut_short(path, folder)
     journal = read_journal(folder / JOURNAL)
     _check(journal, folder / JOURNAL)
     return EarlierRun(name=folder.name, journal=journal)
 
 
-def _refuse_older_than_cut_short(path: Path, folder: Path) -> None:
-    """A killed run cannot make itself the latest. Who resumes results/latest after it may mean the killed one."""
-    if not path.is_symlink():
-        return
-    later = [each for each in sorted(path.parent.iterdir()) if each.name > folder.name and _was_killed(each)]
-    if later:
-        raise InputError(
-            f"{path} is {folder.name}, and {later[-1]} was begun later and cut short; give the folder of the run that you mean"
-        )
+def _killed_after(path: Path) -> Path | None:
+    """The newest run that was killed after `path`, if that is results/latest, to which a killed run cannot point."""
+    if path.name != "latest" or not path.parent.is_dir() or (path.exists() and not path.is_symlink()):
+        return None
+    name = path.resolve().name if path.exists() else ""
+    later = [each for each in path.parent.iterdir() if each.name > name and each != path and _was_killed(each)]
+    return max(later, default=None)
 
 
 def _was_killed(folder: Path) -> bool:

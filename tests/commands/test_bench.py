@@ -15,7 +15,7 @@ import pytest
 
 from summarybench.commands import bench as passes
 from tests.command import command
-from tests.conftest import ROOT, Project
+from tests.conftest import ROOT, Project, newest_results
 from tests.sessions.test_sessions import A_T4, EMBEDDED, FLOOR_OF_NINETY_PERCENT, heed_interrupts, lines_with
 
 SMALL = ("--documents", "8")
@@ -39,7 +39,7 @@ def folders(project: Project) -> list[Path]:
 
 def kinds_in_journal(project: Project) -> list[str]:
     """The kind of each record of the newest run, every line of which can be read."""
-    journal = (project.folder / "results" / "latest" / "journal.jsonl").read_text(encoding="utf-8")
+    journal = (newest_results(project.folder) / "journal.jsonl").read_text(encoding="utf-8")
     return [json.loads(line)["kind"] for line in journal.splitlines()]
 
 
@@ -182,7 +182,7 @@ def test_suspect_is_confirmed_though_another_run_has_moved_latest_between_the_pa
     session = stored.make_bench()
     first, _, second = (path.name for path in folders(stored)[-3:])
     assert (session.exit_code, session.left_behind, len(stored.begun)) == (1, "1", 3), session.output
-    assert (session.folder / "results" / "latest").resolve().name == second
+    assert newest_results(session.folder).resolve().name == second
     assert session.run["confirms"]["run"] == session.infos["4-bit"]["first_pass"]["run"] == first
     assert (folders(stored)[-2] / "exit_code").read_text() == "0\n"
     assert len(lines_with(session, CONFIRMING)) == 1
@@ -266,7 +266,7 @@ def test_night_leaves_the_code_and_the_run_of_its_second_pass(stored, script, ex
     made = subprocess.run(
         [*command, "--assume-old=pytest.ini"], cwd=stored.folder, env=environment, capture_output=True, check=False
     )
-    latest = stored.folder / "results" / "latest"
+    latest = newest_results(stored.folder)
     assert (made.returncode, (latest / "exit_code").read_text()) == (of_make, f"{expected}\n"), made.stdout
     assert (stored.folder / "results" / "nightly-cpu.json").read_text() == (latest / "run.json").read_text()
     assert json.loads((latest / "run.json").read_text())["benchmarks"][-1]["extra_info"]["first_pass"]
@@ -315,8 +315,8 @@ def test_ctrl_c_in_either_pass_ends_both_processes_with_2_and_keeps_what_was_fin
     exit_code, output = signalled(stored, signal.SIGINT, to_all=True)
     assert (exit_code, len(stored.begun)) == (2, len(script))
     assert "Traceback" not in output
-    assert (stored.folder / "results" / "latest" / "exit_code").read_text() == "2\n"
-    run = json.loads((stored.folder / "results" / "latest" / "run.json").read_text())
+    assert (newest_results(stored.folder) / "exit_code").read_text() == "2\n"
+    run = json.loads((newest_results(stored.folder) / "run.json").read_text())
     assert len(run["benchmarks"]) == len(script)
     assert {each["outcome"] for each in run["outcomes"]} == {"passed", "failed"}
     assert Counter(kinds_in_journal(stored))["document"] == len(run["benchmarks"]) * 8 + 2
@@ -329,7 +329,7 @@ def test_signal_for_the_driver_alone_ends_the_session_that_it_began(stored, what
     expected = {signal.SIGINT: 2, signal.SIGKILL: -signal.SIGKILL}.get(what, 128 + what)
     assert (exit_code, len(stored.begun)) == (expected, 1)
     assert "Traceback" not in output
-    latest = stored.folder / "results" / "latest"
+    latest = newest_results(stored.folder)
     run = json.loads((latest / "run.json").read_text())
     assert [each["extra_info"]["experiment"] for each in run["benchmarks"]] == [EMBEDDED[0]]
     assert [each["outcome"] for each in run["outcomes"]] == ["passed", "failed", "failed"]

@@ -28,7 +28,7 @@ from summarybench.core.interrupts import (
 )
 from summarybench.core.outcomes import NOT_RUN
 from summarybench.session.progress import Progress
-from tests.conftest import FAKE_MODELS, Project, Session, make_project
+from tests.conftest import FAKE_MODELS, Project, Session, make_project, newest_results
 from tests.kill_at_random import SLOW_AND_TELLING, lines_of
 from tests.sessions.test_sessions import EMBEDDED, SLEEPING_SECOND_MODEL, failing, finished_documents, heed_interrupts
 
@@ -118,7 +118,7 @@ def test_ignored_signal_stays_ignored(interrupts):
 
 def check_cut_short(session: Session, *, finished: Sequence[str] = ()) -> None:
     """Every trace of the session says that it was cut short, and what it finished is there."""
-    folder = session.folder / "results" / "latest"
+    folder = newest_results(session.folder)
     assert session.exit_code != 0
     assert session.left_behind != "0"
     by_experiment = {each["experiment"]: each for each in session.run["outcomes"]}
@@ -230,7 +230,7 @@ def test_interrupt_after_the_last_outcome_is_noted_leaves_a_whole_run_that_was_i
     assert (session.exit_code, session.left_behind) == (2, "2")
     assert session.outcomes == dict.fromkeys(EMBEDDED, "passed")
     assert session.stored == []
-    assert "Clean" not in (session.folder / "results" / "latest" / "report.md").read_text(encoding="utf-8")
+    assert "Clean" not in (newest_results(session.folder) / "report.md").read_text(encoding="utf-8")
 
 
 def test_plugin_that_ends_the_session_with_code_0_does_not_make_it_clean(project):
@@ -253,10 +253,12 @@ def test_fail_fast_leaves_a_failed_run_that_was_cut_short(project):
 def test_run_is_cut_short_from_its_first_moment_until_its_last_test_has_ended(project):
     watched = """
     import json, shutil
+    from pathlib import Path
 
     def pytest_runtest_logstart(nodeid):
-        shutil.copy("results/latest/run.json", nodeid.partition("[")[2].strip("]") + ".json")
-        assert not __import__("pathlib").Path("results/latest/exit_code").exists()
+        (folder,) = Path("results").glob("2*")
+        shutil.copy(folder / "run.json", nodeid.partition("[")[2].strip("]") + ".json")
+        assert not (folder / "exit_code").exists()
 """
     project.use(FAKE_MODELS + watched)
     assert project.bench().exit_code == 0
@@ -271,7 +273,7 @@ def test_run_is_cut_short_from_its_first_moment_until_its_last_test_has_ended(pr
 def test_page_of_a_run_that_was_interrupted_twice_says_so(project):
     project.use(INTERRUPTED.replace("    leave_out_pages()\n", "") + SECOND_INTERRUPT["before-pytest-notes-the-first"])
     session = project.bench()
-    page = (session.folder / "results" / "latest" / "report.html").read_text(encoding="utf-8")
+    page = (newest_results(session.folder) / "report.html").read_text(encoding="utf-8")
     assert page.count(NOT_RUN) >= 1
 
 
@@ -354,7 +356,7 @@ def test_signal_while_an_interrupted_session_closes_does_not_stop_it(project, se
     session = signalled(project, FAKE_MODELS + SLEEPING_SECOND_MODEL + SLOW_CLOSING, send)
     check_cut_short(session, finished=EMBEDDED[:1])
     assert (session.exit_code, session.left_behind) == (2, "2"), session.output
-    assert (project.folder / "results" / "latest" / "documents.parquet").exists()
+    assert (newest_results(project.folder) / "documents.parquet").exists()
 
 
 def test_signal_while_a_whole_run_is_written_is_heeded_once_all_is_there(project):
@@ -366,7 +368,7 @@ def test_signal_while_a_whole_run_is_written_is_heeded_once_all_is_there(project
     assert (session.exit_code, session.left_behind) == (2, "2"), session.output
     assert session.outcomes == dict.fromkeys(EMBEDDED, "passed")
     assert "SIGINT came while the results were written; all are there" in session.output
-    latest = session.folder / "results" / "latest"
+    latest = newest_results(session.folder)
     assert (latest / "documents.parquet").exists()
     assert (latest / "report.md").read_text(encoding="utf-8").startswith("## Interrupted (exit code 2)")
 
@@ -394,7 +396,7 @@ def test_closed_terminal_ends_the_session_as_ctrl_c_does(project):
         assert process.wait(120) != 0
     finally:
         process.kill()
-    latest = project.folder / "results" / "latest"
+    latest = newest_results(project.folder)
     assert (latest / "exit_code").read_text() == "2\n"
     run = json.loads((latest / "run.json").read_text())
     assert [each["detail"] for each in run["outcomes"]] == ["", NOT_RUN, NOT_RUN]
@@ -430,7 +432,7 @@ def test_killed_run_says_that_it_was_cut_short(project):
 
     session = signalled(project, FAKE_MODELS + SLEEPING_SECOND_MODEL, send)
     assert [each["detail"] for each in session.run["outcomes"]] == ["", NOT_RUN, NOT_RUN]
-    assert not (session.folder / "results" / "latest" / "exit_code").exists()
+    assert not (newest_results(session.folder) / "exit_code").exists()
 
 
 # At random -----------------------------------------------------------------------------------------------------------
@@ -458,7 +460,7 @@ class Plan:
         while process.poll() is None and len(lines_of(folder / "told")) < self.documents:
             time.sleep(0.005)
         if not self.documents:
-            while process.poll() is None and not (folder / "results" / "latest").exists():
+            while process.poll() is None and not (newest_results(folder)).exists():
                 time.sleep(0.005)
         time.sleep(self.seconds)
         for number in self.numbers:
@@ -475,7 +477,7 @@ def test_signals_at_any_moment_leave_a_run_that_tells_the_truth(tmp_path, seed):
     session = signalled(
         project, FAKE_MODELS + SLOW_AND_TELLING, lambda process: plan.send(project.folder, process), "-q"
     )
-    latest = project.folder / "results" / "latest"
+    latest = newest_results(project.folder)
     told = [line.split()[1] for line in lines_of(project.folder / "told")]
     assert finished_documents(project)[: len(told)] == told
     not_final = [each["experiment"] for each in session.run["outcomes"] if not each["is_final"]]

@@ -16,7 +16,7 @@ import pytest
 
 from summarybench.documents.document import DocumentSource
 from summarybench.session.config import resolve
-from tests.conftest import FAKE_MODELS, ROOT, Project, Session
+from tests.conftest import FAKE_MODELS, ROOT, Project, Session, newest_results
 from tests.kill_at_random import DEVICE, UNRESOLVED, settings_in
 from tests.sessions.test_sessions import EMBEDDED, SLOWER_MODELS, failing, finished_documents, interrupted
 
@@ -48,18 +48,18 @@ def killed(project: Project) -> Project:
 
 
 def name_of_latest(project: Project) -> str:
-    return (project.folder / "results" / "latest").resolve().name
+    return newest_results(project.folder).name
 
 
 def journal_of_latest(project: Project) -> list[dict[str, object]]:
-    text = (project.folder / "results" / "latest" / "journal.jsonl").read_text(encoding="utf-8")
+    text = (newest_results(project.folder) / "journal.jsonl").read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
 
 
 def documents_table(project: Project) -> list[dict[str, object]]:
     from pyarrow import parquet
 
-    return parquet.read_table(project.folder / "results" / "latest" / "documents.parquet").to_pylist()
+    return parquet.read_table(newest_results(project.folder) / "documents.parquet").to_pylist()
 
 
 def carried(session: Session) -> list[str]:
@@ -142,7 +142,7 @@ def test_an_interrupted_run_is_resumed_and_resumed_again(project):
 
 
 def test_a_cut_off_last_line_is_dropped_counted_and_said(killed):
-    path = killed.folder / "results" / "latest" / "journal.jsonl"
+    path = newest_results(killed.folder) / "journal.jsonl"
     path.write_bytes(path.read_bytes()[:-20])
     session = killed.bench("--resume", "results/latest")
     assert session.exit_code == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from summarybench.report.headline import EXIT_CODES_IN_WORDS
-from tests.conftest import FAKE_MODELS, ROOT
+from tests.conftest import FAKE_MODELS, ROOT, newest_results
 from tests.sessions.test_sessions import A_T4, FLOOR_OF_NINETY_PERCENT, UNAVAILABLE_MODELS, failing
 
 LLAMA_ON_A_T4 = ("-m", "t4 and llama2", "--document-source", "embedded")
@@ -27,7 +27,7 @@ INTERNAL_ERROR = (
 
 def left_behind(folder: Path) -> str | None:
     """What the newest results folder says, or None where no session has made one."""
-    file = folder / "results" / "latest" / "exit_code"
+    file = newest_results(folder) / "exit_code"
     return file.read_text() if file.parent.exists() else None
 
 
