@@ -32,7 +32,6 @@ from summarybench.measure.load import (
     round_seconds,
     send_all,
 )
-from summarybench.runs.journal_lines import Record
 
 Answer = Completion | Failure
 

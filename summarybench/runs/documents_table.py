@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from summarybench.runs.schema import DocumentRecord, ExperimentRecord, SessionRe
 
 SCHEMA_VERSION = 1
 """The version that the file states. It is raised when a column changes its name, type or meaning."""
+
+
+ROWS_AT_ONCE = 250
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,14 +123,19 @@ def write_documents_table(path: Path, journal: JournalContents, documents: Itera
 
     by_id = {document.id: document for document in documents}
     facts = {(record["nodeid"], record["document_id"]): migrated_document(record) for record in journal.documents}
-    rows = [row for experiment in journal.experiments for row in _rows(experiment, facts, by_id)]
-    if rows:
-        temporary = path.with_name(f".{path.name}")
-        try:
-            parquet.write_table(pyarrow.Table.from_pylist(rows, schema=_schema(journal.session)), temporary)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    rows = chain.from_iterable(_rows(experiment, facts, by_id) for experiment in journal.experiments)
+    if not journal.experiments:
+        return
+    temporary, schema = path.with_name(f".{path.name}"), _schema(journal.session)
+    try:
+        with parquet.ParquetWriter(temporary, schema) as writer:
+            while some := list(
+                islice(rows, ROWS_AT_ONCE)
+            ):  # all texts at once would take more memory than measuring did
+                writer.write_table(pyarrow.Table.from_pylist(some, schema=schema))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_documents_table(path: Path) -> list[dict[str, Any]]:
@@ -162,26 +171,24 @@ def _schema(session: SessionRecord) -> Any:
 
 def _rows(
     experiment: ExperimentRecord, facts: Mapping[tuple[str, str], DocumentRecord], by_id: Mapping[str, Document]
-) -> Sequence[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     info: Mapping[str, Any] = migrated_extra_info(experiment["name"], experiment["extra_info"])
-    rows = []
+    stated = info["degenerate_document_ids"]
+    degenerate = None if stated is None else {kind: frozenset(stated[kind]) for kind in DEGENERATE_KINDS}
     for number, document_id in enumerate(info["document_ids"]):
         record: Mapping[str, Any] = facts[experiment["fullname"], document_id]
         document = by_id.get(document_id)
-        rows.append(
-            {
-                **{column.name: info[column.name] for column in OF_EXPERIMENT},
-                **{column.name: record[column.name] for column in OF_DOCUMENT},
-                "summary_sha256": info["summary_sha256"][number],
-                **_flags(info["degenerate_document_ids"], document_id),
-                **{name: _item(info[f"{name}_scores"], number) for name in ROUGE_TYPES},
-                **{column.name: getattr(document, column.name, None) for column in OF_SOURCE},
-            }
-        )
-    return rows
+        yield {
+            **{column.name: info[column.name] for column in OF_EXPERIMENT},
+            **{column.name: record[column.name] for column in OF_DOCUMENT},
+            "summary_sha256": info["summary_sha256"][number],
+            **_flags(degenerate, document_id),
+            **{name: _item(info[f"{name}_scores"], number) for name in ROUGE_TYPES},
+            **{column.name: getattr(document, column.name, None) for column in OF_SOURCE},
+        }
 
 
-def _flags(degenerate: Mapping[str, Sequence[str]] | None, document_id: str) -> dict[str, bool | None]:
+def _flags(degenerate: Mapping[str, frozenset[str]] | None, document_id: str) -> dict[str, bool | None]:
     """Whether the summary only looks fast, by kind; None if that was not checked."""
     return {kind: None if degenerate is None else document_id in degenerate[kind] for kind in DEGENERATE_KINDS}
 

@@ -49,9 +49,9 @@ def lines_in(content: bytes) -> Iterator[Line]:
     Older versions wrote no checksums. Where one line has a checksum, a line without one is damaged.
     """
     lines = content.removesuffix(b"\n").split(b"\n")
-    matches = [CHECKED.fullmatch(line) for line in lines]
-    has_checksums = any(matches)
-    for number, (line, match) in enumerate(zip(lines, matches, strict=True), start=1):
+    has_checksums = any(CHECKED.fullmatch(line) for line in lines)
+    for number, line in enumerate(lines, start=1):
+        match = CHECKED.fullmatch(line)
         if match is None:
             yield _parsed(number, line, "has no checksum" if has_checksums else "")
         else:
