@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.check_links import anchors_of, main
+from tests.forked import ROOT
 
 TARGET = "# A page\n\n## What's *new*, and `why`?\n\n## Twice\n\n## Twice\n"
 
@@ -75,3 +78,10 @@ def test_line_of_a_broken_link_is_counted_through_code(checked):
 def test_anchors_are_those_that_github_makes():
     assert anchors_of(TARGET) == {"a-page", "whats-new-and-why", "twice", "twice-1"}
     assert anchors_of('<a id="named"></a>\n## [A link](x.md) – a dash') == {"named", "a-link--a-dash"}
+
+
+def test_every_test_that_the_security_page_names_is_there():
+    page = (ROOT / "docs" / "explanation" / "security.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(tests/[\w/]+\.py)`", page))
+    assert len(named) > 10
+    assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
