@@ -12,6 +12,7 @@ import argparse
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from summarybench.catalogue.models import EXPERIMENTS, Experiment
+from summarybench.commands.command_line import main as command_line
 from summarybench.core.outcomes import Outcome, TestOutcome
 from summarybench.documents.sources import embedded_documents
 from summarybench.engines.weights import Weights
@@ -89,10 +91,17 @@ class Rounds:
             target(*arguments, **named)
 
 
-UNRESOLVED = UnresolvedOptions(documents=DOCUMENTS, max_new_tokens=None, max_prompt_tokens=2048, kind_options={})
+UNRESOLVED = UnresolvedOptions(
+    documents=DOCUMENTS,
+    max_new_tokens=None,
+    max_prompt_tokens=2048,
+    kind_options={option.key: option.default for kind in KINDS.values() for option in kind.options},
+)
 
 
-def settings_in(folder: Path, *, resume: Path | None, save_as: str | None) -> Settings:
+def settings_in(
+    folder: Path, *, resume: Path | None = None, confirm: Path | None = None, save_as: str | None = None
+) -> Settings:
     return Settings(
         seed=0,
         documents_file=None,
@@ -104,7 +113,7 @@ def settings_in(folder: Path, *, resume: Path | None, save_as: str | None) -> Se
         synthetic_weights=False,
         tolerance=0.05,
         baseline_runs=3,
-        passes=1,
+        passes=2 if confirm else 1,
         require_baseline=False,
         results_dir=folder / "results",
         baselines_dir=folder / "baselines",
@@ -112,7 +121,7 @@ def settings_in(folder: Path, *, resume: Path | None, save_as: str | None) -> Se
         save_as=save_as,
         json_path=None,
         resume=resume,
-        confirm=None,
+        confirm=confirm,
         students={},
         own_models={},
         chosen_models=frozenset(),
@@ -120,16 +129,19 @@ def settings_in(folder: Path, *, resume: Path | None, save_as: str | None) -> Se
     )
 
 
-def run_session(folder: Path, say: Say, *, resume: Path | None = None, save_as: str | None = None) -> None:
+def run_session(
+    folder: Path, say: Say, *, resume: Path | None = None, confirm: Path | None = None, save_as: str | None = None
+) -> None:
     """What the plugin does with a session of the embedded experiments."""
     session = open_session(
-        resolve(settings_in(folder, resume=resume, save_as=save_as), UNRESOLVED, DEVICE),
+        resolve(settings_in(folder, resume=resume, confirm=confirm, save_as=save_as), UNRESOLVED, DEVICE),
         Selection(runnable=SELECTED),
         machine_info=MACHINE,
         commit_info={"id": "a commit"},
         progress=Telling(say),
     )
-    kind, clock_time = KINDS["summarize"], FakeTime()
+    # Each session takes its own time, or its measurements would be taken for those of an earlier one.
+    kind, clock_time = KINDS["summarize"], FakeTime(pace=1 + time.monotonic_ns() % 1_000 / 100_000)
     for nodeid, experiment in SELECTED.items():
         if nodeid not in session.outcomes.resumed:
             resources = TestResources(
@@ -367,8 +379,73 @@ def kill_and_resume(folder: Path, kind: str, draw: random.Random, extent: Extent
     before = resumable(folder)
     in_a_process(lambda say: run_session(folder, say, resume=before, save_as="last"))
     check_resumed(folder, told)
-    check(any(each.path.name.endswith("_last.json") for each in stored_runs(folder)), "the resumed run was not stored")
+    check(
+        bool(stored_runs(folder)), "the resumed run was not stored"
+    )  # as "last", unless the killed session had done it
     check(not list((folder / "baselines").rglob(".*")), "a temporary stays beside the baselines")
+
+
+def confirm(folder: Path) -> None:
+    run_session(folder, lambda _: None, confirm=folder / "results" / "latest", save_as="confirmed")
+
+
+def report(folder: Path) -> None:
+    command_line(["report", str(folder / "results" / "latest"), "--baselines", str(folder / "baselines")])
+
+
+def adopt(folder: Path) -> None:
+    command_line(["adopt", str(folder / "results" / "latest"), "again", "--baselines", str(folder / "baselines")])
+
+
+COMMANDS = (confirm, report, adopt)
+"""What else writes files: a second pass, a page and a stored run, all of a finished run."""
+
+
+def finished_project(folder: Path) -> Path:
+    """A project with a stored run, and a later one that was compared with it and is not stored."""
+    folder.mkdir()
+    run_session(folder, lambda _: None, save_as="main")
+    run_session(folder, lambda _: None)
+    (folder / "results" / "latest" / "exit_code").write_text("0\n")
+    return folder
+
+
+def calls_of(command: Callable[[Path], None], folder: Path) -> int:
+    """How often a command calls into the file system."""
+
+    def work(say: Say) -> None:
+        calls: list[str] = []
+        sys.addaudithook(lambda event, _: calls.append(event) if event in FILE_CALLS else None)
+        command(folder)
+        say(f"calls {len(calls)}")
+
+    return int(in_a_process(work).told[-1].split()[1])
+
+
+def kill_command(folder: Path, command: Callable[[Path], None], finished: Path, draw: random.Random, row: Row) -> None:
+    """One command killed at a random call into the file system, and then run to its end."""
+    shutil.copytree(finished, folder / "counted", symlinks=True)
+    shutil.copytree(finished, folder / "killed", symlinks=True)
+    number, folder = draw.randint(1, calls_of(command, folder / "counted")), folder / "killed"
+    run_before = (folder / "results" / "latest" / "run.json").read_bytes()
+
+    def work(_: Say) -> None:
+        kill_at_call(number)
+        command(folder)
+
+    row.kills += in_a_process(work).was_killed
+    check_baselines(folder, {"0001_main.json"})
+    finished_run = sorted((folder / "results").glob("2*"))[1]
+    check(
+        (finished_run / "run.json").read_bytes() == run_before, f"{command.__name__} has changed the run that it read"
+    )
+    page = finished_run / "report.html"
+    check(not page.exists() or page.read_text(encoding="utf-8").rstrip().endswith("</html>"), "half a page was left")
+    row.seen["run.json whole"] += all((each / "run.json").exists() for each in (folder / "results").glob("2*"))
+    in_a_process(lambda _: command(folder))
+    check_baselines(folder, {"0001_main.json"})
+    check(command is not adopt or len(stored_runs(folder)) == 2, "the run was not adopted once")
+    row.seen["temporaries left"] += sum(1 for path in folder.rglob(".*.json.*") if path.is_file())
 
 
 SLOW_AND_TELLING = """
@@ -377,10 +454,10 @@ SLOW_AND_TELLING = """
 
     show = Progress.document
 
-    def tell(self, experiment, records, total):
-        show(self, experiment, records, total)
+    def tell(self, experiment, done, total):
+        show(self, experiment, done, total)
         with open("told", "a") as file:
-            file.write(f"document {experiment} {records[-1].document_id}\\n")
+            file.write(f"document {experiment} {done.last.document_id}\\n")
         time.sleep(0.03)
 
     Progress.document = tell
@@ -429,15 +506,20 @@ def kill_many(folder: Path, *, kills: int, whole_sessions: int, seed: int) -> di
     (folder / "first").mkdir()
     run_session(folder / "first", lambda _: None, save_as="main")  # imports what children then need not
     extent = measure_extent(folder / "extent")
-    rows = {kind: Row() for kind in ("moment", "call", "byte", "session")}
+    finished = finished_project(folder / "finished")
+    commands = {command.__name__: command for command in COMMANDS}
+    kinds = ("moment", "call", "byte", *commands)
+    rows = {kind: Row() for kind in (*kinds, "session")}
     attempt = 0
     while sum(row.kills for row in rows.values()) < kills:
         attempt += 1
-        kind = "session" if rows["session"].kills < whole_sessions else ("moment", "call", "byte")[attempt % 3]
+        kind = "session" if rows["session"].kills < whole_sessions else kinds[attempt % len(kinds)]
         place = folder / f"{attempt:04}"
         try:
             if kind == "session":
                 kill_whole_session(place, draw, rows[kind])
+            elif kind in commands:
+                kill_command(place, commands[kind], finished, draw, rows[kind])
             else:
                 kill_and_resume(place, kind, draw, extent, rows[kind])
         except Exception as error:
