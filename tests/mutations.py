@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -72,6 +73,21 @@ def damaged_line(content: bytes, generator: random.Random) -> bytes:
     else:
         lines[number] = damaged_json(lines[number], generator)
     return b"\n".join(lines) + b"\n"
+
+
+def damaged_checked_line(content: bytes, generator: random.Random) -> bytes:
+    """As `damaged_line`, of a journal whose checksums are made anew: as by someone who knows how."""
+    damaged = damaged_line(content, generator).splitlines()
+    return b"\n".join(_checked_anew(line) for line in damaged) + b"\n"
+
+
+def _checked_anew(line: bytes) -> bytes:
+    record = json.loads(line)
+    if not isinstance(record, dict):
+        return line
+    record.pop("crc32", None)
+    text = json.dumps(record)[:-1].encode()
+    return text + b', "crc32": "%08x"}' % zlib.crc32(text + b"}")
 
 
 def damaged_bytes(content: bytes, generator: random.Random) -> bytes:

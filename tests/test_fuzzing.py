@@ -29,7 +29,7 @@ from summarybench.documents.sources import EMBEDDED_ARTICLES, documents_of_file
 from summarybench.runs.run_file import read_run
 from tests.fakes import leave_out_pages
 from tests.kill_at_random import run_session
-from tests.mutations import damaged_bytes, damaged_json, damaged_line
+from tests.mutations import damaged_bytes, damaged_checked_line, damaged_json, damaged_line
 
 MUTATIONS = 1_000
 EXIT_CODES = {*ExitCode, WRONG_INPUT}
@@ -106,7 +106,7 @@ class Kind:
 JSON, LINES = (damaged_json, damaged_json, damaged_json, damaged_bytes), (damaged_line, damaged_line, damaged_bytes)
 KINDS = (
     Kind("run", Path("results/fuzzed/run.json"), JSON, READ_RUN),
-    Kind("journal", Path("results/fuzzed/journal.jsonl"), LINES, (resumed,)),
+    Kind("journal", Path("results/fuzzed/journal.jsonl"), (*LINES, *[damaged_checked_line] * 3), (resumed,)),
     Kind("stored-run", STORED / "0001_main.json", JSON, READ_STORED),
     Kind("spread", STORED / "spread.json", JSON, READ_SPREAD),
     Kind("history", HISTORY, JSON, READ_HISTORY),

@@ -12,6 +12,7 @@ from summarybench.commands.registry import COMMANDS, Registered, ToPytest
 from summarybench.core.invocation import MAKE_TARGETS
 from summarybench.report.markdown import escaped, markdown_row
 from summarybench.runs.declared_keys import DeclaredKey, declared_keys, records_in, type_words
+from summarybench.runs.device_files import HistoryFile, SpreadFile
 from summarybench.runs.documents_table import COLUMNS, SCHEMA_VERSION
 from summarybench.runs.schema import DocumentRecord, ExperimentRecord, Run, SessionRecord
 from summarybench.session.options import all_options
@@ -23,6 +24,7 @@ def reference_tables() -> dict[str, str]:
         "metrics": metrics_page(),
         "run-file": "\n".join(_records(Run)),
         "journal": "\n".join(_records(*JOURNAL, left_out=_records_of(Run))),
+        "device-files": "\n".join(_records(SpreadFile, HistoryFile)),
         "everyday-options": _options(is_everyday=True),
         "expert-options": _options(is_everyday=False),
         "commands": "\n".join(_commands()) + "\n",

@@ -9,6 +9,7 @@ import pytest
 from summarybench.commands.docs_reference import reference_tables
 from summarybench.core.strict_json import InvalidValueError
 from summarybench.runs.declared_keys import Key, declared_keys
+from summarybench.runs.device_files import HistoryFile, ReplicatesRecord, SpreadFile
 from summarybench.runs.extra_info import ExtraInfo
 from summarybench.runs.schema import Benchmark, DocumentRecord, ExperimentRecord, Run, SessionRecord
 from summarybench.runs.validation import check_record
@@ -78,10 +79,23 @@ def test_record_that_does_not_fit_is_refused_by_its_key(record, said):
     assert str(refused.value) == said
 
 
-@pytest.mark.parametrize("record", [Run, Benchmark, ExtraInfo, SessionRecord, DocumentRecord, ExperimentRecord])
+@pytest.mark.parametrize(
+    "record",
+    [
+        Run,
+        Benchmark,
+        ExtraInfo,
+        SessionRecord,
+        DocumentRecord,
+        ExperimentRecord,
+        SpreadFile,
+        ReplicatesRecord,
+        HistoryFile,
+    ],
+)
 def test_reference_has_every_key_with_its_meaning(record):
     tables = reference_tables()
-    text = tables["run-file"] + tables["journal"]
+    text = tables["run-file"] + tables["journal"] + tables["device-files"]
     section = text.partition(f"### {record.__name__}\n")[2].partition("\n### ")[0]
     for declared in declared_keys(record):
         assert f"| `{declared.name}` |" in section
