@@ -13,6 +13,7 @@ from typing import Any, cast
 from summarybench.core.files import write_atomically
 from summarybench.core.outcomes import InputError, Outcome, outcome_as_record, outcome_not_run
 from summarybench.runs.journal_lines import Line, line_of, lines_in
+from summarybench.runs.journal_lines import Record as Record
 from summarybench.runs.schema import (
     DocumentRecord,
     ExperimentRecord,
