@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -57,5 +58,6 @@ def test_run_file_and_journal_of_each_kind_have_the_declared_keys_and_no_other(p
     for line in (folder / "journal.jsonl").read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
         type_ = RECORDS[record.pop("kind")]
+        assert re.fullmatch("[0-9a-f]{8}", record.pop("crc32"))
         assert undeclared(record, type_) <= {"group", "params", "param", "options"}  # pytest-benchmark's
         check_record(record, type_, "record")

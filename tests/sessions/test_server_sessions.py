@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.conftest import Project
+from tests.conftest import Project, newest_results
 from tests.scripted_server import HOSTILE, serving
 
 REAL_TIME = """
@@ -415,9 +415,10 @@ def test_killed_session_is_resumed_with_what_it_had_finished(served):
         process = subprocess.Popen(
             served.command(*arguments), cwd=served.folder, env=served.environment, stdout=subprocess.DEVNULL
         )
-        journal = served.folder / "results" / "latest" / "journal.jsonl"
         deadline = time.monotonic() + 60
-        while not journal.exists() or '"outcome"' not in journal.read_text(encoding="utf-8"):
+        while not (
+            journal := newest_results(served.folder) / "journal.jsonl"
+        ).exists() or '"outcome"' not in journal.read_text(encoding="utf-8"):
             assert time.monotonic() < deadline
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import FAKE_MODELS, Project, Session
+from tests.conftest import FAKE_MODELS, Project, Session, newest_results
 
 EMBEDDED = ("smollm2-135m-instruct-default", "smollm2-135m-instruct-8-bit", "smollm2-135m-instruct-4-bit")
 
@@ -389,7 +389,7 @@ def interrupted(project: Project, what: signal.Signals) -> tuple[int, str]:
 
 
 def finished_documents(project: Project) -> list[str]:
-    journal = (project.folder / "results" / "latest" / "journal.jsonl").read_text(encoding="utf-8")
+    journal = (newest_results(project.folder) / "journal.jsonl").read_text(encoding="utf-8")
     records = [json.loads(line) for line in journal.splitlines()]
     return [record["experiment"] for record in records if record["kind"] == "document"]
 
@@ -399,7 +399,7 @@ def test_finished_documents_survive(project, what):
     exit_code, output = interrupted(project, what)
     assert exit_code == (2 if what is signal.SIGINT else -signal.SIGKILL)
     assert finished_documents(project) == [EMBEDDED[0]] * 8 + [EMBEDDED[1]] * 2
-    run = json.loads((project.folder / "results" / "latest" / "run.json").read_text())
+    run = json.loads((newest_results(project.folder) / "run.json").read_text())
     assert [each["extra_info"]["experiment"] for each in run["benchmarks"]] == [EMBEDDED[0]]
     assert not list(project.folder.glob("baselines/*/*.json"))
     if what is signal.SIGINT:
