@@ -39,11 +39,11 @@ class Journal:
         self._locked: int | None = None
 
     def begin(self, session: Mapping[str, Any], records: Iterable[tuple[str, Mapping[str, Any]]] = ()) -> None:
-        """Write the session's record and records of an earlier run (kind, fields): all or none. Raises OSError.
-
-        Until `close`, or the end of the process, `is_being_written` is true of the file.
-        """
+        """Write the session's record and records of an earlier run (kind, fields): all or none. Raises OSError."""
         write_atomically(self.path, "".join(line_of(*each) for each in (("session", session), *records)))
+
+    def hold(self) -> None:
+        """Let `is_being_written` be true of the file until `close`, or the end of the process."""
         self._locked = os.open(self.path, os.O_RDONLY)
         with contextlib.suppress(OSError):  # of a file system without locks
             fcntl.flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -39,6 +39,7 @@ class Results:
         """
         try:
             self.journal.begin(session, carried)
+            self.journal.hold()
             self.write_run()
         except OSError as error:
             raise _no_folder_in(self.folder.parent, error) from error

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 
@@ -202,3 +203,49 @@ def test_a_run_that_does_not_say_its_settings_is_refused(tmp_path):
     Journal(tmp_path / "journal.jsonl").begin({"machine_info": MACHINE})
     with pytest.raises(InputError, match="does not say with which settings"):
         check_same_conditions(read_earlier_run(tmp_path), machine_info=MACHINE, settings=SETTINGS)
+
+
+def test_run_that_is_still_running_is_refused(earlier, tmp_path):
+    folder = tmp_path / "results" / "the run"
+    running = Journal(folder / "journal.jsonl")
+    running.hold()
+    with pytest.raises(InputError, match="the run is still running: wait for its end, or interrupt it"):
+        read_earlier_run(folder)
+    running.close()
+    assert read_earlier_run(folder).name == "the run"
+
+
+@pytest.mark.parametrize(
+    ("ended", "is_running", "found"),
+    [(False, False, "the second run"), (True, False, "the run"), (False, True, "the run")],
+    ids=["killed", "ended", "running"],
+)
+def test_latest_stands_for_a_run_that_was_killed_after_it(earlier, tmp_path, ended, is_running, found):
+    second = tmp_path / "results" / "the second run"
+    shutil.copytree(tmp_path / "results" / "the run", second)
+    if ended:
+        (second / "exit_code").write_text("2\n")
+    journal = Journal(second / "journal.jsonl")
+    if is_running:
+        journal.hold()
+    assert read_earlier_run(tmp_path / "results" / "latest").name == found
+    journal.close()
+
+
+def test_damaged_line_is_named_and_its_test_is_not_finished(earlier, tmp_path):
+    assert (list(earlier.finished), earlier.warning) == (["a"], "")
+    path = tmp_path / "results" / "the run" / "journal.jsonl"
+    path.write_text(path.read_text().replace('"document_id": "x"', '"document_id": "X"', 1))
+    damaged = read_earlier_run(path)
+    assert list(damaged.finished) == []
+    assert damaged.warning.startswith("warning: the journal of the run is damaged in 1 line (2); the tests that need ")
+
+
+def test_journal_of_another_schema_is_refused_before_it_can_be_saved(tmp_path):
+    journal = Journal(tmp_path / "journal.jsonl")
+    other = experiment("a", "x")
+    journal.begin({"machine_info": MACHINE, "settings": SETTINGS})
+    journal.append("document", document("a", "x"))
+    journal.append("experiment", {**other, "extra_info": {**other["extra_info"], "schema": 2}})
+    with pytest.raises(InputError, match=r"extra_info\.schema is 2, and this version reads 1; measure anew"):
+        read_earlier_run(tmp_path)
