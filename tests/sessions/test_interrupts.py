@@ -202,6 +202,32 @@ def test_interrupt_while_results_are_written_leaves_no_clean_run(project, place)
     assert NOT_RUN in session.output
 
 
+def test_death_while_pages_are_drawn_loses_neither_baseline_nor_exit_code_nor_summary(project):
+    dying = """
+    import os
+    from summarybench.session.closing import Closing
+
+    Closing.write_pages = lambda self: os._exit(9)
+"""
+    project.use(FAKE_MODELS + dying)
+    session = project.bench("--benchmark-save=main", "-k", "smollm2")
+    assert session.exit_code == 9
+    assert [path.name for path in session.stored] == ["0001_main.json"]
+    assert session.left_behind == "0"
+    latest = project.folder / "results" / "latest"
+    assert latest.resolve() == newest_results(project.folder)
+    assert (latest / "report.md").read_text(encoding="utf-8").startswith("## Clean")
+
+
+def test_session_that_measured_nothing_does_not_become_the_latest(project):
+    project.bench("-k", "smollm2 and 4-bit")
+    first = newest_results(project.folder)
+    project.use(failing(1, 'ValueError("boom")'))
+    assert project.bench("-k", "smollm2 and default").exit_code == 1
+    assert newest_results(project.folder) != first
+    assert (project.folder / "results" / "latest").resolve() == first
+
+
 LAST_RECORD = """
     from summarybench.runs.journal import Journal
 
