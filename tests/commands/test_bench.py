@@ -336,6 +336,28 @@ def test_signal_for_the_driver_alone_ends_the_session_that_it_began(stored, what
     assert (latest / "exit_code").read_text() == "2\n"
 
 
+def test_session_ends_with_make_even_if_that_is_killed(stored):
+    stored.script({"asleep": "8-bit"})
+    command = ["make", "-f", str(ROOT / "Makefile"), "bench", f"PY={sys.executable}", "INSTALLED=pytest.ini"]
+    made = subprocess.Popen(
+        [*command, "--assume-old=pytest.ini", "ARGS=-p no:cacheprovider"],
+        cwd=stored.folder,
+        env={**stored.environment, "MAKEFLAGS": ""},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while not (stored.folder / "asleep").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    made.kill()
+    made.wait()
+    latest = newest_results(stored.folder)
+    while not (latest / "exit_code").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert (latest / "exit_code").read_text() == "2\n"
+    assert len(stored.begun) == 1
+
+
 @pytest.mark.parametrize("what", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_no_second_pass_begins_after_a_signal_that_the_first_one_outlived(monkeypatch, capfd, tmp_path, what):
     class Finished:
