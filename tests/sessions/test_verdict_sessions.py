@@ -236,10 +236,13 @@ def stored_nights(project, factors):
         (folder / f"{number:04}_nightly.json").write_text(json.dumps(copied))
 
 
+# No two nights are equal: one measurement that is stored twice counts once.
+
+
 def test_slow_slide_is_said_by_the_session_and_fails_the_night(project):
     project.script({}, {})
     project.bench("--benchmark-save=main", *FOUR_BIT)
-    stored_nights(project, [0.9 * (1 + 0.004 * (-1) ** night) for night in range(12)] + [1.002, 0.998])
+    stored_nights(project, [0.9 * (1 + 0.004 * (-1) ** night + night / 1e6) for night in range(12)] + [1.002, 0.998])
     session = project.bench(*FOUR_BIT)
     record = session.run["benchmarks"][0]["extra_info"]["history"]
     assert (record["trend"], record["nights"], record["since"]) == ("SLOWED", 15, "2026-01-13")
@@ -254,7 +257,7 @@ def test_slow_slide_is_said_by_the_session_and_fails_the_night(project):
 def test_steady_nights_leave_the_night_green(project):
     project.script({}, {})
     project.bench("--benchmark-save=main", *FOUR_BIT)
-    stored_nights(project, [1 + 0.004 * (-1) ** night for night in range(14)])
+    stored_nights(project, [1 + 0.004 * (-1) ** night + night / 1e6 for night in range(14)])
     session = project.bench(*FOUR_BIT)
     assert session.run["benchmarks"][0]["extra_info"]["history"]["trend"] == "STEADY"
     assert project.history("--run", "results/latest").returncode == 0
