@@ -246,6 +246,8 @@ def store(tmp_path, monkeypatch):
     def stored(number, *benchmarks, name="main", device=A100, **facts):
         folder = tmp_path / "baselines" / device.slug
         folder.mkdir(parents=True, exist_ok=True)
+        for each in benchmarks:  # no two measurements are equal: an equal one would count once
+            each["stats"]["data"] = [seconds * (1 + number / 1e9) for seconds in each["stats"]["data"]]
         run = {**run_of(*benchmarks), "device": asdict(device), "datetime": f"2026-11-{number:02}T00:00:00+00:00"}
         (folder / f"{number:04}_{name}.json").write_text(json.dumps(run | facts))
 
