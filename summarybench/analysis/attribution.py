@@ -1,4 +1,7 @@
-"""Attribute a change of speed to the code, the machine or the workload, from the machine probes of both runs."""
+"""Attribute a change of speed to the code or the machine, from the machine probes of both runs.
+
+Outputs of another length are no cause: a change of speed is measured at the baseline's output lengths (quantities.py).
+"""
 
 from __future__ import annotations
 
@@ -134,12 +137,6 @@ def attribute(
     both runs have enough host probe samples, their mean and its standard error replace the host's probe. `differences` are
     those of the environment.
     """
-    lengths = fmean(_explained_by_lengths(each.entry, before) for each in passes for before in stored)
-    if lengths * change.log_ratio > 0 and _share(lengths, change) >= LEAST_SHARE:
-        return Attribution(
-            cause=Cause.WORKLOAD,
-            detail=f"outputs of another length explain {percent(math.expm1(lengths), 1, signed=True)} at the baseline's speeds",
-        )
     moved = [_moves_of(each, stored) for each in passes]
     if not all(each.counted for each in moved):
         return Attribution(cause=Cause.UNKNOWN, detail=_why_no_moves(passes, stored))
@@ -266,26 +263,3 @@ def _why_no_moves(passes: Sequence[MeasuredPass], stored: Sequence[Entry]) -> st
     if here & there:
         return "the baseline's machine probes did other work: save a baseline"
     return "the baseline has no machine probes: save one that has"
-
-
-def _explained_by_lengths(now: Entry, before: Entry) -> float:
-    """The change of log(generated tokens per second) that the outputs' lengths alone cause, at the baseline's speeds.
-
-    Each round is assumed to take the baseline's time to its first token, and the baseline's mean time per later token.
-    """
-    if now.is_at_once:
-        return 0.0  # the duration of such a round is about proportional to its tokens
-    common = [each for each in now.timings if each in before.timings]
-    first = before.first_token_seconds
-    decoded = sum(before.timings[each].tokens - 1 for each in common)
-    decoding = sum(before.timings[each].seconds - first[each] for each in common)
-    if decoded < 1 or not common:
-        return 0.0
-    per_token = decoding / decoded
-
-    def log_speed(entry: Entry) -> float:
-        tokens = [entry.timings[each].tokens for each in common]
-        seconds = sum(first[each] + (count - 1) * per_token for each, count in zip(common, tokens, strict=True))
-        return math.log(sum(tokens) / seconds)
-
-    return log_speed(now) - log_speed(before)

@@ -52,7 +52,7 @@ class Cause(StrEnum):
     CODE = "CODE"
     """The machine did not change: torch, transformers, bitsandbytes or this project's code did."""
     WORKLOAD = "WORKLOAD"
-    """The summaries changed their length."""
+    """The summaries changed their length. Only older runs name it: speed is now compared at the baseline's lengths."""
     UNKNOWN = "UNKNOWN"
 
     @property

@@ -12,7 +12,7 @@ import transformers
 
 from summarybench.analysis.judge import Judge
 from summarybench.catalogue.models import EXPERIMENTS, LOADERS, MODELS
-from summarybench.core.outcomes import Cause, DeviceLostError, DeviceMemoryError, Verdict
+from summarybench.core.outcomes import DeviceLostError, DeviceMemoryError, Verdict
 from summarybench.engines.memory_model import MemoryPrediction, predict_memory
 from summarybench.kinds.batching import in_batches_of
 from summarybench.machine.device import GIB
@@ -223,7 +223,9 @@ def test_batch_of_other_documents_is_not_common_whatever_they_share():
 def test_other_lengths_of_batches_are_told_from_slower_ones():
     first = [1.9] * 16  # of 2 s: most of the time does not depend on the length
     now = batched(in_pairs(16), generated_tokens=[50] * 16, time_to_first_token_seconds=first)
-    assert compared(now, batched(in_pairs(16), time_to_first_token_seconds=first)).attribution.cause is Cause.WORKLOAD
+    found = compared(now, batched(in_pairs(16), time_to_first_token_seconds=first))
+    # At the baseline's lengths, 99 later steps would have taken 99/49 of the 0.1 s that 49 took.
+    assert found.change.ratio == pytest.approx(2 / (1.9 + 0.1 * 99 / 49))
 
 
 @pytest.mark.parametrize(("now", "verdict"), [(8, Verdict.REGRESSED), (9, Verdict.UNCHANGED), (10, Verdict.IMPROVED)])

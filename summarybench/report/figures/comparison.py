@@ -51,10 +51,10 @@ CAUSE = Term(
     key="cause",
     name="Cause",
     definition=(
-        "What a change of speed is attributed to. WORKLOAD: summaries of another length explain half of the change or more. "
-        "The part that the machine probes explain is subtracted; only probes that the speed depends on count. CODE: the rest "
-        "is beyond its noise. GPU: it is not, and copy bandwidth or matrix product explain half of the change or more. HOST: "
-        "kernel launches do (on a CPU, any probe). UNKNOWN: the probes do not allow a conclusion."
+        "What a change of speed is attributed to. The part that the machine probes explain is subtracted; only probes that "
+        "the speed depends on count. CODE: the rest is beyond its noise. GPU: it is not, and copy bandwidth or matrix product "
+        "explain half of the change or more. HOST: kernel launches do (on a CPU, any probe). UNKNOWN: the probes do not allow "
+        "a conclusion. WORKLOAD, only in older runs: summaries of another length explained half of the change or more."
     ),
 )
 PROBES = Term(
