@@ -157,7 +157,8 @@ class SessionToolbox(Toolbox):
         self.progress.note(line)
 
     def kept_open(self, key: str, make: Callable[[], AbstractContextManager[T]]) -> T:
-        return self.open_for_tests.get(key, make)
+        with self.seconds.loading():
+            return self.open_for_tests.get(key, make)
 
     def show(self, text: str) -> None:
         self.progress.show(text)

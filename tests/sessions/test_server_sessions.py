@@ -443,3 +443,30 @@ def test_random_weights_need_only_a_shape_and_are_kept_at_the_full_length(served
     assert info["rouge1"] is None
     settings = info["workload_settings"]["loader_settings"]
     assert (settings["full_length"], settings["prompt"]) == (True, "tokens")
+
+
+@pytest.mark.slow
+def test_embedded_model_is_served_without_any_option(served):
+    served.use("from tests.fakes import leave_out_pages, probes\nleave_out_pages()\n")
+    session = served.bench_in_own_python(
+        *(
+            "-m",
+            "server",
+            "--documents",
+            "2",
+            "--max-new-tokens",
+            "4",
+            "--max-prompt-tokens",
+            "64",
+            "--concurrency",
+            "1,2",
+        )
+    )
+    assert session.exit_code == 0, session.output
+    infos = session.by_experiment
+    assert list(infos) == [f"smollm2-135m-instruct-server-concurrency{number}" for number in (1, 2)]
+    for info in infos.values():
+        settings = info["workload_settings"]["loader_settings"]
+        assert (settings["engine"], settings["prompt"]) == ("transformers", "text")
+        assert info["served"]["prompts_counted_otherwise"] == 0
+        assert info["generated_tokens"] == [4, 4]

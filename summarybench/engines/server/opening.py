@@ -61,11 +61,12 @@ def launch_command_of(text: str) -> LaunchCommand:
     Its first word may name a preset. Raises InputError for a line that is neither a preset's nor says where {port} goes.
     """
     name = text.split(maxsplit=1)[0] if text.strip() else ""
-    if name in SERVERS and "{port}" not in text:
-        return LaunchCommand(text=text, preset=SERVERS[name])
+    presets = {each.name: each for each in SERVERS.values() if each.command}
+    if name in presets and "{port}" not in text:
+        return LaunchCommand(text=text, preset=presets[name])
     if "{port}" not in text:
         raise InputError(
-            f"--server-command {text!r}: begin with one of {', '.join(SERVERS)}, or give a whole command line that says with "
+            f"--server-command {text!r}: begin with one of {', '.join(presets)}, or give a whole command line that says with "
             "{port} where the port goes, such as 'vllm serve {model} --port {port}'"
         )
     return LaunchCommand(text=text, preset=None)

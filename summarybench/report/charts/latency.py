@@ -48,7 +48,16 @@ def _draw(axes: Any, experiments: Sequence[ExperimentView], latency: str) -> Non
             continue
         known = [value * 1000 for value in found.values() if isinstance(value, float)]
         axes.plot([x, x], [known[0], known[-1]], color=color, linewidth=2, zorder=3)
-        axes.plot([x], [known[0]], "o", color=color, markersize=9, zorder=4, gid=f"latency-{each.number}-{latency}")
+        axes.plot(
+            [x],
+            [known[0]],
+            "o",
+            color=color,
+            markersize=9,
+            zorder=4,
+            gid=f"latency-{each.number}-{latency}",
+            clip_on=False,
+        )
         beside = {"xytext": (-8, -4), "ha": "right"} if x > fastest / 2 else {"xytext": (8, -4), "ha": "left"}
         axes.annotate(each.label, (x, known[0]), textcoords="offset points", color=INK, zorder=5, **beside)
     axes.set_ylabel(HEADINGS[latency])
