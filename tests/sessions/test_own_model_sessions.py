@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.checkpoints import SHAPE, tiny_model
-from tests.fake_hub import GATED, fake_hub
+from tests.fake_hub import COMMIT, GATED, fake_hub
 
 QUICK = ("--documents", "2", "--max-new-tokens", "4", "--max-prompt-tokens", "128")
 
@@ -58,3 +58,16 @@ def test_other_models_are_not_measured_beside_a_named_one(project, tiny_qwen):
     session = project.bench("--model", f"mine={tiny_qwen}", *QUICK)
     assert session.exit_code == 0, session.output
     assert {info["model"] for info in session.infos.values()} == {"mine"}
+
+
+def test_a_model_of_the_hub_is_measured_at_its_commit(project, tiny_qwen, tmp_path):
+    project.use("")
+    with fake_hub({"org/tiny": tiny_qwen}) as (endpoint, _):
+        session = project.bench(
+            *("--model", "org/tiny", "-k", "default", "--document-source", "embedded", *QUICK),
+            **{"HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "hub"), "HF_TOKEN": ""},
+        )
+    info = session.infos["default"]
+    assert (info["experiment"], info["weights"]) == ("tiny-default", "hub")
+    assert info["workload_settings"]["revision"] == COMMIT
+    assert session.run["settings"]["own_models"] == {"tiny": COMMIT}
