@@ -20,24 +20,22 @@ from distillation.student import student_config
 from distillation.summaries import TRAINING, Request, summary_requests
 from distillation.synthetic_documents import placeholder_summary_requests, synthetic_document_requests
 from distillation.training_documents import TrainingDocuments
-from summarybench.catalogue.models import MODELS
 from summarybench.core.numbers import decimal, gib, grouped
 from summarybench.engines.memory_model import predict_memory, predict_weights
 from summarybench.engines.pretrained import load_config
 from summarybench.engines.shapes import empty_model
-from summarybench.engines.synthetic import model_config
 from summarybench.machine.device import Device
 
 PROBE_TOKENS = 8
 """New tokens of each text in the probe of decoding."""
 PROBE_TEXTS = 8
+PROBE_PROMPT_TOKENS_OF_A_HOST = 64
+"""A CPU computes at its full rate with few tokens, and its whole prompts would take minutes."""
 TRAINING_BYTES = 16
 """Bytes per parameter in training: weight, gradient and Adam's two moments, in float32."""
 LOGIT_COPIES = 4
 """Copies of the float32 logits [labelled tokens, vocabulary] in the loss: both models' logits, and the student's
 gradient in parts and joined."""
-LARGE_TEACHER, LARGE_LAYERS, LARGE_SECTIONS, LARGE_EPOCHS = "llama2-7b-chat", 16, 50_000, 3
-"""A large distillation, which the plan shows for comparison."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,10 +103,9 @@ def print_plan(settings: DistillSettings, teacher: Teacher, documents: TrainingD
     batch = teacher_batch_size(settings, device)
     dtype = compute_dtype(device, float32=settings.float32)
     here = requested_job(settings, teacher.chat.config, summaries, synthetic, device, batch=batch, dtype=dtype)
-    large = large_job(here, device, batch=batch, dtype=dtype)
     print(f"probing {device} for a few seconds", flush=True)
     measured = probe(teacher, summaries, device, here, dtype)
-    print("\n".join([*plan_lines(here, measured, device), *plan_lines(large, measured, device), *ASSUMPTIONS]))
+    print("\n".join([*plan_lines(here, measured, device), *ASSUMPTIONS]))
 
 
 def requested_job(
@@ -148,26 +145,6 @@ def _starting_config(settings: DistillSettings) -> Any:
     return load_config(str(settings.student_from))
 
 
-def large_job(here: Job, device: Device, *, batch: int, dtype: str) -> Job:
-    """The large distillation, with prompts as long as those of `here`."""
-    config = model_config(MODELS[LARGE_TEACHER])
-    kept = evenly_spaced_layers(int(config.num_hidden_layers), LARGE_LAYERS)
-    return _job(
-        f"{LARGE_TEACHER} → {LARGE_LAYERS} layers, {LARGE_SECTIONS:,} WikiLingua sections, {LARGE_EPOCHS} epochs",
-        config,
-        student_config(config, kept),
-        texts=LARGE_SECTIONS,
-        prompt_tokens=here.prompt_tokens,
-        generated_tokens=100 * LARGE_SECTIONS,
-        new_tokens=100,
-        examples_seen=LARGE_EPOCHS * LARGE_SECTIONS,
-        batch=32 if device.gains_from_large_batches else batch,
-        longest=int(here.prompt_tokens) + 100,
-        micro_batch=1,
-        dtype=dtype,
-    )
-
-
 def _job(
     title: str, config: Any, smaller: Any, *, longest: int, micro_batch: int, dtype: str, batch: int, **counts: Any
 ) -> Job:
@@ -204,7 +181,8 @@ def probe(teacher: Teacher, requests: Sequence[Request], device: Device, job: Jo
     """Time decoding and the forward pass of one small batch, each after one warm-up."""
     clock = device.clock()
     model = load_teacher(teacher, dtype, device.torch_name)
-    batch = [each.prompt_ids for each in requests[:PROBE_TEXTS]]
+    most = PROBE_PROMPT_TOKENS_OF_A_HOST if device.is_host else None
+    batch = [each.prompt_ids[:most] for each in requests[:PROBE_TEXTS]]
     generator = BatchGenerator(model, device, len(batch), max(map(len, batch)) + 1 + PROBE_TOKENS)
     seconds, steps = {}, 0
     for new_tokens in (1, 1 + PROBE_TOKENS):  # the difference is decoding alone
@@ -233,5 +211,5 @@ def plan_lines(job: Job, measured: Probe, device: Device) -> Iterator[str]:
 ASSUMPTIONS = (
     "Assumptions: generating is limited by reading the teacher's weights, once per decode step of a batch. Training runs at the "
     "probe's FLOP rate, with 6 FLOP per token and student parameter and 2 per token and teacher parameter. A larger model uses a "
-    "GPU better than the probe, so its hours are an upper bound. Other documents are as long as those drawn here.",
+    "GPU better than the probe, so its hours are an upper bound.",
 )

@@ -12,7 +12,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from fixtures.terminal import markers_for
 from tests.conftest import FAKE_MODELS, ROOT, make_project
+from tests.fakes import FakeGpu
 from tests.forked import forked_python
 
 EXPERIMENT = "smollm2-135m-instruct-4-bit"
@@ -95,6 +97,14 @@ def test_keyword_selects_for_this_device_only(project):
     elsewhere = project.bench("-k", "llama2 and 4-bit")
     assert " skipped" in elsewhere.output.splitlines()[-1]
     assert elsewhere.exit_code == 12
+
+
+def test_tests_for_another_device_say_what_to_type_instead(project):
+    session = project.bench("-m", "t4 and llama2", "-k", "4-bit")
+    (line,) = [each for each in session.output.splitlines() if each.startswith("nothing was measured: ")]
+    assert "are for other devices than cpu" in line
+    assert line.endswith(" benchmarks")
+    assert markers_for(FakeGpu(family="h100"), "t4 and llama2") == "h100 and llama2"
 
 
 def test_markdown_has_the_page_s_headline_and_keeps_causes_with_their_owner(project):
