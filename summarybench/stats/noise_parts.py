@@ -179,11 +179,12 @@ def estimate_parts(
     def scope(level: Level) -> Sequence[Observation]:
         return here if _clusters(here, level) >= LEAST_DEGREES_OF_FREEDOM else observations
 
+    def own(level: Level, among: Sequence[Observation]) -> _MeanSquare:
+        return _pooled([each for each in among if each.experiment == experiment], level)
+
     def measured(level: Level, among: Sequence[Observation]) -> _MeanSquare:
-        own, others = (
-            [each for each in among if (each.experiment == experiment) is is_own] for is_own in (True, False)
-        )
-        return _shrunk(_pooled(own, level), _pooled(others, level))
+        others = [each for each in among if each.experiment != experiment]
+        return _shrunk(own(level, among), _pooled(others, level))
 
     processes, nights = scope(Level.PROCESS), scope(Level.NIGHT)
     of_processes, of_nights = measured(Level.PROCESS, processes), measured(Level.NIGHT, nights)
@@ -193,8 +194,9 @@ def estimate_parts(
         added = max(of_nights.variance - measured(Level.PROCESS, observations).variance, 0.0)
         of_nights = _MeanSquare(variance=process.variance + added, degrees_of_freedom=of_nights.degrees_of_freedom)
     night = _with_prior(of_nights, process.variance + priors[Level.NIGHT] ** 2)
-    is_nearer = night.is_measured and (not process.is_measured or (nights is here and processes is not here))
-    if is_nearer and night.variance < process.variance:
+    knows_more = own(Level.NIGHT, nights).degrees_of_freedom > own(Level.PROCESS, processes).degrees_of_freedom
+    is_nearer = not process.is_measured or knows_more or (nights is here and processes is not here)
+    if night.is_measured and is_nearer and night.variance < process.variance:
         process = night  # runs of one night differ by no more than runs of different nights
     below = max(process.variance, night.variance)
     host_part = _with_prior(measured(Level.HOST, observations), below + priors[Level.HOST] ** 2)
