@@ -13,7 +13,7 @@ REQUIRED = $(if $(filter cpu,$(FAMILY)),,--require-baseline)
 
 quoted = '$(subst ','\'',$(1))'
 
-.PHONY: help setup bench models nightly report summary adopt readme test test-slow check actionlint compare spread history detection spot-check distill distill-table judge doctor clean
+.PHONY: help setup bench models nightly report summary adopt readme test test-slow check actionlint compare noise history detection spot-check distill distill-table judge doctor clean
 .DEFAULT_GOAL := help
 
 help:
@@ -27,7 +27,7 @@ help:
 	@echo "  make setup          only set up .venv: every other target does that too"
 	@echo "baselines"
 	@echo "  make adopt          store a clean run as a baseline            RUN=results/latest NAME=main"
-	@echo "  make spread         measure how much runs differ               RUNS=5 ARGS=\"--documents 8\""
+	@echo "  make noise          measure how much runs differ               RUNS=5 ARGS=\"-m t4\""
 	@echo "  make history        say which experiments have slowed over the stored nights"
 	@echo "  make nightly        what CI runs every night on one GPU        FAMILY=t4 ARGS=\"--documents 20\""
 	@echo "maintaining"
@@ -57,7 +57,7 @@ $(INSTALLED): requirements.txt requirements-dev.txt requirements-model.txt pypro
 	@touch $@
 
 # Commands that are printed are to be typed as make targets, too: see summarybench/core/invocation.py.
-bench models nightly compare report summary doctor adopt spread history readme detection spot-check: export SUMMARYBENCH_STARTED_BY = make
+bench models nightly compare report summary doctor adopt noise history readme detection spot-check: export SUMMARYBENCH_STARTED_BY = make
 
 bench: $(INSTALLED)
 	$(PY) -m summarybench bench $(ARGS)
@@ -69,7 +69,7 @@ nightly: $(INSTALLED)
 compare: $(INSTALLED)
 	@$(PY) -m summarybench compare $(call quoted,$(RUN)) $(if $(AGAINST),$(call quoted,$(AGAINST))) $(ARGS)
 
-# RUNS has a default of its own, which is for `make spread`.
+# RUNS has a default of its own, which is for `make noise`.
 report: $(INSTALLED)
 	@$(PY) -m summarybench report $(if $(filter file,$(origin RUNS)),$(call quoted,$(RUN)),$(RUNS)) $(if $(OUTPUT),--output $(call quoted,$(OUTPUT))) $(ARGS)
 
@@ -85,7 +85,7 @@ doctor: $(INSTALLED)
 adopt: $(INSTALLED)
 	@$(PY) -m summarybench adopt $(call quoted,$(RUN)) $(if $(NAME),$(call quoted,$(NAME))) $(ARGS)
 
-spread: $(INSTALLED)
+noise: $(INSTALLED)
 	@$(PY) -m summarybench noise --runs $(RUNS) $(ARGS)
 
 history: $(INSTALLED)

@@ -21,7 +21,7 @@ from summarybench.runs.baselines import Baselines, StoredRun
 from summarybench.runs.device_files import ReplicatesRecord
 from summarybench.runs.run_file import Entry, entries_of
 from summarybench.stats.noise_parts import Level, NoiseParts, Observation, Place, estimate_parts
-from summarybench.stats.spread import replicates_of
+from summarybench.stats.spread import Spread, replicates_of
 from summarybench.stats.timings import Timing, log_speed
 
 
@@ -124,6 +124,18 @@ class DeviceNoise:
                 tunings.add(tuning)
                 found.setdefault((each.quantity, NoiseClass.TUNED_APART), []).append(observation)
         return found
+
+
+def spread_of(parts: NoiseParts) -> Spread:
+    """The noise of runs in nights of their own, as one number with Welch and Satterthwaite's degrees of freedom."""
+    terms = parts.terms([Place(host="one", night="now")], [Place(host="one", night="before")])
+    variance = math.fsum(term.variance for term in terms)
+    uncertain = math.fsum(term.variance**2 / term.degrees_of_freedom for term in terms)
+    return Spread(
+        standard_deviation=math.sqrt(variance / 2),
+        degrees_of_freedom=variance**2 / uncertain if uncertain else parts.process.degrees_of_freedom,
+        is_prior=not all(term.is_measured for term in terms),
+    )
 
 
 def _class_of(experiment: str, *, tuned_alike: bool) -> NoiseClass:

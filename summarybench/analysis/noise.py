@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean, variance
 from typing import Any
 
+from summarybench.analysis.quantities import Quantity, judged_quantities, timings_of
 from summarybench.core.files import READABLE_BY_ALL, write_atomically
 from summarybench.core.numbers import counted
 from summarybench.core.outcomes import InputError, Verdict
@@ -18,12 +19,13 @@ from summarybench.machine.environment import VERSIONS
 from summarybench.machine.probes import has_same_work, overall_rate
 from summarybench.runs.baselines import SPREAD_FILE
 from summarybench.runs.comparison_records import ProbeRecord
-from summarybench.runs.device_files import ReplicatesRecord, SpreadFile
+from summarybench.runs.device_files import OtherSpeeds, ReplicatesRecord, SpreadFile
 from summarybench.runs.run_file import Entry, Run, entries_of
 from summarybench.runs.schema import MachineInfo
 from summarybench.runs.validation import read_record
 from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
 from summarybench.stats.spread import Replicates, Spread, pooled_spread, replicates_of
+from summarybench.stats.timings import log_speed
 
 SCHEMA = 1
 ASSUMED_GPU_SPREAD = Spread(standard_deviation=0.01)
@@ -261,7 +263,9 @@ def _group(members: Sequence[tuple[Run, Entry]]) -> ReplicatesRecord | None:
         "workload": first.extra_info["workload"],
         "weights": first.extra_info["weights"],
         "max_new_tokens": first.extra_info["max_new_tokens"],
+        "test": first.test,
         "host": machine["host"],
+        "host_id": machine["host_id"],
         "versions": _versions(machine),
         "measured": [run["datetime"] for run, _ in members],
         "documents": found.documents,
@@ -275,7 +279,25 @@ def _group(members: Sequence[tuple[Run, Entry]]) -> ReplicatesRecord | None:
     }
     if is_compiled(first.experiment):
         group["tuned_kernels"] = [entry.tuned_kernels for _, entry in members]
+    if Quantity.FIRST_TOKEN in judged_quantities(first):
+        entries = [entry for _, entry in members]
+        for key, quantity in (("first_token", Quantity.FIRST_TOKEN), ("decode", Quantity.DECODE)):
+            if found_others := _speeds(quantity, entries):
+                group[key] = found_others  # type: ignore[literal-required]
     return group
+
+
+def _speeds(quantity: Quantity, entries: Sequence[Entry]) -> OtherSpeeds | None:
+    """The first token or the decoding of each entry as a speed; None if fewer than two rounds have it."""
+    found = [timings_of(entry, quantity, entries[0]) for entry in entries]
+    common = [each for each in found[0] if all(each in timings for timings in found)]
+    if len(common) < MINIMUM_COMMON_DOCUMENTS:
+        return None
+    timings = [[of_run[each] for each in common] for of_run in found]
+    return {
+        "speeds": [math.exp(log_speed(each)) for each in timings],
+        "document_deviation": math.sqrt(replicates_of(timings).document_variance),
+    }
 
 
 def _versions(machine: MachineInfo) -> dict[str, str | None]:

@@ -8,17 +8,21 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from summarybench.analysis.noise import COMPILED, DeviceSpread, add_replicates
+from summarybench.analysis.device_noise import read_device_noise, spread_of
+from summarybench.analysis.noise import DeviceSpread, add_replicates, are_tuned_alike
 from summarybench.commands.bench import run_benchmarks
 from summarybench.commands.command import add_baselines_argument
 from summarybench.core.invocation import this_invocation
-from summarybench.core.numbers import decimal, percent
+from summarybench.core.numbers import decimal, deviation, percent
 from summarybench.core.outcomes import ExitCode, InputError
 from summarybench.core.paths import user_path
-from summarybench.runs.baselines import SPREAD_FILE
+from summarybench.runs.baselines import SPREAD_FILE, read_baselines
 from summarybench.runs.device_files import ReplicatesRecord
 from summarybench.runs.run_file import Run, device_of, read_run
+from summarybench.stats.noise_parts import Level, NoiseParts
+from summarybench.stats.power import CONFIRMED, Design, smallest_slowdown
 
+ONE_PASS = (1,)
 INTERRUPTED_SESSION = frozenset({2, 130})
 """pytest's exit code for Ctrl-C, and the exit code of a process that Ctrl-C killed."""
 
@@ -55,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _measure(count: int, for_pytest: Sequence[str]) -> Iterator[Run]:
     """Run the benchmarks `count` times, each in a fresh process. Raises InputError if one measures nothing."""
-    parent = Path("results") / f"spread-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    parent = Path("results") / f"noise-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     for number in range(1, count + 1):
         print(f"run {number} of {count}: {parent}/{number}", flush=True)
         folder = parent / str(number)
@@ -90,21 +94,38 @@ def _lines(path: Path, spread: DeviceSpread, added: Sequence[ReplicatesRecord]) 
             f"{group['experiment']}: {speeds} generated tok/s; between runs {percent(group['speed_deviation'], 2)}, "
             f"of one document in one run {percent(group['document_deviation'], 2)} ({group['documents']} documents)"
         )
-    for name, deviation in spread.controls.items():
-        yield f"{name}: {percent(deviation, 2)} between runs"
-    yield from _spreads(str(path), spread)
-    for host in dict.fromkeys(str(group["host"]) for group in added):
-        if host in spread.hosts:
-            yield from _spreads(f"{path}: host {host}", spread.hosts[host], of_host=True)
-        else:
-            yield f"{path}: host {host}: too few replicates of its own, so that those of all hosts count"
+    for name, between in spread.controls.items():
+        yield f"{name}: {percent(between, 2)} between runs"
+    yield f"stored in {path}"
+    yield from _findings(path.parent, added)
 
 
-def _spreads(title: str, spread: DeviceSpread, *, of_host: bool = False) -> Iterator[str]:
-    kinds = (("eager", spread.runs), (COMPILED, spread.compiled), ("compiled and tuned apart", spread.tuned_apart))
-    for kind, found in kinds:
-        if found.degrees_of_freedom is not None and found.is_of_host is of_host:
-            yield (
-                f"{title}: spread between {kind} runs {percent(found.standard_deviation, 2)}, "
-                f"{decimal(found.degrees_of_freedom, 1)} degrees of freedom"
-            )
+def _findings(folder: Path, added: Sequence[ReplicatesRecord]) -> Iterator[str]:
+    """What each part of the noise rests on, and the slowdown that a night can find at it."""
+    device_noise = read_device_noise(read_baselines(folder), is_gpu=True)
+    for group in added:
+        host, alike = group.get("host_id") or "", are_tuned_alike(group.get("tuned_kernels", ()))
+        parts = device_noise.parts(group["experiment"], tuned_alike=alike, host=host)
+        known = ", ".join(
+            f"{level} {deviation(parts.added(level))} {'measured' if part.is_measured else 'assumed'} "
+            f"({decimal(part.degrees_of_freedom, 1)} degrees of freedom)"
+            for level, part in ((Level.PROCESS, parts.process), (Level.NIGHT, parts.night))
+        )
+        one, confirmed = (smallest_slowdown(_design(group, parts, decisions)) for decisions in (ONE_PASS, CONFIRMED))
+        yield (
+            f"{group['experiment']}: noise: {known}; finds a slowdown of {percent(one, 1)} in one night with a probability of 95%, "
+            f"and of {percent(confirmed, 1)} with a second pass"
+        )
+        if not parts.night.is_measured:
+            yield f"{group['experiment']}: less once nights are measured: repeat this command on three more days, or store four nights"
+
+
+def _design(group: ReplicatesRecord, parts: NoiseParts, decisions: tuple[int, ...]) -> Design:
+    """A night with as many documents as were measured here, against one stored night."""
+    return Design(
+        documents=group["documents"],
+        document_deviation=group["document_deviation"],
+        spread=spread_of(parts),
+        baseline_runs=1,
+        decisions=decisions,
+    )

@@ -52,7 +52,7 @@ MAKE_TARGETS: Mapping[str, MakeTarget] = {
     "doctor": MakeTarget("doctor"),
     "models": MakeTarget("models"),
     "adopt": MakeTarget("adopt", ("RUN", "NAME")),
-    "noise": MakeTarget("spread"),
+    "noise": MakeTarget("noise"),
     "history": MakeTarget("history"),
     "docs": MakeTarget("readme"),
     "detection": MakeTarget("detection"),

@@ -109,8 +109,8 @@ def _notes_on(planned: Planned, needed: Need | None) -> Iterator[str]:
         yield f"fewer than {MINIMUM_COMMON_DOCUMENTS} {rounds} are never compared; ask {more} more --documents"
         return
     freedom = design.spread.degrees_of_freedom
-    if freedom is None:
-        yield "the spread between runs is assumed; `summarybench noise` (make spread) measures it"
+    if freedom is None or design.spread.is_assumed:
+        yield "a part of the noise between runs and nights is assumed; `summarybench noise` (make noise) measures it"
     else:
         yield f"the spread between runs is {design.spread.origin}, with {decimal(freedom, 1)} degrees of freedom"
     if planned.stored_runs < design.baseline_runs:
@@ -118,14 +118,14 @@ def _notes_on(planned: Planned, needed: Need | None) -> Iterator[str]:
     if planned.noise is NoiseSource.UNKNOWN:
         yield (
             "how much one document varies is unknown: the slowdown is a lower bound; "
-            "`summarybench noise` (make spread) measures what is missing"
+            "`summarybench noise` (make noise) measures what is missing"
         )
     elif planned.noise is not NoiseSource.MEASURED:
-        yield f"how much one document varies is {planned.noise}; `summarybench noise` (make spread) measures it"
+        yield f"how much one document varies is {planned.noise}; `summarybench noise` (make noise) measures it"
     if not needed.is_met and needed.documents is None:
         yield "no number of documents shows 3%: runs differ by too much"
     if smallest_slowdown(replace(design, documents=2 * design.documents)) > smallest_slowdown(design):
-        yield "more documents would detect less: the spread has too few degrees of freedom; `summarybench noise` (make spread) adds to them"
+        yield "more documents would detect less: the spread has too few degrees of freedom; `summarybench noise` (make noise) adds to them"
 
 
 def _session_notes(planned: Sequence[Planned]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from summarybench.analysis.noise import read_spread
+from summarybench.analysis.device_noise import read_device_noise, spread_of
 from summarybench.analysis.planning import Planned, are_kernels_kept, document_noise
 from summarybench.catalogue.models import Experiment
 from summarybench.machine.environment import host_id_of, host_of
@@ -27,7 +27,7 @@ def plan(tests: Mapping[str, Experiment], config: Config, progress: Progress) ->
     """
     settings, device = config.settings, config.device
     baselines = read_baselines(settings.baselines_dir / device.slug)
-    of_device = read_spread(baselines.folder, is_gpu=device.is_gpu)
+    of_device = read_device_noise(baselines, is_gpu=device.is_gpu)
     sampler = Sampler(config, progress)
     models = {experiment.model for experiment in tests.values()}
     counts = {model: count_documents(model, config, sampler) for model in models}
@@ -37,7 +37,7 @@ def plan(tests: Mapping[str, Experiment], config: Config, progress: Progress) ->
         name = nodeid.rpartition("::")[2]
         entries = baselines.entries(name)
         is_of_host = baselines.hosts_of(name, settings.baseline_runs) <= {host_id}
-        spread = of_device.on(host) if is_of_host else of_device
+        spread = of_device.probes.on(host) if is_of_host else of_device.probes
         tuned_alike = is_of_host and are_kernels_kept(entries[-settings.baseline_runs :])
         alike = spread.deviations_like(experiment.name)
         deviation, noise = document_noise(experiment.name, entries, alike)
@@ -45,7 +45,9 @@ def plan(tests: Mapping[str, Experiment], config: Config, progress: Progress) ->
         design = Design(
             documents=documents,
             document_deviation=deviation,
-            spread=spread.of(experiment.name, tuned_alike=tuned_alike),
+            spread=spread_of(
+                of_device.parts(experiment.name, tuned_alike=tuned_alike, host=host_id if is_of_host else None)
+            ),
             baseline_runs=settings.baseline_runs,
             decisions=CONFIRMED if settings.passes == 1 else POOLED,
         )

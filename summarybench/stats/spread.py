@@ -18,7 +18,7 @@ from summarybench.stats.timings import Timing, influences, log_speed
 class Spread:
     """The standard deviation of log(tokens per second) between runs.
 
-    The runs are of unchanged code, in fresh processes.
+    The runs are of unchanged code, in fresh processes. `is_prior` is True if a part of it was not measured.
 
     `degrees_of_freedom` is None if the spread is assumed rather than measured. `is_of_host` is True if all of those runs
     were made on one host, and False if on several hosts with the same device. `is_of_tunings` is True if the compiler tuned
@@ -29,10 +29,11 @@ class Spread:
     degrees_of_freedom: float | None = None
     is_of_host: bool = False
     is_of_tunings: bool = False
+    is_prior: bool = False
 
     @property
     def is_assumed(self) -> bool:
-        return self.degrees_of_freedom is None
+        return self.is_prior or self.degrees_of_freedom is None
 
     @property
     def origin(self) -> str:

@@ -148,7 +148,13 @@ def test_group_holds_what_the_two_way_layout_finds_and_where_it_was_measured():
     runs = [measured(2.0), measured(2.1), measured(3.0)]
     (group,) = groups_of(runs)
     found = taken_apart(*runs)
+    assert group.pop("first_token") == {"speeds": pytest.approx([4.0] * 3), "document_deviation": pytest.approx(0)}
+    assert group.pop("decode")["speeds"] == pytest.approx(
+        [8 * 99 / (sum(run["benchmarks"][0]["stats"]["data"]) - 8 * 0.25) for run in runs]
+    )
     assert group == {
+        "test": "test_summarize",
+        "host_id": MACHINE["host"],
         "experiment": NAME,
         "workload": "a workload",
         "weights": "hub",
@@ -234,11 +240,21 @@ def test_host_with_replicates_enough_has_a_spread_of_its_own_and_others_have_the
     assert here.of("llama2-7b-chat-fp16-compiled", tuned_alike=True) == ASSUMED_GPU_SPREAD
 
 
-def test_make_spread_says_what_a_host_has_of_its_own(folder, capsys):
-    runs = [write(folder / f"{number}.json", measured(2.0 + number / 100)) for number in range(7)]
+def test_noise_says_its_degrees_of_freedom_and_what_they_can_find(folder, capsys):
+    runs = [
+        write(folder / f"{number}.json", measured(2.0 + number / 100, when=f"2026-11-01T0{number}:00:00"))
+        for number in range(7)
+    ]
     assert command("noise")(["--from", *runs]) == 0
-    of_all, of_host = capsys.readouterr().out.splitlines()[-2:]
-    assert of_host == of_all.replace("spread.json: ", f"spread.json: host {MACHINE['host']}: ")
+    found, advice = capsys.readouterr().out.splitlines()[-2:]
+    assert found.startswith(
+        f"{NAME}: noise: processes 1.1% measured (6.0 degrees of freedom), nights 2.0% assumed (4.0 degrees of freedom); "
+        "finds a slowdown of "
+    )
+    assert "% in one night with a probability of 95%, and of " in found
+    assert advice.endswith(
+        ": less once nights are measured: repeat this command on three more days, or store four nights"
+    )
 
 
 def test_compiled_loaders_have_a_spread_of_their_own(tmp_path):
@@ -428,12 +444,7 @@ def test_runs_that_are_there_are_pooled(folder, capsys):
     assert in_file(folder)["standard_deviation"] == pytest.approx(spread.standard_deviation)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"{NAME}: 49.9, 47.5 generated tok/s; between runs ")
-    path = f"baselines/{A100.slug}/spread.json"
-    assert lines[-2:] == [
-        f"{path}: spread between eager runs {spread.standard_deviation:.2%}, "
-        f"{spread.degrees_of_freedom:.1f} degrees of freedom",
-        f"{path}: host {MACHINE['host']}: too few replicates of its own, so that those of all hosts count",
-    ]
+    assert f"stored in baselines/{A100.slug}/spread.json" in lines
 
 
 def test_runs_of_two_devices_go_into_two_folders(folder):

@@ -213,7 +213,7 @@ def test_every_command_has_one_target_that_runs_it(command):
         (("adopt",), "summarybench adopt 'results/latest'"),
         (("report", "RUNS=a b", "OUTPUT=both.html"), "summarybench report a b --output 'both.html'"),
         (("report",), "summarybench report 'results/latest'"),
-        (("spread", "RUNS=3", "ARGS=-k 4-bit"), "summarybench noise --runs 3 -k 4-bit"),
+        (("noise", "RUNS=3", "ARGS=-k 4-bit"), "summarybench noise --runs 3 -k 4-bit"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
