@@ -178,6 +178,8 @@ def explain_hub_error(error: Exception, repository: str, revision: str, licence_
     if isinstance(error, errors.RemoteEntryNotFoundError):
         return f"{repository} has no config.json at {revision!r}, so transformers cannot load it"
     reason = f"no answer within {trimmed(HUB_SECONDS)} s" if isinstance(error, TimeoutError) else first_line(error)
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        reason = "HF_HUB_OFFLINE is set, and the cache does not have the model"
     return (
         f"{repository} could not be downloaded, the hub cannot be reached ({reason}): check the network and HTTPS_PROXY; "
         f"{WITHOUT_HUB}"

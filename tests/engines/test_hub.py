@@ -94,6 +94,11 @@ def test_no_access_no_revision_and_no_network_are_three_lines(asked, monkeypatch
     assert "the hub cannot be reached" in network
 
 
+def test_offline_mode_is_named_as_the_reason(asked, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert "(HF_HUB_OFFLINE is set, and the cache does not have the model)" in failure("org/tiny")
+
+
 def test_a_hub_that_never_answers_is_given_up(asked, monkeypatch):
     monkeypatch.setattr(hub, "HUB_SECONDS", 0.2)
     start = monotonic()
