@@ -155,7 +155,7 @@ def _rows_of_parquet(name: str, content: bytes) -> Iterator[Located]:
 
     try:
         rows = parquet.read_table(BufferReader(content)).to_pylist()
-    except (ArrowException, OSError) as error:
+    except (ArrowException, OSError, ValueError) as error:  # bytes that are not UTF-8, too
         raise InputError(f"{name}: not a parquet file ({first_line(error)})") from error
     yield from located_rows(name, rows)
 

@@ -148,7 +148,7 @@ def read_documents_table(path: Path) -> list[dict[str, Any]]:
         raise InputError(f"{path}: not there, so the run was cut short; finish it with {resume} and the options it had")
     try:
         return list(parquet.read_table(path).to_pylist())
-    except (ArrowException, OSError) as error:
+    except (ArrowException, OSError, ValueError) as error:  # bytes that are not UTF-8, too
         raise InputError(f"cannot read {path}: {first_line(error)}; `--resume` writes it anew") from error
 
 
