@@ -14,6 +14,8 @@ from summarybench.runs.baselines import find_stored, read_baselines
 from tests.conftest import FAKE_MODELS
 
 FOUR_BIT = ("-k", "4-bit")
+TWO_RUNS = ("4-bit", "4-bit or 8-bit")
+"""Of two runs with equal fake measurements, the second is not stored."""
 
 NO_LINKS = """
     import os
@@ -34,8 +36,8 @@ RERUNS = """
 
 def test_baselines_are_saved_where_there_are_no_hard_links(project):
     project.use(FAKE_MODELS + NO_LINKS)
-    for _ in range(2):
-        assert project.bench(*FOUR_BIT, "--benchmark-save=main").exit_code == 0
+    for selected in TWO_RUNS:
+        assert project.bench("-k", selected, "--benchmark-save=main").exit_code == 0
     session = project.bench(*FOUR_BIT)
     assert [path.name for path in session.stored] == ["0001_main.json", "0002_main.json"]
     assert session.infos["4-bit"]["change"]["documents"] == 8
@@ -91,7 +93,7 @@ def test_without_a_home_folder_the_cache_is_a_temporary_folder(tmp_path):
 
 def test_two_runs_of_one_number_are_ordered_by_date_and_named(project):
     """Two branches stored a run each, and were merged."""
-    first, second = (project.bench(*FOUR_BIT, "--benchmark-save=x").stored[-1] for _ in range(2))
+    first, second = (project.bench("-k", selected, "--benchmark-save=x").stored[-1] for selected in TWO_RUNS)
     first.rename(first.with_name("0001_b.json"))  # the older one comes last by name
     second.rename(first.with_name("0001_a.json"))
     baselines = read_baselines(first.parent)
