@@ -165,6 +165,7 @@ class ServerKind(Kind):
         if completed["server"] and completed["server_command"]:
             raise InputError("--server and --server-command: give the address of a server, or the command to start one")
         objective_of(completed["slo"])
+        api_key = _api_key(completed)
         if completed["server_command"] is not None:
             launch_command_of(completed["server_command"])
         for key in ("server_label", "server_device"):
@@ -172,9 +173,7 @@ class ServerKind(Kind):
         if completed["server_device"] and not completed["server"]:
             raise InputError("--server-device is for --server: the device of a server that the suite starts is known")
         if completed["server"]:
-            completed["server_model"] = completed["server_model"] or offered_model(
-                completed["server"], _api_key(completed)
-            )
+            completed["server_model"] = completed["server_model"] or offered_model(completed["server"], api_key)
             completed["server_catalogue_model"] = catalogue_model(completed["server_model"], self.name)
         return completed
 

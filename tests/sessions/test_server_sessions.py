@@ -334,6 +334,15 @@ def test_overhead_of_the_client_is_measured_against_a_bare_loop(served):
     assert "client TTFT ms" in session.output
 
 
+def test_secret_in_a_command_is_refused_before_anything_is_stored(served, one_error_line):
+    session = served.bench(
+        "-m", "server", "--server-command", "vllm serve {model} --port {port} --api-key sk-very-secret"
+    )
+    assert session.exit_code == 4
+    assert "--server-command: leave out --api-key and its value" in one_error_line(session)
+    assert not (served.folder / "results").exists()
+
+
 def test_kind_runs_only_when_named(served):
     served.use("")
     listed = served.bench("--collect-only", "-q").output

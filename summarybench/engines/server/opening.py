@@ -17,7 +17,7 @@ from summarybench.documents.sources import embedded_documents
 from summarybench.engines.chat import open_chat
 from summarybench.engines.engine import ChatFormat
 from summarybench.engines.server.client import ServerClient, ServerError, shortened
-from summarybench.engines.server.process import ServerProcess, started_server
+from summarybench.engines.server.process import ServerProcess, started_server, words_of
 from summarybench.engines.server.served_model import (
     ServedModel,
     ServerConnections,
@@ -58,9 +58,11 @@ class LaunchCommand:
 def launch_command_of(text: str) -> LaunchCommand:
     """The command that --server-command gives.
 
-    Its first word may name a preset. Raises InputError for a line that is neither a preset's nor says where {port} goes.
+    Its first word may name a preset. Raises InputError for a line that is neither a preset's nor says where {port} goes, and
+    for one that hands over a secret.
     """
-    name = text.split(maxsplit=1)[0] if text.strip() else ""
+    words = words_of(text)  # before anything is stored: they may hold a secret
+    name = words[0] if words else ""
     presets = {each.name: each for each in SERVERS.values() if each.command}
     if name in presets and "{port}" not in text:
         return LaunchCommand(text=text, preset=presets[name])

@@ -127,21 +127,27 @@ def command_of(template: str, values: Mapping[str, str]) -> list[str]:
     Raises InputError for a command line that cannot be split, is empty, does not say where {port} goes, or hands over a
     secret.
     """
-    try:
-        words = shlex.split(template)
-    except ValueError as error:
-        raise InputError(f"--server-command {template!r}: {error}") from None
-    if secret := next((word.partition("=")[0] for word in words if SECRET.match(word)), ""):
-        raise InputError(
-            f"--server-command: leave out {secret} and its value, which would be stored; set it in the environment, which the "
-            "server inherits"
-        )
+    words = words_of(template)
     if not any("{port}" in word for word in words):
         raise InputError(
             f"--server-command {template!r}: say with {{port}} where the port goes, such as 'vllm serve {{model}} --port {{port}}'"
         )
     for name, value in values.items():
         words = [word.replace(f"{{{name}}}", value) for word in words]
+    return words
+
+
+def words_of(command: str) -> list[str]:
+    """The words of a command line. Raises InputError where it cannot be split, and where it hands over a secret."""
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise InputError(f"--server-command {command!r}: {error}") from None
+    if secret := next((word.partition("=")[0] for word in words if SECRET.match(word)), ""):
+        raise InputError(
+            f"--server-command: leave out {secret} and its value, which would be stored; set it in the environment, which the "
+            "server inherits"
+        )
     return words
 
 
