@@ -98,9 +98,24 @@ FIGURES = (
     FLEET_EFFICIENCY,
 )
 
-IN_PROCESS, STREAMING = "a bare loop around transformers' generate", "a bare streaming loop over the same requests"
+WORDS = (
+    ("a bare loop around transformers' generate", "a bare streaming loop over the same requests"),
+    ("the harness", "the client"),
+    ("Harness", "Client"),
+    ("Lower bound of the typical document", "Lower bound of the client's typical document"),
+)
+"""What the figures of the overhead in this process are called for a client."""
+
+
+def _of_client(figure: KindFigure) -> KindFigure:
+    name, meaning = figure.name, figure.meaning
+    for harness, client in WORDS:
+        name, meaning = name.replace(harness, client), meaning.replace(harness, client)
+    return replace(figure, name=name, meaning=meaning)
+
+
 OVERHEAD_FIGURES = (
-    *(replace(each, meaning=each.meaning.replace(IN_PROCESS, STREAMING)) for each in built_in_kinds.OVERHEAD_FIGURES),
+    *map(_of_client, built_in_kinds.OVERHEAD_FIGURES),
     KindFigure(
         key="served_overhead.first_token_seconds",
         name="Time to first token of the client",
