@@ -186,13 +186,14 @@ def test_interrupt_while_results_are_written_leaves_no_clean_run(project, place)
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    WRITE = Closing.write
+    def armed(write):
+        def wrapped(self, **named):
+            self._results.{place} = interrupted
+            return write(self, **named)
 
-    def write(self, **named):
-        self._results.{place} = interrupted
-        return WRITE(self, **named)
+        return wrapped
 
-    Closing.write = write
+    Closing.write_results, Closing.write_pages = armed(Closing.write_results), armed(Closing.write_pages)
 """
     project.use(INTERRUPTED + raising)
     session = project.bench()
