@@ -441,7 +441,7 @@ def test_a_plan_of_nothing_that_is_compared_says_so(project, options):
     assert session.exit_code == 0
     assert (
         "nothing to plan: no selected experiment compares documents with a baseline on this device (kinds that are never "
-        "planned: largest safe batch, continuous, fastest, fidelity, memory, overhead)"
+        "planned: largest safe batch, continuous, fastest, fidelity, memory, overhead, server, server overhead)"
     ) in session.output
 
 
