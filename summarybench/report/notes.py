@@ -13,7 +13,7 @@ from summarybench.analysis.quality_session import quality_changes_of
 from summarybench.analysis.quantities import Quantity
 from summarybench.catalogue.published import published_rows
 from summarybench.core.numbers import MISSING, counted, estimate, gib, percent
-from summarybench.core.outcomes import Outcome, Verdict
+from summarybench.core.outcomes import NOT_RUN, Outcome, Verdict
 from summarybench.core.session_seconds import session_line
 from summarybench.machine.device import DeviceRecord
 from summarybench.report.experiment import ExperimentView
@@ -90,7 +90,8 @@ def outcome_notes(outcomes: Sequence[OutcomeRecord], reported: Mapping[str, Sequ
         if outcome["outcome"] not in (Outcome.PASSED, Outcome.SKIPPED) and not is_reported:
             experiments.setdefault((outcome["outcome"], outcome["detail"]), []).append(outcome["experiment"])
     for (what, detail), names in experiments.items():
-        yield f"{', '.join(names)}: {what.replace('_', ' ')}: {detail}"
+        outcome_in_words = "" if detail.startswith(NOT_RUN) else f"{what.replace('_', ' ')}: "
+        yield f"{', '.join(names)}: {outcome_in_words}{detail}"
 
 
 def _plain(text: str) -> Note:

@@ -60,6 +60,20 @@ def test_selection_of_nothing_says_what_was_asked_for_and_where_to_look(project,
     assert not (project.folder / "results").exists()
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("--documets", "--documents"), ("--max-new-token=8", "--max-new-tokens"), ("--instructions", "--instruction")],
+)
+def test_misspelled_option_gets_a_suggestion(project, typed, meant):
+    session = project.bench(typed)
+    assert session.exit_code == 4
+    assert f"  did you mean: {meant}\n" in session.output
+
+
+def test_unknown_option_that_resembles_none_gets_no_suggestion(project):
+    assert "did you mean" not in project.bench("--frobnicate").output
+
+
 def test_session_inside_a_worker_of_xdist_is_refused_too(project, one_error_line):
     assert "leave out -n (xdist)" in one_error_line(project.bench(PYTEST_XDIST_WORKER="gw0"))
 
