@@ -44,7 +44,7 @@ def noted(request, tmp_path, capsys):
         (tmp_path / "exit_code").write_text("1\n")
         assert main([str(tmp_path)]) == 0
         notes = next(each for each in capsys.readouterr().out.split("\n\n") if each.startswith("- ")).splitlines()
-        return [line.removeprefix("- ").replace("\\", "") for line in notes]
+        return [line.strip().removeprefix("- ").replace("\\", "") for line in notes]
 
     return of_summary if request.param == "summary" else of_terminal
 
