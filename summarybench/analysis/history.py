@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from functools import cached_property
@@ -18,6 +18,7 @@ from statistics import fmean
 from types import MappingProxyType
 from typing import Any
 
+from summarybench.analysis.quantities import Quantity, timings_of
 from summarybench.core.files import READABLE_BY_ALL, write_atomically
 from summarybench.core.numbers import significant
 from summarybench.core.outcomes import InputError, Verdict
@@ -239,7 +240,10 @@ def one_series(
     key: SeriesKey, members: Iterable[tuple[StoredRun, Entry]], accepted: Mapping[SeriesKey, str]
 ) -> Series | None:
     """The series of these runs, which all have this key; None if none of them counts, as in `series_of`."""
-    counting = [(stored, entry) for stored, entry in members if _counts(stored, entry)]
+    counting = sorted(
+        ((stored, entry) for stored, entry in members if _counts(stored, entry)),
+        key=lambda each: str(each[0].run["datetime"]),
+    )
     first = accepted.get(key)
     nights = tuple(night for night in _nights(counting) if first is None or night.date >= first)
     if not nights:
@@ -266,7 +270,7 @@ def key_of(stored: StoredRun, entry: Entry) -> SeriesKey:
     )
 
 
-def _nights(members: Iterable[tuple[StoredRun, Entry]]) -> Iterator[Night]:
+def _nights(members: Sequence[tuple[StoredRun, Entry]]) -> Iterator[Night]:
     by_date: dict[str, list[tuple[StoredRun, Entry]]] = {}
     for stored, entry in members:
         by_date.setdefault(str(stored.run["datetime"])[:10], []).append((stored, entry))
@@ -274,16 +278,19 @@ def _nights(members: Iterable[tuple[StoredRun, Entry]]) -> Iterator[Night]:
         newest, _ = runs[-1]
         yield Night(
             date=date,
-            speed=math.exp(fmean(math.log(_speed(entry)) for _, entry in runs)),
+            speed=math.exp(fmean(math.log(speed_of(entry, members[0][1])) for _, entry in runs)),
             commit=newest.commit,
             runs=tuple(stored.label for stored, _ in runs),
             versions={name: newest.environment.get(name) for name in VERSIONS},
         )
 
 
-def _speed(entry: Entry) -> float:
-    """Generated tokens per second over all rounds."""
-    timings = entry.timings.values()
+def speed_of(entry: Entry, lengths_of: Entry) -> float:
+    """Generated tokens per second over all rounds, at the output lengths of another entry with the same rounds.
+
+    Longer outputs are faster per token, because each has one first token. That is no change of the code.
+    """
+    timings = timings_of(entry, Quantity.SPEED, lengths_of).values()
     return sum(each.tokens for each in timings) / math.fsum(each.seconds for each in timings)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from summarybench.analysis.history import Series, SeriesKey, Trend, key_of, one_series, read_accepted
+from summarybench.analysis.history import Series, SeriesKey, Trend, key_of, one_series, read_accepted, speed_of
 from summarybench.core.numbers import decimal, deviation
 from summarybench.report.experiment import ExperimentView, minute_of
 from summarybench.runs.baselines import StoredRun
@@ -19,7 +19,10 @@ ROW_HEADINGS = ("experiment", "history", "nights", "reference tok/s", "now ÷ re
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """One run of an experiment: its speed in generated tokens per second, and the verdict that it had then."""
+    """One run of an experiment, and the verdict that it had then.
+
+    `speed` is generated tokens per second at the output lengths of the first run.
+    """
 
     date: str
     label: str
@@ -114,14 +117,17 @@ def _history(key: SeriesKey, alike: Sequence[ExperimentView]) -> History:
         found = stored.entry(first.entry.name)
         if found is not None and key_of(stored, found) == key:
             known[_identity(stored, found)] = (stored, found)
+    members = sorted(known.values(), key=lambda each: (minute_of(each[0]), each[0].label))
+    _, lengths_of = members[0]
     measurements = (
-        _measurement(stored, entry, is_shown=identity in shown) for identity, (stored, entry) in known.items()
+        _measurement(stored, entry, speed_of(entry, lengths_of), is_shown=_identity(stored, entry) in shown)
+        for stored, entry in members
     )
     return History(
         label=first.label.partition(" · ")[0],
         number=first.number,
-        measurements=tuple(sorted(measurements, key=lambda each: (each.date, each.label))),
-        series=one_series(key, known.values(), read_accepted(baselines.folder) if baselines else {}),
+        measurements=tuple(measurements),
+        series=one_series(key, members, read_accepted(baselines.folder) if baselines else {}),
     )
 
 
@@ -130,13 +136,12 @@ def _identity(stored: StoredRun, entry: Entry) -> tuple[str, tuple[float, ...]]:
     return str(stored.run.get("datetime", "")), entry.seconds
 
 
-def _measurement(stored: StoredRun, entry: Entry, *, is_shown: bool) -> Measurement:
-    info = entry.extra_info
+def _measurement(stored: StoredRun, entry: Entry, speed: float, *, is_shown: bool) -> Measurement:
     return Measurement(
         date=minute_of(stored),
         label=stored.label,
-        speed=float(info["generated_tokens_per_second"]),
-        verdict=info["verdict"],
+        speed=speed,
+        verdict=entry.extra_info["verdict"],
         is_anchor=stored.is_anchor,
         is_shown=is_shown,
     )

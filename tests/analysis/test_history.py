@@ -72,6 +72,23 @@ def test_slow_slide_that_every_pairwise_verdict_absorbs_is_found(stored):
     assert found.trend is Trend.SLOWED
 
 
+def test_longer_outputs_are_neither_a_gain_nor_do_they_hide_a_slowdown(stored):
+    """A quarter of a second to the first token, then a steady pace: twice the tokens are 1.07 times as fast over all."""
+
+    def longer(number, seconds_per_token):
+        seconds = 0.25 + 199 * seconds_per_token
+        return night(number, seconds, info={"generated_tokens": [200] * 8})
+
+    pace = (2.0 - 0.25) / 99
+    short = noisy(12, deviation=0.002)
+    (unchanged,) = stored([*short, *(longer(12 + n, pace) for n in range(6))])
+    assert unchanged.trend is Trend.STEADY
+    assert unchanged.nights[-1].speed == pytest.approx(50.0)
+    (slower,) = stored([*short, *(longer(12 + n, 1.06 * pace) for n in range(6))])
+    assert slower.trend is Trend.SLOWED
+    assert slower.ratio == pytest.approx(1 / (1 + 0.06 * (1.75 / 2)), abs=0.003)
+
+
 def test_gain_is_told_apart_from_a_slowdown(stored):
     (found,) = stored([*noisy(12), *noisy(6, ratio=1.10, start=12)])
     assert found.trend is Trend.FASTER
