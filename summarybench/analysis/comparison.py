@@ -18,26 +18,6 @@ FALSE_ALARM_LEVEL = 1 - ALARM_CONFIDENCE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AnchorComparison:
-    """The change against the anchor, which is never replaced."""
-
-    stored: StoredRun
-    change: Change
-    verdict: Verdict
-    quality: QualityComparison | None = None
-
-    def as_extra_info(self) -> AnchorRecord:
-        """The key `anchor` of the run file."""
-        return {
-            "quality_change": self.quality.as_extra_info() if self.quality else None,
-            "file": self.stored.path.name,
-            "commit": self.stored.commit,
-            "verdict": self.verdict.value,
-            **_change_record(self.change),
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
     """The verdict on one quantity. `detail` is one line with the figures and what to do next.
 
@@ -84,6 +64,35 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AnchorComparison:
+    """The judgement on the speed against the anchor, which is never replaced, and the comparison of quality with it."""
+
+    stored: StoredRun
+    judgement: Judgement
+    quality: QualityComparison | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.judgement.verdict
+
+    @property
+    def change(self) -> Change:
+        return self.judgement.change
+
+    def as_extra_info(self) -> AnchorRecord:
+        """The key `anchor` of the run file."""
+        attribution = self.judgement.attribution
+        return {
+            "quality_change": self.quality.as_extra_info() if self.quality else None,
+            "file": self.stored.path.name,
+            "commit": self.stored.commit,
+            "verdict": self.verdict.value,
+            "attribution": None if attribution is None else attribution.as_extra_info(),
+            **_change_record(self.change),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """The result of comparing an experiment with its baseline. `detail` is one line with the figures and what to do next.
 
@@ -125,7 +134,14 @@ class Comparison:
 
     @property
     def failing(self) -> tuple[Judgement, ...]:
-        return tuple(each for each in self.judgements if each.fails)
+        """The judgements that fail the test. The one against the anchor decides where the others hold.
+
+        A slow decline that the baselines followed fails in this way.
+        """
+        found = tuple(each for each in self.judgements if each.fails)
+        if found or self.anchor is None or not self.anchor.judgement.fails:
+            return found
+        return (self.anchor.judgement,)
 
     @property
     def fails(self) -> bool:

@@ -20,7 +20,8 @@ from summarybench.stats.decision import holm, is_slow_in_each_pass
 class ConfirmedRun:
     """The experiments that are measured again, by nodeid. Empty in a session that confirms nothing.
 
-    `run` is the first pass, and `comparisons` counts what it compared with baselines: speeds, first tokens and decoding.
+    `run` is the first pass, and `comparisons` counts what it compared: speeds, first tokens and decoding with
+    baselines, and speeds with anchors.
     """
 
     run: str = ""
@@ -36,7 +37,10 @@ class ConfirmedRun:
             return comparison
         speed = self._held(comparison.speed)
         others = tuple(self._held(each) for each in comparison.others)
-        return replace(comparison, speed=speed, detail=speed.detail, others=others)
+        anchor = comparison.anchor
+        if anchor is not None:
+            anchor = replace(anchor, judgement=self._held(anchor.judgement))
+        return replace(comparison, speed=speed, detail=speed.detail, others=others, anchor=anchor)
 
     def _held(self, judgement: Judgement) -> Judgement:
         level = FALSE_ALARM_LEVEL / self.comparisons
@@ -108,11 +112,16 @@ class JudgedChange:
 
 
 def judged_changes(extra_info: ExtraInfo) -> list[JudgedChange]:
-    """The changes of an experiment that were judged: of its speed, and of its first token and decoding where it has them."""
+    """The changes of an experiment that were judged.
+
+    They are of its speed, of its first token and decoding where it has them, and of its speed since the anchor if there is one.
+    """
     speed = extra_info["change"]
     changes = [(speed, extra_info["verdict"], extra_info["attribution"])] if speed else []
     others = (extra_info["first_token_change"], extra_info["decode_change"])
     changes += [(each, each["verdict"], each["attribution"]) for each in others if each]
+    if anchor := extra_info["anchor"]:
+        changes.append((anchor, anchor["verdict"], anchor.get("attribution")))
     return [JudgedChange(verdict=verdict, change=change, attribution=cause) for change, verdict, cause in changes]
 
 

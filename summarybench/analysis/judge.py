@@ -16,6 +16,7 @@ from summarybench.analysis.noise import are_tuned_alike
 from summarybench.analysis.quality_change import compare_quality
 from summarybench.analysis.quantities import Quantity, judged_quantities, timings_of
 from summarybench.analysis.served_attribution import refined_for_server, server_differences
+from summarybench.core.numbers import estimate
 from summarybench.core.outcomes import Verdict
 from summarybench.machine.environment import environment_differences, host_in
 from summarybench.runs.baselines import StoredRun, has_same_workload
@@ -201,10 +202,18 @@ class Judge:
         sides = Sides(passes=passes, runs=[anchor], entries=[before])
         timings = _common_timings(Quantity.SPEED, sides)
         change = self._change(sides, timings, self._parts(Quantity.SPEED, sides))
+        verdict, found = decide(change, self.tolerance), change.interval()
+        named = tuple(_differences(self.environment, anchor.environment, passes[-1], before))
+        judgement = Judgement(
+            quantity=Quantity.SPEED,
+            verdict=verdict,
+            detail=f"{estimate(change.ratio, found.low, found.high, 3)} of the anchor {anchor.label}",
+            change=change,
+            attribution=self._attribute(verdict, change, sides, named),
+        )
         return AnchorComparison(
             stored=anchor,
-            change=change,
-            verdict=decide(change, self.tolerance),
+            judgement=judgement,
             quality=compare_quality(passes[-1], before, anchor.label),
         )
 

@@ -113,6 +113,11 @@ class AnchorRecord(ChangeRecord):
     file: Annotated[str, Key("the anchor's file name")]
     commit: Annotated[str, Key("the anchor's commit")]
     verdict: Annotated[str, Key(f"the verdict against the anchor, such as {_listed(Verdict)}")]
+    attribution: NotRequired[
+        Annotated[
+            AttributionRecord | None, Key("what the change is attributed to; null without one, absent in older runs")
+        ]
+    ]
     quality_change: NotRequired[
         Annotated[QualityChangeRecord | None, Key("quality against the anchor's; null if it was not compared")]
     ]

@@ -354,7 +354,7 @@ def test_one_disturbed_pass_is_no_slowdown_against_the_anchor_either():
     assert found.anchor.verdict is Verdict.INCONCLUSIVE
 
 
-def test_slow_slide_shows_against_the_anchor_and_not_against_the_newest():
+def test_slow_slide_fails_against_the_anchor_and_not_against_the_newest():
     found = judge().compare(
         [entry(seconds=(2.0,) * 8)], [of_seconds("0009_a.json", 1.98)], of_seconds("0001_anchor.json", 1.6)
     )
@@ -373,8 +373,29 @@ def test_slow_slide_shows_against_the_anchor_and_not_against_the_newest():
         "passes": 1,
         "quality_change": found.anchor.quality.as_extra_info(),
         "noise": found.as_extra_info()["change"]["noise"],
+        "attribution": found.as_extra_info()["anchor"]["attribution"],
     }
-    assert_not_regressed(found)  # the anchor shows; the newest run decides
+    with pytest.raises(
+        RegressionError, match=r"^REGRESSED: generated tokens/s 0\.800 \[.*\] of the anchor 0001_anchor\.json"
+    ):
+        assert_not_regressed(found)
+
+
+def test_slowdown_against_the_newest_run_is_named_before_the_anchor_s():
+    found = judge().compare(
+        [entry(seconds=(2.5,) * 8)], [of_seconds("0009_a.json", 2.0)], of_seconds("0001_anchor.json", 1.6)
+    )
+    with pytest.raises(RegressionError) as raised:
+        assert_not_regressed(found)
+    assert "anchor" not in str(raised.value)
+
+
+def test_gain_that_is_lost_again_since_a_slow_anchor_fails_nothing():
+    found = judge().compare(
+        [entry(seconds=(2.0,) * 8)], [of_seconds("0009_a.json", 1.99)], of_seconds("0001_anchor.json", 2.4)
+    )
+    assert found.anchor.verdict is Verdict.IMPROVED
+    assert_not_regressed(found)
 
 
 def test_slow_slide_of_the_quality_fails_against_the_anchor_and_not_against_the_newest():

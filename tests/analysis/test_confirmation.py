@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from summarybench.analysis.comparison import Comparison, Judgement
-from summarybench.analysis.confirmation import ConfirmedRun, read_confirmed_run
+from summarybench.analysis.comparison import AnchorComparison, Comparison, Judgement
+from summarybench.analysis.confirmation import ConfirmedRun, is_measured_again, judged_changes, read_confirmed_run
 from summarybench.analysis.quantities import Quantity
 from summarybench.core.outcomes import ExitCode, Outcome, TestOutcome, Verdict, session_exit_code
 from summarybench.runs.journal import JournalContents
@@ -73,6 +73,25 @@ def test_what_is_not_held_is_as_it_was():
 def test_a_single_comparison_is_held_at_one_percent():
     assert not confirming(1).hold(slower(0.0099)).speed.is_held
     assert confirming(1).hold(slower(0.0101)).speed.is_held
+
+
+def test_slowdown_against_the_anchor_is_held_by_its_own_p_value():
+    held, failing = (
+        confirming(4).hold(
+            replace(slower(0.5, Verdict.UNCHANGED), anchor=AnchorComparison(stored=None, judgement=judgement(p_value)))
+        )
+        for p_value in (0.003, 0.002)
+    )
+    assert (held.fails, failing.fails) == (False, True)
+
+
+def test_slowdown_against_the_anchor_alone_is_measured_again_and_counts_as_a_comparison():
+    anchor = CHANGE | {"file": "0001_anchor.json", "commit": "abc", "verdict": "REGRESSED"}
+    (info,) = (
+        each.extra_info for each in entries_of(run_of(benchmark(verdict="UNCHANGED", change=CHANGE, anchor=anchor)))
+    )
+    assert is_measured_again(info, every=False)
+    assert [each.verdict for each in judged_changes(info)] == ["UNCHANGED", "REGRESSED"]
 
 
 def test_first_token_and_decoding_are_held_each_by_its_own_p_value():

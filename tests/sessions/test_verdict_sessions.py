@@ -194,7 +194,7 @@ def move_to_earlier_nights(project):
         path.write_text(json.dumps(run | {"datetime": f"2026-11-{path.name[2:4]}T01:00:00+00:00"}))
 
 
-def test_slow_slide_shows_against_the_anchor_and_no_night_regressed(project):
+def test_slow_slide_fails_against_the_anchor_and_no_night_regressed_against_the_newest(project):
     project.script(*({"slower": {"4-bit": 1.025**night}} for night in (0, 0, 1, 2, 3, 4)))
     project.bench("--benchmark-save=anchor", *FOUR_BIT)
     project.measured_noise(0.02, one_night=False)
@@ -203,8 +203,10 @@ def test_slow_slide_shows_against_the_anchor_and_no_night_regressed(project):
     for _ in range(4):
         move_to_earlier_nights(project)
         session = project.bench("--benchmark-save=nightly", *FOUR_BIT)
-        assert session.exit_code == 0
         nights.append(session.infos["4-bit"])
+        assert session.exit_code == (1 if nights[-1]["anchor"]["verdict"] == "REGRESSED" else 0)
+    assert session.exit_code == 1
+    assert " of the anchor 0001_anchor.json" in session.output
     assert {night["verdict"] for night in nights}.isdisjoint({"REGRESSED", "IMPROVED"})
     assert [night["baseline"]["file"] for night in nights] == [
         "0002_main.json",
