@@ -7,7 +7,7 @@ nights with the suite's own functions.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from summarybench.analysis.comparison import FALSE_ALARM_LEVEL
+from summarybench.analysis.device_noise import GPU_PRIORS, NoiseClass
 from summarybench.analysis.simulation import Nights, Numbers
 from summarybench.analysis.truths import BASELINE_RUNS, DOCUMENTS, STORED_NIGHTS
 from summarybench.core.outcomes import JudgementError
@@ -25,7 +26,7 @@ from summarybench.stats.noise_parts import LEAST_DEGREES_OF_FREEDOM, Level, Obse
 from summarybench.stats.sequential import cusum
 from summarybench.stats.sequential_simulation import alarms_of
 
-PRIORS = {Level.PROCESS: 0.05, Level.NIGHT: 0.02, Level.HOST: 0.10}
+PRIORS = GPU_PRIORS[NoiseClass.EAGER]
 Flags = NDArray[np.bool_]
 COMPARISONS = 3
 """Holm's correction counts an experiment's speed, first token and decoding."""
@@ -41,10 +42,12 @@ class Verdicts:
     """What the suite decides in each night, [trials, nights]; stored nights have no alarm.
 
     A run that fails is not stored. `speeds` has what the history counts: the second pass of a suspect, otherwise the first.
+    `bounds` are the upper bounds of the change in the first pass, logarithms; a suspect's is below 0.
     """
 
     alarmed: Flags
     speeds: Numbers
+    bounds: Numbers
 
 
 # The verdict on arrays -----------------------------------------------------------------------------------------------
@@ -107,7 +110,7 @@ def verdicts_of(nights: Nights) -> Verdicts:
     elsewhere = None
     if nights.is_moved:
         stored, elsewhere = _Stored.of(first[:, :0]), stored
-    alarmed, speeds = np.zeros(first.shape, dtype=np.bool_), first.copy()
+    alarmed, speeds, bounds = np.zeros(first.shape, dtype=np.bool_), first.copy(), np.zeros(first.shape)
     for night in range(STORED_NIGHTS, first.shape[1]):
         noise = _noise_of(stored, elsewhere, nights.document_variance)
         has_own = stored.count > 0
@@ -118,12 +121,14 @@ def verdicts_of(nights: Nights) -> Verdicts:
                 np.where(has_own, runs, elsewhere.runs),
             )
         changes = (first[:, night] - baseline, second[:, night] - baseline)
-        is_suspect = _is_slow(changes[:1], noise, runs, nights, ALARM_CONFIDENCE)
-        is_confirmed = _is_slow(changes, noise, runs, nights, 1 - FALSE_ALARM_LEVEL / COMPARISONS)
+        bounds[:, night] = _upper_bound(changes[:1], noise, runs, nights, ALARM_CONFIDENCE)
+        confirmed = _upper_bound(changes, noise, runs, nights, 1 - FALSE_ALARM_LEVEL / COMPARISONS)
+        is_suspect = _is_slow(changes[:1], bounds[:, night])
+        is_confirmed = _is_slow(changes, confirmed)
         alarmed[:, night] = is_suspect & is_confirmed
         speeds[:, night] = np.where(is_suspect, second[:, night], first[:, night])
         stored.add(speeds[:, night], ~alarmed[:, night])
-    return Verdicts(alarmed=alarmed, speeds=speeds)
+    return Verdicts(alarmed=alarmed, speeds=speeds, bounds=bounds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +142,10 @@ class _Noise:
     host: Numbers
 
     def terms(self, baseline_runs: Numbers, passes: int) -> Iterator[tuple[Numbers, Numbers | float]]:
-        yield self.process * (1 / baseline_runs + 1 / passes), self.process_freedom
+        is_split = (
+            self.night > 0
+        )  # otherwise only nights were measured, and all of their variance may be shared by passes
+        yield self.process * (1 / baseline_runs + np.where(is_split, 1 / passes, 1.0)), self.process_freedom
         yield self.night * (1 / baseline_runs + 1), self.night_freedom
         yield self.host * 2, LEAST_DEGREES_OF_FREEDOM
 
@@ -152,7 +160,6 @@ def _noise_of(stored: _Stored, elsewhere: _Stored | None, document_variance: flo
         freedom, variance = np.where(is_pooled, both, freedom), np.where(is_pooled, pooled, variance)
     least = variance * np.minimum(1.0, np.sqrt(2 / freedom))
     night = np.maximum(variance - document_variance, least)
-    freedom = freedom + np.minimum(freedom, LEAST_DEGREES_OF_FREEDOM)  # its own, and its class's
     prior = PRIORS[Level.PROCESS] ** 2
     is_nearer = night < prior
     host = np.where(stored.count > 0, 0.0, PRIORS[Level.HOST] ** 2)
@@ -165,10 +172,10 @@ def _noise_of(stored: _Stored, elsewhere: _Stored | None, document_variance: flo
     )
 
 
-def _is_slow(
+def _upper_bound(
     changes: Sequence[Numbers], noise: _Noise, baseline_runs: Numbers, nights: Nights, confidence: float
-) -> Flags:
-    """`is_regressed` at this confidence, for the passes pooled."""
+) -> Numbers:
+    """The logarithm of `Change.upper_bound`, for the passes pooled."""
     from scipy.special import stdtrit
 
     passes = len(changes)
@@ -176,10 +183,13 @@ def _is_slow(
     terms = list(noise.terms(baseline_runs, passes))
     variance = of_documents + sum(term for term, _ in terms)
     uncertain = of_documents**2 / (DOCUMENTS - 1) + sum(term**2 / freedom for term, freedom in terms)
-    quantile = stdtrit(variance**2 / uncertain, confidence)
-    log_ratio = np.mean(changes, axis=0)
-    is_relevant = np.exp(np.max(changes, axis=0)) <= REGRESSION_RATIO
-    slow: Flags = (np.exp(log_ratio) <= REGRESSION_RATIO) & is_relevant & (log_ratio + quantile * np.sqrt(variance) < 0)
+    bound: Numbers = np.mean(changes, axis=0) + stdtrit(variance**2 / uncertain, confidence) * np.sqrt(variance)
+    return bound
+
+
+def _is_slow(changes: Sequence[Numbers], upper_bound: Numbers) -> Flags:
+    """`is_regressed`: the slowdown is relevant, also in each pass alone, and certain."""
+    slow: Flags = (np.exp(np.max(changes, axis=0)) <= REGRESSION_RATIO) & (upper_bound < 0)
     return slow
 
 
@@ -215,11 +225,13 @@ def check_against_the_suite(nights: Nights, verdicts: Verdicts, history: Flags) 
     for trial in range(min(CHECKED_TRIALS, len(verdicts.speeds))):
         for night in (STORED_NIGHTS + each for each in CHECKED_NIGHTS):
             seen = bool(verdicts.alarmed[trial, night]), bool(history[trial, night])
-            expected = _verdict_fails(nights, verdicts, trial, night), _history_fails(nights, verdicts, trial, night)
-            if seen != expected:
+            change = _change_by_the_suite(nights, verdicts, trial, night)
+            expected = _verdict_fails(change), _history_fails(nights, verdicts, trial, night)
+            bounds = float(np.exp(verdicts.bounds[trial, night])), change(1).upper_bound(ALARM_CONFIDENCE)
+            if seen != expected or not math.isclose(*bounds, rel_tol=1e-9):
                 raise JudgementError(
                     f"the simulation and the suite decide night {night} of trial {trial} differently (verdict, history): "
-                    f"the simulation {seen}, the suite {expected}; see summarybench/analysis/alarms.py"
+                    f"the simulation {seen}, the suite {expected}; upper bounds {bounds}; see summarybench/analysis/alarms.py"
                 )
             checked += 1
     return checked
@@ -230,7 +242,8 @@ def _place(nights: Nights, night: int) -> Place:
     return Place(host=host, night=format(night, NIGHT_FORMAT))
 
 
-def _verdict_fails(nights: Nights, verdicts: Verdicts, trial: int, night: int) -> bool:
+def _change_by_the_suite(nights: Nights, verdicts: Verdicts, trial: int, night: int) -> Callable[[int], Change]:
+    """The change of a night for so many passes, with the noise that the stored nights show."""
     stored = [each for each in range(night) if not verdicts.alarmed[trial, each]]
     here = _place(nights, night)
     observations = [
@@ -260,6 +273,10 @@ def _verdict_fails(nights: Nights, verdicts: Verdicts, trial: int, night: int) -
             pass_ratios=tuple(map(math.exp, alone)) if passes > 1 else (),
         )
 
+    return change
+
+
+def _verdict_fails(change: Callable[[int], Change]) -> bool:
     both = change(2)
     others = [1.0] * (COMPARISONS - 1)
     return is_regressed(change(1)) and is_regressed(both) and holm([both.p_value, *others], FALSE_ALARM_LEVEL)[0]

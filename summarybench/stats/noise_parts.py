@@ -97,11 +97,15 @@ class NoiseTerm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoiseParts:
-    """The three parts of one experiment's noise on one device."""
+    """The three parts of one experiment's noise on one device.
+
+    With `is_split` false, only nights were measured: `process` is then `night`, and their shares are unknown.
+    """
 
     process: Part
     night: Part
     host: Part
+    is_split: bool = True
 
     def added(self, level: Level) -> float:
         """The standard deviation that a level adds to those below it."""
@@ -114,7 +118,8 @@ class NoiseParts:
         """The variance of log(speed now ÷ baseline), part by part; `now` and `baseline` have the place of each run.
 
         Both sides are means of their runs. What all runs of a night, or of a host, share cancels as far as both sides hold
-        it. Raises ValueError where a side has no run.
+        it. If it is unknown how much of a night's variance its processes share, they share all or nothing, whichever makes the
+        comparison less certain. Raises ValueError where a side has no run.
         """
         if not now or not baseline:
             raise ValueError("a comparison needs a run on each side")
@@ -122,6 +127,7 @@ class NoiseParts:
         of_runs = math.fsum(weight**2 for _, weight in weighted)
         of_nights = _sum_of_squared_sums((place, weight) for place, weight in weighted)
         of_hosts = _sum_of_squared_sums((place.host, weight) for place, weight in weighted)
+        of_processes = of_runs if self.is_split else max(of_runs, of_nights)
         return tuple(
             NoiseTerm(
                 level=level,
@@ -130,7 +136,7 @@ class NoiseParts:
                 is_measured=part.is_measured,
             )
             for level, part, variance in (
-                (Level.PROCESS, self.process, self.process.variance * of_runs),
+                (Level.PROCESS, self.process, self.process.variance * of_processes),
                 (Level.NIGHT, self.night, self.added(Level.NIGHT) ** 2 * of_nights),
                 (Level.HOST, self.host, self.added(Level.HOST) ** 2 * of_hosts),
             )
@@ -196,11 +202,12 @@ def estimate_parts(
     night = _with_prior(of_nights, process.variance + priors[Level.NIGHT] ** 2)
     knows_more = own(Level.NIGHT, nights).degrees_of_freedom > own(Level.PROCESS, processes).degrees_of_freedom
     is_nearer = not process.is_measured or knows_more or (nights is here and processes is not here)
-    if night.is_measured and is_nearer and night.variance < process.variance:
+    is_split = not (night.is_measured and is_nearer and night.variance < process.variance)
+    if not is_split:
         process = night  # runs of one night differ by no more than runs of different nights
     below = max(process.variance, night.variance)
     host_part = _with_prior(measured(Level.HOST, observations), below + priors[Level.HOST] ** 2)
-    return NoiseParts(process=process, night=night, host=host_part)
+    return NoiseParts(process=process, night=night, host=host_part, is_split=is_split)
 
 
 def _by_series(observations: Iterable[Observation]) -> list[list[Observation]]:

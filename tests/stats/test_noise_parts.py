@@ -102,6 +102,16 @@ def test_one_run_a_night_measures_the_nights_and_bounds_the_process():
     assert not parts.host.is_measured
 
 
+def test_second_pass_averages_nothing_where_only_nights_were_measured():
+    """A night's passes may share all of its deviation; two runs of one night may share none of it."""
+    parts = estimate_parts(observed([0.0, 0.01, -0.01, 0.02, 0.0, -0.01, 0.01]), "e", PRIORS)
+    assert parts.process == parts.night
+    once, twice = (math.fsum(each.variance for each in parts.terms([LATER] * passes, [HERE])) for passes in (1, 2))
+    assert once == twice == pytest.approx(2 * parts.night.variance)
+    (same_night,) = parts.terms([HERE], [HERE])
+    assert same_night.variance == pytest.approx(2 * parts.night.variance)
+
+
 def test_several_processes_of_one_night_measure_the_process_alone():
     parts = estimate_parts(observed([[0.0, 0.02, 0.01, 0.03, 0.02, 0.01, 0.0]]), "e", PRIORS)
     assert parts.process.is_measured
