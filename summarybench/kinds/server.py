@@ -62,6 +62,7 @@ OPTIONS = (
         "the model's name in requests",
         example="--server-model meta-llama/Llama-2-7b-chat-hf",
         default_in_words="the only one that the server offers",
+        default="",
         metavar="NAME",
     ),
     Option(
@@ -69,12 +70,14 @@ OPTIONS = (
         "start a server: a preset (vllm, sglang, llama.cpp, transformers) with arguments, or a whole command line",
         example="--server-command 'vllm --quantization fp8'",
         default_in_words="transformers serve with the embedded model",
+        default="",
         metavar="COMMAND",
     ),
     Option(
         "--api-key-env",
         "the environment variable with the server's API key",
         example="--api-key-env OPENAI_API_KEY",
+        default="",
         metavar="VARIABLE",
     ),
     Option(
@@ -82,6 +85,7 @@ OPTIONS = (
         "names the server's set-up in experiments, and replaces its version in the workload: versions can be compared",
         example="--server-label fp8",
         default_in_words="the server's version",
+        default="",
         metavar="NAME",
     ),
     Option(
@@ -99,6 +103,7 @@ OPTIONS = (
         "the device of a server on another machine: the name of its folder of baselines",
         example="--server-device nvidia-h200",
         default_in_words="this machine's",
+        default="",
         metavar="SLUG",
     ),
     Option(
@@ -130,6 +135,7 @@ OPTIONS = (
         "--sweep",
         "also search the greatest rate of requests that keeps the objective",
         example="--sweep --slo server",
+        default=False,
         action="store_true",
     ),
 )
@@ -166,7 +172,7 @@ class ServerKind(Kind):
             raise InputError("--server and --server-command: give the address of a server, or the command to start one")
         objective_of(completed["slo"])
         api_key = _api_key(completed)
-        if completed["server_command"] is not None:
+        if completed["server_command"]:
             launch_command_of(completed["server_command"])
         for key in ("server_label", "server_device"):
             _check_name(key, completed[key])
@@ -272,7 +278,7 @@ def _add_further_passes(
 
 def _check_name(key: str, name: str | None) -> None:
     """Raise InputError for a name that could not be a part of a test's id or of a path."""
-    if name is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name):
+    if name and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name):
         option, example = f"--{key.replace('_', '-')}", "nvidia-h200" if key == "server_device" else "vllm-fp8"
         raise InputError(f"{option} {name!r}: give lower-case letters, digits, dots and dashes, such as {example}")
 

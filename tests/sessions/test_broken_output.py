@@ -18,6 +18,7 @@ from tests.distillation.test_distillation import student_folder
 from tests.machine.test_peers import MODELS_BY_RANK
 from tests.measure.test_continuous import ONE, with_engine
 from tests.run_files import A100, benchmark, outcome, run_of
+from tests.sessions.test_fastest import fake_fastest
 from tests.sessions.test_gpu_sessions import MEMORY_OF_LLAMA, fake_gpu
 from tests.sessions.test_real_sessions import OWN_CONFTEST_IS_NOT_NEEDED
 from tests.sessions.test_sessions import HALF_EMPTY_MODELS
@@ -109,7 +110,7 @@ def test_synthetic_weights_may_say_anything(project):
     [
         pytest.param(models_saying(""), ("-m", "batching and cpu", "-k", "4-bit-batch2"), id="batching"),
         pytest.param(models_saying(""), ("-m", "batching and cpu", "-k", "4-bit-largest"), id="largest-batch"),
-        pytest.param(models_saying(""), ("--fastest", "-k", "4-bit"), id="fastest"),
+        pytest.param(models_saying("") + fake_fastest(seconds_per_step=60), ("--fastest", "-k", "4-bit"), id="fastest"),
         pytest.param(with_engine().replace("experiment, TIME)", "experiment, TIME, summary='')"), ONE, id="continuous"),
         pytest.param(models_saying(""), ("-m", "overhead and cpu", "-k", "4-bit"), id="overhead"),
         pytest.param(

@@ -133,12 +133,13 @@ FAKE_FASTEST = """
 """
 
 
-def fastest_where_a_step_at_once_takes(seconds):
-    return FAKE_MODELS + FAKE_FASTEST.replace("SECONDS", str(seconds))
+def fake_fastest(seconds_per_step):
+    """A trial in which a step of all documents at once takes so long."""
+    return FAKE_FASTEST.replace("SECONDS", str(seconds_per_step))
 
 
 def test_all_documents_are_measured_at_once_where_a_trial_finds_that_faster(project):
-    project.use(fastest_where_a_step_at_once_takes(0.001))
+    project.use(FAKE_MODELS + fake_fastest(0.001))
     session = project.bench("--fastest", "-m", "cpu and embedded", "-k", "4-bit", "--documents", "10")
     assert session.exit_code == 0, session.output
     info = session.by_experiment["smollm2-135m-instruct-4-bit-fastest"]
@@ -154,7 +155,7 @@ def test_all_documents_are_measured_at_once_where_a_trial_finds_that_faster(proj
 
 
 def test_workload_tells_loader_and_rows_and_the_session_where_its_time_went(project):
-    project.use(fastest_where_a_step_at_once_takes(60))
+    project.use(FAKE_MODELS + fake_fastest(60))
     session = project.bench("--fastest", "-m", "cpu and embedded", "-k", "4-bit", "--documents", "10")
     assert session.exit_code == 0, session.output
     assert "measured with batches of 5; in a trial, " in session.output
