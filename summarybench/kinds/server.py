@@ -184,9 +184,15 @@ class ServerKind(Kind):
         return completed
 
     def resolved_options(self, given: Mapping[str, Any], device: Any) -> dict[str, Any]:
+        """The options of servers, empty for what was left out."""
         del device
-        lists = {key: list(given[key]) for key in ("concurrency", "rate")}
-        return {**{option.key: given.get(option.key) for option in OPTIONS}, **lists}
+        names = ("server_model", "server_command", "api_key_env", "server_label", "server_device")
+        return {
+            **{option.key: given[option.key] for option in OPTIONS},
+            **{name: given[name] or "" for name in names},
+            **{name: list(given[name]) for name in ("concurrency", "rate")},
+            "sweep": bool(given["sweep"]),
+        }
 
     def measure(self, toolbox: Toolbox) -> Measurement:
         """Send the whole sample to the server, several times.
