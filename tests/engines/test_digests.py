@@ -173,7 +173,7 @@ def test_a_run_is_not_resumed_with_other_weights(project, one_error_line, tiny_l
     changed_copy(tiny_llama, folder, tensors=fine_tuned)
     line = one_error_line(project.bench(*options, "--resume", "results/latest"))
     assert "was measured with other settings: " in line
-    assert f"{MODEL} {folder_digest(folder)}, " in line
+    assert f"the files of {MODEL} changed" in line
 
 
 # What is remembered --------------------------------------------------------------------------------------------------

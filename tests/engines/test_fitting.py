@@ -81,7 +81,13 @@ def test_prediction_for_the_embedded_model_is_near_its_round_figure(device):
 @pytest.mark.parametrize("model", SEVEN_BILLION)
 def test_a_t4_holds_every_7b_loader_but_float32(model):
     meant = [each for each in EXPERIMENTS if each.model == model and "t4" in each.families]
-    assert {each.loader for each in meant if forecast_of(each, T4).fits} == {"fp16", "8-bit", "4-bit"}
+    assert {each.loader for each in meant if forecast_of(each, T4).fits} == {
+        "fp16",
+        "8-bit",
+        "4-bit",
+        "fp16-compiled",
+        "4-bit-compiled",
+    }
 
 
 def test_one_byte_too_few_does_not_fit():

@@ -10,7 +10,7 @@ from summarybench.engines import graph_decoder
 from summarybench.engines.graph_decoder import CompiledDecoder
 from summarybench.engines.inductor import digest_of_kernels
 from summarybench.engines.static_attention import attend_to_static_cache
-from tests.engines.test_compiled import CACHE_TOKENS, LONG, PAD, VOCABULARY, expected, generated, tiny
+from tests.engines.test_compiled import CACHE_TOKENS, COMPILING_CPU, LONG, PAD, VOCABULARY, expected, generated, tiny
 from tests.engines.test_loading import load_tiny
 
 
@@ -46,13 +46,13 @@ def kinds(step):
     ],
 )
 def test_every_compiled_loader_runs_the_step_of_one_row_with_its_own_products(tiny_llama, loader, kind):
-    decoder = load_tiny(tiny_llama, loader).decoders.for_batch_size(1)
+    decoder = load_tiny(tiny_llama, loader, device=COMPILING_CPU).decoders.for_batch_size(1)
     assert kinds(decoder._row_step) == {kind}
 
 
 @pytest.mark.parametrize("loader", ["fp16-compiled", "w8a16-compiled", "w4a16-compiled", "fp8-compiled"])
 def test_merged_weights_are_held_once_and_the_modules_see_them(tiny_llama, loader):
-    found = load_tiny(tiny_llama, loader)
+    found = load_tiny(tiny_llama, loader, device=COMPILING_CPU)
     decoder = found.decoders.for_batch_size(1)
     for layer, merged in zip(projections(found.model), decoder._row_step.layers, strict=True):
         whole = merged.qkv.weight.untyped_storage().data_ptr()
@@ -65,7 +65,7 @@ def test_merged_weights_are_held_once_and_the_modules_see_them(tiny_llama, loade
 def test_a_batch_after_a_single_sequence_reads_the_merged_weights_too(tiny_llama, loader):
     import torch
 
-    found = load_tiny(tiny_llama, loader)
+    found = load_tiny(tiny_llama, loader, device=COMPILING_CPU)
     prompt, summary = found.chat.chat_ids("Say something."), [30, 31, 32, 33]
     alone = found.forced_logits(prompt, summary)
     prepared, forced = found.prepare([prompt] * 2), torch.tensor([summary] * 2)

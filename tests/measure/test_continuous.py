@@ -143,7 +143,7 @@ def test_eight_rounds_of_the_same_documents_make_a_verdict_and_fewer_do_not(proj
     assert project.bench(*ONE, "--documents", "3", "--rounds", "8", "--benchmark-save=main").exit_code == 0
     info = project.bench(*ONE, "--documents", "3", "--rounds", "8").infos["default"]
     assert (info["change"]["ratio"], info["change"]["documents"]) == (1.0, 8)
-    assert "8 rounds, spread between runs" in info["verdict_detail"]
+    assert "8 rounds, noise: processes" in info["verdict_detail"]
     fewer = project.bench(*ONE, "--documents", "3", "--rounds", "7").infos["default"]
     assert fewer["verdict"] == "INCOMPARABLE"
     assert "has 7 rounds in common with this run, and 8 are needed" in fewer["verdict_detail"]

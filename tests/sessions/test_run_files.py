@@ -15,6 +15,7 @@ from summarybench.runs.schema import SessionSecondsRecord as Seconds
 from summarybench.runs.validation import check_record
 from tests.conftest import FAKE_MODELS
 from tests.measure.test_continuous import ONE, with_engine
+from tests.sessions.test_fastest import fake_fastest
 from tests.sessions.test_gpu_sessions import MEMORY_OF_LLAMA, fake_gpu
 
 RECORDS = {
@@ -39,7 +40,8 @@ def undeclared(record, type_):
         pytest.param(
             FAKE_MODELS, ("-m", "batching and cpu", "-k", "4-bit-largest"), "largest_safe_batch", id="largest-batch"
         ),
-        pytest.param(FAKE_MODELS, ("--fastest", "-k", "4-bit"), "fastest", id="fastest"),
+        pytest.param(FAKE_MODELS + fake_fastest(60), ("--fastest", "-k", "4-bit"), "fastest", id="fastest-in-batches"),
+        pytest.param(FAKE_MODELS + fake_fastest(0.001), ("--fastest", "-k", "4-bit"), "fastest", id="fastest-at-once"),
         pytest.param(with_engine(), ONE, "continuous", id="continuous"),
         pytest.param(FAKE_MODELS, ("-m", "overhead and cpu", "-k", "4-bit"), "overhead", id="overhead"),
         pytest.param(fake_gpu(), (*MEMORY_OF_LLAMA, "-k", "4-bit"), "memory", id="memory"),
