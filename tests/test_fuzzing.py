@@ -187,6 +187,7 @@ def attempt(kind, damaged, generator, template, tmp_path, what):
     }, what
     assert {path.name for path in (folder / "baselines").iterdir()} <= {"a-cpu"}, what
     lines = errors.getvalue().splitlines()
+    assert "Traceback (most recent call last):" not in lines, "\n".join([what, *lines])
     assert [line[:7] for line in lines] == (["ERROR: "] if code == WRONG_INPUT else []), (what, lines)
     assert all(each.isprintable() for each in (*lines, *shown.getvalue().splitlines())), (what, lines)
     shutil.rmtree(folder)

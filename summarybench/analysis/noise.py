@@ -176,6 +176,9 @@ def _check_group(group: ReplicatesRecord, where: str) -> None:
         "tuned_kernels": group.get("tuned_kernels", group["measured"]),
         **{f"controls.{name}": rates for name, rates in group["controls"].items()},
     }
+    for quantity, speeds in (("first_token", group.get("first_token")), ("decode", group.get("decode"))):
+        if speeds is not None:
+            lists[f"{quantity}.speeds"] = speeds["speeds"]
     for name, found in lists.items():
         if len(found) != runs or runs < 2:
             raise InvalidValueError(
