@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 
+from summarybench.engines.graph_decoder import uncompiled
 from summarybench.engines.page_operators import ATTENTION, attend_pages
 from summarybench.engines.row_operators import source_digests
-from summarybench.engines.row_step import LAYERS, LinearProduct, ModuleProduct, merged_linear
+from summarybench.engines.row_step import LAYERS, LinearProduct, ModuleProduct, merged_linear, projections_of
 from summarybench.engines.varlen_attention import Attend, options_for_grouped_heads
 
 PAGE_TOKENS = 64
@@ -107,10 +108,10 @@ class PageModel:
                 for module in model.model.layers
             ]
         self.own_kernels = source_digests([ATTENTION]) if model.device.type == "cuda" else []
-        as_is = compiled or _as_is
-        self._decoding = as_is(self._before_attention), as_is(self._after_attention), as_is(self._choose)
-        as_is = compiled_for_any or _as_is
-        self._prefilling = as_is(self._before_attention), as_is(self._after_attention)
+        compiled = compiled or uncompiled
+        self._decoding = compiled(self._before_attention), compiled(self._after_attention), compiled(self._choose)
+        compiled_for_any = compiled_for_any or uncompiled
+        self._prefilling = compiled_for_any(self._before_attention), compiled_for_any(self._after_attention)
 
     @property
     def device(self) -> Any:
@@ -197,25 +198,13 @@ def supports_pages(model: Any) -> bool:
 
 
 def _page_layer(module: Any, keys: Any, values: Any) -> PageLayer:
-    attention, mlp = module.self_attn, module.mlp
-    return PageLayer(
-        module=module,
-        qkv=merged_linear([attention.q_proj, attention.k_proj, attention.v_proj]),
-        out=merged_linear([attention.o_proj]),
-        gate_up=merged_linear([mlp.gate_proj, mlp.up_proj]),
-        down=merged_linear([mlp.down_proj]),
-        keys=keys,
-        values=values,
-    )
+    qkv, out, gate_up, down = map(merged_linear, projections_of(module))
+    return PageLayer(module=module, qkv=qkv, out=out, gate_up=gate_up, down=down, keys=keys, values=values)
 
 
 def _rotated(vectors: Any, rotation: tuple[Any, Any]) -> Any:
     first, second = vectors.chunk(2, dim=-1)
     return vectors * rotation[0] + torch.cat([-second, first], dim=-1) * rotation[1]
-
-
-def _as_is(piece: Callable[..., Any]) -> Callable[..., Any]:
-    return piece
 
 
 def _on(device: Any, numbers: Any) -> Any:

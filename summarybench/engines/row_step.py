@@ -145,15 +145,18 @@ def row_step(model: Any, cache: Any) -> RowStep | None:
 
 
 def _row_layer(module: Any, keys: Any, values: Any) -> RowLayer:
+    qkv, out, gate_up, down = map(_merged_product, projections_of(module))
+    return RowLayer(module=module, qkv=qkv, out=out, gate_up=gate_up, down=down, keys=keys, values=values)
+
+
+def projections_of(module: Any) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
+    """The projections of a layer, in the order of their use. Those of one list have the same input."""
     attention, mlp = module.self_attn, module.mlp
-    return RowLayer(
-        module=module,
-        qkv=_merged_product([attention.q_proj, attention.k_proj, attention.v_proj]),
-        out=_merged_product([attention.o_proj]),
-        gate_up=_merged_product([mlp.gate_proj, mlp.up_proj]),
-        down=_merged_product([mlp.down_proj]),
-        keys=keys,
-        values=values,
+    return (
+        [attention.q_proj, attention.k_proj, attention.v_proj],
+        [attention.o_proj],
+        [mlp.gate_proj, mlp.up_proj],
+        [mlp.down_proj],
     )
 
 
