@@ -236,6 +236,11 @@ class Experiment:
         student = ("student",) if self.is_beside_student else ()
         return (MODELS[self.model].marker, *kinds, *student, *sorted(self.families))
 
+    @property
+    def markers_but_compiled(self) -> tuple[str, ...]:
+        """`markers`, for kinds whose compiled loaders need not be named."""
+        return tuple(name for name in self.markers if name != "compiled")
+
 
 def add_model(spec: ModelSpec) -> None:
     """Register a model in this process: a student, or a model of --model or --models."""

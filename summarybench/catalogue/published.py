@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from summarybench.catalogue.entries import check_known, entries_in
 from summarybench.catalogue.models import LOADERS, MODELS
@@ -41,20 +42,19 @@ class PublishedRow:
         return self.document_tokens_per_document / self.seconds_per_document
 
 
+Row = TypeVar("Row", "PublishedRow", "PublishedThroughput")
+
+
 @cache
 def published_rows(path: Path = PUBLISHED_FILE) -> tuple[PublishedRow, ...]:
     """Read the rows, in the table's order.
 
     Raises InputError that names the file, the row and the value.
     """
-    rows = []
-    for where, values in entries_in(path, "rows"):
-        row = entry_of(PublishedRow, values, where)
-        check_known(row.family, GPU_FAMILIES, f"{where}: family")
-        check_known(row.model, MODELS, f"{where}: model")
+    rows = _read(path, "rows", PublishedRow)
+    for where, row in rows:
         check_known(row.loader, LOADERS, f"{where}: loader")
-        rows.append(row)
-    return tuple(rows)
+    return tuple(row for _, row in rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,10 +76,13 @@ def published_throughput(path: Path = PUBLISHED_FILE) -> tuple[PublishedThroughp
 
     Raises InputError that names the file, the row and the value.
     """
-    rows = []
-    for where, values in entries_in(path, "throughput"):
-        row = entry_of(PublishedThroughput, values, where)
+    return tuple(row for _, row in _read(path, "throughput", PublishedThroughput))
+
+
+def _read(path: Path, table: str, type_: type[Row]) -> list[tuple[str, Row]]:
+    """The rows of one table, each after the words that name its place. Raises InputError for an unknown family or model."""
+    rows = [(where, entry_of(type_, values, where)) for where, values in entries_in(path, table)]
+    for where, row in rows:
         check_known(row.family, GPU_FAMILIES, f"{where}: family")
         check_known(row.model, MODELS, f"{where}: model")
-        rows.append(row)
-    return tuple(rows)
+    return rows

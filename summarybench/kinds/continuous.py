@@ -52,7 +52,7 @@ class ContinuousKind(Kind):
 
     def markers_of(self, experiment: Experiment) -> tuple[str, ...]:
         """The experiment's markers without `compiled`, which need not be named: -m continuous measures all ways."""
-        return tuple(name for name in experiment.markers if name != "compiled")
+        return experiment.markers_but_compiled
 
     def resolved_options(self, given: Mapping[str, Any], device: Device) -> dict[str, Any]:
         """As many rounds as a verdict needs, where they take minutes."""
