@@ -19,8 +19,8 @@ from summarybench.session.sampling import Sampler
 def dry_run(tests: Mapping[str, Experiment], config: Config, progress: Progress) -> list[Foreseen]:
     """What is foreseen for the selected experiments (by nodeid).
 
-    The time is that of the newest run of the same test on this device, in proportion to documents and new tokens. Raises
-    InputError for documents or baselines that cannot be used.
+    The time is estimated from the newest run of the same test on this device, in proportion to documents and new tokens.
+    Raises InputError for documents or baselines that cannot be used.
     """
     forecasts, sampler = MemoryForecasts(config), Sampler(config, progress)
     documents = {model: count_documents(model, config, sampler) for model in {each.model for each in tests.values()}}

@@ -67,7 +67,7 @@ THRESHOLDS_SETTLED = (
 class Reference:
     """What a night is held against: the mean of log(tokens per second) over the first `nights`.
 
-    `standard_deviation` is that of one night on the same logarithm. `is_settled` is true from SETTLED_NIGHT on.
+    `standard_deviation` says how much one night varies, on the same logarithmic scale. `is_settled` is true from SETTLED_NIGHT on.
     """
 
     mean: float

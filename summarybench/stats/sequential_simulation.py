@@ -139,7 +139,8 @@ def _unit_series(trials: int) -> tuple[Numbers, References]:
 def simulated_thresholds(allowance: float, trials: int = TRIALS) -> tuple[float, float]:
     """The smallest thresholds with at most FALSE_ALARMS_PER_NIGHT on unchanged code: while growing, and settled.
 
-    The rate is that of first alarms, by nights until then. A true allowance of LARGEST_ALLOWANCE stands for all larger ones.
+    The rate is the number of first alarms ÷ the nights up to them. Allowances above LARGEST_ALLOWANCE are treated as that
+    one.
     """
     log_speeds, references = _unit_series(trials)
     allowances = references.allowances(2 * allowance if allowance < LARGEST_ALLOWANCE else math.inf)
