@@ -28,8 +28,9 @@ from summarybench.engines.precision import (
     is_unpacked,
     settings_as_stored,
 )
-from summarybench.engines.pretrained import has_fused_attention
+from summarybench.engines.pretrained import explaining, has_fused_attention
 from summarybench.engines.quantization import load_quantized
+from summarybench.engines.quantization_packages import check_quantization_can_be_loaded
 from summarybench.engines.shapes import text_config_of
 from summarybench.engines.static_attention import attend_to_static_cache
 from summarybench.engines.static_cache import cache_tokens_for
@@ -85,6 +86,7 @@ def _load(
     if is_as_stored:
         settings = settings_as_stored(weights.location, chat.config, settings)
     check_stored_precision(weights.location, chat.config, experiment.loader, settings, device)
+    check_quantization_can_be_loaded(weights.location, chat.config, device)
     longest = longest_sequence(chat)
     is_compiled = LOADERS[experiment.loader].is_compiled
     tokens = cache_tokens_for(longest) if is_compiled else longest
@@ -102,7 +104,8 @@ def _load(
     model = load_quantized(weights, settings, chat.config, device).eval()
     load_seconds = clock() - start
     if is_as_stored and settings["quantization"] not in BITSANDBYTES:
-        settings = {**settings, UNPACKED: _is_unpacked(model)}
+        with explaining(weights.location):  # a library may load its kernels in the first forward pass
+            settings = {**settings, UNPACKED: _is_unpacked(model)}
     check_nothing_offloaded(model, device)
     check_loaded_precision(model, experiment.loader, settings)
     loaded_bytes = sum(size for _, size in tensor_bytes(model))

@@ -58,7 +58,7 @@ def stored_settings(config: Any) -> dict[str, Any] | None:
 
     None if it is not quantized.
     """
-    stored = _quantization_config(config)
+    stored = quantization_config_of(config)
     if stored is None:
         return None
     facts: dict[str, Any] = BITSANDBYTES_DEFAULTS | stored
@@ -89,7 +89,7 @@ def settings_as_stored(location: str, config: Any, settings: Settings) -> dict[s
         raise ContradictedLoaderError(
             f"{location}: is not quantized, so there is nothing for as-stored; measure the other loaders"
         )
-    facts = _quantization_config(config) or {}
+    facts = quantization_config_of(config) or {}
     plain = {key: value for key, value in facts.items() if isinstance(value, str | int | float) and key in NAMED_FACTS}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
     return {**settings, **plain, **stored, "quantization_config": digest}
@@ -109,7 +109,8 @@ NAMED_FACTS = (
 """Keys of a quantization_config that workloads state in clear. They have the digest of all of them beside it."""
 
 
-def _quantization_config(config: Any) -> dict[str, Any] | None:
+def quantization_config_of(config: Any) -> dict[str, Any] | None:
+    """A checkpoint's quantization_config, of the whole model or of its language model; None if it is not quantized."""
     found = getattr(config, "quantization_config", None) or getattr(
         config.get_text_config(decoder=True), "quantization_config", None
     )

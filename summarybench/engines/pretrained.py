@@ -20,7 +20,7 @@ from summarybench.core.outcomes import CheckpointError, UnavailableError, first_
 HUB_ADVICE = re.compile(r"\.? (?:If you were trying to load|Make sure that|and it looks like|We couldn't connect)")
 """Where transformers' messages about a missing file begin to speak of the hub."""
 
-NEEDS_GPU = re.compile(r"GPU is required|No GPU|GPU .*is needed")
+NEEDS_GPU = re.compile(r"GPU is required|No GPU|GPU .*is needed|only supported on GPU|requires a (CUDA )?GPU")
 """transformers' words for a quantization that the CPU has no kernels for."""
 
 NAMED_TENSORS = 3
@@ -54,7 +54,7 @@ def load_config(location: str | Path, **options: Any) -> Any:
     """
     from transformers import AutoConfig
 
-    with _explaining(location):
+    with explaining(location):
         return AutoConfig.from_pretrained(location, trust_remote_code=False, local_files_only=True, **options)
 
 
@@ -73,7 +73,7 @@ def load_tokenizer(location: str | Path, **options: Any) -> Any:
     """
     from transformers import AutoTokenizer
 
-    with _explaining(location):
+    with explaining(location):
         return AutoTokenizer.from_pretrained(location, trust_remote_code=False, local_files_only=True, **options)
 
 
@@ -87,7 +87,7 @@ def load_causal_lm(location: str | Path, *, dtype: str, **options: Any) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    with _explaining(location), _naming_damage(location):
+    with explaining(location), _naming_damage(location):
         model, report = AutoModelForCausalLM.from_pretrained(
             location,
             dtype=getattr(torch, dtype),
@@ -103,8 +103,8 @@ def load_causal_lm(location: str | Path, *, dtype: str, **options: Any) -> Any:
 
 
 @contextmanager
-def _explaining(location: str | Path) -> Iterator[None]:
-    """Raise what users can cause as UnavailableError.
+def explaining(location: str | Path) -> Iterator[None]:
+    """Raise what users can cause, by this checkpoint or by packages that it needs, as UnavailableError.
 
     A folder is never a matter of the hub, whatever the library's message suggests.
     """
@@ -113,12 +113,18 @@ def _explaining(location: str | Path) -> Iterator[None]:
     except OSError as error:
         found = HUB_ADVICE.split(first_line(error))[0]
         raise UnavailableError(f"{location}: cannot be loaded: {found}") from error
-    except ImportError as error:
-        raise UnavailableError(f"{location}: needs a package that is not installed: {first_line(error)}") from error
-    except RuntimeError as error:
+    except (ImportError, RuntimeError) as error:
         if NEEDS_GPU.search(str(error)):
             raise UnavailableError(f"{location}: its quantization runs on GPUs only ({first_line(error)})") from error
-        raise
+        if isinstance(error, RuntimeError):
+            raise
+        raise UnavailableError(
+            f"{location}: needs a package that is not installed, or another version of it: {first_line(error)}"
+        ) from error
+    except NameError as error:  # optimum without gptqmodel, say: a library uses what it could not import
+        raise UnavailableError(
+            f"{location}: a library that it needs lacks a package of its own, or has the wrong version ({first_line(error)})"
+        ) from error
     except ValueError as error:
         if why := _why_not_supported(location, error):
             raise UnavailableError(f"{location}: {why}") from error

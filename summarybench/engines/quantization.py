@@ -13,12 +13,10 @@ from summarybench.core.outcomes import UnavailableError
 from summarybench.engines.engine import JsonScalar
 from summarybench.engines.precision import stored_settings
 from summarybench.engines.pretrained import load_causal_lm
+from summarybench.engines.quantization_packages import FP8_COMPUTE_CAPABILITY
 from summarybench.engines.weights import Weights
 from summarybench.engines.workspace import EAGER_ATTENTION
 from summarybench.machine.device import Device
-
-FP8_COMPUTE_CAPABILITY = (8, 9)
-"""The first NVIDIA GPUs that convert fp8 in hardware (Ada and Hopper)."""
 
 
 def load_quantized(weights: Weights, settings: Mapping[str, JsonScalar], config: Any, device: Device) -> Any:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 
 from distillation.loading import load_weights
 from summarybench.catalogue.models import LOADERS
-from summarybench.core.outcomes import ContradictedLoaderError, Outcome, PrecisionError
+from summarybench.core.outcomes import ContradictedLoaderError, Outcome, PrecisionError, UnavailableError
 from summarybench.engines.loaded_model import LoadedModel
 from summarybench.engines.not_loaded import NotLoaded
 from summarybench.engines.precision import check_loaded_precision, is_unpacked
+from summarybench.engines.pretrained import explaining
+from summarybench.engines.quantization_packages import check_quantization_can_be_loaded
 from summarybench.session.models import ask_once
 from tests.checkpoints import changed_copy, quantized_copy
 from tests.engines.test_loading import BY_NAME, CPU, load_tiny
@@ -73,24 +77,65 @@ def test_a_plain_checkpoint_has_nothing_stored(tiny_llama):
     assert "is not quantized, so there is nothing for as-stored" in found.detail
 
 
-@pytest.mark.parametrize(
-    ("quantization", "named"),
-    [
-        ({"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False}, "pip install optimum"),
-        ({"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True}, "pip install gptqmodel"),
-        ({"quant_method": "compressed-tensors", "format": "pack-quantized"}, "pip install compressed-tensors"),
-        ({"quant_method": "torchao", "quant_type": "int4_weight_only"}, "torchao"),
-    ],
-    ids=lambda each: each if isinstance(each, str) else each["quant_method"],
-)
-def test_a_quantization_without_its_package_names_the_package_in_one_line(tiny_llama, tmp_path, quantization, named):
+def line_about(tiny_llama, tmp_path, **quantization):
+    """The one line after the folder's name about a checkpoint whose quantization cannot be loaded here."""
     folder = changed_copy(tiny_llama, tmp_path / "stored", config={"quantization_config": quantization})
     found = load_tiny(folder, "as-stored")
-    assert isinstance(found, NotLoaded)
+    assert isinstance(found, NotLoaded), found
     assert found.outcome is Outcome.UNAVAILABLE
-    assert found.detail.startswith(f"{folder}: needs a package that is not installed: ")
-    assert named in found.detail
-    assert "\n" not in found.detail
+    return found.detail.removeprefix(f"{folder}: ")
+
+
+@pytest.mark.parametrize(
+    ("method", "packages"),
+    [
+        ("gptq", "packages that are not installed: optimum and gptqmodel"),
+        ("awq", "a package that is not installed: gptqmodel"),
+        ("compressed-tensors", "a package that is not installed: compressed-tensors"),
+        ("torchao", "a package that is not installed: torchao"),
+    ],
+)
+def test_a_quantization_without_its_packages_names_all_of_them_in_one_line(tiny_llama, tmp_path, method, packages):
+    install = packages.partition(": ")[2].replace(" and ", " ")
+    assert line_about(tiny_llama, tmp_path, quant_method=method, bits=4) == (
+        f"needs {packages}, for its quantization ({method}); pip install {install}"
+    )
+
+
+def test_gptq_with_optimum_alone_names_the_package_that_is_still_missing(tiny_llama, tmp_path, monkeypatch):
+    metadata = tmp_path / "installed/optimum-2.3.0.dist-info/METADATA"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text("Metadata-Version: 2.1\nName: optimum\nVersion: 2.3.0\n")
+    monkeypatch.syspath_prepend(tmp_path / "installed")
+    assert line_about(tiny_llama, tmp_path, quant_method="gptq", bits=4) == (
+        "needs a package that is not installed: gptqmodel, for its quantization (gptq); pip install gptqmodel"
+    )
+
+
+def test_a_library_that_uses_what_it_could_not_import_is_one_line():
+    with pytest.raises(UnavailableError) as caught, explaining("folder"):
+        raise NameError("name 'QuantizeConfig' is not defined")
+    assert str(caught.value) == (
+        "folder: a library that it needs lacks a package of its own, or has the wrong version (name 'QuantizeConfig' is not defined)"
+    )
+
+
+@pytest.mark.parametrize("method", ["fp_quant", "fbgemm_fp8", "higgs", "spqr"])
+def test_a_quantization_for_gpus_alone_says_so_on_a_cpu(tiny_llama, tmp_path, method):
+    assert line_about(tiny_llama, tmp_path, quant_method=method).startswith("its quantization runs on GPUs only (")
+
+
+def test_a_quantization_that_transformers_does_not_know_is_refused_and_not_ignored(tiny_llama, tmp_path):
+    assert "does not know its quantization (nosuch)" in line_about(tiny_llama, tmp_path, quant_method="nosuch")
+
+
+@pytest.mark.parametrize(("capability", "is_refused"), [((8, 9), True), ((8, 0), False), (None, False)])
+def test_fp8_needs_a_package_only_where_the_gpu_computes_with_it(capability, is_refused):
+    config = SimpleNamespace(quantization_config={"quant_method": "fp8"})
+    device = SimpleNamespace(compute_capability=lambda: capability)
+    expected = pytest.raises(UnavailableError, match="not installed: kernels") if is_refused else nullcontext()
+    with expected:
+        check_quantization_can_be_loaded("folder", config, device)
 
 
 def test_a_stored_quantization_that_was_unpacked_is_noticed(tiny_llama, stored_8_bit):
