@@ -40,6 +40,7 @@ HEAVY_AT_MODULE_LEVEL = {
     "summarybench/engines/quantize.py": {"torch"},
     "summarybench/engines/row_operators.py": {"torch"},
     "summarybench/engines/row_step.py": {"bitsandbytes", "torch"},
+    "summarybench/engines/lookup_decoder.py": {"torch"},
     "summarybench/engines/page_model.py": {"torch"},
     "summarybench/engines/page_operators.py": {"torch"},
     **{
