@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from summarybench.core.deadline import within
 from summarybench.core.outcomes import InputError, UnavailableError, first_line
 from summarybench.documents.document import Collection, DocumentSource
 from summarybench.documents.files import located_rows
+from summarybench.documents.hub_cache import COMMIT, cached_rows, commit_in_cache, commit_of_rows
 from summarybench.documents.rows import Columns, Located, extract, extract_pinned
 from summarybench.documents.sources import collection_of
 
 HUB_TIMEOUT_SECONDS = 20.0
-COMMIT = re.compile(r"[0-9a-f]{40}")
 
 INSTEAD = "use --document-source embedded or --documents-file PATH"
 
@@ -60,48 +60,75 @@ def wikilingua_documents() -> Collection:
 def documents_of_hub(dataset: HubDataset, columns: Columns) -> Collection:
     """The documents of any dataset on the hub, or of its copy in the cache.
 
-    The collection's revision names the commit. Raises UnavailableError if the dataset could not be downloaded, and
+    The collection's name and revision state the commit. Raises UnavailableError if the dataset could not be downloaded, and
     InputError if its columns cannot be used.
     """
-    commit = resolved_commit(dataset)
-    pinned = HubDataset(
-        repository=dataset.repository, configuration=dataset.configuration, revision=commit, split=dataset.split
-    )
+    pinned = replace(dataset, revision=resolved_commit(dataset))
     found = extract(_rows(pinned), columns)
-    return collection_of(DocumentSource.HUB, f"{pinned} {pinned.split}", f"--dataset {dataset}", found)
+    commit = "" if pinned == dataset else f" (commit {pinned.revision})"
+    return collection_of(DocumentSource.HUB, f"{pinned} {pinned.split}", f"--dataset {dataset}{commit}", found)
 
 
 def resolved_commit(dataset: HubDataset) -> str:
-    """The commit that the revision means now. Raises UnavailableError if the hub does not say so."""
+    """The commit that the revision means now, or meant at the last download if the hub gives no answer.
+
+    Raises UnavailableError if neither is known.
+    """
     if COMMIT.fullmatch(dataset.revision):
         return dataset.revision
+    try:
+        return _commit_on_hub(dataset)
+    except UnavailableError:
+        if commit := commit_in_cache(dataset.repository, dataset.revision):
+            return commit
+        raise
+
+
+def _commit_on_hub(dataset: HubDataset) -> str:
     from httpx2 import HTTPError
     from huggingface_hub import HfApi
 
     try:
-        info = HfApi().dataset_info(dataset.repository, revision=dataset.revision, timeout=HUB_TIMEOUT_SECONDS)
+        info = within(
+            HUB_TIMEOUT_SECONDS,
+            lambda: HfApi().dataset_info(dataset.repository, revision=dataset.revision, timeout=HUB_TIMEOUT_SECONDS),
+        )
     except (OSError, ValueError, HTTPError) as error:
         raise UnavailableError(_explained(dataset, error)) from error
     return str(info.sha)
 
 
 def _rows(dataset: HubDataset) -> Iterator[Located]:
+    """The rows at the commit that `dataset` names: from the cache if it has that commit, and otherwise from the hub."""
     if Path(dataset.repository).exists():
         raise InputError(
             f"the folder ./{dataset.repository} would be read in place of the hub's dataset of that name: rename it, or start "
             "from another folder"
         )
     import datasets
-    from httpx2 import HTTPError
 
     datasets.disable_progress_bars()
+    rows = cached_rows(dataset.repository, dataset.configuration, dataset.revision, dataset.split)
+    return located_rows(dataset.repository, _downloaded(dataset) if rows is None else rows)
+
+
+def _downloaded(dataset: HubDataset) -> Any:
+    import datasets
+    from httpx2 import HTTPError
+
+    _commit_on_hub(dataset)  # which has a time limit; the library tries for minutes
     try:
         rows = datasets.load_dataset(
             dataset.repository, dataset.configuration, split=dataset.split, revision=dataset.revision
         )
     except (OSError, ValueError, RuntimeError, HTTPError, datasets.exceptions.DatasetsError) as error:
         raise UnavailableError(_explained(dataset, error)) from error
-    return located_rows(dataset.repository, rows)
+    if (found := commit_of_rows(rows)) not in (None, dataset.revision):
+        raise UnavailableError(
+            f"the documents of {dataset.repository} could not be downloaded at {dataset.revision}, and the cache has another "
+            f"commit ({found}): connect to the hub once, or give @{found}"
+        )
+    return rows
 
 
 def _explained(dataset: HubDataset, error: BaseException) -> str:

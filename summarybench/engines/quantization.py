@@ -18,6 +18,9 @@ from summarybench.engines.weights import Weights
 from summarybench.engines.workspace import EAGER_ATTENTION
 from summarybench.machine.device import Device
 
+CPU_TILE_ROWS = 32
+"""The rows of weights that bitsandbytes' kernel for bf16 AVX-512 multiplies together."""
+
 
 def load_quantized(weights: Weights, settings: Mapping[str, JsonScalar], config: Any, device: Device) -> Any:
     """Load the model onto one device and quantize it.
@@ -37,6 +40,8 @@ def load_quantized(weights: Weights, settings: Mapping[str, JsonScalar], config:
         device_map={"": "cpu" if quantization in WEIGHT_ONLY else place},
         **quantization_options(settings, config),
     )
+    if quantization in ("nf4", "fp4"):
+        _unpack_what_cpu_kernels_cannot_multiply(model)
     if quantization == "int8 weights":
         from summarybench.engines.weight_only import compute_in_16_bits
 
@@ -46,6 +51,18 @@ def load_quantized(weights: Weights, settings: Mapping[str, JsonScalar], config:
 
         quantize_on(place, model, str(quantization))
     return model
+
+
+def _unpack_what_cpu_kernels_cannot_multiply(model: Any) -> None:
+    """Make layers of odd shapes unpack their weights for each product, as all layers do on CPUs without bf16 AVX-512.
+
+    With bf16 AVX-512, bitsandbytes 0.50 rearranges the weights in the first forward pass (`_convert_weight_packed_for_cpu`) and
+    fails with an AssertionError or a RuntimeError where blocks of weights do not fill whole rows, or rows whole tiles.
+    """
+    for module in model.modules():
+        state = getattr(getattr(module, "weight", None), "quant_state", None)
+        if state is not None and (module.in_features % state.blocksize or module.out_features % CPU_TILE_ROWS):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _check_fp8(device: Device) -> None:

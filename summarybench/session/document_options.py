@@ -16,6 +16,7 @@ from summarybench.documents.rows import Columns
 _SPECIFICATION = re.compile(r"(?P<name>[^:@]+)(:(?P<configuration>[^@]+))?(@(?P<revision>.+))?")
 _TEXT_FILE = re.compile(r"\S+\.(txt|md|prompt)")
 DEFAULT_SPLIT = "test"
+DEFAULT_REVISION = "main"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,23 +71,23 @@ def document_options_of(option: Any) -> DocumentOptions:
 
 
 def parse_dataset(specification: str, split: str | None) -> tuple[HubDataset, Columns]:
-    """The dataset of NAME[:CONFIG]@REV and its columns, as far as the catalogue knows them.
+    """The dataset of NAME[:CONFIG][@REV] and its columns, as far as the catalogue knows them.
 
-    Raises InputError where a revision is missing: the documents would change under stored runs.
+    Without a revision it is the catalogue's, or the newest commit: the one that is read becomes part of the workload.
     """
     match = _SPECIFICATION.fullmatch(specification)
     name = match["name"] if match else ""
     known = DATASETS.get(name.lower().replace("/", "_").replace("-", "_"))
-    if match is None or (known is None and not match["revision"]):
+    if match is None:
         raise InputError(
-            f"--dataset {specification}: give NAME[:CONFIG]@REV, where REV is a commit of the dataset on the hub, or one of "
+            f"--dataset {specification}: give NAME[:CONFIG][@REV], a dataset on the hub with a commit, tag or branch, or one of "
             f"{', '.join(DATASETS)}"
         )
     if known is None:
         dataset = HubDataset(
             repository=name,
             configuration=match["configuration"],
-            revision=match["revision"],
+            revision=match["revision"] or DEFAULT_REVISION,
             split=split or DEFAULT_SPLIT,
         )
         return dataset, Columns()

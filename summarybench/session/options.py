@@ -68,9 +68,9 @@ GENERAL_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "--dataset",
-        f"summarize the documents of a dataset on the Hugging Face hub, at a commit; {', '.join(DATASETS)} need only their name",
+        f"summarize the documents of a dataset on the Hugging Face hub, at one commit; {', '.join(DATASETS)} need only their name",
         example="--dataset cnn_dailymail",
-        metavar="NAME[:CONFIG]@REV",
+        metavar="NAME[:CONFIG][@REV]",
     ),
     Option(
         "--split",

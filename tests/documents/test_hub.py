@@ -1,7 +1,11 @@
 """Datasets of the hub, without the hub."""
 
+from dataclasses import replace
+
 import datasets
+import huggingface_hub
 import pytest
+from datasets.arrow_writer import ArrowWriter
 from httpx2 import ConnectTimeout, Request, Response
 from huggingface_hub import HfApi, errors
 
@@ -11,13 +15,32 @@ from summarybench.documents.hub import HubDataset, documents_of_hub, wikilingua_
 from summarybench.documents.rows import Columns
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+OTHER_COMMIT = "f" * 40
 NEWS = HubDataset(repository="example/news", configuration="3.0.0", revision=COMMIT, split="test")
 RESPONSE = Response(404, request=Request("GET", "https://huggingface.co"))
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """The empty cache of `datasets`."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+def put_into(cache, commit, text):
+    """Leave a commit of example/news in the cache, as `datasets` does."""
+    folder = cache / "example___news" / "3.0.0" / "0.0.0" / commit
+    folder.mkdir(parents=True)
+    with ArrowWriter(path=str(folder / "news-test.arrow")) as writer:
+        writer.write({"document": text, "summary": "Do."})
+        writer.finalize()
+    splits = {"test": {"name": "test", "num_bytes": 1, "num_examples": 1, "dataset_name": "news"}}
+    datasets.DatasetInfo(config_name="3.0.0", splits=splits).write_to_directory(str(folder))
+
+
 @pytest.fixture
 def hub(monkeypatch):
-    """A hub with 40 rows in the schema that a test asks for, or one that raises; it lists what it was asked."""
+    """A hub with the rows that a test asks for, or one that raises; it lists what it was asked."""
 
     class Hub:
         def __init__(self):
@@ -31,6 +54,7 @@ def hub(monkeypatch):
 
     made = Hub()
     monkeypatch.setattr(datasets, "load_dataset", made.load_dataset)
+    monkeypatch.setattr(HfApi, "dataset_info", lambda *_, **__: type("Info", (), {"sha": COMMIT}))
     return made
 
 
@@ -79,12 +103,40 @@ def test_a_dataset_is_read_whole_at_its_commit(hub):
     assert len(collection.sample(None, 0)) == 40
 
 
-def test_a_branch_is_resolved_to_its_commit(hub, monkeypatch):
+def test_a_branch_is_resolved_to_its_commit_and_both_are_said(hub):
     hub.rows = [{"document": "Text.", "summary": "Do."}]
-    monkeypatch.setattr(HfApi, "dataset_info", lambda *_, **__: type("Info", (), {"sha": COMMIT}))
-    branch = HubDataset(repository="example/news", configuration=None, revision="main", split="test")
-    assert documents_of_hub(branch, Columns()).revision.startswith(f"example/news@{COMMIT} test ")
+    found = documents_of_hub(replace(NEWS, revision="main"), Columns())
+    assert found.revision.startswith(f"example/news:3.0.0@{COMMIT} test ")
+    assert found.name == f"--dataset example/news:3.0.0@main (commit {COMMIT})"
     assert hub.asked[0][1]["revision"] == COMMIT
+
+
+def test_a_commit_in_the_cache_is_read_without_the_hub_whichever_was_cached_last(cache, monkeypatch):
+    monkeypatch.setattr(HfApi, "dataset_info", lambda *_, **__: pytest.fail("the hub was asked"))
+    put_into(cache, COMMIT, "This commit.")
+    put_into(cache, OTHER_COMMIT, "Another commit.")
+    found = documents_of_hub(NEWS, Columns())
+    assert [document.text for document in found.documents] == ["This commit."]
+
+
+def test_another_commit_that_the_library_reads_from_its_cache_is_refused(hub, monkeypatch):
+    folder = f"/cache/example___news/3.0.0/0.0.0/{OTHER_COMMIT}/news-test.arrow"
+    rows = type("Rows", (), {"cache_files": [{"filename": folder}]})
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: rows)
+    with pytest.raises(UnavailableError, match=rf"at {COMMIT}, and the cache has another commit \({OTHER_COMMIT}\)"):
+        documents_of_hub(NEWS, Columns())
+
+
+def test_a_branch_is_the_commit_that_it_was_last_if_the_hub_gives_no_answer(cache, monkeypatch):
+    def unreachable(*_, **__):
+        raise ConnectTimeout("timed out")
+
+    monkeypatch.setattr(HfApi, "dataset_info", unreachable)
+    monkeypatch.setattr(
+        huggingface_hub, "try_to_load_from_cache", lambda *_, **__: f"/hub/snapshots/{COMMIT}/README.md"
+    )
+    put_into(cache, COMMIT, "Text.")
+    assert f"@{COMMIT}" in documents_of_hub(replace(NEWS, revision="main"), Columns()).revision
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from summarybench.engines.weights import find_weights, folder_digest
 from summarybench.machine.detection import detect_device
 from summarybench.machine.telemetry import NullMonitor
 from summarybench.measure.generation import Instruments, build_prompts, measure
+from tests.checkpoints import tiny_model
 
 BY_NAME = {experiment.name: experiment for experiment in EXPERIMENTS}
 CPU = detect_device({"CUDA_VISIBLE_DEVICES": ""})
@@ -54,6 +55,17 @@ def test_loader_gives_weights_of_its_precision(tiny_llama, loader, dtype, quanti
     weight = found.model.model.layers[0].mlp.down_proj.weight
     assert str(weight.dtype) == f"torch.{dtype}"
     assert quantized is None or getattr(weight, quantized) is not None
+
+
+def test_4_bit_layers_of_odd_widths_are_multiplied_on_a_cpu_with_bf16_avx512(tiny_llama, tmp_path, monkeypatch):
+    from bitsandbytes.nn import modules
+
+    folder = tiny_model(tiny_llama, tmp_path / "odd", "llama", hidden_size=80, intermediate_size=112)
+    with_avx2 = load_tiny(folder, "4-bit")
+    monkeypatch.setattr(modules, "has_avx512bf16", lambda: True)
+    with_avx512 = load_tiny(folder, "4-bit")
+    logits = [found.summary_with_logits([1, 2, 3], 4)[1] for found in (with_avx2, with_avx512)]
+    assert logits[0].equal(logits[1])
 
 
 def test_quantized_weights_take_less_memory_and_count_their_scales(tiny_llama):

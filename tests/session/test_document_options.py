@@ -60,6 +60,11 @@ def test_any_dataset_is_named_with_configuration_and_revision():
     assert str(dataset) == f"owner/name:3.0@{COMMIT}"
 
 
+def test_a_dataset_without_a_revision_is_read_at_its_newest_commit():
+    dataset, _ = parse_dataset("owner/name", None)
+    assert dataset == HubDataset(repository="owner/name", configuration=None, revision="main", split="test")
+
+
 def test_columns_of_a_known_dataset_can_be_overridden():
     assert options(dataset="xsum", text_column="body").columns == Columns(text="body", summary="summary")
 
@@ -67,7 +72,7 @@ def test_columns_of_a_known_dataset_can_be_overridden():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"dataset": "owner/name"}, "--dataset owner/name: give NAME[:CONFIG]@REV"),
+        ({"dataset": "owner/name@"}, "--dataset owner/name@: give NAME[:CONFIG][@REV]"),
         ({"dataset": ""}, "or one of cnn_dailymail, xsum, samsum"),
         ({"dataset": "xsum", "documents_file": "a.csv"}, "--documents-file and --dataset name 2 sources"),
         (
