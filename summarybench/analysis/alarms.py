@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 import numpy as np
@@ -124,7 +124,7 @@ def verdicts_of(nights: Nights) -> Verdicts:
         bounds[:, night] = _upper_bound(changes[:1], noise, runs, nights, ALARM_CONFIDENCE)
         confirmed = _upper_bound(changes, noise, runs, nights, 1 - FALSE_ALARM_LEVEL / COMPARISONS)
         is_suspect = _is_slow(changes[:1], bounds[:, night])
-        is_confirmed = _is_slow(changes, confirmed)
+        is_confirmed = _is_slow(changes, confirmed) & ~_is_disputed(changes, noise, runs, nights)
         alarmed[:, night] = is_suspect & is_confirmed
         speeds[:, night] = np.where(is_suspect, second[:, night], first[:, night])
         stored.add(speeds[:, night], ~alarmed[:, night])
@@ -193,6 +193,20 @@ def _is_slow(changes: Sequence[Numbers], upper_bound: Numbers) -> Flags:
     return slow
 
 
+def _is_disputed(changes: Sequence[Numbers], noise: _Noise, baseline_runs: Numbers, nights: Nights) -> Flags:
+    """`is_disputed` of two passes whose first is a suspect: they are apart, and the second alone is none."""
+    from scipy.special import stdtrit
+
+    of_documents, of_processes = 2 * nights.document_variance, 2 * noise.process
+    variance = of_documents + of_processes
+    uncertain = of_documents**2 / (DOCUMENTS - 1) + of_processes**2 / noise.process_freedom
+    reach = stdtrit(variance**2 / uncertain, (1 + ALARM_CONFIDENCE) / 2) * np.sqrt(variance)
+    first, second = changes
+    alone = _upper_bound([second], noise, baseline_runs, nights, ALARM_CONFIDENCE)
+    disputed: Flags = (np.abs(second - first) > reach) & ~_is_slow([second], alone)
+    return disputed
+
+
 # The other rules on arrays -------------------------------------------------------------------------------------------
 
 
@@ -259,18 +273,28 @@ def _change_by_the_suite(nights: Nights, verdicts: Verdicts, trial: int, night: 
     parts = estimate_parts(observations, EXPERIMENT, PRIORS, here.host)
     of_host = [each for each in stored if _place(nights, each).host == here.host]
     baseline = (of_host or stored)[-BASELINE_RUNS:]
-    before = float(np.mean(verdicts.speeds[trial, baseline]))
+    before = [float(each) for each in verdicts.speeds[trial, baseline]]
+    places = [_place(nights, each) for each in baseline]
+
+    def change_of(now: Sequence[float], before: Sequence[float], places: Sequence[Place]) -> Change:
+        return Change(
+            log_ratio=fmean(now) - fmean(before),
+            document_deviation=nights.document_deviation * math.sqrt(1 / len(before) + 1 / len(now)),
+            documents=DOCUMENTS,
+            noise=parts.terms([here] * len(now), places),
+            baseline_runs=len(before),
+            runs_now=len(now),
+        )
 
     def change(passes: int) -> Change:
-        alone = [float(each) - before for each in nights.log_speeds[trial, night, :passes]]
-        return Change(
-            log_ratio=fmean(alone),
-            document_deviation=nights.document_deviation * math.sqrt(1 / len(baseline) + 1 / passes),
-            documents=DOCUMENTS,
-            noise=parts.terms([here] * passes, [_place(nights, each) for each in baseline]),
-            baseline_runs=len(baseline),
-            runs_now=passes,
-            pass_ratios=tuple(map(math.exp, alone)) if passes > 1 else (),
+        now = [float(each) for each in nights.log_speeds[trial, night, :passes]]
+        pooled = change_of(now, before, places)
+        if passes == 1:
+            return pooled
+        return replace(
+            pooled,
+            alone=tuple(change_of([each], before, places) for each in now),
+            between_passes=change_of(now[-1:], now[:1], [here]),
         )
 
     return change

@@ -13,7 +13,7 @@ from summarybench.runs.extra_info import ExtraInfo
 from summarybench.runs.resume import EarlierRun
 from summarybench.runs.run_file import Entry, build_run, entries_of
 from summarybench.runs.schema import Benchmark
-from summarybench.stats.decision import holm, is_slow_in_each_pass
+from summarybench.stats.decision import holm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ class ConfirmedRun:
         By nodeid: whether each of their slowdowns is attributed to the machine.
         """
         compared = [(each["fullname"], found) for each in benchmarks for found in judged_changes(each["extra_info"])]
-        decisions = holm([_p_value(found.change) for _, found in compared], FALSE_ALARM_LEVEL)
+        decisions = holm([_p_value(found) for _, found in compared], FALSE_ALARM_LEVEL)
         causes: dict[str, list[bool]] = {}
         for (nodeid, found), is_rejected in zip(compared, decisions, strict=True):
             if is_rejected and nodeid in self.entries and found.verdict == Verdict.REGRESSED:
@@ -90,12 +90,12 @@ class ConfirmedRun:
         }
 
 
-def _p_value(change: ChangeRecord) -> float:
-    """The p-value for Holm's correction; 1 if a pass alone is not slow.
+def _p_value(found: JudgedChange) -> float:
+    """The p-value for Holm's correction; 1 for what is INCONCLUSIVE, because passes that disagree decide nothing.
 
-    Such a change is never a regression. Its pooled p-value can be tiny, and would ease the levels of the other experiments.
+    Their pooled p-value can be tiny, and would ease the levels of the other experiments.
     """
-    return change["p_value"] if is_slow_in_each_pass(change.get("pass_ratios", ())) else 1.0
+    return 1.0 if found.verdict == Verdict.INCONCLUSIVE else found.change["p_value"]
 
 
 def _is_of_machine(attribution: AttributionRecord | None) -> bool:

@@ -22,7 +22,7 @@ from summarybench.machine.environment import environment_differences, host_in
 from summarybench.runs.baselines import StoredRun, has_same_workload
 from summarybench.runs.run_file import Entry
 from summarybench.runs.workload import differences
-from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS, Change, paired_change, pooled_change
+from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS, Change, pooled_change
 from summarybench.stats.decision import decide
 from summarybench.stats.noise_parts import NoiseParts, Place
 from summarybench.stats.timings import Timing, speed_ratio
@@ -144,7 +144,6 @@ class Judge:
             hosts=(host_in(self.environment), sides.runs[0].host),
             rounds=sides.now.rounds_are,
             lengths=lengths,
-            between_passes=self._between_passes(sides, timings, parts),
         )
         return Judgement(
             quantity=quantity,
@@ -170,16 +169,15 @@ class Judge:
         return Place(host=host_in(self.environment).id or "unknown, this session", night=self.night)
 
     def _change(self, sides: Sides, timings: Sequence[Sequence[Timing]], parts: NoiseParts) -> Change:
-        count = len(sides.passes)
-        noise = parts.terms([self._here] * count, [place_of(each) for each in sides.runs])
-        return pooled_change(timings[:count], timings[count:], noise)
-
-    def _between_passes(self, sides: Sides, timings: Sequence[Sequence[Timing]], parts: NoiseParts) -> Change | None:
-        """The change from the first pass to the second, which only processes of one night differ by."""
-        if len(sides.passes) == 1:
-            return None
-        first, *_, last = timings[: len(sides.passes)]
-        return paired_change(last, first, parts.terms([self._here], [self._here]))
+        """The change of all passes of this night against all stored runs."""
+        count, places = len(sides.passes), [place_of(each) for each in sides.runs]
+        return pooled_change(
+            timings[:count],
+            timings[count:],
+            parts.terms([self._here] * count, places),
+            noise_of_one_pass=parts.terms([self._here], places),
+            noise_between_passes=parts.terms([self._here], [self._here]),
+        )
 
     def _attribute(self, verdict: Verdict, change: Change, sides: Sides, named: Sequence[str]) -> Attribution | None:
         """Attribute a change to its cause from the machine probes of every pass and every stored run."""

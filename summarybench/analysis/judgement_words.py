@@ -15,10 +15,11 @@ from summarybench.stats.decision import (
     IMPROVEMENT_RATIO,
     REGRESSION_RATIO,
     Remedy,
+    are_passes_apart,
     contradicted_verdict,
+    is_disputed,
     remedy,
 )
-from summarybench.stats.intervals import ALARM_CONFIDENCE
 from summarybench.stats.noise_parts import Level, NoiseParts, NoiseTerm, Place
 from summarybench.stats.timings import Timing, log_speed
 
@@ -44,7 +45,7 @@ class Figures:
     """What the line is made of.
 
     `sides` are the timings of the newest pass and of the newest baseline run. `hosts` are those of this session and of the
-    newest baseline run. `between_passes` is the change from the first pass to the second; None for a single pass.
+    newest baseline run.
     """
 
     quantity: Quantity
@@ -57,7 +58,6 @@ class Figures:
     hosts: tuple[Host, Host]
     rounds: str
     lengths: Lengths | None
-    between_passes: Change | None
 
 
 def describe(figures: Figures) -> str:
@@ -73,10 +73,12 @@ def _clauses(figures: Figures) -> Iterator[str]:
             f"outputs of another length ({decimal(lengths.now, 1)} tokens, {decimal(lengths.before, 1)} there) change it by a further "
             f"{percent(lengths.effect - 1, 1, signed=True)}"
         )
-    if (between := figures.between_passes) and not _includes_one(between):
+    if (between := change.between_passes) and are_passes_apart(change):
         yield f"pass 2 differs from pass 1 by {percent(between.ratio - 1, 1, signed=True)}, more than runs of one night do"
     if contradicted := contradicted_verdict(change):
         yield _conflict(change, contradicted)
+    elif is_disputed(change, figures.tolerance):
+        yield f"not decided: {_alone(change)}; measure again to decide"
     elif figures.verdict is Verdict.UNCALIBRATED:
         unmeasured = [term.level for term in change.noise if not term.is_measured]
         yield f"not decided with assumed noise: {CALIBRATED_BY[unmeasured[0]]}"
@@ -122,11 +124,6 @@ def _mean_speed(timings: Sequence[Timing]) -> float:
     return math.exp(log_speed(timings))
 
 
-def _includes_one(change: Change) -> bool:
-    found = change.interval(ALARM_CONFIDENCE)
-    return found.low <= 1 <= found.high
-
-
 def _noise_of(parts: NoiseParts, runs: int) -> tuple[NoiseTerm, ...]:
     """The noise of so many runs on each side, each in a night of its own on one host."""
     nights = [Place(host="one", night=str(number)) for number in range(2 * runs)]
@@ -134,15 +131,18 @@ def _noise_of(parts: NoiseParts, runs: int) -> tuple[NoiseTerm, ...]:
 
 
 def _conflict(change: Change, contradicted: Verdict) -> str:
-    each = " and ".join(
-        f"pass {number} alone is {decimal(ratio, 3)}" for number, ratio in enumerate(change.pass_ratios, start=1)
-    )
     limit = (
         f"at most {decimal(REGRESSION_RATIO, 3)}"
         if contradicted is Verdict.REGRESSED
         else f"at least {decimal(IMPROVEMENT_RATIO, 3)}"
     )
-    return f"not {contradicted}: {each}, and each must be {limit}; measure again to decide"
+    return f"not {contradicted}: {_alone(change)}, and each must be {limit}; measure again to decide"
+
+
+def _alone(change: Change) -> str:
+    return " and ".join(
+        f"pass {number} alone is {decimal(ratio, 3)}" for number, ratio in enumerate(change.pass_ratios, start=1)
+    )
 
 
 def _remedy(needed: Remedy, rounds: str) -> str:

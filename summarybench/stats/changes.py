@@ -19,7 +19,7 @@ from statistics import stdev
 
 from summarybench.stats.intervals import INTERVAL_CONFIDENCE, Interval, student_quantile
 from summarybench.stats.noise_parts import NoiseTerm
-from summarybench.stats.timings import Timing, added_up, influences, log_speed, speed_ratio
+from summarybench.stats.timings import Timing, added_up, influences, log_speed
 
 MINIMUM_COMMON_DOCUMENTS = 8
 """Runs with fewer documents in common are not compared."""
@@ -32,7 +32,8 @@ class Change:
     """The change of generated tokens per second against a baseline.
 
     `noise` is what differences between runs add to the variance of `log_ratio`; it is empty where one process measured both
-    sides. `pass_ratios` holds the ratio of each pass alone to the same baseline; it is empty for a single pass.
+    sides. Of several passes, `alone` has the change of each to the same baseline, and `between_passes` the change from the
+    first pass to the last.
     """
 
     log_ratio: float
@@ -41,11 +42,17 @@ class Change:
     noise: tuple[NoiseTerm, ...] = ()
     baseline_runs: int = 1
     runs_now: int = 1
-    pass_ratios: tuple[float, ...] = ()
+    alone: tuple[Change, ...] = ()
+    between_passes: Change | None = None
 
     @property
     def ratio(self) -> float:
         return math.exp(self.log_ratio)
+
+    @property
+    def pass_ratios(self) -> tuple[float, ...]:
+        """The ratio of each of several passes to the same baseline; empty for a single pass."""
+        return tuple(each.ratio for each in self.alone)
 
     @property
     def _document_variance(self) -> float:
@@ -116,11 +123,16 @@ def paired_change(
 
 
 def pooled_change(
-    passes: Sequence[Sequence[Timing]], baseline: Sequence[Sequence[Timing]], noise: tuple[NoiseTerm, ...]
+    passes: Sequence[Sequence[Timing]],
+    baseline: Sequence[Sequence[Timing]],
+    noise: tuple[NoiseTerm, ...],
+    *,
+    noise_of_one_pass: tuple[NoiseTerm, ...] = WITHIN_ONE_PROCESS,
+    noise_between_passes: tuple[NoiseTerm, ...] = WITHIN_ONE_PROCESS,
 ) -> Change:
     """The change of pooled passes against pooled baseline runs.
 
-    It includes the ratio of each pass alone.
+    It includes the change of each pass alone, and the one between the first pass and the last.
 
     Every run holds the same documents in the same order. Raises ValueError as `paired_change` does.
     """
@@ -128,4 +140,10 @@ def pooled_change(
     change = paired_change(added_up(passes), pooled_baseline, noise, baseline_runs=len(baseline), runs_now=len(passes))
     if len(passes) == 1:
         return change
-    return replace(change, pass_ratios=tuple(speed_ratio(each, pooled_baseline) for each in passes))
+    return replace(
+        change,
+        alone=tuple(
+            paired_change(each, pooled_baseline, noise_of_one_pass, baseline_runs=len(baseline)) for each in passes
+        ),
+        between_passes=paired_change(passes[-1], passes[0], noise_between_passes),
+    )

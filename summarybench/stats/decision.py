@@ -25,30 +25,42 @@ MOST_DOCUMENTS, MOST_RUNS = 1_000_000, 1_000
 def is_regressed(change: Change) -> bool:
     """Whether a change is a regression.
 
-    It must be relevant, statistically certain, and slow in each pass alone.
+    It must be relevant, statistically certain, slow in each pass alone, and not disputed between the passes.
     """
-    return _is_slower(change) and is_slow_in_each_pass(change.pass_ratios)
-
-
-def is_slow_in_each_pass(pass_ratios: Sequence[float]) -> bool:
-    """Whether no pass alone is above REGRESSION_RATIO; True for a single pass.
-
-    One disturbed pass can slow the pooled speed by any amount, and the spread between runs does not cover it. A slowdown
-    of the code shows in every pass.
-    """
-    return all(ratio <= REGRESSION_RATIO for ratio in pass_ratios)
+    return decide(change, tolerance=0.0) is Verdict.REGRESSED
 
 
 def contradicted_verdict(change: Change) -> Verdict | None:
     """The verdict of the pooled passes that one pass alone contradicts.
 
-    None without a contradiction.
+    None without a contradiction. One disturbed pass can move the pooled speed by any amount, and the noise between runs does
+    not cover it. A change of the code shows in every pass.
     """
-    if _is_slower(change) and not is_slow_in_each_pass(change.pass_ratios):
+    if _is_slower(change) and any(ratio > REGRESSION_RATIO for ratio in change.pass_ratios):
         return Verdict.REGRESSED
-    if _is_faster(change) and not _is_fast_in_each_pass(change.pass_ratios):
+    if _is_faster(change) and any(ratio < IMPROVEMENT_RATIO for ratio in change.pass_ratios):
         return Verdict.IMPROVED
     return None
+
+
+def are_passes_apart(change: Change) -> bool:
+    """Whether two passes differ by more than runs of one night do, at 99%. False for a single pass."""
+    if change.between_passes is None:
+        return False
+    between = change.between_passes.interval(ALARM_CONFIDENCE)
+    return not between.low <= 1 <= between.high
+
+
+def is_disputed(change: Change, tolerance: float) -> bool:
+    """Whether two passes are apart, and do not each lead to the same verdict.
+
+    One of them was disturbed then, and nothing says which. Passes that agree on the verdict may be apart: where noise is
+    small, 0.85 and 0.86 are.
+    """
+    if not are_passes_apart(change):
+        return False
+    verdicts = {_decide_with_all(each, tolerance) for each in change.alone}
+    return len(verdicts) > 1 or Verdict.INCONCLUSIVE in verdicts
 
 
 def _is_slower(change: Change) -> bool:
@@ -57,10 +69,6 @@ def _is_slower(change: Change) -> bool:
 
 def _is_faster(change: Change) -> bool:
     return change.ratio >= IMPROVEMENT_RATIO and change.lower_bound(ALARM_CONFIDENCE) > 1
-
-
-def _is_fast_in_each_pass(pass_ratios: Sequence[float]) -> bool:
-    return all(ratio >= IMPROVEMENT_RATIO for ratio in pass_ratios)
 
 
 def holm(p_values: Sequence[float], level: float) -> list[bool]:
@@ -84,10 +92,10 @@ def decide(change: Change, tolerance: float) -> Verdict:
 
     `tolerance` is the relative change that counts as none (0.05 for 5%).
 
-    REGRESSED and IMPROVED must show in each pass alone; passes that contradict each other are INCONCLUSIVE. A change is
-    UNCALIBRATED if the noise that was measured would decide it, and the priors of what was not measured do not.
+    REGRESSED and IMPROVED must show in each pass alone; passes that contradict or dispute each other are INCONCLUSIVE. A
+    change is UNCALIBRATED if the noise that was measured would decide it, and the priors of what was not measured do not.
     """
-    if contradicted_verdict(change):
+    if contradicted_verdict(change) or is_disputed(change, tolerance):
         return Verdict.INCONCLUSIVE
     if (verdict := _decide_with_all(change, tolerance)) is not Verdict.INCONCLUSIVE:
         return verdict
@@ -98,7 +106,7 @@ def decide(change: Change, tolerance: float) -> Verdict:
 
 
 def _decide_with_all(change: Change, tolerance: float) -> Verdict:
-    """The verdict with all of the change's noise, for passes that do not contradict each other."""
+    """The verdict with all of the change's noise, for passes that do not contradict or dispute each other."""
     if _is_slower(change):
         return Verdict.REGRESSED
     if _is_faster(change):

@@ -324,6 +324,34 @@ def test_slowdown_of_one_pass_alone_does_not_fail_and_says_what_each_pass_was(pa
     judge_as_test_summarize_does(found)
 
 
+@pytest.mark.parametrize(
+    ("speeds", "process", "verdict"),
+    [
+        ((0.7, 0.98), 0.01, Verdict.INCONCLUSIVE),  # 0.98 alone may be noise, and 0.7 is no noise of one night
+        ((0.7, 0.98), 0.1, Verdict.INCONCLUSIVE),
+        ((0.943, 0.973), 0.01, Verdict.REGRESSED),  # 0.973 alone may be noise, and so may their difference
+        ((0.85, 0.86), 0.0003, Verdict.REGRESSED),  # further apart than noise, and each alone is proven
+        ((0.99, 1.01), 0.0003, Verdict.UNCHANGED),
+        ((0.99, 0.94), 0.0003, Verdict.INCONCLUSIVE),
+        ((1.5, 1.02), 0.01, Verdict.INCONCLUSIVE),
+        ((1.5, 1.6), 0.01, Verdict.IMPROVED),
+    ],
+)
+def test_passes_further_apart_than_their_noise_decide_only_what_each_alone_decides(speeds, process, verdict):
+    passes = [entry(seconds=(2.0 / speed,) * 8) for speed in speeds]
+    assert judge(KnownNoise(process)).compare(passes, [stored("0001_a.json")]).verdict is verdict
+
+
+def test_disputed_passes_say_so_in_the_one_line_of_the_verdict():
+    passes = [entry(seconds=(2.0 / speed,) * 8) for speed in (0.7, 0.98)]
+    found = judge().compare(passes, [stored("0001_a.json")])
+    assert found.attribution is None
+    assert found.detail.endswith(
+        "; pass 2 differs from pass 1 by +40.0%, more than runs of one night do; "
+        "not decided: pass 1 alone is 0.700 and pass 2 alone is 0.980; measure again to decide"
+    )
+
+
 def test_speedup_of_one_pass_alone_is_not_one_and_says_so():
     found = judge().compare([entry(seconds=(1.0,) * 8), entry(seconds=(2.0,) * 8)], [stored("0001_a.json")])
     assert found.verdict is Verdict.INCONCLUSIVE
@@ -493,7 +521,8 @@ def test_cause_of_a_slowdown_is_taken_from_the_probes_of_both_passes(rates, caus
 
 @pytest.mark.parametrize(("rates", "cause"), [((0.7, 1.0), Cause.GPU), ((1.0, 0.97), Cause.CODE)])
 def test_pass_that_would_not_have_decided_alone_does_not_change_the_cause(rates, cause):
-    passes = [with_controls(2.0 / speed, **{PRODUCT: rate}) for speed, rate in zip((0.7, 0.98), rates, strict=True)]
+    speeds = (0.943, 0.973)
+    passes = [with_controls(2.0 / speed, **{PRODUCT: rate}) for speed, rate in zip(speeds, rates, strict=True)]
     found = judge().compare(passes, [with_controls("0001_a.json", **{PRODUCT: 1.0})])
     assert (found.verdict, found.attribution.cause) == (Verdict.REGRESSED, cause)
 

@@ -148,6 +148,11 @@ def test_unchanged_nights_fail_at_most_once_in_a_hundred():
         assert rates(drawn(noise=noise, trials=1_000))[BOTH] <= 0.01
 
 
+def test_night_with_one_outlier_pass_seldom_fails():
+    """A pass that is slow by chance does not confirm an outlier: 0.8% of the verdicts failed until passes had to agree."""
+    assert rates(drawn(truth_named("outliers"), noise=0.02, trials=1_000))[VERDICT] <= 0.005
+
+
 # Row 5: each green night is adopted ----------------------------------------------------------------------------------
 
 

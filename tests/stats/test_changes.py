@@ -298,7 +298,7 @@ def test_a_slowdown_is_regressed_from_the_ratio_on_and_with_its_bound_below_one(
 
 def pooled(ratio, *pass_ratios):
     """A change without any doubt: only its ratios decide."""
-    return replace(change(ratio, 0.0001), pass_ratios=pass_ratios)
+    return replace(change(ratio, 0.0001), alone=tuple(change(each, 0.0001) for each in pass_ratios))
 
 
 @pytest.mark.parametrize(
