@@ -18,7 +18,7 @@ from distillation.generation import BatchGenerator, is_compiled_for
 from distillation.losses import DistillationLoss, compile_layers, compiled_token_losses
 from distillation.settings import DistillSettings
 from distillation.training_batches import SimilarLengthSampler
-from summarybench.analysis.quality import rouge_f1
+from summarybench.analysis.rouge import rouge_f1
 from summarybench.core.numbers import trimmed
 from summarybench.core.outcomes import JudgementError
 from summarybench.machine.device import Device

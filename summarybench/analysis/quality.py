@@ -1,28 +1,24 @@
-"""Score summaries: ROUGE against the reference, the floor, and empty or repeating summaries.
-
-ROUGE is rouge_score's. Its tokenizer knows the letters a to z alone, which is kept where the reference has no others, so that
-figures of English texts are those of everybody else. Other references are scored by the words of their scripts, not stemmed.
-"""
+"""Score summaries: ROUGE against the reference, the floor, and empty or repeating summaries."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from statistics import fmean
-from typing import Any, Protocol
+from typing import Protocol
 
+from summarybench.analysis.rouge import rouge_f1
 from summarybench.catalogue.floors import Floor
 from summarybench.core.numbers import counted, decimal, percent
 from summarybench.core.outcomes import QualityError
 from summarybench.documents.document import Document
-from summarybench.documents.words import is_ascii_in_letters, sentences, spaced_words, words
+from summarybench.documents.words import sentences, spaced_words
 from summarybench.runs.run_file import ROUGE_TYPES
 from summarybench.stats.intervals import ALARM_CONFIDENCE, Interval, mean_interval, mean_upper_bound
 
 LONGEST_LEAD_WORDS = 1_000
-"""Longer text is no lead: some documents have no full stop. Scoring all of 200,000 words would take half a minute."""
+"""Longer text is no lead: some documents have no full stop."""
 
 
 class TimedSummary(Protocol):
@@ -98,32 +94,6 @@ def assert_rouge_floor(quality: Quality | None) -> None:
 
 def _sampling_of(floor: Floor) -> str:
     return "" if floor.documents is None else f" for a mean of {counted(floor.documents, 'document')}"
-
-
-def rouge_f1(summary: str, reference: str, types: tuple[str, ...] = ROUGE_TYPES) -> dict[str, float]:
-    """F1 of ROUGE-1, ROUGE-2 and ROUGE-Lsum, or of `types`, with one sentence per line."""
-    scorer = _scorer(types, is_english=is_ascii_in_letters(reference))
-    found = scorer.score(_sentence_lines(reference), _sentence_lines(summary))
-    return {name: float(found[name].fmeasure) for name in types}
-
-
-class _WordTokenizer:
-    """Words of every script, as rouge_score asks for them. Its own stemmer is for English and is left out."""
-
-    def tokenize(self, text: str) -> list[str]:
-        return words(text)
-
-
-@cache
-def _scorer(types: tuple[str, ...], *, is_english: bool) -> Any:
-    from rouge_score.rouge_scorer import RougeScorer
-
-    return RougeScorer(list(types), use_stemmer=True, tokenizer=None if is_english else _WordTokenizer())
-
-
-def _sentence_lines(text: str) -> str:
-    # rouge_score's own splitter would download a model.
-    return "\n".join(sentences(text))
 
 
 def lead3(text: str) -> str:

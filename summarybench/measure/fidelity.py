@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from summarybench.analysis.quality import DEGENERATE, rouge_f1
+from summarybench.analysis.quality import DEGENERATE
 from summarybench.analysis.quality_change import QualityComparison, documents_needed, judge, mcnemar, paired_difference
+from summarybench.analysis.rouge import rouge_f1
 from summarybench.catalogue.models import REFERENCE_LOADER, Experiment
 from summarybench.core.numbers import significant
 from summarybench.core.outcomes import JudgementError, first_line

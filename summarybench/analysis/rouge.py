@@ -1,0 +1,144 @@
+"""ROUGE F1 as rouge_score computes it, also for texts of hundreds of thousands of words.
+
+rouge_score fills a table of (reference words × summary words) in Python and stems each occurrence of a word: 200,000 words
+take it half a minute. Here the table's rows are bits of an integer, and each word is stemmed once. All figures are equal to
+rouge_score's.
+
+Its tokenizer knows the letters a to z alone, which is kept where the reference has no others, so that figures of English texts
+are those of everybody else. Other references are scored by the words of their scripts, not stemmed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from typing import Any, Protocol
+
+from summarybench.documents.words import is_ascii_in_letters, sentences, words
+from summarybench.runs.run_file import ROUGE_TYPES
+
+LSUM = "rougeLsum"
+STEMS_KEPT = 2**16
+"""The number of words whose stems are remembered."""
+
+Words = Sequence[str]
+
+
+class Tokenizer(Protocol):
+    """Words of a text, as rouge_score asks for them."""
+
+    def tokenize(self, text: str) -> list[str]: ...
+
+
+def rouge_f1(summary: str, reference: str, types: tuple[str, ...] = ROUGE_TYPES) -> dict[str, float]:
+    """F1 of ROUGE-1, ROUGE-2 and ROUGE-Lsum, or of `types`, with one sentence per line."""
+    tokenizer = _english() if is_ascii_in_letters(reference) else _EVERY_SCRIPT
+    found = {}
+    if others := tuple(name for name in types if name != LSUM):
+        scores = _scorer(others, tokenizer).score("\n".join(sentences(reference)), "\n".join(sentences(summary)))
+        found = {name: float(scores[name].fmeasure) for name in others}
+    if LSUM in types:
+        found[LSUM] = lsum_f1(
+            *([tokenizer.tokenize(each) for each in sentences(text)] for text in (reference, summary))
+        )
+    return {name: found[name] for name in types}
+
+
+def lsum_f1(reference: Sequence[Words], summary: Sequence[Words]) -> float:
+    """ROUGE-Lsum of two texts, given as the words of each sentence.
+
+    Section 3.2 of Lin (2004), with ROUGE 1.5.5's rule that each occurrence of a word counts once. Each sentence of the
+    reference is matched with the union of its longest common subsequences with the summary's sentences.
+    """
+    left = [Counter(word for sentence in text for word in sentence) for text in (reference, summary)]
+    totals = [counts.total() for counts in left]
+    if not all(totals):
+        return 0.0
+    hits = 0
+    for sentence in reference:
+        matched = set[int]().union(*(common_subsequence(sentence, other) for other in summary))
+        for word in (sentence[index] for index in sorted(matched)):
+            if all(counts[word] > 0 for counts in left):
+                hits += 1
+                for counts in left:
+                    counts[word] -= 1
+    recall, precision = (hits / total for total in totals)
+    return 2 * precision * recall / (precision + recall) if hits else 0.0
+
+
+def common_subsequence(reference: Words, other: Words) -> list[int]:
+    """The indices, from the last, of the words of `reference` in a longest common subsequence with `other`.
+
+    Of several, the one that rouge_score chooses. Row i of the table is an integer: bit j is 0 where the length for the first i
+    reference words and the first j + 1 other words exceeds that for j (Hyyrö, 2004).
+    """
+    places: dict[str, int] = {}
+    for index, word in enumerate(other):
+        places[word] = places.get(word, 0) | 1 << index
+    # A reference word that `other` lacks repeats the row before it.
+    shared = [index for index, word in enumerate(reference) if word in places]
+    everything = (1 << len(other)) - 1
+    rows = [everything]
+    for index in shared:
+        row = rows[-1]
+        matches = row & places[reference[index]]
+        rows.append((row + matches | row - matches) & everything)
+    return _read_back(rows, [reference[index] for index in shared], shared, other)
+
+
+def _read_back(rows: Sequence[int], common: Words, indices: Sequence[int], other: Words) -> list[int]:
+    def length(row: int, column: int) -> int:
+        return column - (rows[row] & (1 << column) - 1).bit_count()
+
+    found = []
+    row, column = len(common), len(other)
+    while row and column:
+        if common[row - 1] == other[column - 1]:
+            found.append(indices[row - 1])
+            row, column = row - 1, column - 1
+        elif length(row, column - 1) > length(row - 1, column):
+            column -= 1
+        else:
+            row -= 1
+    return found
+
+
+# Words ---------------------------------------------------------------------------------------------------------------
+
+
+class _EveryScript:
+    """Words of every script. rouge_score's stemmer is for English and is left out."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return words(text)
+
+
+_EVERY_SCRIPT = _EveryScript()
+
+
+class _English:
+    """rouge_score's own words, stemmed: those of the letters a to z and digits."""
+
+    def __init__(self) -> None:
+        from rouge_score.tokenizers import DefaultTokenizer
+
+        stemming = DefaultTokenizer(use_stemmer=True)
+        self.stem = lru_cache(maxsize=STEMS_KEPT)(lambda word: "".join(stemming.tokenize(word)))
+
+    def tokenize(self, text: str) -> list[str]:
+        from rouge_score.tokenize import tokenize
+
+        return list(tokenize(text, self))
+
+
+@cache
+def _english() -> Tokenizer:
+    return _English()
+
+
+@cache
+def _scorer(types: tuple[str, ...], tokenizer: Tokenizer) -> Any:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    return RougeScorer(list(types), tokenizer=tokenizer)
