@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Protocol
@@ -13,12 +13,15 @@ from summarybench.catalogue.floors import Floor
 from summarybench.core.numbers import counted, decimal, percent
 from summarybench.core.outcomes import QualityError
 from summarybench.documents.document import Document
-from summarybench.documents.words import sentences, spaced_words
+from summarybench.documents.languages import ENGLISH, Language
+from summarybench.documents.words import has_words, spaced_words
 from summarybench.runs.run_file import ROUGE_TYPES
 from summarybench.stats.intervals import ALARM_CONFIDENCE, Interval, mean_interval, mean_upper_bound
 
 LONGEST_LEAD_WORDS = 1_000
 """Longer text is no lead: some documents have no full stop."""
+LONGEST_LEAD_CHARACTERS = 10 * LONGEST_LEAD_WORDS
+"""The same for languages that may have no spaces. English keeps to words alone, so that its figures do not change."""
 
 
 class TimedSummary(Protocol):
@@ -52,19 +55,31 @@ class Quality:
         return {name: fmean(scores) if scores else None for name, scores in self.scores.items()}
 
 
-def score(records: Sequence[TimedSummary], documents: Sequence[Document], floor: Floor | None) -> Quality:
-    """Score exactly the summaries that were timed. `documents` are in the order of `records`."""
+def score(
+    records: Sequence[TimedSummary],
+    documents: Sequence[Document],
+    floor: Floor | None,
+    language: Language = ENGLISH,
+) -> Quality:
+    """Score exactly the summaries that were timed. `documents` are in the order of `records`.
+
+    A document without words has no lead to score.
+    """
     pairs = [pair for pair in zip(records, documents, strict=True) if pair[1].reference]
-    rouge = [rouge_f1(record.summary, document.reference) for record, document in pairs]
+    rouge = [rouge_f1(record.summary, document.reference, language=language) for record, document in pairs]
     scores = {name: tuple(found[name] for found in rouge) for name in ROUGE_TYPES}
-    leads = [rouge_f1(lead3(each.text), each.reference, ("rouge1",))["rouge1"] for _, each in pairs]
+    leads = [
+        rouge_f1(lead3(each.text, language), each.reference, ("rouge1",), language)["rouge1"]
+        for _, each in pairs
+        if has_words(each.text)
+    ]
     return Quality(
         scores=scores,
         rouge1_interval=_within_0_and_1(mean_interval(scores["rouge1"])) if pairs else None,
         lead3_rouge1=fmean(leads) if leads else None,
         floor=floor if pairs else None,
         degenerate_document_ids={
-            kind: tuple(record.document_id for record in records if has_it(record.summary))
+            kind: tuple(record.document_id for record in records if has_it(record.summary, language))
             for kind, has_it in DEGENERATE.items()
         },
     )
@@ -96,25 +111,34 @@ def _sampling_of(floor: Floor) -> str:
     return "" if floor.documents is None else f" for a mean of {counted(floor.documents, 'document')}"
 
 
-def lead3(text: str) -> str:
+def lead3(text: str, language: Language = ENGLISH) -> str:
     """The first three sentences of a document, as far as its first LONGEST_LEAD_WORDS words."""
-    return " ".join(" ".join(sentences(text)[:3]).split(" ", LONGEST_LEAD_WORDS)[:LONGEST_LEAD_WORDS])
+    lead = " ".join(language.sentences(text)[:3])
+    if not language.is_english:
+        lead = lead[:LONGEST_LEAD_CHARACTERS]
+    return " ".join(lead.split(" ", LONGEST_LEAD_WORDS)[:LONGEST_LEAD_WORDS])
 
 
-def is_empty(summary: str) -> bool:
+def is_empty(summary: str, language: Language = ENGLISH) -> bool:  # noqa: ARG001  # called as `is_repeating` is
     """Whether a summary is empty or only whitespace: it ends at once and looks fast."""
     return not summary.strip()
 
 
-def is_repeating(summary: str) -> bool:
+def is_repeating(summary: str, language: Language = ENGLISH) -> bool:
     """Whether fewer than half of the three-word sequences are distinct, in a summary of 24 words or more.
 
-    In scripts without spaces, each character counts as a word.
+    English is split at blanks, and there characters of scripts without spaces count as words.
     """
-    found = spaced_words(summary)
+    found = spaced_words(summary) if language.is_english else language.words(summary)
     trigrams = list(zip(found, found[1:], found[2:], strict=False))
     return len(found) >= 24 and len(set(trigrams)) < len(trigrams) / 2
 
 
-DEGENERATE: Mapping[str, Callable[[str], bool]] = {"empty": is_empty, "repeating": is_repeating}
+class Degeneration(Protocol):
+    """A test for summaries that only look fast."""
+
+    def __call__(self, summary: str, language: Language = ENGLISH) -> bool: ...
+
+
+DEGENERATE: Mapping[str, Degeneration] = {"empty": is_empty, "repeating": is_repeating}
 """The kinds of summaries that only look fast, and the test for each."""

@@ -4,18 +4,21 @@ rouge_score fills a table of (reference words × summary words) in Python and st
 take it half a minute. Here the table's rows are bits of an integer, and each word is stemmed once. All figures are equal to
 rouge_score's.
 
-Its tokenizer knows the letters a to z alone, which is kept where the reference has no others, so that figures of English texts
-are those of everybody else. Other references are scored by the words of their scripts, not stemmed.
+Its tokenizer knows the letters a to z alone, which is kept where an English reference has no others, so that figures of English
+texts are those of everybody else. Other references are scored by the words of their scripts, not stemmed, and texts in another
+language by that language's words and stems.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, Protocol
 
-from summarybench.documents.words import is_ascii_in_letters, sentences, words
+from summarybench.documents.languages import ENGLISH, Language
+from summarybench.documents.words import is_ascii_in_letters
 from summarybench.runs.run_file import ROUGE_TYPES
 
 LSUM = "rougeLsum"
@@ -31,9 +34,13 @@ class Tokenizer(Protocol):
     def tokenize(self, text: str) -> list[str]: ...
 
 
-def rouge_f1(summary: str, reference: str, types: tuple[str, ...] = ROUGE_TYPES) -> dict[str, float]:
+def rouge_f1(
+    summary: str, reference: str, types: tuple[str, ...] = ROUGE_TYPES, language: Language = ENGLISH
+) -> dict[str, float]:
     """F1 of ROUGE-1, ROUGE-2 and ROUGE-Lsum, or of `types`, with one sentence per line."""
-    tokenizer = _english() if is_ascii_in_letters(reference) else _EVERY_SCRIPT
+    is_plain = language.is_english and is_ascii_in_letters(reference)
+    tokenizer = _english() if is_plain else _Stems(language)
+    sentences = language.sentences
     found = {}
     if others := tuple(name for name in types if name != LSUM):
         scores = _scorer(others, tokenizer).score("\n".join(sentences(reference)), "\n".join(sentences(summary)))
@@ -107,14 +114,14 @@ def _read_back(rows: Sequence[int], common: Words, indices: Sequence[int], other
 # Words ---------------------------------------------------------------------------------------------------------------
 
 
-class _EveryScript:
-    """Words of every script. rouge_score's stemmer is for English and is left out."""
+@dataclass(frozen=True, slots=True)
+class _Stems:
+    """The words of a language, stemmed where it has a stemmer. rouge_score's stemmer is for English and is left out."""
+
+    language: Language
 
     def tokenize(self, text: str) -> list[str]:
-        return words(text)
-
-
-_EVERY_SCRIPT = _EveryScript()
+        return self.language.stems(text)
 
 
 class _English:

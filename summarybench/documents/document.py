@@ -72,6 +72,7 @@ class Reason(StrEnum):
 
     NO_TEXT = "without text"
     NO_REFERENCE = "without a reference summary"
+    NO_WORDS = "with a reference summary without words"
     EQUAL = "equal to an earlier one"
     SAME_NAME = "with the url and section name of an earlier one"
 

@@ -12,7 +12,8 @@ from summarybench.core.outcomes import InputError, UnavailableError, first_line
 from summarybench.documents.document import Collection, DocumentSource
 from summarybench.documents.files import located_rows
 from summarybench.documents.hub_cache import COMMIT, cached_rows, commit_in_cache, commit_of_rows
-from summarybench.documents.rows import Columns, Located, extract, extract_pinned
+from summarybench.documents.languages import ENGLISH, Language
+from summarybench.documents.rows import Columns, Located, extract, extract_pinned, with_words_only
 from summarybench.documents.sources import collection_of
 
 HUB_TIMEOUT_SECONDS = 20.0
@@ -42,19 +43,30 @@ WIKILINGUA = HubDataset(
 )
 
 
-def wikilingua_documents() -> Collection:
-    """WikiLingua's English articles at the pinned revision, from the hub or its cache.
+def wikilingua_documents(language: Language = ENGLISH) -> Collection:
+    """WikiLingua's articles in a language at the pinned revision, from the hub or its cache.
 
-    Raises UnavailableError if they could not be downloaded.
+    Raises UnavailableError if they could not be downloaded, and InputError if WikiLingua has none in this language.
     """
-    found = extract_pinned(_rows(WIKILINGUA))
+    check_wikilingua(language)
+    found = extract_pinned(_rows(replace(WIKILINGUA, configuration=language.wikilingua)))
+    if not language.is_english:  # the stored runs fix which English documents there are
+        found = with_words_only(found)
     return Collection(
         source=DocumentSource.WIKILINGUA,
         revision=WIKILINGUA.revision,
         documents=found.documents,
         dropped=found.dropped,
-        name="WikiLingua",
+        name="WikiLingua" if language.is_english else f"WikiLingua ({language.name})",
     )
+
+
+def check_wikilingua(language: Language) -> None:
+    """Raises InputError if WikiLingua has no articles in this language."""
+    if not language.wikilingua:
+        raise InputError(
+            f"--language {language.code}: WikiLingua has no articles in {language.name}; give --documents-file or --dataset"
+        )
 
 
 def documents_of_hub(dataset: HubDataset, columns: Columns) -> Collection:

@@ -91,6 +91,14 @@ def extract_pinned(rows: Iterable[Located]) -> Extracted:
     return Extracted(documents=tuple(by_id.values()), dropped=dict(dropped))
 
 
+def with_words_only(found: Extracted) -> Extracted:
+    """The documents whose reference summaries have words, as others cannot be scored."""
+    kept = tuple(each for each in found.documents if has_words(each.reference))
+    if len(kept) == len(found.documents):
+        return found
+    return replace(found, documents=kept, dropped={**found.dropped, Reason.NO_WORDS: len(found.documents) - len(kept)})
+
+
 def _peeked(rows: Iterable[Located]) -> tuple[Located | None, Iterable[Located]]:
     remaining = iter(rows)
     first = next(remaining, None)
@@ -102,8 +110,9 @@ def _with_references_or_all(documents: Sequence[Document], dropped: Counter[Reas
     scored = [document for document in documents if has_words(document.reference)]
     if not scored:
         return [replace(document, reference="") for document in documents]
-    if len(scored) < len(documents):
-        dropped[Reason.NO_REFERENCE] = len(documents) - len(scored)
+    for document in documents:
+        if not has_words(document.reference):
+            dropped[Reason.NO_WORDS if document.reference else Reason.NO_REFERENCE] += 1
     return scored
 
 

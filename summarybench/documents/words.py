@@ -1,7 +1,7 @@
-"""Words and sentences in texts of any script.
+"""Words and sentences in texts of any script. languages.py adds what depends on the language.
 
 Most scripts put spaces between words. Chinese, Japanese, Thai, Lao, Khmer and Burmese do not: there each character, with
-its marks, counts as a word, as is usual when ROUGE is computed for these languages.
+its marks, counts as a word, unless a language is named that has a better rule.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ import regex
 _UNSPACED = r"[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Line_Break=Complex_Context}]\p{M}*"
 """One character of a script without spaces. Unicode calls those of South-East Asia `Complex_Context` (UAX 14)."""
 
-_WORD = regex.compile(rf"{_UNSPACED}|(?:(?!{_UNSPACED})[\p{{L}}\p{{M}}\p{{N}}])+")
+WORD_PATTERN = rf"{_UNSPACED}|(?:(?!{_UNSPACED})[\p{{L}}\p{{M}}\p{{N}}])+"
+"""A word, or a character of a script without spaces."""
+
+_WORD = regex.compile(WORD_PATTERN)
 _CHARACTER = regex.compile(rf"({_UNSPACED})")
 _LETTER_OR_DIGIT = regex.compile(r"[\p{L}\p{N}]")
 # An English full stop ends a sentence only before a space. Full stops of other scripts need none.

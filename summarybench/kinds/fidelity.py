@@ -94,6 +94,8 @@ def _measure_compiled(toolbox: Toolbox, loaded: LoadedModel, reference: Referenc
         logit_error=error,
         forced_tokens=reference.tokens,
         agreement=agreement_of(recording.summaries, eager.summaries),
-        quality=quality_beside([record.summary for record in measured.records], eager, sample.documents),
+        quality=quality_beside(
+            [record.summary for record in measured.records], eager, sample.documents, sample.language
+        ),
     )
     return toolbox.measurement(loaded, sample, measured, extra_info={"fidelity": found.as_extra_info()}, finding=found)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -21,6 +22,7 @@ from summarybench.catalogue.models import REFERENCE_LOADER, Experiment
 from summarybench.core.numbers import significant
 from summarybench.core.outcomes import JudgementError, first_line
 from summarybench.documents.document import Document
+from summarybench.documents.languages import ENGLISH, Language
 from summarybench.documents.prompts import Prompt
 from summarybench.engines.engine import LogitsEngine, TextGenerator
 from summarybench.engines.loaded_model import LoadedModel
@@ -226,7 +228,9 @@ class RecordingModel:
         return found
 
 
-def quality_beside(texts: Sequence[str], eager: EagerSide, documents: Sequence[Document]) -> QualityComparison | None:
+def quality_beside(
+    texts: Sequence[str], eager: EagerSide, documents: Sequence[Document], language: Language = ENGLISH
+) -> QualityComparison | None:
     """Compare ROUGE-1 and degenerate outputs with the twin's.
 
     The documents are in the same order as the texts.
@@ -234,7 +238,10 @@ def quality_beside(texts: Sequence[str], eager: EagerSide, documents: Sequence[D
     if len(documents) < MINIMUM_COMMON_DOCUMENTS:
         return None
     now, before = (
-        [rouge_f1(text, document.reference)["rouge1"] for text, document in zip(side, documents, strict=True)]
+        [
+            rouge_f1(text, document.reference, language=language)["rouge1"]
+            for text, document in zip(side, documents, strict=True)
+        ]
         for side in (texts, eager.texts)
     )
     difference = paired_difference(now, before)
@@ -245,7 +252,9 @@ def quality_beside(texts: Sequence[str], eager: EagerSide, documents: Sequence[D
         documents_needed=documents_needed(difference),
         changed_summaries=sum(a != b for a, b in zip(texts, eager.texts, strict=True)),
         mcnemar={
-            kind: mcnemar(*(_ids_with(has_it, side, documents) for side in (texts, eager.texts)))
+            kind: mcnemar(
+                *(_ids_with(partial(has_it, language=language), side, documents) for side in (texts, eager.texts))
+            )
             for kind, has_it in DEGENERATE.items()
         },
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from summarybench.documents.document import Document, DocumentSource
+from summarybench.documents.languages import ENGLISH, Language
 from summarybench.documents.prompts import INSTRUCTION, Prompt
 
 
@@ -21,6 +22,7 @@ class Sample:
     prompts: tuple[Prompt, ...]
     max_new_tokens: int
     instruction: str = INSTRUCTION
+    language: Language = ENGLISH
 
     @property
     def longest_sequence(self) -> int:

@@ -37,6 +37,7 @@ class WorkloadSettings(TypedDict):
     max_new_tokens: NotRequired[Annotated[int, Key("the limit of generated tokens", unit="tokens")]]
     batch_size: NotRequired[Annotated[int, Key("documents generated together")]]
     processes: NotRequired[Annotated[int, Key("processes that measured together; absent for one")]]
+    language: NotRequired[Annotated[str, Key("code of the documents' language; absent for English")]]
 
 
 class DegenerateCounts(TypedDict):

@@ -92,6 +92,7 @@ class Settings(TypedDict):
     dataset: NotRequired[Annotated[str, Key("the dataset of the hub and its split")]]
     split: NotRequired[Annotated[str, Key("the split of a saved dataset, if an option names it")]]
     instruction: NotRequired[Annotated[str, Key("the instruction, if it is not the default")]]
+    language: NotRequired[Annotated[str, Key("code of the documents' language, if it is not English")]]
     weights: NotRequired[Annotated[str, Key("`published` or `synthetic`")]]
     model_folders: NotRequired[Annotated[dict[str, Any], Key("digest of each folder with weights, by model")]]
     own_models: NotRequired[Annotated[dict[str, Any], Key("commit or shape of each model of --model without a folder")]]

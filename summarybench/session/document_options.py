@@ -10,6 +10,7 @@ from typing import Any
 from summarybench.catalogue.datasets import DATASETS
 from summarybench.core.outcomes import InputError
 from summarybench.documents.hub import HubDataset
+from summarybench.documents.languages import ENGLISH, Language, language_of
 from summarybench.documents.prompts import INSTRUCTION
 from summarybench.documents.rows import Columns
 
@@ -30,6 +31,7 @@ class DocumentOptions:
     dataset: HubDataset | None = None
     split: str | None = None
     instruction: str = INSTRUCTION
+    language: Language = ENGLISH
 
     def conditions(self) -> dict[str, Any]:
         """What differs from the defaults, in plain JSON types: two sessions of one run must agree on it."""
@@ -39,6 +41,7 @@ class DocumentOptions:
             "dataset": self.dataset and f"{self.dataset} {self.dataset.split}",
             "split": self.split,
             "instruction": None if self.instruction == INSTRUCTION else self.instruction,
+            "language": None if self.language.is_english else self.language.code,
         }
         return {key: value for key, value in found.items() if value is not None}
 
@@ -67,6 +70,7 @@ def document_options_of(option: Any) -> DocumentOptions:
         dataset=dataset,
         split=option.split if dataset is None else None,
         instruction=INSTRUCTION if option.instruction is None else read_instruction(option.instruction),
+        language=language_of(option.language),
     )
 
 

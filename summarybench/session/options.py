@@ -9,6 +9,7 @@ from summarybench.catalogue.datasets import DATASETS
 from summarybench.core.option import Option
 from summarybench.core.paths import user_path
 from summarybench.documents.document import DocumentSource
+from summarybench.documents.languages import ENGLISH
 from summarybench.documents.prompts import INSTRUCTION
 from summarybench.kinds.registry import KINDS
 from summarybench.machine.environment import HOST_NAME_VARIABLE
@@ -85,6 +86,15 @@ GENERAL_OPTIONS: tuple[Option, ...] = (
         example='--instruction "Summarize in one sentence."',
         default_in_words=f'"{INSTRUCTION}"',
         metavar="TEXT|FILE",
+    ),
+    Option(
+        "--language",
+        "the language of the documents, by its code: how summaries are scored, and which of WikiLingua's articles are read. "
+        "The instruction stays English without --instruction",
+        example="--language de",
+        default_in_words="en",
+        default=ENGLISH.code,
+        metavar="CODE",
     ),
     Option(
         "--show-prompt",

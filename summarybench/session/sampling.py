@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-from summarybench.core.outcomes import UnavailableError
+from summarybench.core.outcomes import InputError, UnavailableError
 from summarybench.documents.document import Collection, Document, DocumentSource
-from summarybench.documents.hub import documents_of_hub, wikilingua_documents
+from summarybench.documents.hub import check_wikilingua, documents_of_hub, wikilingua_documents
 from summarybench.documents.sources import documents_of_file, embedded_documents
 from summarybench.engines.engine import ChatFormat
 from summarybench.measure.generation import build_prompts
@@ -35,7 +35,14 @@ class Sampler:
 
         Documents that may need the network are not read.
         """
-        source = self._settings.document_source_of(model)
+        source, language = self._settings.document_source_of(model), self._settings.document_options.language
+        if source is DocumentSource.EMBEDDED and not language.is_english:
+            raise InputError(
+                f"--language {language.code}: the built-in articles are English; give --documents-file, --dataset or "
+                "--document-source wikilingua"
+            )
+        if source is DocumentSource.WIKILINGUA:
+            check_wikilingua(language)
         if not source.needs_hub:
             self._draw_for(model, self._collection(source))
 
@@ -48,14 +55,17 @@ class Sampler:
             collection = self._collection(self._settings.document_source_of(model))
             documents = self._draw_for(model, collection)
             max_new_tokens = self._config.max_new_tokens
-            instruction = self._settings.document_options.instruction
+            options = self._settings.document_options
             self._samples[model] = Sample(
                 source=collection.source,
                 revision=collection.revision,
                 documents=documents,
-                prompts=build_prompts(chat, documents, self._config.max_prompt_tokens, max_new_tokens, instruction),
+                prompts=build_prompts(
+                    chat, documents, self._config.max_prompt_tokens, max_new_tokens, options.instruction
+                ),
                 max_new_tokens=max_new_tokens,
-                instruction=instruction,
+                instruction=options.instruction,
+                language=options.language,
             )
         return self._samples[model]
 
@@ -97,7 +107,7 @@ class Sampler:
             with self._progress.stage(f"reading {options.dataset}"):
                 return documents_of_hub(options.dataset, options.columns)
         with self._progress.stage("reading WikiLingua"):
-            return wikilingua_documents()
+            return wikilingua_documents(options.language)
 
     def _announced(self, collection: Collection) -> Collection:
         """The collection, after saying what was read of it and what was not: the user's own sources may surprise."""
@@ -106,7 +116,7 @@ class Sampler:
                 self._progress.say(f"{collection.name}: {collection.columns}")
             self._progress.warn(collection.about_dropped)
             if not collection.has_references:
-                self._progress.warn(f"{collection.name}: no reference summaries, so ROUGE is left out")
+                self._progress.warn(f"{collection.name}: no reference summaries with words, so ROUGE is left out")
         return collection
 
     def _draw_for(self, model: str, collection: Collection) -> tuple[Document, ...]:

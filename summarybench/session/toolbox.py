@@ -110,6 +110,7 @@ class SessionToolbox(Toolbox):
             max_new_tokens=sample.max_new_tokens,
             batch_size=batch_size or experiment.batch_size,
             processes=processes,
+            language=sample.language.code,
         )
 
     def _prompt_template(self, loaded: EngineFacts, sample: Sample) -> str:
@@ -185,5 +186,6 @@ class SessionToolbox(Toolbox):
 
 
 def _score(measured: Measured, sample: Sample, experiment: Experiment) -> Quality:
-    floor = FLOORS.get((experiment.model, experiment.loader, sample.source, sample.max_new_tokens))
-    return score(measured.records, sample.documents, floor)
+    key = (experiment.model, experiment.loader, sample.source, sample.max_new_tokens)
+    floor = FLOORS.get(key) if sample.language.is_english else None
+    return score(measured.records, sample.documents, floor, sample.language)

@@ -12,6 +12,7 @@ from huggingface_hub import HfApi, errors
 from summarybench.core.outcomes import InputError, UnavailableError
 from summarybench.documents.document import DocumentSource, Half
 from summarybench.documents.hub import HubDataset, documents_of_hub, wikilingua_documents
+from summarybench.documents.languages import LANGUAGES
 from summarybench.documents.rows import Columns
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -72,6 +73,34 @@ def test_wikilingua_is_read_at_the_pinned_revision_and_sampled_from_its_bench_ha
     ]
     assert len(collection.documents) == 40
     assert {document.half for document in collection.sample(None, 0)} == {Half.BENCH}
+
+
+def test_wikilingua_is_read_in_the_language_and_without_references_that_have_no_words(hub):
+    article = {
+        "section_name": ["a", "b"],
+        "document": ["Öffnen.", "Schließen."],
+        "summary": ["Tür öffnen.", "…"],
+        "english_url": ["e", "e"],
+        "english_section_name": ["a", "b"],
+    }
+    hub.rows = [{"url": "u", "article": article}]
+    collection = wikilingua_documents(LANGUAGES["de"])
+    assert hub.asked == [
+        (
+            ("esdurmus/wiki_lingua", "german"),
+            {"split": "train", "revision": "ea3db3510cbd34d0f8dc612419ae40e4732f3b40"},
+        )
+    ]
+    assert [document.text for document in collection.documents] == ["Öffnen."]
+    assert collection.about_dropped == (
+        "WikiLingua (German): 1 document; dropped 1 with a reference summary without words"
+    )
+
+
+def test_wikilingua_without_articles_in_a_language_is_not_downloaded(hub):
+    with pytest.raises(InputError, match="--language sv: WikiLingua has no articles in Swedish; give --documents-file"):
+        wikilingua_documents(LANGUAGES["sv"])
+    assert not hub.asked
 
 
 def test_the_first_of_two_sections_of_one_name_is_kept_of_wikilingua(hub):

@@ -164,7 +164,7 @@ def test_sections_without_a_url_or_a_name_are_told_apart_by_their_text(tmp_path)
 def test_what_is_dropped_is_counted_by_reason(tmp_path):
     rows = [row("u1", texts=["A text.", " "]), row("u2", summaries=["A.", ""]), row("u3", summaries=["…", "B."])]
     collection = documents_of_file(jsonl(tmp_path / "gaps.jsonl", [*rows, *rows]))
-    assert collection.dropped == {Reason.NO_TEXT: 2, Reason.NO_REFERENCE: 4, Reason.EQUAL: 3}
+    assert collection.dropped == {Reason.NO_TEXT: 2, Reason.NO_REFERENCE: 2, Reason.NO_WORDS: 2, Reason.EQUAL: 3}
     assert len(collection.documents) == 3
 
 

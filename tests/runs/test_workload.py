@@ -28,6 +28,11 @@ def test_the_fingerprint_stays_what_it_was_in_stored_baselines():
     assert WORKLOAD.fingerprint == "9243bcb0e1afabed7258ae34d255952c7b542db35b6a5e6e4027562c730f9813"
 
 
+def test_english_and_one_process_are_left_out_and_other_languages_are_stated():
+    assert WORKLOAD.as_dict().keys().isdisjoint({"language", "processes"})
+    assert replace(WORKLOAD, language="de").as_dict()["language"] == "de"
+
+
 @pytest.mark.parametrize("name", [field.name for field in fields(Workload)])
 def test_every_field_changes_the_fingerprint(name):
     value = getattr(WORKLOAD, name)
@@ -55,6 +60,7 @@ def test_every_field_changes_the_fingerprint(name):
             id="files",
         ),
         pytest.param({"threads": 2}, {}, ["threads 2, None there"], id="missing-there"),
+        pytest.param({"language": "de"}, {}, ["--language de, en there"], id="default-there"),
         pytest.param({}, {"threads": 2}, ["threads None, 2 there"], id="missing-here"),
     ],
 )

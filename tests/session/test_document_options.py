@@ -9,6 +9,7 @@ import pytest
 from summarybench.catalogue.datasets import read_datasets
 from summarybench.core.outcomes import InputError
 from summarybench.documents.hub import HubDataset
+from summarybench.documents.languages import LANGUAGES
 from summarybench.documents.prompts import INSTRUCTION
 from summarybench.documents.rows import Columns
 from summarybench.session.document_options import DocumentOptions, document_options_of, parse_dataset
@@ -21,6 +22,7 @@ NONE_GIVEN = {
     "text_column": None,
     "summary_column": None,
     "instruction": None,
+    "language": "en",
 }
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -82,6 +84,8 @@ def test_columns_of_a_known_dataset_can_be_overridden():
         ({"text_column": "x"}, "--text-column is for --documents-file or --dataset"),
         ({"summary_column": "x"}, "--summary-column is for --documents-file or --dataset"),
         ({"split": "x", "document_source": "embedded"}, "--split is for --documents-file or --dataset"),
+        ({"language": "xx"}, "--language xx: not a language that the suite can score; choose from ar (Arabic), "),
+        ({"language": "km"}, "--language km: Khmer has no spaces between words, and the suite cannot find its words"),
         ({"instruction": " "}, "--instruction: is empty"),
         ({"instruction": "prompts/absent.txt"}, "--instruction prompts/absent.txt: no such file"),
     ],
@@ -99,6 +103,12 @@ def test_an_instruction_is_text_or_a_file(tmp_path):
     assert options(instruction=str(path)).instruction == "In French, please."
     assert options(instruction="word " * 5_000).instruction == ("word " * 5_000).strip()
     assert options(instruction=INSTRUCTION).conditions() == {}
+
+
+def test_a_language_other_than_english_is_a_condition_of_a_run():
+    assert options(language="de").conditions() == {"language": "de"}
+    assert options(language="de").language is LANGUAGES["de"]
+    assert options(language="EN").conditions() == {}
 
 
 WHOLE = 'name = "x"\nrepository = "a/b"\nsplit = "test"\ntext = "text"\nsummary = "summary"\n'

@@ -34,6 +34,10 @@ ARTICLE = {"url": "u", "article": {"section_name": ["a"], "document": ["Some tex
         (["-n", "2"], "leave out -n (xdist)"),
         (["--benchmark-disable"], "--benchmark-disable would leave nothing to do"),
         (["--documents-file", "x.jsonl", "--document-source", "embedded"], "give one of them"),
+        (["--language", "xx"], "--language xx: not a language that the suite can score; choose from ar (Arabic), "),
+        (["--language", "my"], "--language my: Burmese has no spaces between words"),
+        (["--language", "de"], "--language de: the built-in articles are English; give --documents-file"),
+        (["--language", "sv", "--document-source", "wikilingua"], "WikiLingua has no articles in Swedish"),
     ],
 )
 def test_wrong_option_is_one_line(project, one_error_line, arguments, said):

@@ -57,6 +57,17 @@ def test_instruction_is_part_of_the_workload(project, table):
     assert session.run["settings"]["instruction"] == "In one sentence:"
 
 
+def test_language_is_part_of_the_workload_and_without_a_floor(project, table):
+    project.bench(*FOUR_BIT, *COLUMNS, "--benchmark-save=main")
+    session = project.bench(*FOUR_BIT, *COLUMNS, "--language", "de")
+    info = session.infos["4-bit"]
+    assert session.exit_code == 0
+    assert info["verdict"] == "INCOMPARABLE"
+    assert "--language de, en there" in info["verdict_detail"]
+    assert (info["workload_settings"]["language"], session.run["settings"]["language"]) == ("de", "de")
+    assert info["rouge1"] > 0
+
+
 def test_documents_without_references_are_measured_for_speed_and_sanity(project):
     path = jsonl(project, [{"text": f"Text {n} about tea. It is hot."} for n in range(10)])
     session = project.bench(*FOUR_BIT, "--documents-file", path)
@@ -64,7 +75,7 @@ def test_documents_without_references_are_measured_for_speed_and_sanity(project)
     assert session.exit_code == 0
     assert (info["rouge1"], info["rouge1_scores"], info["lead3_rouge1"], info["rouge1_floor"]) == (None, [], None, None)
     assert info["degenerate"] == {"empty": 0, "repeating": 0}
-    assert "no reference summaries, so ROUGE is left out" in session.output
+    assert "no reference summaries with words, so ROUGE is left out" in session.output
     assert "Quality" in session.output
     assert "ROUGE-1" not in session.output.partition("Quality")[2]
 
