@@ -12,7 +12,7 @@ language by that language's words and stems.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, Protocol
@@ -28,7 +28,7 @@ STEMS_KEPT = 2**16
 Words = Sequence[str]
 
 
-class Tokenizer(Protocol):
+class Tokenizer(Hashable, Protocol):
     """Words of a text, as rouge_score asks for them."""
 
     def tokenize(self, text: str) -> list[str]: ...
