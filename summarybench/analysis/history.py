@@ -18,6 +18,7 @@ from statistics import fmean
 from types import MappingProxyType
 from typing import Any
 
+from summarybench.analysis.cost import Consumption, consumption_of
 from summarybench.analysis.quantities import Quantity, timings_of
 from summarybench.core.files import READABLE_BY_ALL, write_atomically
 from summarybench.core.numbers import significant
@@ -59,13 +60,18 @@ class SeriesKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Night:
-    """One day (UTC) of a series: its speed in generated tokens per second, over all its runs, and the newest commit."""
+    """One day (UTC) of a series: its speed in generated tokens per second, over all its runs, and the newest commit.
+
+    `consumption` and `gpu_hour_price` are those of the newest run; the price is None if it states none.
+    """
 
     date: str
     speed: float
     commit: str
     runs: tuple[str, ...]
     versions: Mapping[str, Any]
+    consumption: Consumption
+    gpu_hour_price: float | None
 
     @property
     def log_speed(self) -> float:
@@ -275,13 +281,15 @@ def _nights(members: Sequence[tuple[StoredRun, Entry]]) -> Iterator[Night]:
     for stored, entry in members:
         by_date.setdefault(str(stored.run["datetime"])[:10], []).append((stored, entry))
     for date, runs in sorted(by_date.items()):
-        newest, _ = runs[-1]
+        newest, newest_entry = runs[-1]
         yield Night(
             date=date,
             speed=math.exp(fmean(math.log(speed_of(entry, members[0][1])) for _, entry in runs)),
             commit=newest.commit,
             runs=tuple(stored.label for stored, _ in runs),
             versions={name: newest.environment.get(name) for name in VERSIONS},
+            consumption=consumption_of(newest_entry.extra_info, is_gpu=newest.is_of_gpu),
+            gpu_hour_price=newest.gpu_hour_price,
         )
 
 

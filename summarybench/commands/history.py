@@ -9,18 +9,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from summarybench.analysis.history import Series, Trend, accept, read_series
+from summarybench.analysis.history import Night, Series, Trend, accept, read_series
 from summarybench.commands.command import add_baselines_argument
 from summarybench.core.invocation import this_invocation
 from summarybench.core.numbers import counted, decimal, deviation, percent
 from summarybench.core.outcomes import ExitCode, InputError
 from summarybench.core.paths import user_path
+from summarybench.core.price import parse_price
 from summarybench.runs.baselines import open_run
 from summarybench.runs.run_file import device_of
 from summarybench.stats.sequential import FALSE_ALARMS_PER_NIGHT, FEWEST_NIGHTS, NIGHTS_TO_FIND, SOUGHT_RATIO
 from summarybench.stats.slowdowns import slowdown_of
 
 SHORT_COMMIT = 12
+MILLION = 1_000_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format", choices=("text", "json"), default="text", help="how to print what was found (default: text)"
     )
     parser.add_argument(
+        "--gpu-hour-price",
+        metavar="PRICE",
+        help="what one GPU costs for an hour, in your currency; replaces the price that the runs state",
+    )
+    parser.add_argument(
         "--accept",
         metavar="TEXT",
         help="accept the new speed of the changed experiments whose name contains TEXT: their reference begins anew with the "
@@ -45,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print every series; 1 where one has slowed. Raises InputError where the stored runs cannot be used."""
+    price = None if options.gpu_hour_price is None else parse_price(options.gpu_hour_price)
     finished = None if options.run is None else open_run(options.run)
     folders = (
         _folders(options.baselines, options.device)
@@ -57,11 +65,12 @@ def run(options: argparse.Namespace) -> int:
     if options.format == "json":
         print(
             json.dumps(
-                {"devices": {slug: [_record(each) for each in series] for slug, series in found.items()}}, indent=1
+                {"devices": {slug: [_record(each, price) for each in series] for slug, series in found.items()}},
+                indent=1,
             )
         )
     else:
-        print("\n".join(_lines(found)))
+        print("\n".join(_lines(found, price)))
     has_slowed = any(each.trend is Trend.SLOWED for series in found.values() for each in series)
     return ExitCode.FAILED if has_slowed else ExitCode.CLEAN
 
@@ -98,7 +107,7 @@ def _accept(folders: Sequence[Path], text: str) -> None:
 # Text ------------------------------------------------------------------------------------------------------------
 
 
-def _lines(found: dict[str, list[Series]]) -> Iterator[str]:
+def _lines(found: dict[str, list[Series]], price: float | None) -> Iterator[str]:
     for slug, series in found.items():
         yield f"{slug}:"
         tested = sorted(
@@ -107,6 +116,8 @@ def _lines(found: dict[str, list[Series]]) -> Iterator[str]:
         )
         for each in tested:
             yield f"  {each.experiment} on {each.host_name}: {_describe(each)}"
+            if spent := _describe_cost(each.nights[-1], price):
+                yield f"    the newest night: {spent}"
             if each.first_changed is not None:
                 yield from (f"    {line}" for line in _change_lines(each))
         if collecting := len(series) - len(tested):
@@ -127,6 +138,17 @@ def _describe(series: Series) -> str:
         f"{series.trend}: {decimal(series.ratio, 3)} of its reference ({series.reference_nights} of {nights}{since}; one night varies by "
         f"{deviation(reference.standard_deviation)}); {_describe_reach(series)}"
     )
+
+
+def _describe_cost(night: Night, price: float | None) -> str:
+    """What a million generated tokens took in money and energy; empty if neither is known."""
+    found, paid = night.consumption, price or night.gpu_hour_price
+    money, energy = found.cost_of_tokens(MILLION, paid), found.watt_hours_of_tokens(MILLION)
+    parts = [
+        *([f"{decimal(money, 3)} at {decimal(paid, 2)} per GPU-hour"] if money is not None else []),
+        *([f"{decimal(energy, 1)} Wh"] if energy is not None else []),
+    ]
+    return f"a million tokens took {', '.join(parts)}" if parts else ""
 
 
 def _describe_reach(series: Series) -> str:
@@ -155,7 +177,7 @@ def _describe_versions(series: Series) -> str:
 # JSON ------------------------------------------------------------------------------------------------------------
 
 
-def _record(series: Series) -> dict[str, Any]:
+def _record(series: Series, price: float | None) -> dict[str, Any]:
     reference, first = series.reference, series.first_changed
     return {
         "experiment": series.experiment,
@@ -178,7 +200,14 @@ def _record(series: Series) -> dict[str, Any]:
         "cusum": series.slowing.statistic,
         "nights_to_find": series.nights_to_find,
         "nights": [
-            {"date": each.date, "tokens_per_second": each.speed, "commit": each.commit, "runs": each.runs}
+            {
+                "date": each.date,
+                "tokens_per_second": each.speed,
+                "commit": each.commit,
+                "runs": each.runs,
+                "cost_per_million_tokens": each.consumption.cost_of_tokens(MILLION, price or each.gpu_hour_price),
+                "watt_hours_per_million_tokens": each.consumption.watt_hours_of_tokens(MILLION),
+            }
             for each in series.nights
         ],
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from summarybench.core.outcomes import ExitCode, InputError
 from summarybench.core.paths import user_path
+from summarybench.core.price import parse_price
 from summarybench.report.headline import exit_headline
 from summarybench.report.markdown import summary_text
 from summarybench.runs.baselines import open_run
@@ -17,13 +18,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=user_path, metavar="FILE", help="append to this file, such as CI's job summary"
     )
+    parser.add_argument(
+        "--gpu-hour-price", metavar="PRICE", help="what one GPU costs for an hour, in your currency; replaces the run's"
+    )
     parser.add_argument("--details", metavar="URL", help="where the whole run is published; the page links to it")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print or append the summary. Raises InputError if the run or the file cannot be used."""
     found = open_run(options.run)
-    text = summary_text(found, f"[details](<{options.details}>)" if options.details else "")
+    price = None if options.gpu_hour_price is None else parse_price(options.gpu_hour_price)
+    text = summary_text(found, f"[details](<{options.details}>)" if options.details else "", gpu_hour_price=price)
     if options.output is None:
         print(text, end="")
     else:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
 from string import ascii_uppercase
 from typing import Any
 
+from summarybench.analysis.cost import Consumption, consumption_of
 from summarybench.catalogue.models import MODELS
 from summarybench.core.outcomes import Outcome, Verdict
 from summarybench.machine.device import DeviceRecord
@@ -35,7 +36,7 @@ class Source:
 
     `documents` is empty for a run file without its folder. `device` defaults to the one that the run file states. `tag`
     is the letter that distinguishes the runs of one report; empty for a single run. `is_saved` says that the run has just
-    become a baseline.
+    become a baseline. `gpu_hour_price` replaces the price that the run file states.
     """
 
     stored: StoredRun
@@ -44,6 +45,7 @@ class Source:
     documents: Sequence[DocumentRow] = ()
     tag: str = ""
     is_saved: bool = False
+    gpu_hour_price: float | None = None
 
     @cached_property
     def by_document(self) -> dict[tuple[str, str], DocumentRow]:
@@ -54,6 +56,11 @@ class Source:
     def record(self) -> DeviceRecord:
         """The device. Raises InputError if neither the caller nor the run file states it."""
         return self.device or device_of(self.stored.run)
+
+    @property
+    def price(self) -> float | None:
+        """The price of one GPU for an hour; None if nobody has stated one."""
+        return self.gpu_hour_price or self.stored.gpu_hour_price
 
     @property
     def device_name(self) -> str:
@@ -160,6 +167,11 @@ class ExperimentView:
         return {document_id: fmean(found) for document_id, found in shares.items()}
 
     @cached_property
+    def consumption(self) -> Consumption:
+        """The GPU time and energy that its summaries took."""
+        return consumption_of(self.info, is_gpu=self.source.stored.is_of_gpu)
+
+    @cached_property
     def baseline(self) -> StoredRun | None:
         """The stored run that the experiment was compared with. None if it is no longer stored."""
         compared = self.info["baseline"]
@@ -232,12 +244,7 @@ def tagged(sources: Sequence[Source]) -> tuple[Source, ...]:
     """The sources, with a letter each if there are several."""
     if len(sources) == 1:
         return tuple(sources)
-    return tuple(
-        Source(
-            stored=each.stored, device=each.device, baselines=each.baselines, documents=each.documents, tag=_tag(number)
-        )
-        for number, each in enumerate(sources)
-    )
+    return tuple(replace(each, tag=_tag(number)) for number, each in enumerate(sources))
 
 
 def _tag(number: int) -> str:

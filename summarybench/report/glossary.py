@@ -8,6 +8,7 @@ from summarybench.report.figures import (
     batches,
     comparison,
     continuous,
+    cost,
     device,
     memory,
     quality,
@@ -21,7 +22,7 @@ from summarybench.report.view import RunView
 COMMON = tuple(each.GROUP for each in (comparison, speed, memory, device, quality, ways))
 """The terms that every HTML page explains."""
 
-OF_SOME_KINDS = tuple(each.GROUP for each in (batches, continuous, students))
+OF_SOME_KINDS = tuple(each.GROUP for each in (batches, continuous, students, cost))
 """The terms that a page explains if it shows them."""
 
 

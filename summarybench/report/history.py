@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from summarybench.analysis.cost import Consumption, consumption_of
 from summarybench.analysis.history import Series, SeriesKey, Trend, key_of, one_series, read_accepted, speed_of
 from summarybench.core.numbers import decimal, deviation
-from summarybench.report.experiment import ExperimentView, minute_of
+from summarybench.report.experiment import ExperimentView, Source, minute_of
 from summarybench.runs.baselines import StoredRun
 from summarybench.runs.comparison_records import HistoryRecord
 from summarybench.runs.run_file import Entry
@@ -21,7 +22,8 @@ ROW_HEADINGS = ("experiment", "history", "nights", "reference tok/s", "now ÷ re
 class Measurement:
     """One run of an experiment, and the verdict that it had then.
 
-    `speed` is generated tokens per second at the output lengths of the first run.
+    `speed` is generated tokens per second at the output lengths of the first run. `gpu_hour_price` is the page's, or the one
+    that the run states.
     """
 
     date: str
@@ -30,6 +32,18 @@ class Measurement:
     verdict: str
     is_anchor: bool
     is_shown: bool
+    consumption: Consumption
+    gpu_hour_price: float | None
+
+    @property
+    def cost(self) -> float | None:
+        """Of a million generated tokens; None without a price."""
+        return self.consumption.cost_of_tokens(1_000_000, self.gpu_hour_price)
+
+    @property
+    def watt_hours(self) -> float | None:
+        """Of a million generated tokens; None if unknown."""
+        return self.consumption.watt_hours_of_tokens(1_000_000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +134,9 @@ def _history(key: SeriesKey, alike: Sequence[ExperimentView]) -> History:
     members = sorted(known.values(), key=lambda each: (minute_of(each[0]), each[0].label))
     _, lengths_of = members[0]
     measurements = (
-        _measurement(stored, entry, speed_of(entry, lengths_of), is_shown=_identity(stored, entry) in shown)
+        _measurement(
+            stored, entry, speed_of(entry, lengths_of), first.source, is_shown=_identity(stored, entry) in shown
+        )
         for stored, entry in members
     )
     return History(
@@ -136,7 +152,7 @@ def _identity(stored: StoredRun, entry: Entry) -> tuple[str, tuple[float, ...]]:
     return str(stored.run.get("datetime", "")), entry.seconds
 
 
-def _measurement(stored: StoredRun, entry: Entry, speed: float, *, is_shown: bool) -> Measurement:
+def _measurement(stored: StoredRun, entry: Entry, speed: float, source: Source, *, is_shown: bool) -> Measurement:
     return Measurement(
         date=minute_of(stored),
         label=stored.label,
@@ -144,4 +160,6 @@ def _measurement(stored: StoredRun, entry: Entry, speed: float, *, is_shown: boo
         verdict=entry.extra_info["verdict"],
         is_anchor=stored.is_anchor,
         is_shown=is_shown,
+        consumption=consumption_of(entry.extra_info, is_gpu=stored.is_of_gpu),
+        gpu_hour_price=source.price or stored.gpu_hour_price,
     )

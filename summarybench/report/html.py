@@ -25,12 +25,13 @@ from summarybench.report.charts.seconds import seconds_chart
 from summarybench.report.charts.tradeoff import tradeoff_chart
 from summarybench.report.charts.utilization import utilization_chart
 from summarybench.report.experiment import Source
+from summarybench.report.figures.cost import COST_PER_DOCUMENTS, COST_PER_TOKENS, ENERGY_PER_TOKENS, PRICE
 from summarybench.report.figures.memory import PEAK
 from summarybench.report.figures.quality import ROUGE1
 from summarybench.report.figures.speed import GENERATED
 from summarybench.report.glossary import terms_of
 from summarybench.report.probes import probes_of
-from summarybench.report.view import view_of
+from summarybench.report.view import RunView, view_of
 from summarybench.runs.baselines import Baselines, open_run
 from summarybench.runs.documents_table import read_documents_table
 from summarybench.stats.sequential import FEWEST_NIGHTS
@@ -60,6 +61,7 @@ def report_html(sources: Sequence[Source]) -> str:
             probes=[(each, found) for each in view.experiments if (found := probes_of(each))],
             tradeoff=tradeoff_chart(view) if has_experiments else None,
             seconds=seconds_chart(view) if has_experiments else None,
+            prices=_prices(view),
             change=change_chart(view),
             latency=latency_chart(view),
             utilization=utilization_chart(view),
@@ -71,6 +73,14 @@ def report_html(sources: Sequence[Source]) -> str:
         )
     )
     return text
+
+
+def _prices(view: RunView) -> str:
+    """What a GPU-hour costs, in words; with several prices, those of each run."""
+    found = {source.tag: PRICE.format.text(source.price) for source in view.sources if source.price is not None}
+    if len(set(found.values())) < 2:
+        return "".join(f"a GPU-hour costs {each}" for each in set(found.values()))
+    return "a GPU-hour costs " + ", ".join(f"{price} in run {tag}" for tag, price in found.items())
 
 
 @cache
@@ -86,6 +96,7 @@ def _environment() -> Any:
     )
     made.filters |= {"number": decimal, "percent": percent, "prefixed": prefixed, "range": _range, "heading": _heading}
     made.globals |= {"generated": GENERATED, "peak": PEAK, "rouge1": ROUGE1}
+    made.globals |= {"cost": COST_PER_DOCUMENTS, "cost_tokens": COST_PER_TOKENS, "energy_tokens": ENERGY_PER_TOKENS}
     return made
 
 
@@ -116,13 +127,13 @@ def write_report(run: Path, baselines: Baselines | None) -> Path:
     return path
 
 
-def source_of(path: Path, baselines: Baselines | None) -> Source:
+def source_of(path: Path, baselines: Baselines | None, gpu_hour_price: float | None = None) -> Source:
     """A run with its documents, if its folder has them. Raises InputError if it cannot be read."""
     stored = open_run(path)
     table = stored.path.with_name(DOCUMENTS)
     is_of_run = stored.path.name == "run.json" and table.is_file()
     documents = [_inert(row) for row in read_documents_table(table)] if is_of_run else []
-    return Source(stored=stored, baselines=baselines, documents=documents)
+    return Source(stored=stored, baselines=baselines, documents=documents, gpu_hour_price=gpu_hour_price)
 
 
 def _inert(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,13 +35,14 @@ def write_page(results: Results) -> None:
     results.write(results.folder / PAGE, summary_text(found, f"details: {links}"))
 
 
-def summary_text(found: StoredRun, details: str) -> str:
+def summary_text(found: StoredRun, details: str, *, gpu_hour_price: float | None = None) -> str:
     """Headline, outcomes, tables, notes, and where all this was measured.
 
-    `details` is markdown with a link to more, shown below the outcomes. Raises InputError if the run is damaged.
+    `details` is markdown with a link to more, shown below the outcomes. `gpu_hour_price` replaces the run's. Raises
+    InputError if the run is damaged.
     """
     try:
-        return _text(found, view_of([Source(stored=found)]), details)
+        return _text(found, view_of([Source(stored=found, gpu_hour_price=gpu_hour_price)]), details)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{found.path} is not a whole run of this suite ({type(error).__name__}: {error})") from error
 

@@ -10,6 +10,7 @@ from summarybench.report.figures import (
     batches,
     comparison,
     continuous,
+    cost,
     declared,
     device,
     memory,
@@ -159,6 +160,18 @@ STUDENTS = TableLayout(
     ),
 )
 
+COST = TableLayout(
+    title="Cost and energy",
+    columns=columns_of(
+        cost.PRICE,
+        cost.GPUS,
+        cost.COST_PER_DOCUMENTS,
+        cost.COST_PER_TOKENS,
+        cost.ENERGY_PER_DOCUMENTS,
+        cost.ENERGY_PER_TOKENS,
+    ),
+)
+
 BESIDE_SERVERS = TableLayout(
     title="Engines and servers, same documents",
     columns=columns_of(
@@ -231,7 +244,14 @@ def run_tables(experiments: Sequence[ExperimentView]) -> list[Table]:
 def kind_tables(experiments: Sequence[ExperimentView]) -> list[Table]:
     """The tables of figures that only some experiments have. Kinds that declare figures have a table each."""
     known = [layout.table(experiments) for layout in (CONTINUOUS, BATCHES, STUDENTS)]
-    return [each for each in (*known, *_declared_tables(experiments), *_beside_servers(experiments)) if each.rows]
+    found = (*known, *_declared_tables(experiments), *_beside_servers(experiments), _costs(experiments))
+    return [each for each in found if each.rows]
+
+
+def _costs(experiments: Sequence[ExperimentView]) -> Table:
+    """The experiments with a price or a known energy."""
+    having = [each for each in experiments if each.source.price or each.consumption.joules_per_token is not None]
+    return COST.table(having)
 
 
 def _declared_tables(experiments: Sequence[ExperimentView]) -> Iterator[Table]:

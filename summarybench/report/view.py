@@ -67,6 +67,11 @@ class RunView:
         return any(each.rouge1 is not None for each in self.experiments)
 
     @property
+    def is_priced(self) -> bool:
+        """Whether every run has a price for a GPU-hour, so that the costs of all experiments can be compared."""
+        return all(source.price is not None for source in self.sources)
+
+    @property
     def has_texts(self) -> bool:
         """Whether the summaries are there, and not only figures about them."""
         return any(each.summary is not None for document in self.documents for each in document.summaries)
@@ -82,8 +87,8 @@ class RunView:
 
     @cached_property
     def frontier(self) -> tuple[ExperimentView, ...]:
-        """The experiments that no other beats in both figures of the trade-off chart, slowest first."""
-        return frontier_of(self.experiments, scored=self.is_scored)
+        """The experiments that no other beats in both figures of the trade-off chart, slowest or dearest first."""
+        return frontier_of(self.experiments, scored=self.is_scored, priced=self.is_priced)
 
     @cached_property
     def environments(self) -> Environments:

@@ -71,6 +71,17 @@ class StoredRun:
         return self.run["machine_info"]
 
     @property
+    def is_of_gpu(self) -> bool:
+        """Whether a GPU was measured, or a device that the run does not name."""
+        device = self.run["device"]
+        return device is None or device["kind"] != "cpu"
+
+    @property
+    def gpu_hour_price(self) -> float | None:
+        """The price of one GPU for an hour; None if the session had none."""
+        return self.run.get("gpu_hour_price")
+
+    @property
     def host(self) -> Host:
         return host_in(self.environment)
 

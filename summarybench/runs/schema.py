@@ -155,6 +155,9 @@ class RunHeader(TypedDict):
     version: NotRequired[Annotated[str, Key("version of pytest-benchmark")]]
     device: Annotated[DeviceFacts | None, Key("the device; null if it was not recorded")]
     settings: NotRequired[Annotated[Settings, Key("settings of the session")]]
+    gpu_hour_price: NotRequired[
+        Annotated[float, Key("price of one GPU for an hour, in the user's currency", at_least=SMALLEST_POSITIVE)]
+    ]
     choices: NotRequired[Annotated[str, Key("settings that the suite chose because of the CPU, in words")]]
     resumed_from: NotRequired[Annotated[Origin, Key("the interrupted run that this run continues")]]
     confirms: NotRequired[Annotated[Origin, Key("the first pass that this run confirms")]]

@@ -118,6 +118,7 @@ def _facts_of(config: Config, selection: Selection, conditions: Mapping[str, Any
         "device": config.device.as_record(),
         "settings": conditions,
         SELECTED: {nodeid: each.name for nodeid, each in {**selection.runnable, **selection.skipped}.items()},
+        **({"gpu_hour_price": price} if (price := config.settings.gpu_hour_price) else {}),
         **({"choices": config.choices} if config.choices else {}),
     }
 

@@ -264,6 +264,12 @@ GENERAL_OPTIONS: tuple[Option, ...] = (
         metavar="SHARE",
     ),
     Option(
+        "--gpu-hour-price",
+        "what one GPU costs for an hour, in your currency: reports then show the cost of 1,000 documents and of a million tokens",
+        example="--gpu-hour-price 2.50",
+        metavar="PRICE",
+    ),
+    Option(
         "--results-dir",
         "where each run leaves its folder",
         example="--results-dir /data/results",

@@ -16,6 +16,7 @@ from summarybench.catalogue.models import MODELS, ModelSpec
 from summarybench.core.names import check_name
 from summarybench.core.outcomes import InputError
 from summarybench.core.paths import user_path
+from summarybench.core.price import parse_price
 from summarybench.core.share import parse_share
 from summarybench.documents.document import DocumentSource
 from summarybench.engines.weights import check_model_folder
@@ -79,6 +80,7 @@ class Settings:
     confirm: Path | None
     students: Mapping[str, Student]
     student_margin: float
+    gpu_hour_price: float | None = None
 
     def document_source_of(self, model: str) -> DocumentSource:
         """The source that an option names.
@@ -146,6 +148,7 @@ def settings_of(option: Any, root: Path) -> Settings:
         confirm=option.confirm,
         students=students,
         student_margin=parse_share(option.student_margin, "--student-margin"),
+        gpu_hour_price=None if option.gpu_hour_price is None else parse_price(option.gpu_hour_price),
     )
 
 

@@ -46,6 +46,22 @@ def test_steady_series_end_with_0_and_say_what_would_be_found(history):
     assert "a slowdown of 3% is found within " in out
 
 
+def test_the_newest_night_has_its_cost_and_energy(history):
+    nights = noisy(30)
+    _, out, _ = history(nights, "--gpu-hour-price", "1.80")
+    assert "    the newest night: a million tokens took 10." in out or "a million tokens took 9." in out
+    assert " at 1.80 per GPU-hour, 1111.1 Wh\n" in out
+    _, out, _ = history(nights)
+    assert "    the newest night: a million tokens took 1111.1 Wh\n" in out
+
+
+def test_json_has_the_cost_of_each_night_at_the_price_that_its_run_states(history):
+    _, out, _ = history([each | {"gpu_hour_price": 1.80} for each in noisy(3)], "--format", "json")
+    (found,) = json.loads(out)["devices"][SLUG]
+    assert [round(each["cost_per_million_tokens"]) for each in found["nights"]] == [10, 10, 10]
+    assert [round(each["watt_hours_per_million_tokens"]) for each in found["nights"]] == [1111] * 3
+
+
 def test_slowed_series_end_with_1_and_have_date_commits_and_the_way_to_accept_it(history):
     code, out, _ = history(SLOWED)
     assert code == 1

@@ -98,7 +98,7 @@ def test_tested_series_have_a_table_of_their_own(summarize):
 
 def test_notes_are_the_terminal_s_a_list_entry_each(summarize):
     failed = outcome("another", "failed", "boom")
-    notes = summarize(REGRESSED, outcomes=(failed,))[3].splitlines()
+    notes = summarize(REGRESSED, outcomes=(failed,))[-2].splitlines()
     assert notes[0] == f"- {NAME}: REGRESSED: 0.900 of 0001_main.json"
     assert notes[-1] == "- another: failed: boom"
 
@@ -140,7 +140,7 @@ def test_markup_in_a_verdict_breaks_no_line_and_no_cell(summarize):
     row, note = "RE\\|GRESSED", "a \\| b\\\\n\\`c\\` \\<d\\>"
     paragraphs = summarize(benchmark(verdict="RE|GRESSED", verdict_detail=detail))
     assert row in paragraphs[2].splitlines()[2]
-    assert paragraphs[3].splitlines()[0] == f"- {NAME}: {row}: {note}"
+    assert paragraphs[-2].splitlines()[0] == f"- {NAME}: {row}: {note}"
 
 
 def test_rows_read_by_a_markdown_parser_have_their_cells(summarize):

@@ -55,8 +55,9 @@ def test_outcomes_are_counted_in_words():
 
 
 def test_a_table_without_rows_is_left_out():
-    assert [each.title for each in view_of([source(benchmark())]).tables] == ["Speed", "Quality (F1)", "Device"]
-    assert [each.title for each in view_of([source(benchmark(**UNSCORED))]).tables] == ["Speed", "Device"]
+    scored, unscored = source(benchmark()), source(benchmark(**UNSCORED, joules_per_token=None))
+    assert [each.title for each in view_of([scored]).tables] == ["Speed", "Quality (F1)", "Cost and energy", "Device"]
+    assert [each.title for each in view_of([unscored]).tables] == ["Speed", "Device"]
 
 
 def test_overview_leaves_out_columns_that_no_experiment_has():
