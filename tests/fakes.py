@@ -155,9 +155,11 @@ class FakeModel:
     def resize(self, rows: int) -> None:
         """Nothing is compiled."""
 
-    def as_experiment(self, experiment: Experiment, prediction: MemoryPrediction) -> FakeModel:
+    def as_experiment(self, experiment: Experiment, prediction: MemoryPrediction | None = None) -> FakeModel:
         other = copy(self)
-        other.experiment, other.predicted_memory_bytes = experiment, prediction.total_bytes
+        other.experiment = experiment
+        if prediction:
+            other.predicted_memory_bytes = prediction.total_bytes
         return other
 
     def prepare(self, rows: Sequence[Sequence[int]]) -> Rows:

@@ -91,6 +91,7 @@ def _is_twin(candidate: Entry, entry: Entry, teacher: str) -> bool:
     )
 
 
-def _conditions(info: ExtraInfo) -> tuple[str, int, int, int]:
+def _conditions(info: ExtraInfo) -> tuple[str, int, int, int, str | None]:
     """What a student and its teacher must have in common, apart from the kind."""
-    return info["loader"], info["batch_size"], info["max_new_tokens"], info["max_prompt_tokens"]
+    strategy = info["workload_settings"].get("long_documents")
+    return info["loader"], info["batch_size"], info["max_new_tokens"], info["max_prompt_tokens"], strategy

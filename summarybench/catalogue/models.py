@@ -13,6 +13,7 @@ from typing import Any
 from summarybench.catalogue.entries import check_known, named
 from summarybench.core.outcomes import InputError
 from summarybench.core.tables import entry_of, read_table, shown
+from summarybench.documents.long_documents import Strategy
 from summarybench.machine.device import Device
 from summarybench.machine.families import BFLOAT16_CAPABILITY, CPU_FAMILY, FAMILIES, GPU_FAMILIES, gpus_from
 
@@ -211,6 +212,7 @@ class Experiment:
 
     By default it runs on devices of `families`; on devices of `on_request` only if -m or -k names it. `suffix` ends the
     name of experiments that have the same loader. `other_loaders` are loaded in the same test, one after another.
+    `long_documents` is what is done with documents that do not fit in one prompt, and ends the name unless it is the usual.
     """
 
     model: str
@@ -220,11 +222,13 @@ class Experiment:
     batch_size: int = 1
     suffix: str = ""
     other_loaders: tuple[str, ...] = ()
+    long_documents: Strategy = Strategy.TRUNCATE
     is_beside_student: bool = False  # of a student, or of a teacher whose student is in this session
 
     @property
     def name(self) -> str:
-        return f"{self.model}-{self.loader}{self.suffix}"
+        strategy = "" if self.long_documents is Strategy.TRUNCATE else f"-{self.long_documents}"
+        return f"{self.model}-{self.loader}{self.suffix}{strategy}"
 
     def loaded_as(self, loader: str) -> Experiment:
         """The same model with another loader."""

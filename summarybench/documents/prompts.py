@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,10 +14,42 @@ INSTRUCTION = "Summarize the following text in 1-3 sentences."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call of the model: the prompt's token ids [prompt tokens], and the user message that they render.
+
+    The answer to the last call of a document is its summary.
+    """
+
+    token_ids: tuple[int, ...]
+    message: str
+    is_last: bool = False
+
+
+class Reading(Protocol):
+    """How a document that does not fit in one prompt is read in several calls."""
+
+    @property
+    def limit(self) -> int:
+        """The longest prompt of any call, in tokens."""
+
+    @property
+    def first(self) -> tuple[Call, ...]:
+        """The calls that need no answer of other calls."""
+
+    def calls(self) -> Generator[tuple[Call, ...], Sequence[str], None]:
+        """Yield calls that do not depend on each other, and take their answers as texts in the same order.
+
+        What is yielded last is one call, the document's last.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
     """A document's prompt: token ids [prompt tokens].
 
-    `document_tokens` of them belong to the document. `message` is the user message that the chat template renders.
+    `document_tokens` of them belong to the document, and `unread_tokens` of the document were cut off. `message` is the user
+    message that the chat template renders. A document that is read in several calls has a `reading`: then the ids and the
+    message are those of its first call, and the document's tokens those of all calls.
     """
 
     document: Document
@@ -25,6 +57,20 @@ class Prompt:
     document_tokens: int
     truncated: bool
     message: str = ""
+    unread_tokens: int = 0
+    reading: Reading | None = None
+
+    @property
+    def longest_call_tokens(self) -> int:
+        """The tokens of the longest prompt that the document can need."""
+        return max(len(self.token_ids), self.reading.limit if self.reading else 0)
+
+    @property
+    def first_calls(self) -> tuple[Call, ...]:
+        """The calls that need no answer of other calls."""
+        if self.reading:
+            return self.reading.first
+        return (Call(token_ids=self.token_ids, message=self.message, is_last=True),)
 
 
 def template_digest(chat_template: str, instruction: str = INSTRUCTION) -> str:
@@ -45,6 +91,37 @@ class ChatTokenizer(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """The beginning of a text that fits in a prompt: `kept` of its tokens, up to the character `end`."""
+
+    message: str
+    token_ids: tuple[int, ...]
+    kept: int
+    end: int
+    is_whole: bool
+
+
+def message_with(instruction: str, text: str) -> str:
+    """The user message that asks for a summary of a text."""
+    return f"{instruction}\n\n{text}"
+
+
+def fit(text: str, tokenizer: ChatTokenizer, max_prompt_tokens: int, message_of: Callable[[str], str]) -> Fitted | None:
+    """The longest beginning of a text whose message fits; None if not even one token does."""
+    offsets = tokenizer.document_offsets(text)
+    kept = len(offsets)
+    while kept > 0:
+        end = offsets[kept - 1][1]
+        message = message_of(text[:end])
+        token_ids = tuple(tokenizer.chat_ids(message))
+        excess = len(token_ids) - max_prompt_tokens
+        if excess <= 0:
+            return Fitted(message=message, token_ids=token_ids, kept=kept, end=end, is_whole=kept == len(offsets))
+        kept -= excess
+    return None
+
+
 def build_prompt(
     document: Document, tokenizer: ChatTokenizer, max_prompt_tokens: int, instruction: str = INSTRUCTION
 ) -> Prompt:
@@ -54,22 +131,16 @@ def build_prompt(
 
     The instruction is never cut. Raises InputError if not even one token of the document fits.
     """
-    offsets = tokenizer.document_offsets(document.text)
-    kept = len(offsets)
-    while kept > 0:
-        text = document.text[: offsets[kept - 1][1]]
-        message = f"{instruction}\n\n{text}"
-        token_ids = tuple(tokenizer.chat_ids(message))
-        excess = len(token_ids) - max_prompt_tokens
-        if excess <= 0:
-            return Prompt(
-                document=document,
-                token_ids=token_ids,
-                document_tokens=kept,
-                truncated=kept < len(offsets),
-                message=message,
-            )
-        kept -= excess
-    raise InputError(
-        f"--max-prompt-tokens {max_prompt_tokens}: chat template and instruction leave no room for a document; allow more"
+    found = fit(document.text, tokenizer, max_prompt_tokens, lambda text: message_with(instruction, text))
+    if found is None:
+        raise InputError(
+            f"--max-prompt-tokens {max_prompt_tokens}: chat template and instruction leave no room for a document; allow more"
+        )
+    return Prompt(
+        document=document,
+        token_ids=found.token_ids,
+        document_tokens=found.kept,
+        truncated=not found.is_whole,
+        message=found.message,
+        unread_tokens=0 if found.is_whole else len(tokenizer.document_offsets(document.text)) - found.kept,
     )

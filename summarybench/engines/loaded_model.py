@@ -74,9 +74,10 @@ class LoadedModel:
         if self.decoders is not None:
             self.decoders.keep_only(batch_size)
 
-    def as_experiment(self, experiment: Experiment, prediction: MemoryPrediction) -> LoadedModel:
-        """The same model, to be measured as another experiment."""
-        return replace(self, experiment=experiment, predicted_memory_bytes=prediction.total_bytes)
+    def as_experiment(self, experiment: Experiment, prediction: MemoryPrediction | None = None) -> LoadedModel:
+        """The same model, to be measured as another experiment. Without a prediction, it needs as much memory as this one."""
+        total_bytes = prediction.total_bytes if prediction else self.predicted_memory_bytes
+        return replace(self, experiment=experiment, predicted_memory_bytes=total_bytes)
 
     def prepare(self, prompts: Sequence[Sequence[int]]) -> PreparedBatch:
         """Put the token ids of one or more prompts on the device as one batch."""

@@ -35,6 +35,7 @@ class BatchingKind(Kind):
     facts = built_in_kinds.BATCHING
     marker = MARKER
     is_planned = True
+    reads_long_documents = True
 
     def cases(self) -> Sequence[Case]:
         return [

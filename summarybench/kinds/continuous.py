@@ -35,6 +35,7 @@ class ContinuousKind(Kind):
         name="continuous",
         description="all documents at once through continuous batching; runs when -m names it",
     )
+    reads_long_documents = True
     options = (
         Option(
             "--rounds",
@@ -69,7 +70,7 @@ class ContinuousKind(Kind):
             toolbox,
             loaded,
             sample,
-            lambda: self.start_engine(toolbox, loaded, sample.prompts, sample.max_new_tokens),
+            lambda: self.start_engine(toolbox, loaded, prompts_at_once(sample.prompts), sample.max_new_tokens),
         )
 
     def start_engine(
@@ -77,6 +78,17 @@ class ContinuousKind(Kind):
     ) -> ConcurrentEngine:
         """Start continuous batching with this model and these prompts."""
         return start_batching(toolbox, loaded, prompts, max_new_tokens)
+
+
+def prompts_at_once(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The prompts that are submitted together, and the longest one that can follow: what the engine's memory must hold."""
+    found = []
+    for prompt in prompts:
+        found += [replace(prompt, token_ids=call.token_ids, reading=None) for call in prompt.first_calls]
+    longest = max(prompts, key=lambda prompt: prompt.longest_call_tokens)
+    if longest.reading:
+        found.append(replace(longest, token_ids=(0,) * longest.longest_call_tokens, reading=None))
+    return found
 
 
 def start_batching(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from summarybench.catalogue.models import Experiment
 from summarybench.core.option import Option
 from summarybench.core.processes import ALONE, Process
+from summarybench.documents.long_documents import Strategy
 from summarybench.kinds.toolbox import Measurement, Toolbox
 from summarybench.machine.device import Device
 from summarybench.runs.kind_facts import KindFacts
@@ -38,6 +39,15 @@ class Case:
     measured: Experiment
 
 
+def cases_by_strategy(cases: Sequence[Case], strategies: Sequence[Strategy]) -> list[Case]:
+    """Each case once for each way of reading long documents, with one load for all of them."""
+    return [
+        replace(case, measured=replace(case.measured, long_documents=strategy))
+        for case in cases
+        for strategy in strategies
+    ]
+
+
 def cases_of(experiments: Sequence[Experiment]) -> list[Case]:
     """One case for each experiment, measured with the model that it names."""
     return [Case(loaded=each, measured=each) for each in experiments]
@@ -47,7 +57,8 @@ def cases_of(experiments: Sequence[Experiment]) -> list[Case]:
 class RunContext:
     """The facts about a session that decide whether a kind can run in it.
 
-    `markers` is the expression that was given with -m, `arguments` are all arguments of pytest.
+    `markers` is the expression that was given with -m, `arguments` are all arguments of pytest. With `reads_in_calls`, some
+    experiments read long documents in several calls.
     """
 
     device: Device
@@ -55,6 +66,7 @@ class RunContext:
     markers: str = ""
     arguments: tuple[str, ...] = ()
     synthetic_weights: bool = False
+    reads_in_calls: bool = False
 
 
 class Kind(ABC):
@@ -77,6 +89,8 @@ class Kind(ABC):
     """Whether the models of --student get cases like their teachers'."""
     is_planned: bool = False
     """Whether --plan can say which slowdowns the kind's comparisons detect."""
+    reads_long_documents: bool = False
+    """Whether a document that does not fit in one prompt can be read in several calls, as --long-documents asks."""
     is_for_processes: bool = False
     """Whether several processes measure together. Under a launcher, only such kinds run."""
     baseline_figures: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from summarybench.kinds.batching import MARKER, batchable_experiments
-from summarybench.kinds.kind import Case, Kind
+from summarybench.kinds.kind import Case, Kind, RunContext
 from summarybench.kinds.toolbox import Measurement, Toolbox
 from summarybench.measure.batching import find_largest_batch
 from summarybench.runs import built_in_kinds
@@ -23,6 +23,11 @@ class LargestBatchKind(Kind):
 
     def cases(self) -> Sequence[Case]:
         return [Case(loaded=each, measured=replace(each, suffix="-largest-batch")) for each in batchable_experiments()]
+
+    def skip_reason(self, context: RunContext) -> str:
+        if not context.reads_in_calls:
+            return ""
+        return "the largest batch is searched with truncated documents; leave out --long-documents to search it"
 
     def measure(self, toolbox: Toolbox) -> Measurement:
         loaded = toolbox.loaded_model()

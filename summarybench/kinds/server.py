@@ -150,6 +150,7 @@ class ServerKind(Kind):
         description="OpenAI-compatible servers, --server or --server-command; runs when -m names it",
     )
     options = OPTIONS
+    reads_long_documents = True
 
     def cases(self) -> Sequence[Case]:
         return self.cases_with({option.key: option.default for option in OPTIONS})

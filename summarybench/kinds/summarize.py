@@ -17,6 +17,7 @@ class SummarizeKind(Kind):
     runs_unasked = True
     has_students = True
     is_planned = True
+    reads_long_documents = True
 
     def cases(self) -> Sequence[Case]:
         return cases_of(experiments())

@@ -26,6 +26,7 @@ from summarybench.measure.generation import (
     collector_off,
     translate_device_errors,
 )
+from summarybench.measure.long_documents import Conversation, ReadAtOnce, conversations_of, run_at_once
 from summarybench.runs.journal_lines import Record
 
 WARM_UP_TOKENS = 2
@@ -37,13 +38,18 @@ class Round:
     """One timed round: one pass over the whole sample.
 
     It lasts from the submission until the last document is finished. `changed_summaries` counts the documents whose
-    summary differs from the first round's.
+    summary differs from the first round's, `cache_tokens` the cached tokens that decoding read, in all calls.
     """
 
     seconds: float
     generated_tokens: int
     steps: int
     changed_summaries: int
+    cache_tokens: int
+
+    def as_record(self) -> Record:
+        """The round as the run file keeps it."""
+        return {name: value for name, value in asdict(self).items() if name != "cache_tokens"}
 
 
 # Measuring -------------------------------------------------------------------------------------------------------
@@ -70,7 +76,10 @@ def measure_at_once(
         start_seconds = instruments.clock()
         engine = start()
         try:
-            engine.run([prompt.token_ids for prompt in prompts], min(WARM_UP_TOKENS, max_new_tokens))
+            engine.run(
+                [call.token_ids for prompt in prompts for call in prompt.first_calls],
+                min(WARM_UP_TOKENS, max_new_tokens),
+            )
             warm_up_seconds = instruments.clock() - start_seconds
             instruments.on_warm_up(WarmUp(seconds=warm_up_seconds, warmed_rounds=0, rounds=rounds))
             instruments.device.reset_peak_memory()
@@ -117,21 +126,21 @@ class _Rounds:
         self._host_sample: float | None = None
         self._telemetry = telemetry
         self._on_record = on_record
-        self._last: tuple[list[RequestResult], float, float, int] | None = None
+        self._last: tuple[list[ReadAtOnce], float, float, int] | None = None
 
-    def prepare(self) -> tuple[tuple[list[list[int]]], dict[str, Any]]:
+    def prepare(self) -> tuple[tuple[list[Conversation]], dict[str, Any]]:
         """Untimed: record the previous round."""
         self.record_last()
         collect_new_garbage()
         self._host_sample = self._sample_host()
         self._telemetry.before_round()
-        return ([list(prompt.token_ids) for prompt in self._prompts],), {}
+        return (conversations_of(self._prompts),), {}
 
-    def submit(self, prompts: list[list[int]]) -> None:
-        """The timed round. It decodes, scores and writes nothing."""
+    def submit(self, conversations: list[Conversation]) -> None:
+        """The timed round. It scores and writes nothing, and decodes only what later calls are asked about."""
         steps = self._engine.steps
         start = self._clock()
-        results = self._engine.run(prompts, self._max_new_tokens)
+        results = run_at_once(self._engine, conversations, self._max_new_tokens, self._model.decode)
         end = self._clock()
         self._last = (results, start, end, self._engine.steps - steps)
 
@@ -140,7 +149,7 @@ class _Rounds:
             return
         self._telemetry.after_round()
         (results, start, end, steps), self._last = self._last, None
-        self._check_not_cut_short(results)
+        self._check_not_cut_short([result for each in results for _, result in each.requests])
         records = [self._record(*each, start) for each in zip(self._prompts, results, strict=True)]
         if not self.rounds:
             self.records = records
@@ -153,6 +162,11 @@ class _Rounds:
                 generated_tokens=sum(record.generated_tokens for record in records),
                 steps=steps,
                 changed_summaries=sum(now.summary != first.summary for now, first in pairs),
+                cache_tokens=sum(
+                    cache_tokens_read([prompt_tokens], [len(result.generated_tokens)])
+                    for each in results
+                    for prompt_tokens, result in each.requests
+                ),
             )
         )
 
@@ -167,14 +181,16 @@ class _Rounds:
     def _is_whole(self, generated: Sequence[int]) -> bool:
         return len(generated) == self._max_new_tokens or self._model.ends_by_itself(generated)
 
-    def _record(self, prompt: Prompt, result: RequestResult, start: float) -> GenerationRecord:
-        generated = result.generated_tokens
+    def _record(self, prompt: Prompt, read: ReadAtOnce, start: float) -> GenerationRecord:
+        result, generated = read.last, read.last.generated_tokens
         return GenerationRecord(
             document_id=prompt.document.id,
             document_tokens=prompt.document_tokens,
-            prompt_tokens=len(prompt.token_ids),
+            prompt_tokens=read.prompt_tokens,
             generated_tokens=len(generated),
             truncated=prompt.truncated,
+            unread_tokens=prompt.unread_tokens,
+            **read.earlier.as_record(),
             hit_cap=not self._model.ends_by_itself(generated),
             start_seconds=start,
             first_token_seconds=result.timestamps[0],
@@ -205,10 +221,8 @@ def as_extra_info(
     seconds = fsum(each.seconds for each in rounds)
     documents = len(measured.records) * len(rounds)
     document_tokens = sum(record.document_tokens for record in measured.records) * len(rounds)
-    cache_tokens = sum(cache_tokens_read([each.prompt_tokens], [each.generated_tokens]) for each in measured.records)
-    read_bytes = weights_read_bytes * sum(each.steps for each in rounds) + cache_bytes_per_token * cache_tokens * len(
-        rounds
-    )
+    steps, cache_tokens = sum(each.steps for each in rounds), sum(each.cache_tokens for each in rounds)
+    read_bytes = weights_read_bytes * steps + cache_bytes_per_token * cache_tokens
     return {
         "generated_tokens_per_second": measured.generated_tokens / seconds,
         "decode_tokens_per_second": None,
@@ -218,7 +232,7 @@ def as_extra_info(
         "predicted_memory_bytes": limits.predicted.total_bytes,
         "finish_seconds": [record.seconds for record in measured.records],
         "continuous": {
-            "rounds": [asdict(each) for each in rounds],
+            "rounds": [each.as_record() for each in rounds],
             "requests_in_flight": limits.requests,
             "page_tokens": limits.page_tokens,
             "pages": limits.pages,

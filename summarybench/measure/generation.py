@@ -21,13 +21,15 @@ from summarybench.core.outcomes import (
     is_device_lost,
 )
 from summarybench.documents.document import Document
-from summarybench.documents.prompts import INSTRUCTION, Prompt, build_prompt
+from summarybench.documents.long_documents import Room, Strategy, prompt_for
+from summarybench.documents.prompts import INSTRUCTION, Prompt
 from summarybench.engines.engine import ChatFormat, TextGenerator
 from summarybench.machine.clock import Clock
 from summarybench.machine.device import Device
 from summarybench.machine.probes import ProbeReadings
 from summarybench.machine.probes import as_extra_info as probes_as_extra_info
 from summarybench.machine.telemetry import Monitor, Telemetry, TelemetrySummary
+from summarybench.measure.long_documents import reader_for
 
 
 class Benchmark(Protocol):
@@ -45,6 +47,9 @@ class GenerationRecord:
     limit cut off the summary. `host_rate_per_second` is the host probe sample taken just before the round, None where
     none was taken.
 
+    A document that was read in several calls states its last call, whose answer is the summary: its prompt, its tokens and its
+    first token. The tokens of the `earlier_calls` are counted apart. `unread_tokens` of the document were cut off.
+
     Raises ValueError for times and counts that are impossible.
     """
 
@@ -61,16 +66,21 @@ class GenerationRecord:
     host_rate_per_second: float | None = None
     batch: int = 0
     rows: int = 1
+    unread_tokens: int = 0
+    earlier_calls: int = 0
+    earlier_prompt_tokens: int = 0
+    earlier_generated_tokens: int = 0
 
     def __post_init__(self) -> None:
         if not self.start_seconds < self.first_token_seconds <= self.end_seconds:
             raise ValueError(
                 f"impossible times: start {self.start_seconds}, first token {self.first_token_seconds}, end {self.end_seconds}"
             )
-        if self.generated_tokens < 1 or not 0 < self.document_tokens <= self.prompt_tokens:
+        prompt_tokens = self.earlier_prompt_tokens + self.prompt_tokens
+        if self.generated_tokens < 1 or not 0 < self.document_tokens <= prompt_tokens:
             raise ValueError(
                 f"impossible counts: {self.generated_tokens} generated, "
-                f"{self.document_tokens} of {self.prompt_tokens} prompt tokens the document's"
+                f"{self.document_tokens} of {prompt_tokens} prompt tokens the document's"
             )
 
     @property
@@ -164,10 +174,12 @@ def build_prompts(
     max_prompt_tokens: int,
     max_new_tokens: int,
     instruction: str = INSTRUCTION,
+    strategy: Strategy = Strategy.TRUNCATE,
 ) -> tuple[Prompt, ...]:
-    """The documents' prompts, truncated to fit in the model's context.
+    """The documents' prompts, which fit in the model's context: longer documents are truncated, or read in several calls.
 
-    The context must hold the prompt and the new tokens. Raises InputError where the new tokens alone fill it.
+    The context must hold the prompt and the new tokens. Raises InputError where the new tokens alone fill it, or where the
+    limit leaves no room for a document.
     """
     room = chat.context_tokens - max_new_tokens
     if room < 1:
@@ -175,8 +187,13 @@ def build_prompts(
             f"--max-new-tokens {max_new_tokens}: the model's context has {chat.context_tokens} tokens, which leaves no room for a "
             "prompt; allow fewer"
         )
-    limit = min(max_prompt_tokens, room)
-    return tuple(build_prompt(document, chat, limit, instruction) for document in documents)
+    limits = Room(
+        tokenizer=chat,
+        max_prompt_tokens=min(max_prompt_tokens, room),
+        max_new_tokens=max_new_tokens,
+        instruction=instruction,
+    )
+    return tuple(prompt_for(document, limits, strategy) for document in documents)
 
 
 def batches_of(prompts: Sequence[Prompt], batch_size: int) -> list[list[int]]:
@@ -255,14 +272,15 @@ def _warm_up(
     """Run the batch with the longest prompt untimed.
 
     It loads the kernels, and fails at once where memory is too small. Kernels depend on the batch size, so a smaller
-    last batch is warmed up too. Returns how many batches were warmed up.
+    last batch is warmed up too. Of a document that is read in several calls, only the first call is run. Returns how many
+    batches were warmed up; 0 if that says nothing about the time of the rounds.
     """
     longest: dict[int, Sequence[int]] = {}  # by batch size
     for batch in sorted(batches, key=lambda batch: -max(len(prompts[index].token_ids) for index in batch)):
         longest.setdefault(len(batch), batch)
     for batch in longest.values():
         model.generate(model.prepare([prompts[index].token_ids for index in batch]), max_new_tokens, lambda: None)
-    return len(longest)
+    return 0 if any(prompt.reading for prompt in prompts) else len(longest)
 
 
 class _Rounds:
@@ -283,6 +301,7 @@ class _Rounds:
     ) -> None:
         self.records: list[GenerationRecord] = []
         self._model = model
+        self._reader = reader_for(model, prompts)
         self._prompts = prompts
         self._batches = batches
         self._finished = 0
@@ -300,7 +319,7 @@ class _Rounds:
         collect_new_garbage()
         # A profiler (--benchmark-cprofile) asks for one batch more than there are, and gets the last one again.
         batch = [self._prompts[index] for index in self._batches[min(self._finished, len(self._batches) - 1)]]
-        prepared = self._model.prepare([prompt.token_ids for prompt in batch])
+        prepared = self._reader.prepare(batch)
         self._host_sample = self._sample_host()
         self._telemetry.before_round()
         return (batch, prepared), {}
@@ -309,9 +328,9 @@ class _Rounds:
         """The timed round. It decodes, scores and writes nothing."""
         first_token: list[float] = []
         start = self._clock()
-        output = self._model.generate(prepared, self._max_new_tokens, lambda: first_token.append(self._clock()))
+        output = self._reader.generate(prepared, self._max_new_tokens, lambda: first_token.append(self._clock()))
         end = self._clock()
-        self._last = (batch, prepared, output, start, first_token[0], end)
+        self._last = (batch, prepared, output, start, first_token[-1], end)
 
     def record_last(self) -> None:
         if self._last is None or self._finished == len(self._batches):
@@ -319,13 +338,16 @@ class _Rounds:
         self._telemetry.after_round()
         batch, prepared, output, start, first_token, end = self._last
         self._last = None
-        for prompt, generated in zip(batch, self._model.generated_ids(output, prepared), strict=True):
+        for prompt, read in zip(batch, self._reader.documents(output, prepared, batch), strict=True):
+            generated = read.generated
             record = GenerationRecord(
                 document_id=prompt.document.id,
                 document_tokens=prompt.document_tokens,
-                prompt_tokens=len(prompt.token_ids),
+                prompt_tokens=read.prompt_tokens,
                 generated_tokens=len(generated),
                 truncated=prompt.truncated,
+                unread_tokens=prompt.unread_tokens,
+                **read.earlier.as_record(),
                 hit_cap=len(generated) >= self._max_new_tokens and not self._model.ends_by_itself(generated),
                 start_seconds=start,
                 first_token_seconds=first_token,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from summarybench.analysis.quality import Quality
 from summarybench.engines.engine import EngineFacts
 from summarybench.machine.telemetry import as_extra_info
-from summarybench.measure.generation import Measured
+from summarybench.measure.generation import GenerationRecord, Measured
 from summarybench.measure.metrics import Speed, speed_of, time_to_first_token_seconds
 from summarybench.runs.journal_lines import Record
 from summarybench.runs.kind_facts import KIND, KindFacts, Unit
@@ -57,7 +59,7 @@ def extra_info_of(
         "documents_per_second": speed.documents_per_second,
         **_quality_fields(quality),
         "cap_hits": sum(record.hit_cap for record in records),
-        "truncated_documents": sum(record.truncated for record in records),
+        **_long_documents(records),
         "load_seconds": loaded.load_seconds,
         "compile_seconds": loaded.compile_seconds,
         "tuned_kernels": loaded.tuned_kernels,
@@ -73,6 +75,18 @@ def extra_info_of(
         **as_extra_info(measured.telemetry, measured.generated_tokens),
         "controls": {name: dict(figures) for name, figures in measured.machine_probes.items()},
     }
+
+
+LONG_DOCUMENTS = ("unread_tokens", "earlier_calls", "earlier_prompt_tokens", "earlier_generated_tokens")
+
+
+def _long_documents(records: Sequence[GenerationRecord]) -> Record:
+    """The counts of documents that did not fit in one prompt, by document only if there are any."""
+    truncated = {"truncated_documents": sum(record.truncated for record in records)}
+    if not any(record.unread_tokens or record.earlier_calls for record in records):
+        return truncated
+    counts = {name: [getattr(each, name) for each in records] for name in LONG_DOCUMENTS}
+    return truncated | {"long_documents": counts}
 
 
 def _quality_fields(quality: Quality | None) -> Record:

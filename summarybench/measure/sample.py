@@ -27,7 +27,7 @@ class Sample:
     @property
     def longest_sequence(self) -> int:
         """Tokens of the longest prompt and a summary of full length."""
-        return max(len(prompt.token_ids) for prompt in self.prompts) + self.max_new_tokens
+        return max(prompt.longest_call_tokens for prompt in self.prompts) + self.max_new_tokens
 
     def around_the_longest(self, count: int) -> Sample:
         """The document with the longest prompt and the first others.

@@ -148,9 +148,15 @@ def fleet_record(
 
 
 def _counted_otherwise(model: ServedModel, prompts: Sequence[Prompt], first: Round) -> int | None:
-    """How many prompts the server counts differently from our tokenizer; None without a tokenizer."""
-    pairs = zip(prompts, first.answers, strict=True)
-    found = [model.counts_prompt_as_we_do(prompt, each) for prompt, each in pairs if not isinstance(each, Failure)]
+    """How many prompts the server counts differently from our tokenizer; None without a tokenizer.
+
+    The prompts of documents that are read in several calls are left out: those after the first depend on its answer.
+    """
+    found = [
+        model.counts_prompt_as_we_do(prompt, each)
+        for prompt, each in zip(prompts, first.answers, strict=True)
+        if not isinstance(each, Failure) and prompt.reading is None
+    ]
     return None if None in found else found.count(False)
 
 

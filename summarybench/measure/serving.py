@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from itertools import count
 from typing import Any
 
@@ -32,11 +32,19 @@ from summarybench.measure.load import (
     round_seconds,
     send_all,
 )
+from summarybench.measure.long_documents import Conversation, EarlierCalls
 
 Answer = Completion | Failure
 
 _PASSES = count()
 """Numbers the passes of this process: caches of prompts must not know a prompt from an earlier pass."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadByServer(Completion):
+    """The last request of a document that was read in several. It starts with the first one, and has the cached tokens of all."""
+
+    earlier: EarlierCalls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,9 +117,33 @@ def pass_over(
 
     async def send_one(numbered: tuple[int, Prompt]) -> Completion:
         number, prompt = numbered
-        return await model.answer(prompt, max_new_tokens, server=number if server is None else server, salt=salt)
+        address = number if server is None else server
+        return await _read(prompt, lambda call: model.answer(call, max_new_tokens, server=address, salt=salt))
 
     return model.connections.run(send_all(list(enumerate(prompts)), send_one, load))
+
+
+async def _read(prompt: Prompt, ask: Callable[[Prompt], Awaitable[Completion]]) -> Completion:
+    """The answer to a document's last call. Its calls follow each other, so that a document has one request in flight."""
+    if prompt.reading is None:
+        return await ask(prompt)
+    conversation, start_seconds, cached_tokens = Conversation(prompt), None, 0
+    while True:
+        texts = []
+        for call in conversation.pending:
+            found = await ask(replace(prompt, token_ids=call.token_ids, message=call.message, reading=None))
+            start_seconds = found.start_seconds if start_seconds is None else start_seconds
+            cached_tokens += found.cached_tokens
+            if call.is_last:
+                whole = {**_fields_of(found), "start_seconds": start_seconds, "cached_tokens": cached_tokens}
+                return ReadByServer(**whole, earlier=conversation.earlier)
+            conversation.count(found.prompt_tokens, found.generated_tokens)
+            texts.append(found.text.strip())
+        conversation.answer(texts)
+
+
+def _fields_of(found: Completion) -> dict[str, Any]:
+    return {field.name: getattr(found, field.name) for field in fields(found)}
 
 
 class _Rounds:
@@ -184,12 +216,15 @@ class _Rounds:
 
 def record_of(prompt: Prompt, answer: Completion, host_sample: float | None) -> GenerationRecord:
     """One answered document, as it is journalled and scored."""
+    earlier = answer.earlier if isinstance(answer, ReadByServer) else EarlierCalls()
     return GenerationRecord(
         document_id=prompt.document.id,
-        document_tokens=min(prompt.document_tokens, answer.prompt_tokens),
+        document_tokens=min(prompt.document_tokens, earlier.prompt_tokens + answer.prompt_tokens),
         prompt_tokens=answer.prompt_tokens,
         generated_tokens=answer.generated_tokens,
         truncated=prompt.truncated,
+        unread_tokens=prompt.unread_tokens,
+        **earlier.as_record(),
         hit_cap=answer.finish_reason == "length",
         start_seconds=answer.start_seconds,
         first_token_seconds=answer.first_token_seconds,

@@ -11,7 +11,7 @@ from functools import cached_property
 from summarybench.analysis.quality import DEGENERATE
 from summarybench.analysis.quality_change import SIXTEEN_BIT_OR_DEFAULT
 from summarybench.core.text import printable
-from summarybench.report.experiment import DocumentRow, ExperimentView
+from summarybench.report.experiment import DocumentRow, ExperimentView, strategy_of
 
 FLAGS = ("empty", "repeating", "cap-hit", "truncated", "changed")
 WORD = re.compile(r"\S+\s*")
@@ -174,7 +174,9 @@ def _counterpart(holder: _Holder, holding: Sequence[_Holder]) -> _Holder | None:
     alike = {
         each.experiment.info["loader"]: each
         for each in holding
-        if each.experiment.source is mine.source and each.experiment.info["model"] == mine.info["model"]
+        if each.experiment.source is mine.source
+        and each.experiment.info["model"] == mine.info["model"]
+        and strategy_of(each.experiment.entry) == strategy_of(mine.entry)
     }
     reference = next((alike[loader] for loader in SIXTEEN_BIT_OR_DEFAULT if loader in alike), None)
     return None if reference is holder else reference

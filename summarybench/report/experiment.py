@@ -190,16 +190,23 @@ def way_of(entry: Entry) -> str:
         "compiled" if info["loader"].endswith(COMPILED) else "",
         batching[kind.unit],
         f"{info['processes']} processes" if "processes" in info else "",
+        strategy_of(entry),
     ]
     return ", ".join(part for part in parts if part) or EAGER
+
+
+def strategy_of(entry: Entry) -> str:
+    """How documents were read that do not fit in one prompt; empty if they were truncated."""
+    return entry.extra_info["workload_settings"].get("long_documents", "")
 
 
 def _served_as(entry: Entry) -> str:
     """How a server was loaded: `server, fp8, concurrency 8`. Its loader says nothing but that it is one."""
     info = entry.extra_info
-    rest = info["experiment"].removeprefix(f"{info['model']}-{info['loader']}")
+    strategy = strategy_of(entry)
+    rest = info["experiment"].removeprefix(f"{info['model']}-{info['loader']}").removesuffix(f"-{strategy}")
     words = [re.sub(r"^(concurrency|rate)(?=\d)", r"\1 ", each) for each in _load_and_label(rest)]
-    return ", ".join([info["loader"], *words])
+    return ", ".join([info["loader"], *words, *([strategy] if strategy else [])])
 
 
 def _load_and_label(suffix: str) -> Iterator[str]:
@@ -236,8 +243,8 @@ def _label(entry: Entry, *, is_one_model: bool) -> str:
     if "served" in info:
         return f"{model}{way_of(entry)}"
     batch = f" ×{info['batch_size']}" if info["batch_size"] != 1 else ""
-    title = entry.kind.title
-    return f"{model}{info['loader']}{batch}{f' ({title})' if title else ''}"
+    words = " ".join(filter(None, (entry.kind.title, strategy_of(entry))))
+    return f"{model}{info['loader']}{batch}{f' ({words})' if words else ''}"
 
 
 def tagged(sources: Sequence[Source]) -> tuple[Source, ...]:

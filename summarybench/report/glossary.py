@@ -10,6 +10,7 @@ from summarybench.report.figures import (
     continuous,
     cost,
     device,
+    long_documents,
     memory,
     quality,
     speed,
@@ -22,7 +23,7 @@ from summarybench.report.view import RunView
 COMMON = tuple(each.GROUP for each in (comparison, speed, memory, device, quality, ways))
 """The terms that every HTML page explains."""
 
-OF_SOME_KINDS = tuple(each.GROUP for each in (batches, continuous, students, cost))
+OF_SOME_KINDS = tuple(each.GROUP for each in (batches, continuous, long_documents, students, cost))
 """The terms that a page explains if it shows them."""
 
 

@@ -16,7 +16,7 @@ from summarybench.core.numbers import MISSING, counted, estimate, gib, percent
 from summarybench.core.outcomes import NOT_RUN, Outcome, Verdict
 from summarybench.core.session_seconds import session_line
 from summarybench.machine.device import DeviceRecord
-from summarybench.report.experiment import ExperimentView
+from summarybench.report.experiment import ExperimentView, strategy_of
 from summarybench.report.figures.speed import DOCUMENT_TOKENS
 from summarybench.report.history import finding_of
 from summarybench.runs.comparison_records import ChangeRecord, JudgementRecord, QualityChangeRecord
@@ -171,6 +171,8 @@ def _quality_note(experiment: str, facts: QualityChangeRecord) -> Note:
 def _published_note(experiment: ExperimentView, device: DeviceRecord) -> str:
     """The first published table's figure for this device family, model and loader; empty if it has none."""
     info = experiment.info
+    if strategy_of(experiment.entry):
+        return ""
     for row in published_rows():
         if (row.family, row.model, row.loader) == (device.family, info["model"], info["loader"]):
             published = DOCUMENT_TOKENS.format.text(row.document_tokens_per_second)

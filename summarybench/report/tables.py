@@ -13,6 +13,7 @@ from summarybench.report.figures import (
     cost,
     declared,
     device,
+    long_documents,
     memory,
     quality,
     speed,
@@ -147,6 +148,19 @@ BATCHES = TableLayout(
         Column(figure=quality.ROUGE1, has_interval=False),
     ),
 )
+LONG_DOCUMENTS = TableLayout(
+    title="Long documents",
+    key=long_documents.LONG,
+    columns=columns_of(
+        long_documents.LONG,
+        long_documents.UNREAD,
+        long_documents.CALLS,
+        long_documents.PROMPT_TOKENS,
+        long_documents.GENERATED_TOKENS,
+        long_documents.SECONDS,
+        long_documents.ROUGE1,
+    ),
+)
 STUDENTS = TableLayout(
     title="Students beside their teachers",
     key=students.STUDENT_WEIGHTS,
@@ -243,7 +257,7 @@ def run_tables(experiments: Sequence[ExperimentView]) -> list[Table]:
 
 def kind_tables(experiments: Sequence[ExperimentView]) -> list[Table]:
     """The tables of figures that only some experiments have. Kinds that declare figures have a table each."""
-    known = [layout.table(experiments) for layout in (CONTINUOUS, BATCHES, STUDENTS)]
+    known = [layout.table(experiments) for layout in (CONTINUOUS, BATCHES, LONG_DOCUMENTS, STUDENTS)]
     found = (*known, *_declared_tables(experiments), *_beside_servers(experiments), _costs(experiments))
     return [each for each in found if each.rows]
 

@@ -53,6 +53,9 @@ def _lists_problem(info: ExtraInfo, _: Sequence[float]) -> Problem:
     for name in LISTS_BY_DOCUMENT:
         if len(found[name]) != len(ids):
             return _unequal(name, found[name], ids)
+    for name, each in found.get("long_documents", {}).items():
+        if isinstance(each, list) and len(each) != len(ids):
+            return _unequal(f"long_documents.{name}", each, ids)
     for name in LISTS_OF_SCORES:
         if found.get(name) and len(found[name]) != len(ids):
             return _unequal(name, found[name], ids)

@@ -59,8 +59,8 @@ OF_DOCUMENT = (
     *_columns("string", document_id="hash of the document's url and section name"),
     *_columns(
         "int64",
-        document_tokens="the document's tokens in the prompt",
-        prompt_tokens="the whole prompt's tokens, instruction and template included",
+        document_tokens="the document's tokens in its prompts",
+        prompt_tokens="the whole prompt's tokens, instruction and template included; of the last call",
         generated_tokens="the summary's tokens, the end token included, padding not",
     ),
     *_columns(
@@ -79,6 +79,10 @@ OF_DOCUMENT = (
         "int64",
         batch="number of the round in which the document was timed",
         rows="number of documents in that round, which share its times",
+        unread_tokens="the document's tokens that were cut off; null in older runs",
+        earlier_calls="calls of the model before the one whose answer is the summary; null in older runs",
+        earlier_prompt_tokens="tokens of their prompts",
+        earlier_generated_tokens="tokens of their answers",
     ),
     *_columns("string", summary="the generated text"),
 )

@@ -38,6 +38,9 @@ class WorkloadSettings(TypedDict):
     batch_size: NotRequired[Annotated[int, Key("documents generated together")]]
     processes: NotRequired[Annotated[int, Key("processes that measured together; absent for one")]]
     language: NotRequired[Annotated[str, Key("code of the documents' language; absent for English")]]
+    long_documents: NotRequired[
+        Annotated[str, Key("what is done with documents that do not fit in one prompt; absent for truncating")]
+    ]
 
 
 class DegenerateCounts(TypedDict):
@@ -68,6 +71,15 @@ class Telemetry(TypedDict):
     note: Annotated[str | None, Key("what could not be measured, in words")]
 
 
+class LongDocuments(TypedDict):
+    """Documents that did not fit in one prompt. Lists have one item per document, zero for those that fitted."""
+
+    unread_tokens: Annotated[list[int], Key("tokens that were cut off and never read", unit="tokens")]
+    earlier_calls: Annotated[list[int], Key("calls of the model before the one whose answer is the summary")]
+    earlier_prompt_tokens: Annotated[list[int], Key("tokens of their prompts", unit="tokens")]
+    earlier_generated_tokens: Annotated[list[int], Key("tokens of their answers", unit="tokens")]
+
+
 class Measurements(TypedDict):
     """What was measured in one experiment, and how."""
 
@@ -91,8 +103,10 @@ class Measurements(TypedDict):
     batch_document_ids: Annotated[
         list[list[str]] | None, Key("ids of each batch's documents, in the order of the rounds; null without batches")
     ]
-    document_tokens: Annotated[list[int], Key("the document's tokens in the prompt", unit="tokens")]
-    prompt_tokens: Annotated[list[int], Key("the whole prompt's tokens, with instruction and template", unit="tokens")]
+    document_tokens: Annotated[list[int], Key("the document's tokens in its prompts", unit="tokens")]
+    prompt_tokens: Annotated[
+        list[int], Key("the whole prompt's tokens, with instruction and template; of the last call", unit="tokens")
+    ]
     generated_tokens: Annotated[list[int], Key("the summary's tokens, with the end token", unit="tokens", at_least=1)]
     time_to_first_token_seconds: Annotated[list[float], Key("from the start of the round to the first token", unit="s")]
     host_rate_per_second: Annotated[
@@ -127,6 +141,9 @@ class Measurements(TypedDict):
     ]
     cap_hits: Annotated[int, Key("summaries that were cut at the token limit")]
     truncated_documents: Annotated[int, Key("documents that were cut to fit the prompt limit")]
+    long_documents: NotRequired[
+        Annotated[LongDocuments, Key("documents that did not fit in one prompt; absent if all did, and in older runs")]
+    ]
 
     load_seconds: Annotated[float, Key("duration of loading the model", unit="s")]
     compile_seconds: Annotated[float | None, Key("duration of compiling; null if nothing is compiled", unit="s")]

@@ -19,6 +19,8 @@ from summarybench.runs.extra_info import ExtraInfo
 from summarybench.runs.kind_facts import KIND, LINE_BREAKS_IN, KindFacts, Unit
 from summarybench.runs.schema import DocumentRecord, Run, RunHeader
 
+EARLIER_CALLS = ("earlier_calls", "earlier_prompt_tokens", "earlier_generated_tokens")
+"""What a timed document states about its calls before the last one."""
 NO_TELEMETRY: Mapping[str, Any] = {
     "throttled_share": {},
     "temperature_celsius_max": None,
@@ -77,7 +79,8 @@ def migrated_header(session: Mapping[str, Any]) -> RunHeader:
 
 def migrated_document(record: Mapping[str, Any]) -> DocumentRecord:
     """A timed document with null for what its version did not record."""
-    return cast(DocumentRecord, _with(dict(record), host_rate_per_second=None, batch=None, rows=None))
+    added = ("host_rate_per_second", "batch", "rows", "unread_tokens", *EARLIER_CALLS)
+    return cast(DocumentRecord, _with(dict(record), **dict.fromkeys(added)))
 
 
 def _machine_info(found: Any, device: Any) -> Any:

@@ -11,6 +11,7 @@ from summarybench.catalogue.datasets import DATASETS
 from summarybench.core.outcomes import InputError
 from summarybench.documents.hub import HubDataset
 from summarybench.documents.languages import ENGLISH, Language, language_of
+from summarybench.documents.long_documents import Strategy
 from summarybench.documents.prompts import INSTRUCTION
 from summarybench.documents.rows import Columns
 
@@ -25,6 +26,7 @@ class DocumentOptions:
     """How documents are read and prompted.
 
     `dataset` is the hub's dataset that --dataset names. `split` is the one that --split names for a saved folder.
+    `long_documents` has the strategies that are measured side by side.
     """
 
     columns: Columns = field(default_factory=Columns)
@@ -32,6 +34,12 @@ class DocumentOptions:
     split: str | None = None
     instruction: str = INSTRUCTION
     language: Language = ENGLISH
+    long_documents: tuple[Strategy, ...] = (Strategy.TRUNCATE,)
+
+    @property
+    def reads_in_calls(self) -> bool:
+        """Whether documents that do not fit in one prompt are read in several calls, by at least one experiment."""
+        return self.long_documents != (Strategy.TRUNCATE,)
 
     def conditions(self) -> dict[str, Any]:
         """What differs from the defaults, in plain JSON types: two sessions of one run must agree on it."""
@@ -42,6 +50,7 @@ class DocumentOptions:
             "split": self.split,
             "instruction": None if self.instruction == INSTRUCTION else self.instruction,
             "language": None if self.language.is_english else self.language.code,
+            "long_documents": [each.value for each in self.long_documents] if self.reads_in_calls else None,
         }
         return {key: value for key, value in found.items() if value is not None}
 
@@ -69,6 +78,7 @@ def document_options_of(option: Any) -> DocumentOptions:
         columns=columns,
         dataset=dataset,
         split=option.split if dataset is None else None,
+        long_documents=option.long_documents,
         instruction=INSTRUCTION if option.instruction is None else read_instruction(option.instruction),
         language=language_of(option.language),
     )

@@ -20,6 +20,7 @@ from summarybench.runs.resume import EarlierRun, check_same_conditions, read_ear
 from summarybench.runs.run_folder import Results, SilentResults
 from summarybench.session.comparing import Comparer, basis_of
 from summarybench.session.config import Config
+from summarybench.session.long_documents import check_long_documents
 from summarybench.session.memory import MemoryForecasts
 from summarybench.session.outcomes import Outcomes
 from summarybench.session.progress import Progress
@@ -77,6 +78,8 @@ def open_session(
     _check_saving(config)
     for model in {experiment.model for experiment in selection.runnable.values()}:
         sampler.check(model)
+    if settings.document_options.reads_in_calls:
+        check_long_documents(selection.runnable.values(), settings, sampler)
     with progress.stage("reading the model folders"):
         conditions = config.conditions()
     if config.choices:

@@ -10,6 +10,7 @@ from summarybench.core.option import Option
 from summarybench.core.paths import user_path
 from summarybench.documents.document import DocumentSource
 from summarybench.documents.languages import ENGLISH
+from summarybench.documents.long_documents import strategies
 from summarybench.documents.prompts import INSTRUCTION
 from summarybench.kinds.registry import KINDS
 from summarybench.machine.environment import HOST_NAME_VARIABLE
@@ -193,12 +194,22 @@ GENERAL_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "--max-prompt-tokens",
-        "longer documents are truncated",
+        "longer documents are truncated, unless --long-documents says otherwise",
         example="--max-prompt-tokens 1024",
         default_in_words="2048, 128 on a CPU without AVX-512",
         type=int,
         minimum=1,
         metavar="N",
+    ),
+    Option(
+        "--long-documents",
+        "what to do with documents that do not fit in one prompt: truncate, map-reduce (summarize the parts, then the summaries) "
+        "or refine (carry a summary from part to part); several divided by commas, or all, are measured side by side",
+        example="--long-documents all",
+        default_in_words="truncate",
+        type=strategies,
+        default=strategies("truncate"),
+        metavar="LIST",
     ),
     Option(
         "--gpu-family",

@@ -11,6 +11,7 @@ from contextlib import suppress
 from summarybench.core.outcomes import InputError, UnavailableError
 from summarybench.documents.document import Collection, Document, DocumentSource
 from summarybench.documents.hub import check_wikilingua, documents_of_hub, wikilingua_documents
+from summarybench.documents.long_documents import Strategy
 from summarybench.documents.sources import documents_of_file, embedded_documents
 from summarybench.engines.engine import ChatFormat
 from summarybench.measure.generation import build_prompts
@@ -27,7 +28,7 @@ class Sampler:
         self._settings = config.settings
         self._progress = progress
         self._collections: dict[DocumentSource, Collection | UnavailableError] = {}
-        self._samples: dict[str, Sample] = {}
+        self._samples: dict[tuple[str, Strategy], Sample] = {}
         self._reported: set[DocumentSource] = set()
 
     def check(self, model: str) -> None:
@@ -46,35 +47,50 @@ class Sampler:
         if not source.needs_hub:
             self._draw_for(model, self._collection(source))
 
-    def sample_for(self, model: str, chat: ChatFormat) -> Sample:
-        """The model's sample.
+    def sample_for(self, model: str, chat: ChatFormat, strategy: Strategy = Strategy.TRUNCATE) -> Sample:
+        """The model's sample, with prompts for this way of reading long documents.
 
         Raises UnavailableError, each time, where its documents could not be downloaded.
         """
-        if model not in self._samples:
-            collection = self._collection(self._settings.document_source_of(model))
-            documents = self._draw_for(model, collection)
-            max_new_tokens = self._config.max_new_tokens
-            options = self._settings.document_options
-            self._samples[model] = Sample(
-                source=collection.source,
-                revision=collection.revision,
-                documents=documents,
-                prompts=build_prompts(
-                    chat, documents, self._config.max_prompt_tokens, max_new_tokens, options.instruction
-                ),
-                max_new_tokens=max_new_tokens,
-                instruction=options.instruction,
-                language=options.language,
-            )
-        return self._samples[model]
+        if (model, strategy) not in self._samples:
+            self._samples[model, strategy] = self._drawn(model, chat, strategy)
+        return self._samples[model, strategy]
+
+    def check_prompts(self, model: str, chat: ChatFormat) -> None:
+        """Raises InputError where prompts have no room for a document, or for a strategy that reads long ones.
+
+        Raises UnavailableError where the documents could not be downloaded.
+        """
+        for strategy in self._settings.document_options.long_documents:
+            self._drawn(model, chat, strategy)
+
+    def longest_sequence_for(self, model: str, chat: ChatFormat) -> int:
+        """Tokens of the model's longest prompt and its summary, over all ways of reading long documents of this session."""
+        strategies = self._settings.document_options.long_documents
+        return max(self.sample_for(model, chat, each).longest_sequence for each in strategies)
+
+    def _drawn(self, model: str, chat: ChatFormat, strategy: Strategy) -> Sample:
+        collection = self._collection(self._settings.document_source_of(model))
+        documents = self._draw_for(model, collection)
+        limit, max_new_tokens = self._config.max_prompt_tokens, self._config.max_new_tokens
+        options = self._settings.document_options
+        return Sample(
+            source=collection.source,
+            revision=collection.revision,
+            documents=documents,
+            prompts=build_prompts(chat, documents, limit, max_new_tokens, options.instruction, strategy),
+            max_new_tokens=max_new_tokens,
+            instruction=options.instruction,
+            language=options.language,
+        )
 
     def longest_sequence_of(self, model: str) -> int | None:
         """Tokens of the model's longest prompt and its summary.
 
         It is None where the model's sample has not been drawn.
         """
-        return self._samples[model].longest_sequence if model in self._samples else None
+        found = (sample.longest_sequence for (name, _), sample in self._samples.items() if name == model)
+        return max(found, default=None)
 
     def documents(self, models: Iterable[str]) -> Iterator[Document]:
         """The documents of these models.

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -104,7 +104,7 @@ class Session:
             lambda: self._find_weights(experiment),
             self.device,
             clock,
-            longest_sequence=lambda chat: self.sampler.sample_for(experiment.model, chat).longest_sequence,
+            longest_sequence=lambda chat: self.sampler.longest_sequence_for(experiment.model, chat),
             predict=self.config.settings.predict_memory,
         )
         if isinstance(found, LoadedModel) and found.settings.get(UNPACKED):
@@ -123,7 +123,7 @@ class Session:
         return SessionToolbox(
             nodeid=nodeid,
             experiment=experiment,
-            loaded_model=_loaded_model(nodeid, resources.found),
+            loaded_model=_loaded_model(nodeid, resources.found, experiment),
             lend=Lender(load_model=resources.load_model, device=self.device, progress=self.progress),
             benchmark=resources.benchmark,
             device=self.device,
@@ -222,10 +222,15 @@ class Session:
             self._scratch.cleanup()
 
 
-def _loaded_model(nodeid: str, found: LoadedModel | NotLoaded | None) -> Callable[[], LoadedModel]:
+def _loaded_model(
+    nodeid: str, found: LoadedModel | NotLoaded | None, experiment: Experiment
+) -> Callable[[], LoadedModel]:
     def loaded_model() -> LoadedModel:
         if found is None:
             raise RuntimeError(f"{nodeid} has no model: pass the loaded_model fixture to `measure`")
-        return loaded_or_raise(found)
+        loaded, strategy = loaded_or_raise(found), experiment.long_documents
+        if loaded.experiment.long_documents is strategy:
+            return loaded
+        return loaded.as_experiment(replace(loaded.experiment, long_documents=strategy))
 
     return loaded_model

@@ -31,7 +31,9 @@ def first_prompts(experiments: Iterable[Experiment], config: Config, progress: P
 def _first_prompt(model: str, config: Config, sampler: Sampler) -> str:
     settings = config.settings
     chat = open_chat(find_weights(MODELS[model], settings.model_paths, synthetic=settings.synthetic_weights))
-    prompt = sampler.sample_for(model, chat).prompts[0]
+    prompt = sampler.sample_for(model, chat, settings.document_options.long_documents[0]).prompts[0]
     tokens = counted(prompt.token_ids, "token")
     of_document = f"{prompt.document_tokens} of the document{', which was truncated' if prompt.truncated else ''}"
+    if prompt.reading:
+        of_document = f"the first of several for a document of {counted(prompt.document_tokens, 'token')}"
     return f"{model}: first prompt, {tokens}, {of_document}\n{chat.text_of(prompt.token_ids)}\n"

@@ -11,6 +11,7 @@ from summarybench.analysis.quality import Quality, score
 from summarybench.catalogue.floors import FLOORS
 from summarybench.catalogue.models import MODELS, Experiment
 from summarybench.core.session_seconds import SessionSeconds
+from summarybench.documents.long_documents import WORDING, Strategy
 from summarybench.documents.prompts import template_digest
 from summarybench.engines.engine import EngineFacts, JsonScalar, TextGenerator
 from summarybench.engines.loaded_model import LoadedModel
@@ -48,7 +49,7 @@ class SessionToolbox(Toolbox):
     open_for_tests: KeptOpen
 
     def sample_for(self, loaded: EngineFacts) -> Sample:
-        return self.sampler.sample_for(loaded.experiment.model, loaded.chat)
+        return self.sampler.sample_for(loaded.experiment.model, loaded.chat, self.experiment.long_documents)
 
     def instruments(self, loaded: EngineFacts) -> Instruments:
         settings = loaded.settings
@@ -103,7 +104,7 @@ class SessionToolbox(Toolbox):
             weights=loaded.weights.kind,
             loader=experiment.loader,
             loader_settings={**loaded.settings, **(settings or {})},
-            prompt_template=template_digest(self._prompt_template(loaded, sample), sample.instruction),
+            prompt_template=template_digest(self._prompt_template(loaded, sample), self._instructions(sample)),
             document_source=sample.source.value,
             document_revision=sample.revision,
             max_prompt_tokens=self.max_prompt_tokens,
@@ -111,7 +112,13 @@ class SessionToolbox(Toolbox):
             batch_size=batch_size or experiment.batch_size,
             processes=processes,
             language=sample.language.code,
+            long_documents=self.experiment.long_documents.value,
         )
+
+    def _instructions(self, sample: Sample) -> str:
+        """The instruction, with the words that the prompts of long documents contain besides it."""
+        words = WORDING[self.experiment.long_documents]
+        return f"{sample.instruction}\n{words}" if words else sample.instruction
 
     def _prompt_template(self, loaded: EngineFacts, sample: Sample) -> str:
         """What makes a prompt: the chat template, and for a user's model the ids of the instruction rendered in it.
@@ -136,7 +143,7 @@ class SessionToolbox(Toolbox):
     ) -> Measurement:
         # The output of random weights means nothing, and a score would look as if it did.
         is_scored = loaded.weights.kind != "synthetic"
-        quality = _score(measured, sample, loaded.experiment) if is_scored else None
+        quality = _score(measured, sample, self.experiment) if is_scored else None
         workload = workload or self.workload(loaded, sample)
         general = extra_info_of(loaded, workload, measured, quality, self.copy_bandwidth, self.kind)
         entry = Entry.of(
@@ -187,5 +194,5 @@ class SessionToolbox(Toolbox):
 
 def _score(measured: Measured, sample: Sample, experiment: Experiment) -> Quality:
     key = (experiment.model, experiment.loader, sample.source, sample.max_new_tokens)
-    floor = FLOORS.get(key) if sample.language.is_english else None
-    return score(measured.records, sample.documents, floor, sample.language)
+    has_floor = sample.language.is_english and experiment.long_documents is Strategy.TRUNCATE
+    return score(measured.records, sample.documents, FLOORS.get(key) if has_floor else None, sample.language)

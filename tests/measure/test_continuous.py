@@ -227,7 +227,10 @@ def test_utilization_counts_the_weights_once_a_step_and_the_cache_of_each_docume
         SimpleNamespace(prompt_tokens=prompt, generated_tokens=generated, document_tokens=1, seconds=1.0)
         for prompt, generated in ((500, 10), (100, 20))
     ]
-    rounds = [Round(seconds=4.0, generated_tokens=30, steps=25, changed_summaries=0)] * 2
+    cache_tokens = 9 * 500 + 45 + 19 * 100 + 190
+    rounds = [
+        Round(seconds=4.0, generated_tokens=30, steps=25, changed_summaries=0, cache_tokens=cache_tokens),
+    ] * 2
     limits = SimpleNamespace(
         predicted=SimpleNamespace(total_bytes=1), requests=2, pages=3, page_tokens=4, step_tokens=5
     )
@@ -239,5 +242,4 @@ def test_utilization_counts_the_weights_once_a_step_and_the_cache_of_each_docume
         cache_bytes_per_token=2,
         copy_bandwidth=1e4,
     )
-    cache_tokens = 9 * 500 + 45 + 19 * 100 + 190
     assert info["model_bandwidth_utilization"] == (25 * 1_000 + 2 * cache_tokens) / 4.0 / 1e4

@@ -10,6 +10,7 @@ from summarybench.catalogue.datasets import read_datasets
 from summarybench.core.outcomes import InputError
 from summarybench.documents.hub import HubDataset
 from summarybench.documents.languages import LANGUAGES
+from summarybench.documents.long_documents import Strategy
 from summarybench.documents.prompts import INSTRUCTION
 from summarybench.documents.rows import Columns
 from summarybench.session.document_options import DocumentOptions, document_options_of, parse_dataset
@@ -23,6 +24,7 @@ NONE_GIVEN = {
     "summary_column": None,
     "instruction": None,
     "language": "en",
+    "long_documents": (Strategy.TRUNCATE,),
 }
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -128,3 +130,10 @@ def test_a_mistake_in_the_table_of_datasets_is_one_line(tmp_path, entry, said):
     with pytest.raises(InputError, match=r"datasets\.toml: \[\[datasets\]\] number 1: ") as caught:
         read_datasets(path)
     assert said in str(caught.value)
+
+
+def test_strategies_for_long_documents_are_a_condition_unless_all_documents_are_truncated():
+    found = options(long_documents=(Strategy.TRUNCATE, Strategy.REFINE))
+    assert found.reads_in_calls
+    assert found.conditions() == {"long_documents": ["truncate", "refine"]}
+    assert not options(long_documents=(Strategy.TRUNCATE,)).reads_in_calls
