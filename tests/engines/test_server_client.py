@@ -163,7 +163,7 @@ def test_models_are_listed():
 
 
 def refused(status, body="", headers=""):
-    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n{headers}\r\n{body}"
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body.encode())}\r\nConnection: close\r\n{headers}\r\n{body}"
 
 
 @pytest.mark.parametrize(

@@ -17,15 +17,18 @@ import msgspec
 from summarybench.core.numbers import trimmed
 from summarybench.core.outcomes import InputError, SuiteError, first_line
 from summarybench.core.text import printable
+from summarybench.engines.server.events import EventDecoder, EventTooLargeError
 
 if TYPE_CHECKING:
-    from httpx2 import AsyncBaseTransport, AsyncClient, Response
+    from aiohttp import ClientResponse, ClientSession
 
 Clock = Callable[[], float]
 Message = Mapping[str, str]
 
 CONNECT_SECONDS, SILENCE_SECONDS = 10.0, 600.0
 """How long connecting may take, and how long a server may be silent before the request has failed: it may have a queue."""
+KEPT_CONNECTION_SECONDS = 4.0
+"""How long an unused connection is kept: uvicorn, which serves most engines, closes it after 5 s."""
 BYTES_PER_TOKEN = 4_096
 """The most that a server may send for each requested token, its JSON included; ten times what servers were seen to send."""
 MOST_BYTES_OF_AN_ANSWER = 1_048_576
@@ -177,34 +180,35 @@ class ServerClient:
         clock: Clock,
         api_key: str | None = None,
         silence_seconds: float = SILENCE_SECONDS,
-        transport: AsyncBaseTransport | None = None,
     ) -> None:
-        import httpx2
-
         self.address = checked_address(address)
         self._clock = clock
-        self._client: AsyncClient = httpx2.AsyncClient(
-            base_url=f"{self.address}/",
-            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
-            timeout=httpx2.Timeout(silence_seconds, connect=CONNECT_SECONDS),
-            limits=httpx2.Limits(),  # none: the load decides how many requests are in flight
-            follow_redirects=False,
-            trust_env=False,  # a proxy or a .netrc of the environment would be measured too, or be sent the key
-            transport=transport,
-        )
+        self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
         self._silence_seconds = silence_seconds
+        self._session: ClientSession
 
     def __repr__(self) -> str:
         return f"ServerClient({self.address!r})"
 
     async def __aenter__(self) -> Self:
-        await self._client.__aenter__()
+        from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+
+        self._session = ClientSession(
+            headers=self._headers,
+            timeout=ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=self._silence_seconds),
+            # No limit: the load decides how many requests are in flight.
+            connector=TCPConnector(limit=0, keepalive_timeout=KEPT_CONNECTION_SECONDS),
+            cookie_jar=DummyCookieJar(),
+            trust_env=False,  # a proxy or a .netrc of the environment would be measured too, or be sent the key
+        )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._client.__aexit__(kind, error, trace)
+        await self._session.close()
 
     async def models(self) -> list[Model]:
         """The models that the server offers."""
@@ -231,42 +235,50 @@ class ServerClient:
         return await self._stream(request.path, request.body)
 
     async def _get(self, path: str, *, beside_api: bool = False) -> str:
-        url = f"{self.address.removesuffix('/v1')}{path}" if beside_api else path
-        async with self._translated(path), self._client.stream("GET", url) as response:
+        url = f"{self.address.removesuffix('/v1')}{path}" if beside_api else f"{self.address}/{path}"
+        async with self._translated(path), self._session.get(url, allow_redirects=False) as response:
             text = await _bounded_text(response, MOST_BYTES_OF_AN_ANSWER)
             self._check_status(path, response, text)
         return text
 
     async def _stream(self, path: str, body: dict[str, Any]) -> Completion:
-        from httpx2 import EventSource
-
         limit = BYTES_PER_TOKEN * (int(body["max_tokens"]) + 16)
+        events = EventDecoder(limit)
         parts: list[str] = []
         arrivals: list[float] = []
         finish_reason, received = "", 0
         usage: Usage | None = None
+        content = msgspec.json.encode(body)
         start = end = self._clock()
-        async with self._translated(path), self._client.stream("POST", path, json=body) as response:
-            if response.status_code != 200:
+        async with (
+            self._translated(path),
+            self._session.post(f"{self.address}/{path}", data=content, allow_redirects=False) as response,
+        ):
+            if response.status != 200:
                 self._check_status(path, response, await _bounded_text(response, MOST_BYTES_OF_AN_ANSWER))
-            async for event in EventSource(response, max_event_size=limit):
-                end = self._clock()
-                received += len(event.data)
-                if received > limit:
-                    raise ServerError(
-                        f"{self.address}/{path}: more than {limit:,} characters for {body['max_tokens']} tokens"
-                    )
-                if event.data == "[DONE]":  # some servers end the stream without it
-                    continue  # to its end, so that the connection can be used again
-                chunk = self._decoded(path, event.data, Chunk)
-                if chunk.error is not None:
-                    raise ServerError(f"{self.address}/{path}: {shortened(_message_of(chunk.error))}")
-                usage = chunk.usage or usage
-                for choice in chunk.choices:
-                    parts.append(choice.written)
-                    if choice.is_generated:
-                        arrivals.append(end)
-                    finish_reason = choice.finish_reason or finish_reason
+            if response.content_type != "text/event-stream":
+                raise ServerError(
+                    f"{self.address}/{path}: not a stream of events: its type is {shortened(response.content_type)}"
+                )
+            async for arrived in response.content.iter_any():
+                for data in events.feed(arrived):
+                    end = self._clock()
+                    received += len(data)
+                    if received > limit:
+                        raise ServerError(
+                            f"{self.address}/{path}: more than {limit:,} bytes for {body['max_tokens']} tokens"
+                        )
+                    if data == b"[DONE]":  # some servers end the stream without it
+                        continue  # to its end, so that the connection can be used again
+                    chunk = self._decoded(path, data, Chunk)
+                    if chunk.error is not None:
+                        raise ServerError(f"{self.address}/{path}: {shortened(_message_of(chunk.error))}")
+                    usage = chunk.usage or usage
+                    for choice in chunk.choices:
+                        parts.append(choice.written)
+                        if choice.is_generated:
+                            arrivals.append(end)
+                        finish_reason = choice.finish_reason or finish_reason
         if not finish_reason:
             raise ServerError(
                 f"{self.address}/{path}: the stream ended after {len(arrivals)} parts, before the answer did"
@@ -286,21 +298,22 @@ class ServerClient:
             end_seconds=end,
         )
 
-    def _decoded(self, path: str, text: str, kind: type[Answer]) -> Answer:
+    def _decoded(self, path: str, content: bytes | str, kind: type[Answer]) -> Answer:
         try:
-            return msgspec.json.decode(text, type=kind)
-        except (msgspec.MsgspecError, RecursionError) as error:
-            raise ServerError(f"{self.address}/{path}: malformed answer ({error}): {shortened(text)}") from None
+            return msgspec.json.decode(content, type=kind)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            said = content if isinstance(content, str) else content.decode("utf-8", errors="replace")
+            raise ServerError(f"{self.address}/{path}: malformed answer ({error}): {shortened(said)}") from None
 
-    def _check_status(self, path: str, response: Response, text: str) -> None:
-        if response.status_code == 200:
+    def _check_status(self, path: str, response: ClientResponse, text: str) -> None:
+        if response.status == 200:
             return
-        if response.is_redirect:
+        if 300 <= response.status < 400:
             raise ServerError(
                 f"{self.address}/{path}: redirected to another address, which is refused; give the final address"
             )
         said = shortened(_message_in(text))
-        raise ServerError(f"{self.address}/{path}: HTTP {response.status_code} {response.reason_phrase}: {said}")
+        raise ServerError(f"{self.address}/{path}: HTTP {response.status} {shortened(response.reason or '')}: {said}")
 
     def _translated(self, path: str) -> _Translated:
         return _Translated(f"{self.address}/{path}", self._silence_seconds)
@@ -318,17 +331,17 @@ class _Translated:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        import httpx2
+        import aiohttp
 
         match error:
-            case httpx2.ConnectTimeout() | httpx2.ConnectError():
-                said = f"no server answers ({first_line(error)}); is it running, and is the address right?"
-            case httpx2.TimeoutException():
+            case aiohttp.ConnectionTimeoutError() | aiohttp.ClientConnectorError():
+                said = f"no server answers ({shortened(first_line(error))}); is it running, and is the address right?"
+            case TimeoutError():
                 said = f"silent for {trimmed(self._silence_seconds)} s, so the request counts as failed"
-            case httpx2.SSEError():
+            case EventTooLargeError() | UnicodeDecodeError():
                 said = f"not a stream of events: {first_line(error)}"
-            case httpx2.TransportError():
-                said = f"the connection broke ({type(error).__name__}: {first_line(error)}); has the server died?"
+            case aiohttp.ClientError() | OSError():
+                said = f"the connection broke ({type(error).__name__}: {shortened(first_line(error))}); has the server died?"
             case _:
                 return
         raise ServerError(f"{self._address}: {said}") from None
@@ -339,17 +352,17 @@ def checked_address(address: str) -> str:
 
     Raises InputError unless it is http:// or https:// with a host, without a user, a query or a fragment.
     """
-    import httpx2
+    from yarl import URL
 
     try:
-        found = httpx2.URL(address)
-    except httpx2.InvalidURL as error:
+        found = URL(address)
+    except ValueError as error:
         raise InputError(f"--server: not an address ({error}); give one such as http://127.0.0.1:8000/v1") from None
-    if found.userinfo:
+    if found.user or found.password:
         raise InputError(
             "--server: leave the user and the password out of the address; --api-key-env names a key's variable"
         )
-    if found.scheme not in ("http", "https") or not found.host or found.query or found.fragment:
+    if found.scheme not in ("http", "https") or not found.host or found.query_string or found.fragment:
         raise InputError(f"--server {address}: give http:// or https:// with a host, such as http://127.0.0.1:8000/v1")
     return str(found).rstrip("/")
 
@@ -360,11 +373,11 @@ def shortened(text: str) -> str:
     return f"{line}…" if len(text) > SHOWN_CHARACTERS else line
 
 
-async def _bounded_text(response: Response, limit: int) -> str:
+async def _bounded_text(response: ClientResponse, limit: int) -> str:
     """The first bytes of an answer as text; what comes after the limit is not read."""
     found = bytearray()
-    async for chunk in response.aiter_bytes():
-        found += chunk
+    async for arrived in response.content.iter_any():
+        found += arrived
         if len(found) > limit:
             break
     return bytes(found[:limit]).decode("utf-8", errors="replace")

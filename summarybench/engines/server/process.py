@@ -10,7 +10,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
+from urllib.request import ProxyHandler, build_opener
 
 from summarybench.core.numbers import decimal
 from summarybench.core.outcomes import InputError, UnavailableError
@@ -18,7 +20,7 @@ from summarybench.engines.server.client import shortened
 
 READY_SECONDS = 1_800.0
 """How long a server may load and compile before it answers."""
-POLL_SECONDS = 0.5
+POLL_SECONDS, HEALTH_SECONDS = 0.5, 5.0
 LOG_LINES = 5
 END_SECONDS = 30.0
 HOST = "127.0.0.1"
@@ -53,26 +55,21 @@ class ServerProcess:
 
         Raises UnavailableError where it ends before that, or does not answer in time, with the last lines of its log.
         """
-        import httpx2
-
         start = time.monotonic()
-        with httpx2.Client(trust_env=False, timeout=5) as client:
-            while True:
-                waited = time.monotonic() - start
-                if (code := self._keeper.poll()) is not None:
-                    raise UnavailableError(
-                        f"the server ended with exit code {code} before it was ready{self._last_words()}"
-                    )
-                for path in health_paths:
-                    with suppress(httpx2.TransportError):  # not yet
-                        if client.get(f"{self.address.removesuffix('/v1')}{path}").status_code == 200:
-                            return
-                if waited > patience_seconds:
-                    raise UnavailableError(
-                        f"the server did not answer within {decimal(patience_seconds, 0)} s{self._last_words()}"
-                    )
-                on_wait(waited)
-                time.sleep(POLL_SECONDS)
+        while True:
+            waited = time.monotonic() - start
+            if (code := self._keeper.poll()) is not None:
+                raise UnavailableError(
+                    f"the server ended with exit code {code} before it was ready{self._last_words()}"
+                )
+            if any(_answers(f"{self.address.removesuffix('/v1')}{path}") for path in health_paths):
+                return
+            if waited > patience_seconds:
+                raise UnavailableError(
+                    f"the server did not answer within {decimal(patience_seconds, 0)} s{self._last_words()}"
+                )
+            on_wait(waited)
+            time.sleep(POLL_SECONDS)
 
     def why_dead(self) -> str:
         """One line if the server has ended by itself; empty while it runs."""
@@ -105,6 +102,15 @@ class ServerProcess:
         lines = [line for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
         said = " | ".join(shortened(line.strip()) for line in lines[-LOG_LINES:])
         return f"; its log ({self.log}) ends with: {said}" if said else f"; its log ({self.log}) is empty"
+
+
+def _answers(url: str) -> bool:
+    """Whether the address answers with 200, asked without a proxy."""
+    try:
+        with build_opener(ProxyHandler({})).open(url, timeout=HEALTH_SECONDS) as response:
+            return bool(response.status == 200)
+    except (OSError, HTTPException):  # not yet
+        return False
 
 
 @contextmanager
