@@ -44,6 +44,15 @@ class Language:
     def is_english(self) -> bool:
         return self.code == "en"
 
+    @property
+    def scored_by(self) -> str:
+        """What scores compare, in words."""
+        if self.segmentation is not None:
+            return "by words, as budoux cuts them"
+        if self.code == "zh":
+            return "by characters"
+        return "by word stems" if self.stemmer or self.is_english else "by words, without stemming"
+
     def words(self, text: str) -> list[str]:
         """The words in lower case, without punctuation."""
         if self.is_english:

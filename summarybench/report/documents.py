@@ -11,6 +11,7 @@ from functools import cached_property
 from summarybench.analysis.quality import DEGENERATE
 from summarybench.analysis.quality_change import SIXTEEN_BIT_OR_DEFAULT
 from summarybench.core.text import printable
+from summarybench.documents.languages import ENGLISH
 from summarybench.report.experiment import DocumentRow, ExperimentView, strategy_of
 
 FLAGS = ("empty", "repeating", "cap-hit", "truncated", "changed")
@@ -45,7 +46,7 @@ class SummaryView:
 
 @dataclass(frozen=True, kw_only=True)
 class DocumentView:
-    """A document and its summaries. `text` and `reference` are None for a stored run."""
+    """A document and its summaries. `text` and `reference` are None for a stored run. `language` is their code."""
 
     number: int
     id: str
@@ -53,6 +54,7 @@ class DocumentView:
     title: str
     section: str
     url: str
+    language: str
     text: str | None
     reference: str | None
     summaries: tuple[SummaryView, ...]
@@ -92,6 +94,7 @@ def documents_of(experiments: Sequence[ExperimentView]) -> Iterator[DocumentView
             title=_title(known.get("url") or "") or document_id,
             section=known.get("section") or "",
             url=known.get("url") or "",
+            language=holding[0].experiment.info["workload_settings"].get("language", ENGLISH.code),
             text=known.get("text"),
             reference=known.get("reference"),
             summaries=tuple(

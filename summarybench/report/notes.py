@@ -15,6 +15,7 @@ from summarybench.catalogue.published import published_rows
 from summarybench.core.numbers import MISSING, counted, estimate, gib, percent
 from summarybench.core.outcomes import NOT_RUN, Outcome, Verdict
 from summarybench.core.session_seconds import session_line
+from summarybench.documents.languages import ENGLISH, LANGUAGES
 from summarybench.machine.device import DeviceRecord
 from summarybench.report.experiment import ExperimentView, strategy_of
 from summarybench.report.figures.speed import DOCUMENT_TOKENS
@@ -54,6 +55,7 @@ def notes_of(
         yield _plain(
             "synthetic weights: speed and memory are those of the real model; its summaries are noise, so quality is not reported"
         )
+    yield from map(_plain, _language_notes(infos))
     reported = {info["experiment"]: _reported_of(info) for info in infos}
     yield from map(_plain, outcome_notes(run["outcomes"], reported))
     if device.gpus_in_machine > 1:
@@ -221,6 +223,15 @@ NOTES_ON_RECORDS: tuple[Callable[[ExtraInfo], Iterator[Note | str]], ...] = (
 
 
 # The whole run -------------------------------------------------------------------------------------------------------
+
+
+def _language_notes(infos: Sequence[ExtraInfo]) -> Iterator[str]:
+    """How summaries in each language other than English are scored."""
+    scored = [info for info in infos if info["rouge1"] is not None]
+    codes = {info["workload_settings"].get("language", ENGLISH.code) for info in scored}
+    for language in (LANGUAGES[code] for code in sorted(codes & LANGUAGES.keys())):
+        if not language.is_english:
+            yield f"language {language.code}: summaries are scored as {language.name}, {language.scored_by}"
 
 
 def _baseline_notes(infos: Sequence[ExtraInfo], device: DeviceRecord) -> Iterator[str]:

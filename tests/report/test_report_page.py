@@ -264,6 +264,16 @@ def test_text_of_models_and_documents_is_escaped_everywhere():
     assert "{{ 7 * 7 }}" in page
 
 
+def test_texts_run_in_the_direction_of_their_script():
+    settings = {"loader_settings": {}, "language": "ar"}
+    documents = records(FP16, "مدينة", text="تخطط المدينة.", reference="خطة.", section="قسم")
+    page = report_html.report_html([source(benchmark(FP16, workload_settings=settings), documents=documents)])
+    assert '<p class="text" dir="auto" lang="ar">خطة.</p>' in page
+    assert '<p class="text long" dir="auto" lang="ar" ' in page
+    assert '<p class="text" dir="auto">مدينة</p>' in page  # whatever language the model answered in
+    assert "<bdi>قسم</bdi>" in page
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "baselines").glob("*/[0-9]*.json")), ids=lambda path: path.name)
 def test_every_stored_run_has_a_page(path, tmp_path):
     output = tmp_path / "page.html"

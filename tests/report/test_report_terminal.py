@@ -130,6 +130,23 @@ def test_colour_is_in_the_codes_and_in_nothing_else(verdict):
 
 
 @pytest.mark.parametrize(
+    ("code", "how"),
+    [
+        ("de", "German, by word stems"),
+        ("pl", "Polish, by words, without stemming"),
+        ("th", "Thai, by words, as budoux cuts them"),
+        ("zh", "Chinese, by characters"),
+    ],
+)
+def test_language_other_than_english_is_said_with_how_it_is_scored(code, how):
+    settings = {"loader_settings": {}, "language": code}
+    said = report(run_of(benchmark(workload_settings=settings)))
+    assert f"language {code}: summaries are scored as {how}" in notes_of(said)
+    assert "language" not in report(run_of(benchmark()))
+    assert "language" not in report(run_of(benchmark(workload_settings={**settings, "language": "tlh"})))
+
+
+@pytest.mark.parametrize(
     ("documents", "shown"), [(1, "– / –"), (2, "1.50 / –"), (19, "10.00 / –"), (20, "10.50 / 19.05")]
 )
 def test_p95_needs_twenty_documents(documents, shown):

@@ -35,7 +35,8 @@ ROUGE1 = Figure(
         else Estimate(experiment.rouge1, *(experiment.info["rouge1_interval"] or (None, None)))
     ),
     definition=(
-        "F1 score of the words that summary and reference share (rouge_score with stemming), 0 to 1; the mean over documents, "
+        "F1 score of the words that summary and reference share (rouge_score), 0 to 1; words are compared by their "
+        "stems in English and where --language has a stemmer; the mean over documents, "
         "with its 95% interval by Student's t."
     ),
 )
