@@ -12,8 +12,8 @@ from typing import Any
 from summarybench.core.numbers import decimal
 from summarybench.core.outcomes import JudgementError
 from summarybench.documents.prompts import Prompt
+from summarybench.engines.server.answers import Completion
 from summarybench.engines.server.bare_stream import BareAnswer, BareStream
-from summarybench.engines.server.client import Completion
 from summarybench.engines.server.served_model import ServedModel
 from summarybench.machine.probes import as_extra_info as probes_as_extra_info
 from summarybench.machine.telemetry import Telemetry

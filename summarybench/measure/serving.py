@@ -11,7 +11,7 @@ from typing import Any
 
 from summarybench.core.outcomes import RequestsFailedError
 from summarybench.documents.prompts import Prompt
-from summarybench.engines.server.client import Completion
+from summarybench.engines.server.answers import Completion
 from summarybench.engines.server.process import ServerProcess
 from summarybench.engines.server.served_model import ServedModel
 from summarybench.machine.probes import as_extra_info as probes_as_extra_info

@@ -182,7 +182,7 @@ def refused(status, body="", headers=""):
         pytest.param((EVENTS, "data: " + "[" * 20_000 + "\n\n"), "malformed answer", id="deep"),
         pytest.param((EVENTS, event(error={"message": "CUDA out of memory"})), ": CUDA out of memory", id="error-in-stream"),
         pytest.param((EVENTS, part("x" * 200_000)), "exceeded the", id="huge-part"),
-        pytest.param((EVENTS, *[part("x" * 20_000)] * 12), "more than", id="huge-answer"),
+        pytest.param((EVENTS, *[part("x" * 20_000)] * 12), "more than the 98,304 bytes that its", id="huge-answer"),
         pytest.param((refused("200 OK", "hello"),), "not a stream of events", id="no-stream"),
         pytest.param(("",), "the connection broke", id="closed"),
         pytest.param((CHUNKED, "5\r\nda"), "the connection broke", id="broken-chunk"),

@@ -9,7 +9,7 @@ import pytest
 
 from summarybench.documents.document import Document
 from summarybench.documents.long_documents import Strategy
-from summarybench.engines.server.client import Completion
+from summarybench.engines.server.answers import Completion
 from summarybench.kinds.continuous import prompts_at_once
 from summarybench.machine.telemetry import NullMonitor
 from summarybench.measure.generation import GenerationRecord, Instruments, build_prompts, measure

@@ -10,13 +10,22 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
 from summarybench.core.numbers import trimmed
 from summarybench.core.outcomes import InputError, SuiteError, first_line
-from summarybench.core.text import printable
+from summarybench.engines.server.answers import (
+    AnswerError,
+    Completion,
+    Model,
+    Models,
+    StreamedAnswer,
+    decoded,
+    message_in,
+    shortened,
+)
 from summarybench.engines.server.events import EventDecoder, EventTooLargeError
 
 if TYPE_CHECKING:
@@ -33,36 +42,10 @@ BYTES_PER_TOKEN = 4_096
 """The most that a server may send for each requested token, its JSON included; ten times what servers were seen to send."""
 MOST_BYTES_OF_AN_ANSWER = 1_048_576
 """The most that is read of an answer that is no stream."""
-SHOWN_CHARACTERS = 200
 
 
 class ServerError(SuiteError):
     """A request that failed; the message is one line with what the server said."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completion:
-    """One answered request. All seconds are readings of one clock.
-
-    `token_seconds` are the arrivals of the stream's generated parts: one a token for most servers, and fewer where a
-    server sends several tokens in one part. Both token counts are the server's own, but that an empty answer counts as its end
-    token, which not every server counts.
-    """
-
-    text: str
-    finish_reason: str
-    prompt_tokens: int
-    cached_tokens: int
-    """Tokens of the prompt that the server took from its cache, as far as it says so."""
-    generated_tokens: int
-    start_seconds: float
-    token_seconds: tuple[float, ...]
-    end_seconds: float
-
-    @property
-    def first_token_seconds(self) -> float:
-        """When the first part arrived; for an empty answer, when it ended."""
-        return self.token_seconds[0] if self.token_seconds else self.end_seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,69 +85,6 @@ def completion_request(model: str, prompt: str | Sequence[int], sampling: Sampli
 def _streamed(path: str, fields: dict[str, Any], sampling: Sampling) -> Request:
     body = {**fields, **sampling.as_body(), "stream": True, "stream_options": {"include_usage": True}}
     return Request(path=path, body=body)
-
-
-# The fields of an answer that are read. Others are ignored; a wrong type is an error.
-
-
-Count = Annotated[int, msgspec.Meta(ge=0)]
-
-
-class PromptDetails(msgspec.Struct, frozen=True):
-    cached_tokens: Count | None = None
-
-
-class Usage(msgspec.Struct, frozen=True):
-    prompt_tokens: Count
-    completion_tokens: Count
-    prompt_tokens_details: PromptDetails | None = None
-
-    @property
-    def cached_tokens(self) -> int:
-        return (self.prompt_tokens_details and self.prompt_tokens_details.cached_tokens) or 0
-
-
-class Delta(msgspec.Struct, frozen=True):
-    content: str | None = None
-
-
-class Choice(msgspec.Struct, frozen=True):
-    """A part of an answer: `delta` is a chat's, `text` a completion's."""
-
-    delta: Delta | None = None
-    text: str | None = None
-    finish_reason: str | None = None
-
-    @property
-    def written(self) -> str:
-        return (self.delta.content if self.delta else self.text) or ""
-
-    @property
-    def is_generated(self) -> bool:
-        """Whether the part stands for generated tokens.
-
-        A token may have no text: half of a character, or an id outside the tokenizer. A chat's parts without text may
-        also come before the first token.
-        """
-        return bool(self.written) or (self.text is not None and not self.finish_reason)
-
-
-class Chunk(msgspec.Struct, frozen=True):
-    choices: list[Choice] = []
-    usage: Usage | None = None
-    error: Any = None
-
-
-class Model(msgspec.Struct, frozen=True):
-    id: str
-    owned_by: str = ""
-
-
-class Models(msgspec.Struct, frozen=True):
-    data: list[Model]
-
-
-Answer = TypeVar("Answer", Chunk, Models)
 
 
 class ServerClient:
@@ -212,7 +132,9 @@ class ServerClient:
 
     async def models(self) -> list[Model]:
         """The models that the server offers."""
-        return self._decoded("models", await self._get("models"), Models).data
+        text = await self._get("models")
+        async with self._translated("models"):
+            return decoded(text, Models).data
 
     async def facts_at(self, path: str) -> dict[str, Any]:
         """The JSON object at an absolute path of the server, such as /version."""
@@ -242,14 +164,9 @@ class ServerClient:
         return text
 
     async def _stream(self, path: str, body: dict[str, Any]) -> Completion:
-        limit = BYTES_PER_TOKEN * (int(body["max_tokens"]) + 16)
-        events = EventDecoder(limit)
-        parts: list[str] = []
-        arrivals: list[float] = []
-        finish_reason, received = "", 0
-        usage: Usage | None = None
+        tokens = int(body["max_tokens"])
         content = msgspec.json.encode(body)
-        start = end = self._clock()
+        answer = StreamedAnswer(start_seconds=self._clock(), most_bytes=BYTES_PER_TOKEN * (tokens + 16))
         async with (
             self._translated(path),
             self._session.post(f"{self.address}/{path}", data=content, allow_redirects=False) as response,
@@ -257,53 +174,12 @@ class ServerClient:
             if response.status != 200:
                 self._check_status(path, response, await _bounded_text(response, MOST_BYTES_OF_AN_ANSWER))
             if response.content_type != "text/event-stream":
-                raise ServerError(
-                    f"{self.address}/{path}: not a stream of events: its type is {shortened(response.content_type)}"
-                )
+                raise AnswerError(f"not a stream of events: its type is {shortened(response.content_type)}")
+            events = EventDecoder(answer.most_bytes)
             async for arrived in response.content.iter_any():
                 for data in events.feed(arrived):
-                    end = self._clock()
-                    received += len(data)
-                    if received > limit:
-                        raise ServerError(
-                            f"{self.address}/{path}: more than {limit:,} bytes for {body['max_tokens']} tokens"
-                        )
-                    if data == b"[DONE]":  # some servers end the stream without it
-                        continue  # to its end, so that the connection can be used again
-                    chunk = self._decoded(path, data, Chunk)
-                    if chunk.error is not None:
-                        raise ServerError(f"{self.address}/{path}: {shortened(_message_of(chunk.error))}")
-                    usage = chunk.usage or usage
-                    for choice in chunk.choices:
-                        parts.append(choice.written)
-                        if choice.is_generated:
-                            arrivals.append(end)
-                        finish_reason = choice.finish_reason or finish_reason
-        if not finish_reason:
-            raise ServerError(
-                f"{self.address}/{path}: the stream ended after {len(arrivals)} parts, before the answer did"
-            )
-        if usage is None:
-            raise ServerError(
-                f"{self.address}/{path}: the server does not count tokens; it must support stream_options.include_usage"
-            )
-        return Completion(
-            text="".join(parts),
-            finish_reason=finish_reason,
-            prompt_tokens=usage.prompt_tokens,
-            cached_tokens=usage.cached_tokens,
-            generated_tokens=max(usage.completion_tokens, 1),
-            start_seconds=start,
-            token_seconds=tuple(arrivals),
-            end_seconds=end,
-        )
-
-    def _decoded(self, path: str, content: bytes | str, kind: type[Answer]) -> Answer:
-        try:
-            return msgspec.json.decode(content, type=kind)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-            said = content if isinstance(content, str) else content.decode("utf-8", errors="replace")
-            raise ServerError(f"{self.address}/{path}: malformed answer ({error}): {shortened(said)}") from None
+                    answer.take(data, self._clock())
+            return answer.completion()
 
     def _check_status(self, path: str, response: ClientResponse, text: str) -> None:
         if response.status == 200:
@@ -312,7 +188,7 @@ class ServerClient:
             raise ServerError(
                 f"{self.address}/{path}: redirected to another address, which is refused; give the final address"
             )
-        said = shortened(_message_in(text))
+        said = shortened(message_in(text))
         raise ServerError(f"{self.address}/{path}: HTTP {response.status} {shortened(response.reason or '')}: {said}")
 
     def _translated(self, path: str) -> _Translated:
@@ -334,6 +210,8 @@ class _Translated:
         import aiohttp
 
         match error:
+            case AnswerError():
+                said = str(error)
             case aiohttp.ConnectionTimeoutError() | aiohttp.ClientConnectorError():
                 said = f"no server answers ({shortened(first_line(error))}); is it running, and is the address right?"
             case TimeoutError():
@@ -367,12 +245,6 @@ def checked_address(address: str) -> str:
     return str(found).rstrip("/")
 
 
-def shortened(text: str) -> str:
-    """The start of a server's text on one line, control and format characters escaped."""
-    line = printable(text[:SHOWN_CHARACTERS])
-    return f"{line}…" if len(text) > SHOWN_CHARACTERS else line
-
-
 async def _bounded_text(response: ClientResponse, limit: int) -> str:
     """The first bytes of an answer as text; what comes after the limit is not read."""
     found = bytearray()
@@ -381,17 +253,3 @@ async def _bounded_text(response: ClientResponse, limit: int) -> str:
         if len(found) > limit:
             break
     return bytes(found[:limit]).decode("utf-8", errors="replace")
-
-
-def _message_in(text: str) -> str:
-    """The message of an error in OpenAI's format; the whole text if it has another format."""
-    try:
-        return _message_of(json.loads(text))
-    except (ValueError, RecursionError):
-        return text
-
-
-def _message_of(error: Any) -> str:
-    while isinstance(error, dict):
-        error = error.get("error") or error.get("message") or error.get("detail") or json.dumps(error)
-    return str(error)

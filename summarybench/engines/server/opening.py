@@ -16,7 +16,8 @@ from summarybench.documents.prompts import Prompt, build_prompt
 from summarybench.documents.sources import embedded_documents
 from summarybench.engines.chat import open_chat
 from summarybench.engines.engine import ChatFormat
-from summarybench.engines.server.client import ServerClient, ServerError, shortened
+from summarybench.engines.server.answers import shortened
+from summarybench.engines.server.client import ServerClient, ServerError
 from summarybench.engines.server.process import ServerProcess, started_server, words_of
 from summarybench.engines.server.served_model import (
     ServedModel,

@@ -16,7 +16,7 @@ from urllib.request import ProxyHandler, build_opener
 
 from summarybench.core.numbers import decimal
 from summarybench.core.outcomes import InputError, UnavailableError
-from summarybench.engines.server.client import shortened
+from summarybench.engines.server.answers import shortened
 
 READY_SECONDS = 1_800.0
 """How long a server may load and compile before it answers."""

@@ -16,18 +16,16 @@ from summarybench.catalogue.servers import UNKNOWN_SERVER, PromptStyle, ServerPr
 from summarybench.core.outcomes import InputError, UnavailableError, first_line
 from summarybench.documents.prompts import Prompt
 from summarybench.engines.engine import ChatFormat, JsonScalar
+from summarybench.engines.server.answers import Completion, Model, shortened
 from summarybench.engines.server.client import (
     SILENCE_SECONDS,
     Clock,
-    Completion,
-    Model,
     Request,
     Sampling,
     ServerClient,
     ServerError,
     chat_request,
     completion_request,
-    shortened,
 )
 from summarybench.engines.server.process import ServerProcess
 from summarybench.engines.weights import Weights
