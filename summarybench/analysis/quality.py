@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Protocol
 
+from summarybench.analysis.faithfulness import Faithfulness, faithfulness_of
 from summarybench.analysis.rouge import rouge_f1
 from summarybench.catalogue.floors import Floor
 from summarybench.core.numbers import counted, decimal, percent
@@ -48,6 +49,8 @@ class Quality:
     floor: Floor | None
     degenerate_document_ids: Mapping[str, tuple[str, ...]]
     """Documents with summaries that only look fast, by kind: `empty` and `repeating`."""
+    faithfulness: tuple[Faithfulness, ...] = ()
+    """Of each summary, in document order, whether it has a reference or not."""
 
     @property
     def means(self) -> dict[str, float | None]:
@@ -82,6 +85,10 @@ def score(
             kind: tuple(record.document_id for record in records if has_it(record.summary, language))
             for kind, has_it in DEGENERATE.items()
         },
+        faithfulness=tuple(
+            faithfulness_of(record.summary, document.text, document.reference, language)
+            for record, document in zip(records, documents, strict=True)
+        ),
     )
 
 

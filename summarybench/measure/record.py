@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from summarybench.analysis.faithfulness import as_record
 from summarybench.analysis.quality import Quality
 from summarybench.engines.engine import EngineFacts
 from summarybench.machine.telemetry import as_extra_info
@@ -90,14 +91,14 @@ def _long_documents(records: Sequence[GenerationRecord]) -> Record:
 
 
 def _quality_fields(quality: Quality | None) -> Record:
-    """ROUGE scores and degenerate outputs.
+    """ROUGE scores, degenerate outputs and faithfulness.
 
-    They are None or empty for synthetic weights, whose output is noise. Without references, only degenerate outputs are known.
+    They are None or empty for synthetic weights, whose output is noise. Without references, there are no scores.
     """
     if quality is None:
         return {
             **dict.fromkeys((*ROUGE_TYPES, "rouge1_interval", "rouge1_floor", "lead3_rouge1")),
-            **dict.fromkeys(("degenerate", "degenerate_document_ids")),
+            **dict.fromkeys(("degenerate", "degenerate_document_ids", "faithfulness")),
             **{f"{name}_scores": [] for name in ROUGE_TYPES},
         }
     interval = quality.rouge1_interval
@@ -109,6 +110,7 @@ def _quality_fields(quality: Quality | None) -> Record:
         "lead3_rouge1": quality.lead3_rouge1,
         "degenerate": {kind: len(ids) for kind, ids in quality.degenerate_document_ids.items()},
         "degenerate_document_ids": {kind: list(ids) for kind, ids in quality.degenerate_document_ids.items()},
+        "faithfulness": as_record(quality.faithfulness),
     }
 
 

@@ -10,6 +10,7 @@ from summarybench.report.figures import (
     continuous,
     cost,
     device,
+    faithfulness,
     long_documents,
     memory,
     quality,
@@ -20,7 +21,7 @@ from summarybench.report.figures import (
 from summarybench.report.figures.figure import Term
 from summarybench.report.view import RunView
 
-COMMON = tuple(each.GROUP for each in (comparison, speed, memory, device, quality, ways))
+COMMON = tuple(each.GROUP for each in (comparison, speed, memory, device, quality, faithfulness, ways))
 """The terms that every HTML page explains."""
 
 OF_SOME_KINDS = tuple(each.GROUP for each in (batches, continuous, long_documents, students, cost))

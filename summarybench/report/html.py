@@ -57,7 +57,7 @@ def report_html(sources: Sequence[Source]) -> str:
             terms=terms_of(view),
             overview=tables.overview(view.experiments),
             details=tables.details(view.experiments),
-            more_tables=[each for each in (tables.side_by_side(view.experiments), *view.kind_tables) if each.rows],
+            more_tables=tables.page_tables(view.experiments),
             probes=[(each, found) for each in view.experiments if (found := probes_of(each))],
             tradeoff=tradeoff_chart(view) if has_experiments else None,
             seconds=seconds_chart(view) if has_experiments else None,

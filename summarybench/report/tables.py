@@ -13,6 +13,7 @@ from summarybench.report.figures import (
     cost,
     declared,
     device,
+    faithfulness,
     long_documents,
     memory,
     quality,
@@ -100,6 +101,21 @@ QUALITY = TableLayout(
         quality.REPEATING,
         quality.CAP_HITS,
         quality.TRUNCATED,
+    ),
+)
+FAITHFULNESS = TableLayout(
+    title="Faithfulness: what summaries have that their documents do not",
+    key=faithfulness.NOVEL_WORDS,
+    columns=columns_of(
+        faithfulness.NOVEL_WORDS,
+        faithfulness.NOVEL_NUMBERS,
+        faithfulness.NOVEL_DATES,
+        faithfulness.NOVEL_NAMES,
+        faithfulness.COVERAGE,
+        faithfulness.DENSITY,
+        faithfulness.COMPRESSION,
+        faithfulness.LENGTH_RATIO,
+        faithfulness.IN_BAND,
     ),
 )
 DEVICE = TableLayout(
@@ -222,6 +238,16 @@ SCORES = (
     quality.EMPTY,
     quality.REPEATING,
 )
+FAITHFULNESS_IN_FULL = TableLayout(
+    title="Faithfulness: what summaries have that their documents do not, how much they copy, and their length",
+    key=faithfulness.NOVEL_WORDS,
+    columns=columns_of(
+        faithfulness.NOVEL_WORDS,
+        faithfulness.NOVEL_BIGRAMS,
+        faithfulness.NOVEL_TRIGRAMS,
+        *FAITHFULNESS.columns[1:],
+    ),
+)
 DETAILS = (
     quality.CAP_HITS,
     quality.TRUNCATED,
@@ -250,7 +276,7 @@ SUMMARY = TableLayout(
 
 def run_tables(experiments: Sequence[ExperimentView]) -> list[Table]:
     """The tables of the terminal that have rows, in the order in which they are shown."""
-    first = [SPEED.table(experiments), QUALITY.table(experiments)]
+    first = [SPEED.table(experiments), QUALITY.table(experiments), FAITHFULNESS.table(experiments)]
     last = [DEVICE.table(experiments), side_by_side(experiments)]
     return [each for each in (*first, *kind_tables(experiments), *last) if each.rows]
 
@@ -275,6 +301,12 @@ def _declared_tables(experiments: Sequence[ExperimentView]) -> Iterator[Table]:
         figures = declared.figures_of_kind(own[0].kind)
         having = [each for each in own if any(figure.value(each) is not None for figure in figures)]
         yield TableLayout(title=own[0].kind.heading, columns=columns_of(*figures)).table(having)
+
+
+def page_tables(experiments: Sequence[ExperimentView]) -> list[Table]:
+    """The page's tables between the main one and the further figures."""
+    first = [side_by_side(experiments), FAITHFULNESS_IN_FULL.table(experiments)]
+    return [each for each in (*first, *kind_tables(experiments)) if each.rows]
 
 
 def overview(experiments: Sequence[ExperimentView]) -> Table:

@@ -8,6 +8,7 @@ from typing import Any
 from summarybench.core.numbers import counted
 from summarybench.core.strict_json import InvalidValueError, shortened
 from summarybench.runs.extra_info import ExtraInfo
+from summarybench.runs.faithfulness_record import FAITHFULNESS_LISTS, NOVEL_AMONG
 from summarybench.runs.kind_facts import KindFigure, Unit, kind_facts_in
 from summarybench.runs.schema import Benchmark
 
@@ -31,6 +32,7 @@ def check_agreement(benchmark: Benchmark, where: str) -> None:
         _lists_problem,
         _batches_problem,
         _degenerate_problem,
+        _faithfulness_problem,
         _rounds_problem,
         _times_problem,
         _kind_problem,
@@ -89,6 +91,21 @@ def _degenerate_problem(info: ExtraInfo, _: Sequence[float]) -> Problem:
         return "extra_info.degenerate_document_ids", "names a document that is not among document_ids"
     if counts is not None and counts["empty"] + counts["repeating"] > len(known):
         return "extra_info.degenerate", f"counts more summaries than the {len(known)} documents"
+    return None
+
+
+def _faithfulness_problem(info: ExtraInfo, _: Sequence[float]) -> Problem:
+    """One item per document, no more novel things than things, and no count where the other is unknown."""
+    if info["faithfulness"] is None:
+        return None
+    ids, found = info["document_ids"], dict[str, Any](info["faithfulness"])
+    for name in FAITHFULNESS_LISTS:
+        if len(found[name]) != len(ids):
+            return _unequal(f"faithfulness.{name}", found[name], ids)
+    for novel, among in NOVEL_AMONG.items():
+        for number, (part, whole) in enumerate(zip(found[novel], found[among], strict=True)):
+            if (part is None) is not (whole is None) or (part or 0) > (whole or 0):
+                return f"extra_info.faithfulness.{novel}[{number}]", f"is {part}, and {among}[{number}] is {whole}"
     return None
 
 

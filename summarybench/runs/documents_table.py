@@ -12,6 +12,7 @@ from summarybench.core.invocation import this_invocation
 from summarybench.core.names import check_within
 from summarybench.core.outcomes import InputError, first_line
 from summarybench.documents.document import Document
+from summarybench.runs.faithfulness_record import FAITHFULNESS_LISTS
 from summarybench.runs.journal import JournalContents
 from summarybench.runs.migration import migrated_document, migrated_extra_info, migrated_header
 from summarybench.runs.run_file import DEGENERATE_KINDS, ROUGE_TYPES
@@ -104,6 +105,32 @@ OF_SUMMARY = (
 )
 """Taken from the lists in the experiment's `extra_info`."""
 
+OF_FAITHFULNESS = (
+    *_columns(
+        "double",
+        novel_words="share of the summary's distinct words that the document does not have, 0 to 1; null without any",
+        novel_bigrams="share of its distinct word pairs, likewise",
+        novel_trigrams="share of its distinct word triples, likewise",
+    ),
+    *_columns(
+        "int64",
+        numbers="distinct numbers of the summary; null where outputs are not scored",
+        novel_numbers="those that the document does not have",
+        dates="distinct dates of the summary",
+        novel_dates="those that the document does not have",
+        names="distinct capitalized names of the summary; null where the language does not tell them",
+        novel_names="those that the document does not have",
+    ),
+    *_columns(
+        "double",
+        coverage="share of the summary's words in fragments copied from the document",
+        density="mean length in words of the copied fragment that a word is in",
+        compression="the document's words ÷ the summary's",
+        length_ratio="the summary's words ÷ the reference's; null without a reference",
+    ),
+)
+"""Taken from the lists of `faithfulness` in the experiment's `extra_info`; null where it has none."""
+
 OF_SOURCE = _columns(
     "string",
     url="the article's address",
@@ -113,7 +140,7 @@ OF_SOURCE = _columns(
 )
 """Null for a document that is not among those drawn now."""
 
-COLUMNS = (*OF_EXPERIMENT, *OF_DOCUMENT, *OF_SUMMARY, *OF_SOURCE)
+COLUMNS = (*OF_EXPERIMENT, *OF_DOCUMENT, *OF_SUMMARY, *OF_FAITHFULNESS, *OF_SOURCE)
 
 
 def write_documents_table(path: Path, journal: JournalContents, documents: Iterable[Document]) -> None:
@@ -178,6 +205,7 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     info: Mapping[str, Any] = migrated_extra_info(experiment["name"], experiment["extra_info"])
     stated = info["degenerate_document_ids"]
+    faithfulness: Mapping[str, Any] = info["faithfulness"] or dict.fromkeys(FAITHFULNESS_LISTS, ())
     degenerate = None if stated is None else {kind: frozenset(stated[kind]) for kind in DEGENERATE_KINDS}
     for number, document_id in enumerate(info["document_ids"]):
         record: Mapping[str, Any] = facts[experiment["fullname"], document_id]
@@ -188,6 +216,7 @@ def _rows(
             "summary_sha256": info["summary_sha256"][number],
             **_flags(degenerate, document_id),
             **{name: _item(info[f"{name}_scores"], number) for name in ROUGE_TYPES},
+            **{name: _item(faithfulness[name], number) for name in FAITHFULNESS_LISTS},
             **{column.name: getattr(document, column.name, None) for column in OF_SOURCE},
         }
 

@@ -11,6 +11,7 @@ from typing import Annotated, NotRequired, TypedDict
 
 from summarybench.runs.comparison_records import Confirmation, Decision, HistoryKeys, ProbeRecord, StudentKeys
 from summarybench.runs.declared_keys import SMALLEST_POSITIVE, Key
+from summarybench.runs.faithfulness_record import FaithfulnessRecord
 from summarybench.runs.kind_records import KindKeys, KindRecord
 
 Scalar = str | int | float | bool | None
@@ -138,6 +139,9 @@ class Measurements(TypedDict):
     degenerate: Annotated[DegenerateCounts | None, Key("summaries that only look fast; null if not scored")]
     degenerate_document_ids: Annotated[
         DegenerateIds | None, Key("documents with such summaries; null if not scored or not recorded by document")
+    ]
+    faithfulness: Annotated[
+        FaithfulnessRecord | None, Key("each summary against its document; null if not scored or not recorded")
     ]
     cap_hits: Annotated[int, Key("summaries that were cut at the token limit")]
     truncated_documents: Annotated[int, Key("documents that were cut to fit the prompt limit")]

@@ -41,6 +41,7 @@ UNKNOWN: Mapping[str, Any] = {
     "copy_bandwidth_bytes_per_second": None,
     "joules_per_token": None,
     "degenerate": None,
+    "faithfulness": None,
     "compile_seconds": None,
     "tuned_kernels": None,
     "controls": {},

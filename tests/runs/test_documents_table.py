@@ -8,8 +8,9 @@ from pyarrow import parquet
 
 from summarybench.documents.document import Document
 from summarybench.runs.documents_table import COLUMNS, SCHEMA_VERSION, write_documents_table
+from summarybench.runs.faithfulness_record import FAITHFULNESS_LISTS
 from summarybench.runs.journal import JournalContents
-from tests.run_files import MACHINE, benchmark
+from tests.run_files import MACHINE, benchmark, faithfulness_of_documents
 
 SESSION = {"machine_info": MACHINE, "commit_info": {"id": "a commit"}, "datetime": "2026-11-23T17:41:24+00:00"}
 DOCUMENT = Document(url="https://x", section="a section", text="A text.", reference="A reference.")
@@ -87,12 +88,19 @@ def test_row_has_the_facts_of_one_document_and_experiment(written):
         "rouge1": 0.25,
         "rouge2": 0.0625,
         "rougeLsum": 0.125,
+        **dict.fromkeys(FAITHFULNESS_LISTS),
         "url": "https://x",
         "section": "a section",
         "reference": "A reference.",
         "text": "A text.",
     }
     assert (rows[1]["repeating"], rows[1]["text"]) == (False, None)
+
+
+def test_row_has_the_faithfulness_of_its_summary(written):
+    found = faithfulness_of_documents(novel_words=[0.5, None] * 4, numbers=[3] * 8, novel_numbers=[3, 0] * 4)
+    rows = written(benchmark(faithfulness=found)).to_pylist()
+    assert [(each["novel_words"], each["novel_numbers"]) for each in rows[:2]] == [(0.5, 3), (None, 0)]
 
 
 def test_types_are_the_schema_s_also_where_every_value_is_missing(written):

@@ -18,7 +18,7 @@ from summarybench.runs.run_file import entries_of, read_run, run_text
 from summarybench.runs.validation import check_run
 from tests.forked import ROOT
 from tests.known_noise import KnownNoise
-from tests.run_files import benchmark, outcome, run_of
+from tests.run_files import benchmark, faithfulness_of_documents, outcome, run_of
 
 STORED = sorted((ROOT / "baselines").glob("*/0*.json"))
 MUTATIONS = 40
@@ -130,6 +130,18 @@ def names_the_key(message, place):
         (
             {"degenerate_document_ids": {"empty": ["x"], "repeating": []}},
             "names a document that is not among document_ids",
+        ),
+        (
+            {"faithfulness": faithfulness_of_documents(coverage=[1.0] * 7)},
+            "extra_info.faithfulness.coverage has 7 items, and must have one per document: 8",
+        ),
+        (
+            {"faithfulness": faithfulness_of_documents(novel_dates=[0, 0, 1, 0, 0, 0, 0, 0])},
+            "extra_info.faithfulness.novel_dates[2] is 1, and dates[2] is 0",
+        ),
+        (
+            {"faithfulness": faithfulness_of_documents(names=[None] * 8)},
+            "extra_info.faithfulness.novel_names[0] is 0, and names[0] is None",
         ),
         ({"weights_bytes": "x" * 99}, f'extra_info.weights_bytes is "{"x" * 59}…, and must be an integer'),
         ({"batch_document_ids": [["document 1"]] * 8}, "batch_document_ids must have each of document_ids once"),
