@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from time import sleep
@@ -80,15 +81,64 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
 
+class _Gossip(BaseHTTPRequestHandler):
+    """Answers every request with one status, and repeats what the client sent and what it was told to say."""
+
+    status: int
+    says: str
+    asked: list[str]
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing is logged."""
+
+    def _answer(self) -> None:
+        self.asked.append(self.path)
+        authorization = self.headers.get("Authorization", "")
+        text = f"refused {authorization} at http://{self.headers['Host']}{self.path}: {self.says}"
+        body = json.dumps({"error": text}).encode()
+        self.send_response(self.status)
+        if self.status == HTTPStatus.FOUND:
+            self.send_header("Location", f"http://{self.says}@{self.headers['Host']}{self.path}")
+        self.send_header("X-Error-Message", text)
+        self.send_header("X-Request-Id", authorization)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+
+@contextmanager
+def gossiping_hub(status: int, says: str) -> Iterator[tuple[int, list[str]]]:
+    """A hub that answers every request with `status` and repeats every secret.
+
+    Yields the port and the paths that were asked for. A redirect leads to the same path, with `says` as user info.
+    """
+    asked: list[str] = []
+    with _serving(type("Handler", (_Gossip,), {"status": status, "says": says, "asked": asked})) as port:
+        yield port, asked
+
+
 @contextmanager
 def fake_hub(repositories: dict[str, Path]) -> Iterator[tuple[str, list[str]]]:
     """Serve these folders as repositories. Yields the endpoint and the paths that were asked for."""
     asked: list[str] = []
-    handler = type("Handler", (_Handler,), {"repositories": repositories, "asked": asked})
+    with _serving(type("Handler", (_Handler,), {"repositories": repositories, "asked": asked})) as port:
+        yield f"http://127.0.0.1:{port}", asked
+
+
+@contextmanager
+def _serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
+        yield server.server_port
     finally:
         server.shutdown()
         server.server_close()

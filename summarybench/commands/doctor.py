@@ -20,6 +20,7 @@ from summarybench.commands.doctor_bitsandbytes import examine_bitsandbytes
 from summarybench.commands.doctor_finding import Finding, State, attempt, fail, ok
 from summarybench.commands.doctor_gpu import examine_gpus, sees_gpu
 from summarybench.commands.doctor_hub import check_embedded, check_results_disk, examine_hub, free_bytes
+from summarybench.core.inert_text import inert
 from summarybench.core.numbers import counted
 from summarybench.core.outcomes import ExitCode
 from summarybench.engines.embedded import converted_folder, embedded_gguf_file
@@ -109,5 +110,5 @@ def _lines(finding: Finding, *, colours: bool) -> str:
     mark = f"{finding.state.value:<5}"
     if colours:
         mark = f"{COLOURS[finding.state]}{mark}{COLOUR_OFF}"
-    remedy = f"      remedy: {finding.remedy}\n" if finding.remedy else ""
-    return f"{mark} {finding.name:<16} {finding.seen}\n{remedy}"
+    remedy = f"      remedy: {inert(finding.remedy)}\n" if finding.remedy else ""
+    return f"{mark} {finding.name:<16} {inert(finding.seen)}\n{remedy}"

@@ -6,11 +6,14 @@ backwards. Passwords and tokens become ***.
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import unicodedata
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
+from urllib.parse import quote, unquote
 
 HIDDEN = "***"
 INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -73,9 +76,30 @@ def _redacted(text: str, secrets: tuple[str, ...]) -> str:
 def _secrets(environment: Mapping[str, str]) -> tuple[str, ...]:
     """Values of variables that hold tokens, and the passwords in addresses; the longest first."""
     named = {value for name, value in environment.items() if NAMES_OF_SECRETS.search(name.upper())}
-    in_addresses = {
-        found[0].rstrip("@").partition(":")[2]
-        for value in environment.values()
-        if "://" in value and (found := USER_INFO.search(value))
-    }
-    return tuple(sorted((each for each in named | in_addresses if len(each) >= SHORTEST_SECRET), key=len, reverse=True))
+    addresses = frozenset(value for value in environment.values() if "://" in value and "@" in value)
+    found = named | _passwords_in(addresses)
+    return tuple(sorted((each for each in found if len(each) >= SHORTEST_SECRET), key=len, reverse=True))
+
+
+@lru_cache(maxsize=1)
+def _passwords_in(addresses: frozenset[str]) -> frozenset[str]:
+    return frozenset(
+        form
+        for address in addresses
+        for found in USER_INFO.findall(address)
+        for form in _forms(found.removesuffix("@"))
+    )
+
+
+def _forms(user_info: str) -> Iterator[str]:
+    """The password as it was typed, decoded, and encoded again, and what clients send: user and password in base64.
+
+    User info without a password is a token.
+    """
+    user, _, password = user_info.partition(":")
+    secret = unquote(password or user)
+    yield from (password or user, secret, quote(secret, safe=""), quote(secret))
+    for encoding in ("utf-8", "latin-1"):
+        sent = f"{unquote(user)}:{unquote(password)}".encode(encoding, errors="replace")
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            yield encode(sent).decode("ascii").rstrip("=")

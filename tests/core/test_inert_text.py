@@ -51,7 +51,26 @@ def test_values_of_token_variables_and_passwords_of_addresses_are_hidden_whereve
     monkeypatch.setenv("HF_ENDPOINT", "https://me:tr0ub4dor@hub.example")
     monkeypatch.setenv("SHORT_TOKEN", "a")
     assert inert("key correct horse battery, password tr0ub4dor, a word") == "key ***, password ***, a word"
+    assert inert("Authorization: Basic bWU6dHIwdWI0ZG9y") == "Authorization: Basic ***"
     assert inert_record({"a": ["tr0ub4dor", 1, None], "b": {"c": "\x1b"}}) == {
         "a": ["***", 1, None],
         "b": {"c": r"\x1b"},
     }
+
+
+def test_encoded_password_is_hidden_in_each_form(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:p%C3%A4ss%2Fw+rd@proxy.example")
+    forms = (
+        "p%C3%A4ss%2Fw+rd",
+        "päss/w+rd",
+        "p%C3%A4ss%2Fw%2Brd",
+        "p%C3%A4ss/w%2Brd",
+        "bWU6cMOkc3MvdytyZA==",
+        "bWU6cORzcy93K3Jk",
+    )
+    assert {inert(form).rstrip("=") for form in forms} == {"***"}
+
+
+def test_user_info_without_a_password_is_a_token(monkeypatch):
+    monkeypatch.setenv("PIP_INDEX_URL", "https://ghp_abcdefgh@index.example/simple")
+    assert inert("ghp_abcdefgh was refused: Z2hwX2FiY2RlZmdoOg==") == "*** was refused: ***=="
