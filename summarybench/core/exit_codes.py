@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 from summarybench.core.inert_text import inert
 from summarybench.core.outcomes import (
@@ -59,7 +61,7 @@ def run_to_exit_code(command: Callable[[], int], *, reports: bool = True) -> int
             sys.stdout.flush()
         return code
     except BrokenPipeError:
-        _discard_unwritten_output()
+        discard_unread_output()
         return OUTPUT_CLOSED
 
 
@@ -81,12 +83,20 @@ def _run(command: Callable[[], int], *, reports: bool) -> int:
     return code
 
 
-def _discard_unwritten_output() -> None:
-    """Redirect closed streams, so that Python's final flush is silent."""
+def discard_unread_output() -> None:
+    """Redirect the standard streams that nobody reads any more: later writes and Python's final flush are silent."""
     with Path(os.devnull).open("w") as nowhere:
         for stream in (sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except OSError:
+            if stream is not None and _is_unread(stream):
                 with contextlib.suppress(OSError):  # only a stream with a file descriptor can be redirected
                     os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def _is_unread(stream: TextIO) -> bool:
+    try:
+        stream.flush()
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)
+        return any(events & select.POLLERR for _, events in poll.poll(0))
+    except OSError:
+        return True

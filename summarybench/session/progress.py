@@ -55,9 +55,14 @@ class Progress:
 
     def say(self, line: str, **markup: bool) -> None:
         """Write one line that stays, on a terminal or not."""
-        if self._terminal:
+        if not self._terminal:
+            return
+        try:
             self._terminal.ensure_newline()
             self._terminal.write_line(inert(line), **markup)
+            self._terminal.flush()
+        except BrokenPipeError:  # pytest meets it after the test, and ends the session; the test itself is measured
+            self._terminal, self._writes_lines, self.is_live = None, False, False
 
     def note(self, line: str) -> None:
         """Write one line that stays, while a test runs."""
@@ -97,7 +102,6 @@ class Progress:
         if self._writes_lines:
             with self._capture.global_and_fixture_disabled() if self._capture else nullcontext():
                 self.say(line)
-                self._terminal.flush()
 
     @contextmanager
     def stage(self, text: str) -> Iterator[None]:

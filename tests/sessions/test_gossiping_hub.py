@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import io
 from contextlib import contextmanager, nullcontext
 from urllib.parse import quote
@@ -20,6 +19,7 @@ from summarybench.documents.hub import HubDataset, documents_of_hub
 from summarybench.documents.rows import Columns
 from summarybench.engines import hub
 from tests.command import command
+from tests.conftest import newest_results
 from tests.fake_hub import COMMIT, gossiping_hub
 
 USER, PASSWORD = "me", "tr0ub4dor &3/\u00e9"
@@ -127,5 +127,5 @@ def test_session_leaves_no_secret_anywhere(options, status, project):
 
 def write_summary(project):
     """As a workflow does for GITHUB_STEP_SUMMARY."""
-    with contextlib.chdir(project.folder):
-        assert command("summary")(["results/latest", "--output", "step.md"]) == ExitCode.CLEAN
+    page = project.folder / "step.md"
+    assert command("summary")([newest_results(project.folder), "--output", page]) == ExitCode.CLEAN
