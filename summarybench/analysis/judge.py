@@ -12,7 +12,7 @@ from summarybench.analysis.attribution import Attribution, MeasuredPass, attribu
 from summarybench.analysis.comparison import AnchorComparison, Comparison, Judgement
 from summarybench.analysis.device_noise import place_of
 from summarybench.analysis.judgement_words import Figures, Lengths, describe
-from summarybench.analysis.noise import are_tuned_alike
+from summarybench.analysis.noise import are_tuned_alike, is_compiled
 from summarybench.analysis.quality_change import compare_quality
 from summarybench.analysis.quantities import Quantity, judged_quantities, timings_of
 from summarybench.analysis.served_attribution import refined_for_server, server_differences
@@ -23,7 +23,7 @@ from summarybench.runs.baselines import StoredRun, has_same_workload
 from summarybench.runs.run_file import Entry
 from summarybench.runs.workload import differences
 from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS, Change, pooled_change
-from summarybench.stats.decision import decide
+from summarybench.stats.decision import UNDECIDED, decide
 from summarybench.stats.noise_parts import NoiseParts, Place
 from summarybench.stats.timings import Timing, speed_ratio
 
@@ -144,6 +144,7 @@ class Judge:
             hosts=(host_in(self.environment), sides.runs[0].host),
             rounds=sides.now.rounds_are,
             lengths=lengths,
+            lacks_kernels=self._lacks_kernels(quantity, sides, timings) if verdict in UNDECIDED else None,
         )
         return Judgement(
             quantity=quantity,
@@ -154,13 +155,28 @@ class Judge:
             length_effect=None if lengths is None else lengths.effect,
         )
 
-    def _parts(self, quantity: Quantity, sides: Sides) -> NoiseParts:
+    def _lacks_kernels(self, quantity: Quantity, sides: Sides, timings: Sequence[Sequence[Timing]]) -> str | None:
+        """The stored run whose missing record of its kernels is why the change is not decided.
+
+        None if it would not be decided with the same kernels either.
+        """
+        if not is_compiled(sides.now.experiment):
+            return None
+        lacking = [
+            stored.label for stored, entry in zip(sides.runs, sides.entries, strict=True) if entry.tuned_kernels is None
+        ]
+        if not lacking:
+            return None
+        alike = self._change(sides, timings, self._parts(quantity, sides, tuned_alike=True))
+        return None if decide(alike, self.tolerance) in UNDECIDED else lacking[0]
+
+    def _parts(self, quantity: Quantity, sides: Sides, *, tuned_alike: bool | None = None) -> NoiseParts:
         here = self._here.host
         is_one_host = all(place_of(each).host == here for each in sides.runs)
         return self.noise.parts(
             sides.now.experiment,
             quantity,
-            tuned_alike=sides.are_tuned_alike,
+            tuned_alike=sides.are_tuned_alike if tuned_alike is None else tuned_alike,
             host=here if is_one_host else None,
         )
 

@@ -45,7 +45,7 @@ class Figures:
     """What the line is made of.
 
     `sides` are the timings of the newest pass and of the newest baseline run. `hosts` are those of this session and of the
-    newest baseline run.
+    newest baseline run. `lacks_kernels` names a stored run that does not record its kernels, if this is why nothing is decided.
     """
 
     quantity: Quantity
@@ -58,6 +58,7 @@ class Figures:
     hosts: tuple[Host, Host]
     rounds: str
     lengths: Lengths | None
+    lacks_kernels: str | None
 
 
 def describe(figures: Figures) -> str:
@@ -79,6 +80,11 @@ def _clauses(figures: Figures) -> Iterator[str]:
         yield _conflict(change, contradicted)
     elif is_disputed(change, figures.tolerance):
         yield f"not decided: {_alone(change)}; measure again to decide"
+    elif figures.lacks_kernels:
+        yield (
+            f"not decided because {figures.lacks_kernels} does not record its tuned kernels, and other kernels have another speed; "
+            "a baseline that records them would decide: `summarybench adopt` (make adopt) stores this run as one"
+        )
     elif figures.verdict is Verdict.UNCALIBRATED:
         unmeasured = [term.level for term in change.noise if not term.is_measured]
         yield f"not decided with assumed noise: {CALIBRATED_BY[unmeasured[0]]}"

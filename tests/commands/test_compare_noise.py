@@ -63,6 +63,38 @@ def test_unchanged_code_on_a_slower_host_does_not_fail(h100, capsys, now, before
     assert "hosts " in line
 
 
+COMPILED_BY_LAYER = [f"llama2-7b-chat-{each}-compiled" for each in ("fp16", "8-bit", "4-bit", "w8a16")]
+
+
+def lines_of_slower(folder, tmp_path, capsys, ratio):
+    """The exit code and the verdicts of a stored compiled run against itself at this ratio of its speed, a night later."""
+    before = folder / "0011_compiled-by-layer.json"
+    now = written(tmp_path / "run.json", at_speed(stored(folder, before.name), ratio), measured="2026-11-27T20:42:07")
+    code = compare([str(now), str(before)])
+    return code, [line for line in capsys.readouterr().out.splitlines() if line.startswith("llama2-")]
+
+
+def test_stored_compiled_run_made_a_sixth_slower_on_its_own_host_fails(h100, tmp_path, capsys):
+    code, lines = lines_of_slower(h100, tmp_path, capsys, 0.83)
+    assert code == 1
+    assert [line.partition(" [")[0] for line in lines] == [
+        f"{name}: REGRESSED: 0.830 of 0011_compiled-by-layer.json" for name in COMPILED_BY_LAYER
+    ]
+
+
+def test_15_percent_against_a_run_without_a_record_of_its_kernels_says_what_would_decide(h100, tmp_path, capsys):
+    # Unchanged code was 14% slower with other kernels on one host: 182.4 and 156.6 tok/s in spread.json.
+    code, lines = lines_of_slower(h100, tmp_path, capsys, 0.85)
+    assert code == 0
+    assert [line.partition(" [")[0] for line in lines] == [
+        f"{name}: INCONCLUSIVE: 0.850 of 0011_compiled-by-layer.json" for name in COMPILED_BY_LAYER
+    ]
+    assert {line.partition("; ")[2] for line in lines} == {
+        "not decided because 0011_compiled-by-layer.json does not record its tuned kernels, and other kernels have "
+        "another speed; a baseline that records them would decide: `summarybench adopt` (make adopt) stores this run as one"
+    }
+
+
 def test_run_that_is_15_percent_slower_on_its_own_host_fails(h100, tmp_path, capsys):
     run = stored(h100, "0011_compiled-by-layer.json")
     for each in run["benchmarks"]:
