@@ -259,8 +259,11 @@ def _task(entry: Entry) -> tuple[str, dict[str, Any]]:
     return entry.kind.name, {key: value for key, value in settings.items() if key not in ("loader", "loader_settings")}
 
 
-def describe(facts: QualityChangeRecord) -> str:
-    """Describe a `quality_change` of a run file; the verdict's word precedes it. ROUGE-1 is in points."""
+def describe(facts: QualityChangeRecord, *, is_confirmed: bool | None = None) -> str:
+    """Describe a `quality_change` of a run file; the verdict's word precedes it. ROUGE-1 is in points.
+
+    `is_confirmed` says what Holm's correction decided; None while comparisons of the session are missing.
+    """
     relation = "against" if facts["verdict"] == QualityVerdict.INCONCLUSIVE else "to"
     mean = decimal(100 * facts["mean"], 1, signed=True)
     bounds = interval(100 * facts["low"], 100 * facts["high"], 1, signed=True)
@@ -271,7 +274,7 @@ def describe(facts: QualityChangeRecord) -> str:
         f"{facts['changed_summaries']} summaries changed",
         *_describe_degenerate(facts["mcnemar"]),
     ]
-    return ", ".join(parts) + _describe_remedy(facts) + _describe_level(facts)
+    return ", ".join(parts) + _describe_remedy(facts) + _describe_level(facts, is_confirmed)
 
 
 def _describe_degenerate(tests: Mapping[str, McNemarRecord] | None) -> Iterator[str]:
@@ -291,15 +294,18 @@ def _describe_remedy(facts: QualityChangeRecord) -> str:
     return f"; {facts['documents_needed']} documents would decide, if mean and spread stay"
 
 
-def _describe_level(facts: QualityChangeRecord) -> str:
-    """Why a loss has not failed while the session's other comparisons were not known."""
+def _describe_level(facts: QualityChangeRecord, is_confirmed: bool | None) -> str:
+    """What becomes of a loss that did not fail while the session's other comparisons were not known."""
     p_value, level = facts.get("p_value"), facts.get("level")
     if facts["verdict"] != QualityVerdict.INFERIOR or p_value is None or level is None or p_value <= level:
         return ""
-    return (
-        f"; p {significant(p_value, 2)}, and only {significant(level, 2)} fails at once: Holm's correction decides when all "
-        "comparisons of the session are in"
-    )
+    if is_confirmed is None:
+        return (
+            f"; p {significant(p_value, 2)}, and only {significant(level, 2)} fails at once: Holm's correction decides when all "
+            "comparisons of the session are in"
+        )
+    what = "fails, confirmed" if is_confirmed else "does not fail, as it is not confirmed"
+    return f"; {what} by Holm's correction over all comparisons of the session (p {significant(p_value, 2)})"
 
 
 def assert_quality_held(*comparisons: QualityComparison | None) -> None:

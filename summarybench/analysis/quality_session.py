@@ -8,6 +8,7 @@ Bonferroni rejects, Holm rejects too.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from summarybench.analysis.quality_change import MINIMUM_MORE_DOCUMENTS, QUALITY_LEVEL
 from summarybench.core.numbers import counted
@@ -33,19 +34,46 @@ def level_of_one_test(experiments: int, *, has_anchor: bool) -> float:
 
 def failing_losses(benchmarks: Sequence[Benchmark]) -> dict[str, str]:
     """The losses of quality that Holm's correction confirms, by nodeid, in words."""
+    losses = confirmed_losses([each["extra_info"] for each in benchmarks])
+    return {
+        each["fullname"]: words for each, found in zip(benchmarks, losses, strict=True) if (words := in_words(found))
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfirmedLosses:
+    """The losses of one experiment that Holm's correction over `tests` tests of the session confirms, in words."""
+
+    losses: tuple[str, ...] = ()
+    tests: int = 0
+
+    def has(self, change: QualityChangeRecord) -> bool:
+        """Whether the loss of ROUGE-1 against this other run or loader is confirmed."""
+        return _inferior_to(change) in self.losses
+
+
+def in_words(found: ConfirmedLosses) -> str:
+    """What the test of the experiment fails with; empty without a confirmed loss."""
+    if not found.losses:
+        return ""
+    how = f"confirmed once all quality comparisons of the session were in (Holm, {counted(found.tests, 'test')})"
+    return f"{'; '.join(found.losses)}: {how}"
+
+
+def confirmed_losses(experiments: Sequence[ExtraInfo]) -> list[ConfirmedLosses]:
+    """The confirmed losses of each experiment of a session."""
     tests = [
-        (each["fullname"], words, p_value)
-        for each in benchmarks
-        for change in _judged_changes(each["extra_info"])
+        (number, words, p_value)
+        for number, info in enumerate(experiments)
+        for change in judged_quality_changes(info)
         for words, p_value in p_values_of(change)
     ]
     decisions = holm([p_value for _, _, p_value in tests], QUALITY_LEVEL)
-    found: dict[str, list[str]] = {}
-    for (nodeid, words, _), is_rejected in zip(tests, decisions, strict=True):
+    found: list[list[str]] = [[] for _ in experiments]
+    for (number, words, _), is_rejected in zip(tests, decisions, strict=True):
         if is_rejected:
-            found.setdefault(nodeid, []).append(words)
-    how = f"confirmed once all quality comparisons of the session were in (Holm, {counted(tests, 'test')})"
-    return {nodeid: f"{'; '.join(words)}: {how}" for nodeid, words in found.items()}
+            found[number].append(words)
+    return [ConfirmedLosses(losses=tuple(each), tests=len(tests)) for each in found]
 
 
 def quality_changes_of(extra_info: ExtraInfo) -> list[QualityChangeRecord]:
@@ -55,7 +83,7 @@ def quality_changes_of(extra_info: ExtraInfo) -> list[QualityChangeRecord]:
     return [each for each in found if each is not None]
 
 
-def _judged_changes(extra_info: ExtraInfo) -> list[QualityChangeRecord]:
+def judged_quality_changes(extra_info: ExtraInfo) -> list[QualityChangeRecord]:
     """All comparisons of an experiment's quality that may fail: also with a teacher, and with an eager twin."""
     teacher, fidelity = extra_info.get("teacher_change"), extra_info.get("fidelity")
     within = (teacher and teacher["quality_change"], fidelity and fidelity["quality_change"])
@@ -70,13 +98,14 @@ def p_values_of(change: QualityChangeRecord) -> Iterator[tuple[str, float]]:
     """
     if change["changed_summaries"] or change["mean"]:
         is_inferior = change["verdict"] == QualityVerdict.INFERIOR
-        yield (
-            f"quality {QualityVerdict.INFERIOR} to {change['baseline']}",
-            change.get("p_value", 1.0) if is_inferior else 1.0,
-        )
+        yield _inferior_to(change), change.get("p_value", 1.0) if is_inferior else 1.0
     for kind, test in (change["mcnemar"] or {}).items():
         if 0.5 ** (test["more"] + test["fewer"]) <= QUALITY_LEVEL:
             yield f"more {kind} outputs than {change['baseline']}", _p_value_of(test)
+
+
+def _inferior_to(change: QualityChangeRecord) -> str:
+    return f"quality {QualityVerdict.INFERIOR} to {change['baseline']}"
 
 
 def _p_value_of(test: McNemarRecord) -> float:

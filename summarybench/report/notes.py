@@ -9,7 +9,13 @@ from summarybench.analysis.comparison import FALSE_ALARM_LEVEL
 from summarybench.analysis.confirmation import judged_changes
 from summarybench.analysis.history import Trend
 from summarybench.analysis.quality_change import describe, quality_against_16_bit, quality_against_batch_size_1
-from summarybench.analysis.quality_session import quality_changes_of
+from summarybench.analysis.quality_session import (
+    ConfirmedLosses,
+    confirmed_losses,
+    in_words,
+    judged_quality_changes,
+    quality_changes_of,
+)
 from summarybench.analysis.quantities import Quantity
 from summarybench.catalogue.published import published_rows
 from summarybench.core.numbers import MISSING, counted, estimate, gib, percent
@@ -25,6 +31,9 @@ from summarybench.runs.extra_info import ExtraInfo
 from summarybench.runs.facts import describe_fidelity, describe_overhead
 from summarybench.runs.run_file import Run, entries_of
 from summarybench.runs.schema import OutcomeRecord
+
+
+NOTHING_LOST = ConfirmedLosses()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +52,9 @@ def notes_of(
     run: Run, device: DeviceRecord, experiments: Sequence[ExperimentView], *, is_saved: bool = False
 ) -> Iterator[Note]:
     """What the tables of a run leave out, one line each. `is_saved` says that it has just become a baseline."""
-    for each in experiments:
-        yield from _experiment_notes(each, device)
+    losses = confirmed_losses([each.info for each in experiments])
+    for each, confirmed in zip(experiments, losses, strict=True):
+        yield from _experiment_notes(each, device, confirmed)
     entries = entries_of(run)
     for experiment, found in (*quality_against_16_bit(entries), *quality_against_batch_size_1(entries)):
         yield _quality_note(experiment, found.as_extra_info())
@@ -56,7 +66,9 @@ def notes_of(
             "synthetic weights: speed and memory are those of the real model; its summaries are noise, so quality is not reported"
         )
     yield from map(_plain, _language_notes(infos))
-    reported = {info["experiment"]: _reported_of(info) for info in infos}
+    reported = {
+        info["experiment"]: _reported_of(info, confirmed) for info, confirmed in zip(infos, losses, strict=True)
+    }
     yield from map(_plain, outcome_notes(run["outcomes"], reported))
     if device.gpus_in_machine > 1:
         yield _plain(f"measured on GPU {device.index} of {device.gpus_in_machine}: {device.name} ({device.uuid})")
@@ -68,16 +80,16 @@ def notes_of(
 def quiet_notes(run: Run) -> Iterator[str]:
     """One line for each verdict, and one for each experiment without a verdict."""
     reported: dict[str, list[str]] = {}
-    for benchmark in run["benchmarks"]:
-        info = benchmark["extra_info"]
-        reported[info["experiment"]] = _reported_of(info)
+    infos = [benchmark["extra_info"] for benchmark in run["benchmarks"]]
+    for info, confirmed in zip(infos, confirmed_losses(infos), strict=True):
+        reported[info["experiment"]] = _reported_of(info, confirmed)
         yield f"{info['experiment']}: {info['verdict']}: {info['verdict_detail']}"
         for quantity, record in _other_judgements(info):
             yield f"  {quantity}: {record['verdict']}: {record['verdict_detail']}"
         if found := suspicion(info):
             yield f"{info['experiment']}: history: {found}"
         for quality in quality_changes_of(info):
-            yield str(_quality_note(info["experiment"], quality))
+            yield str(_quality_note(info["experiment"], quality, confirmed))
     yield from outcome_notes(run["outcomes"], reported)
 
 
@@ -100,10 +112,17 @@ def _plain(text: str) -> Note:
     return Note(before=text)
 
 
-def _reported_of(info: ExtraInfo) -> list[str]:
+def _reported_of(info: ExtraInfo, confirmed: ConfirmedLosses) -> list[str]:
     """What the notes on an experiment's verdicts say."""
     others = [record["verdict_detail"] for _, record in _other_judgements(info)]
-    return [info["verdict_detail"], *others, *map(describe, quality_changes_of(info))]
+    changes = judged_quality_changes(info)
+    has_all = len(confirmed.losses) == sum(map(confirmed.has, changes))
+    return [
+        info["verdict_detail"],
+        *others,
+        *map(describe, quality_changes_of(info)),
+        *([in_words(confirmed)] if confirmed.losses and has_all else []),
+    ]
 
 
 def _other_judgements(info: ExtraInfo) -> Iterator[tuple[Quantity, JudgementRecord]]:
@@ -119,7 +138,7 @@ def _other_judgements(info: ExtraInfo) -> Iterator[tuple[Quantity, JudgementReco
 # One experiment ------------------------------------------------------------------------------------------------------
 
 
-def _experiment_notes(experiment: ExperimentView, device: DeviceRecord) -> Iterator[Note]:
+def _experiment_notes(experiment: ExperimentView, device: DeviceRecord, confirmed: ConfirmedLosses) -> Iterator[Note]:
     info = experiment.info
     if info["verdict"] != Verdict.NO_BASELINE:
         yield Note(before=f"{experiment.name}: ", verdict=info["verdict"], after=f": {info['verdict_detail']}")
@@ -127,9 +146,9 @@ def _experiment_notes(experiment: ExperimentView, device: DeviceRecord) -> Itera
     if info["environment_differences"]:
         yield _plain(f"  environment: {'; '.join(info['environment_differences'])}")
     for quality in quality_changes_of(info):
-        yield _quality_note(experiment.name, quality)
+        yield _quality_note(experiment.name, quality, confirmed)
     for note_of in NOTES_ON_RECORDS:
-        for note in note_of(info):
+        for note in note_of(info, confirmed):
             yield note if isinstance(note, Note) else _plain(f"{experiment.name}: {note}")
     if note := _published_note(experiment, device):
         yield _plain(f"{experiment.name}: {note}")
@@ -166,8 +185,9 @@ def _ratio(change: ChangeRecord | None) -> str:
     return estimate(change["ratio"], change["low"], change["high"], 3)
 
 
-def _quality_note(experiment: str, facts: QualityChangeRecord) -> Note:
-    return Note(before=f"{experiment}: quality ", verdict=facts["verdict"], after=f" {describe(facts)}")
+def _quality_note(experiment: str, facts: QualityChangeRecord, confirmed: ConfirmedLosses = NOTHING_LOST) -> Note:
+    said = describe(facts, is_confirmed=confirmed.has(facts))
+    return Note(before=f"{experiment}: quality ", verdict=facts["verdict"], after=f" {said}")
 
 
 def _published_note(experiment: ExperimentView, device: DeviceRecord) -> str:
@@ -186,34 +206,34 @@ def _published_note(experiment: ExperimentView, device: DeviceRecord) -> str:
 # What some kinds record ----------------------------------------------------------------------------------------------
 
 
-def _largest_batch_notes(info: ExtraInfo) -> Iterator[str]:
+def _largest_batch_notes(info: ExtraInfo, _: ConfirmedLosses) -> Iterator[str]:
     if "largest_safe_batch" in info:
         tried = ", ".join(f"{size} {'ran' if ran else 'ran out of memory'}" for size, ran in info["batch_tries"])
         yield f"batch sizes tried: {tried}"
 
 
-def _teacher_notes(info: ExtraInfo) -> Iterator[Note | str]:
+def _teacher_notes(info: ExtraInfo, confirmed: ConfirmedLosses) -> Iterator[Note | str]:
     """A student's quality, or that its teacher was not measured."""
     change = info.get("teacher_change")
     if change is not None and (quality := change["quality_change"]):
-        yield _quality_note(info["experiment"], quality)
+        yield _quality_note(info["experiment"], quality, confirmed)
     if "teacher" in info and change is None:
         yield f"its teacher {info['teacher']} was not measured in this session; select both, for example with -m student"
 
 
-def _overhead_notes(info: ExtraInfo) -> Iterator[str]:
+def _overhead_notes(info: ExtraInfo, _: ConfirmedLosses) -> Iterator[str]:
     if overhead := info.get("overhead"):
         yield describe_overhead(overhead)
 
 
-def _fidelity_notes(info: ExtraInfo) -> Iterator[Note | str]:
+def _fidelity_notes(info: ExtraInfo, confirmed: ConfirmedLosses) -> Iterator[Note | str]:
     if fidelity := info.get("fidelity"):
         yield describe_fidelity(fidelity)
         if quality := fidelity["quality_change"]:
-            yield _quality_note(info["experiment"], quality)
+            yield _quality_note(info["experiment"], quality, confirmed)
 
 
-NOTES_ON_RECORDS: tuple[Callable[[ExtraInfo], Iterator[Note | str]], ...] = (
+NOTES_ON_RECORDS: tuple[Callable[[ExtraInfo, ConfirmedLosses], Iterator[Note | str]], ...] = (
     _largest_batch_notes,
     _teacher_notes,
     _overhead_notes,

@@ -9,6 +9,7 @@ import pytest
 
 from summarybench.catalogue.models import EXPERIMENTS, LOADERS, MODELS
 from summarybench.machine.device import GIB
+from summarybench.report.notes import quiet_notes
 from summarybench.report.terminal import final_report
 from tests.run_files import A100, benchmark, outcome, run_of
 
@@ -390,6 +391,26 @@ def test_quality_against_the_baseline_has_its_line_and_a_failure_for_it_is_repor
     run = run_of(benchmark(quality_change=QUALITY_CHANGE), outcomes=(outcome(NAME, "failed", f"quality {LOST}"),))
     assert report(run).count(LOST) == 1
     assert f"{NAME}: quality {LOST}" in notes_of(report(run))
+
+
+@pytest.mark.parametrize(
+    ("p_value", "outcomes", "ending"),
+    [
+        (0.009, ("failed",), "fails, confirmed by Holm's correction over all comparisons of the session (p 0.009)"),
+        (
+            0.02,
+            (),
+            "does not fail, as it is not confirmed by Holm's correction over all comparisons of the session (p 0.02)",
+        ),
+    ],
+)
+@pytest.mark.parametrize("is_quiet", [False, True])
+def test_loss_that_holm_decides_is_said_once_with_what_was_decided(p_value, outcomes, ending, is_quiet):
+    change = QUALITY_CHANGE | {"p_value": p_value, "level": 0.001}
+    detail = "quality INFERIOR to 0001_main.json: confirmed once all quality comparisons of the session were in (Holm, 1 test)"
+    run = run_of(benchmark(quality_change=change), outcomes=tuple(outcome(NAME, each, detail) for each in outcomes))
+    said = list(quiet_notes(run)) if is_quiet else notes_of(report(run))
+    assert [line for line in said if "INFERIOR" in line] == [f"{NAME}: quality {LOST}; {ending}"]
 
 
 def test_failure_for_more_empty_outputs_is_reported_beside_the_quality_line():
