@@ -126,9 +126,13 @@ class DeviceNoise:
         return found
 
 
-def spread_of(parts: NoiseParts) -> Spread:
-    """The noise of runs in nights of their own, as one number with Welch and Satterthwaite's degrees of freedom."""
-    terms = parts.terms([Place(host="one", night="now")], [Place(host="one", night="before")])
+def spread_of(parts: NoiseParts, *, is_one_host: bool = True) -> Spread:
+    """The noise of runs in nights of their own, as one number with Welch and Satterthwaite's degrees of freedom.
+
+    Without `is_one_host`, the two sides of a comparison are of different hosts.
+    """
+    before = Place(host="one" if is_one_host else "another", night="before")
+    terms = parts.terms([Place(host="one", night="now")], [before])
     variance = math.fsum(term.variance for term in terms)
     uncertain = math.fsum(term.variance**2 / term.degrees_of_freedom for term in terms)
     return Spread(

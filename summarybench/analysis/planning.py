@@ -30,7 +30,7 @@ class NoiseSource(StrEnum):
 class Planned:
     """The plan of one experiment.
 
-    `design` is None if there are too few documents for a comparison.
+    `design` is None if there are too few documents for a comparison. `is_of_another_host` is true if the stored runs are.
 
     Documents stand for rounds: an experiment in batches counts its batches.
     """
@@ -40,6 +40,7 @@ class Planned:
     stored_runs: int
     noise: NoiseSource
     design: Design | None
+    is_of_another_host: bool = False
 
 
 def are_kernels_kept(stored: Sequence[Entry]) -> bool:

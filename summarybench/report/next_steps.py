@@ -8,6 +8,7 @@ from pathlib import Path
 
 from summarybench.analysis.history import Trend
 from summarybench.core.invocation import Invocation
+from summarybench.core.numbers import counted, deviation, percent, significant
 from summarybench.core.outcomes import Cause, ExitCode, Outcome, Verdict
 from summarybench.machine.device import Device
 from summarybench.runs.baselines import why_unfit
@@ -17,6 +18,8 @@ from summarybench.runs.run_file import Run
 from summarybench.runs.run_folder import shown
 from summarybench.runs.schema import Benchmark
 from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
+from summarybench.stats.sequential import FEWEST_NIGHTS, SOUGHT_RATIO
+from summarybench.stats.slowdowns import slowdown_of
 
 PAGES = ("report.html", "report.md")
 """The pages that a run's folder may have, the best first."""
@@ -114,12 +117,33 @@ def _saving(finished: Finished) -> Iterator[str]:
         if shortcomings:
             yield f"next: measure again for a baseline of {_named(wanting)}; this run would be a poor one: {'; '.join(shortcomings)}"
         else:
-            yield f"next: to make this run the baseline of {_named(wanting)}: {adopt}"
+            of_history = _what_the_nights_find(
+                [each for each in comparable if each["extra_info"]["experiment"] in wanting]
+            )
+            yield f"next: to make this run the baseline of {_named(wanting)}: {adopt}{of_history}"
     elif finished.run["benchmarks"] and not comparable:
         yield (
             f"next: a baseline needs at least {MINIMUM_COMMON_DOCUMENTS} documents (or batches, or rounds) of an experiment, and this "
             "run has fewer; measure more of them before you store one"
         )
+
+
+def _what_the_nights_find(benchmarks: Sequence[Benchmark]) -> str:
+    """What the history could detect over the stored nights of these experiments; empty if none has stored nights."""
+    from summarybench.stats.sequential_simulation import nights_to_detect
+
+    records = [record for each in benchmarks if (record := each["extra_info"].get("history")) and record["nights"] > 1]
+    if not records:
+        return ""
+    deviations = [each["standard_deviation"] for each in records if each["standard_deviation"] is not None]
+    if len(deviations) < len(records):
+        nights = min(each["nights"] for each in records)
+        return f"; its history has {nights} nights with this one, and tests from the {FEWEST_NIGHTS + 1}th on"
+    needed = nights_to_detect(float(significant(max(deviations), 2)))
+    slower = percent(slowdown_of(SOUGHT_RATIO))
+    if needed is None:
+        return f"; in its history, {slower} slower is out of reach: a night varies by {deviation(max(deviations))}"
+    return f"; its history finds what is {slower} slower within {counted(needed, 'night')}"
 
 
 def _shortcomings(benchmarks: Sequence[Benchmark]) -> Iterator[str]:

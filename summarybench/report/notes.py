@@ -32,7 +32,6 @@ from summarybench.runs.facts import describe_fidelity, describe_overhead
 from summarybench.runs.run_file import Run, entries_of
 from summarybench.runs.schema import OutcomeRecord
 
-
 NOTHING_LOST = ConfirmedLosses()
 
 

@@ -23,7 +23,14 @@ from summarybench.stats.power import (
     smallest_slowdown,
 )
 
-COLUMNS = ("docs", "baseline\nruns\n(stored)", "between\nruns", "one\ndocument", "smallest\nslowdown", "3% needs")
+COLUMNS = (
+    "docs",
+    "baseline\nruns\n(stored)",
+    "processes\nand nights",
+    "one\ndocument",
+    "smallest\nslowdown",
+    "3% needs",
+)
 
 
 def plan_report(planned: Sequence[Planned], *, unplanned_kinds: Sequence[str], width: int, color: bool) -> str:
@@ -110,9 +117,11 @@ def _notes_on(planned: Planned, needed: Need | None) -> Iterator[str]:
         return
     freedom = design.spread.degrees_of_freedom
     if freedom is None or design.spread.is_assumed:
-        yield "a part of the noise between runs and nights is assumed; `summarybench noise` (make noise) measures it"
+        yield f"the noise between {_levels(planned)} is assumed in part; `summarybench noise` (make noise) measures it"
     else:
-        yield f"the spread between runs is {design.spread.origin}, with {decimal(freedom, 1)} degrees of freedom"
+        yield f"the noise between {_levels(planned)} is measured, with {decimal(freedom, 1)} degrees of freedom"
+    if planned.is_of_another_host:
+        yield "the stored runs are of another host, so the noise between hosts counts too"
     if planned.stored_runs < design.baseline_runs:
         yield f"{planned.stored_runs} of {design.baseline_runs} baseline runs are stored so far; --benchmark-save=NAME stores one"
     if planned.noise is NoiseSource.UNKNOWN:
@@ -125,7 +134,11 @@ def _notes_on(planned: Planned, needed: Need | None) -> Iterator[str]:
     if not needed.is_met and needed.documents is None:
         yield "no number of documents shows 3%: runs differ by too much"
     if smallest_slowdown(replace(design, documents=2 * design.documents)) > smallest_slowdown(design):
-        yield "more documents would detect less: the spread has too few degrees of freedom; `summarybench noise` (make noise) adds to them"
+        yield "more documents would detect less: the noise has too few degrees of freedom; `summarybench noise` (make noise) adds to them"
+
+
+def _levels(planned: Planned) -> str:
+    return "processes, nights and hosts" if planned.is_of_another_host else "processes and nights"
 
 
 def _session_notes(planned: Sequence[Planned]) -> Iterator[str]:

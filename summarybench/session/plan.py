@@ -46,7 +46,8 @@ def plan(tests: Mapping[str, Experiment], config: Config, progress: Progress) ->
             documents=documents,
             document_deviation=deviation,
             spread=spread_of(
-                of_device.parts(experiment.name, tuned_alike=tuned_alike, host=host_id if is_of_host else None)
+                of_device.parts(experiment.name, tuned_alike=tuned_alike, host=host_id if is_of_host else None),
+                is_one_host=is_of_host,
             ),
             baseline_runs=settings.baseline_runs,
             decisions=CONFIRMED if settings.passes == 1 else POOLED,
@@ -58,6 +59,7 @@ def plan(tests: Mapping[str, Experiment], config: Config, progress: Progress) ->
                 stored_runs=len(entries),
                 noise=noise,
                 design=design if documents >= MINIMUM_COMMON_DOCUMENTS else None,
+                is_of_another_host=not is_of_host,
             )
         )
     return planned

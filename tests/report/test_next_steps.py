@@ -40,6 +40,22 @@ def test_clean_run_is_offered_as_a_baseline(verdict):
     assert steps(benchmark(verdict=verdict), device=replace(A100, is_limited=True)) == []
 
 
+@pytest.mark.parametrize(
+    ("nights", "night_deviation", "said"),
+    [
+        (1, None, ""),
+        (5, None, "; its history has 5 nights with this one, and tests from the 9th on"),
+        (40, 0.02, "; its history finds what is 3% slower within 11 nights"),
+        (40, 0.068, "; in its history, 3% slower is out of reach: a night varies by 6.8%"),
+    ],
+)
+def test_proposed_baseline_says_what_its_history_could_detect(nights, night_deviation, said):
+    record = {"trend": "STEADY", "nights": nights, "standard_deviation": night_deviation}
+    assert steps(benchmark(verdict="IMPROVED", history=record)) == [
+        f"next: to make this run the baseline of {NAME}: {ADOPT}{said}"
+    ]
+
+
 def test_run_of_a_slowed_series_is_not_offered_as_a_baseline():
     found = steps(benchmark(verdict="IMPROVED", history={"trend": "SLOWED"}))
     assert not any("the baseline of" in line for line in found)

@@ -11,6 +11,7 @@ from scipy.integrate import quad
 from scipy.optimize import brentq
 from scipy.stats import nct, norm, t
 
+from summarybench.analysis.device_noise import spread_of
 from summarybench.analysis.planning import NoiseSource, Planned, are_kernels_kept, document_noise
 from summarybench.catalogue.models import EXPERIMENTS
 from summarybench.report.plan import plan_report
@@ -21,7 +22,7 @@ from summarybench.stats.power import CONFIRMED, POOLED, Design, Need, detection_
 from summarybench.stats.spread import Spread
 from summarybench.stats.timings import Timing
 from tests.conftest import FAKE_MODELS
-from tests.known_noise import write_replicates
+from tests.known_noise import KnownNoise, write_replicates
 from tests.run_files import benchmark, run_of
 
 NOISY = Design(
@@ -286,7 +287,8 @@ def test_a_row_has_the_design_and_what_it_detects():
     text = report(planned(KNOWN, noise=NoiseSource.STORED, stored_runs=1))
     assert row(text) == ["20", "3", "(1)", "6.0%", "assumed", "0.0%", "19.6%", "123", "runs", "a", "side"]
     assert (
-        "a part of the noise between runs and nights is assumed; `summarybench noise` (make noise) measures it" in text
+        "the noise between processes and nights is assumed in part; `summarybench noise` (make noise) measures it"
+        in text
     )
     assert "1 of 3 baseline runs are stored so far" in text
     assert (
@@ -298,9 +300,22 @@ def test_a_row_has_the_design_and_what_it_detects():
 
 def test_a_measured_spread_says_its_degrees_of_freedom():
     text = report(planned())
-    assert "measured, with 4.0 degrees of freedom" in text
+    assert "the noise between processes and nights is measured, with 4.0 degrees of freedom" in text
     assert row(text)[3:6] == ["8.0%", "measured", "40.0%"]
     assert "stored so far" not in text
+
+
+def test_plan_against_another_host_says_that_hosts_count():
+    text = report(replace(planned(), is_of_another_host=True))
+    assert "the noise between processes, nights and hosts is measured, with 4.0 degrees of freedom" in text
+    assert "the stored runs are of another host, so the noise between hosts counts too" in text
+    assert "another host" not in report(planned())
+
+
+def test_spread_across_hosts_includes_what_hosts_differ_by():
+    parts = KnownNoise(0.03, night=0.04, host=0.12).parts("any")
+    found = [spread_of(parts, is_one_host=is_one).standard_deviation for is_one in (True, False)]
+    assert found == pytest.approx([0.05, 0.13])
 
 
 def test_without_the_noise_of_a_document_a_slowdown_is_a_lower_bound():
