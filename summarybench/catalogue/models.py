@@ -154,6 +154,7 @@ class Loader:
     - `eager_twin`: the loader with the same numerics that compiles nothing; fidelity compares the two.
     - `compute_capability`: the lowest of the GPUs that run it.
     - `is_only_twin`: it has no experiments of its own.
+    - `draft_tokens`: prompt lookup drafts so many tokens a step; 0 for plain decoding.
     - `is_served`: a server loads the weights, in ways and on devices that the suite does not know.
     """
 
@@ -166,6 +167,7 @@ class Loader:
     compute_capability: float = 0.0
     runs_on_cpu: bool = False
     is_only_twin: bool = False
+    draft_tokens: int = 0
     is_served: bool = False
 
     @property
@@ -199,6 +201,8 @@ class Loader:
             chosen |= {"attention": "static keys", "compiled": how}
         elif device.eager_attention:
             chosen["attention"] = device.eager_attention
+        if self.draft_tokens:
+            chosen |= {"drafts": "prompt lookup", "draft_tokens": self.draft_tokens}
         if device.is_host:
             chosen["threads"] = threads
         if device.is_cpu_without_avx512:
@@ -325,9 +329,15 @@ FASTEST = "-fastest"
 def experiments() -> tuple[Experiment, ...]:
     """Every model of this process with each of its loaders, compiled loaders last.
 
-    Students are left out: the kinds that measure them copy their teachers' experiments.
+    Students are left out: the kinds that measure them copy their teachers' experiments. So are loaders with prompt lookup,
+    which decode one document at a time.
     """
-    return tuple(_experiments())
+    return tuple(each for each in _experiments() if not LOADERS[each.loader].draft_tokens)
+
+
+def lookup_experiments() -> tuple[Experiment, ...]:
+    """Every model of this process with each loader that decodes with prompt lookup, compiled loaders last."""
+    return tuple(each for each in _experiments() if LOADERS[each.loader].draft_tokens)
 
 
 def _experiments() -> Iterator[Experiment]:

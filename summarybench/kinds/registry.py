@@ -17,6 +17,7 @@ from summarybench.kinds.kind import Kind
 from summarybench.kinds.largest_batch import LargestBatchKind
 from summarybench.kinds.memory import MemoryKind
 from summarybench.kinds.overhead import OverheadKind
+from summarybench.kinds.prompt_lookup import PromptLookupKind
 from summarybench.kinds.server import ServerKind
 from summarybench.kinds.server_overhead import ServerOverheadKind
 from summarybench.kinds.summarize import SummarizeKind
@@ -58,6 +59,7 @@ for _kind in (
     FastestKind(),
     DistributedKind(),
     FidelityKind(),
+    PromptLookupKind(),
     MemoryKind(),
     OverheadKind(),
     ServerKind(),

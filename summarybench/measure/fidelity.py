@@ -134,12 +134,12 @@ def agreement_of(now: Sequence[Tokens], before: Sequence[Tokens]) -> Agreement:
     return Agreement(
         documents=len(pairs),
         equal_summaries=sum(a == b for a, b in pairs),
-        equal_tokens=sum(_equal_from_the_start(a, b) for a, b in pairs),
+        equal_tokens=sum(equal_from_the_start(a, b) for a, b in pairs),
         tokens=sum(max(len(a), len(b)) for a, b in pairs),
     )
 
 
-def _equal_from_the_start(a: Tokens, b: Tokens) -> int:
+def equal_from_the_start(a: Tokens, b: Tokens) -> int:
     alike = (index for index, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
     return next(alike, min(len(a), len(b)))
 

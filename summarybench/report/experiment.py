@@ -28,6 +28,8 @@ EAGER = "eager"
 
 COMPILED = "-compiled"
 """Ends the name of a compiled loader; what comes before it is the precision."""
+LOOKUP = "-lookup"
+"""Ends the name of a loader that decodes with prompt lookup, compiled or not."""
 
 
 @dataclass(frozen=True, kw_only=True)  # without slots, for cached properties
@@ -108,8 +110,8 @@ class ExperimentView:
 
     @property
     def precision(self) -> str:
-        """The loader's name without `-compiled`."""
-        return self.info["loader"].removesuffix(COMPILED)
+        """The loader's name without `-lookup` and `-compiled`."""
+        return self.info["loader"].removesuffix(LOOKUP).removesuffix(COMPILED)
 
     @property
     def way(self) -> str:
@@ -187,7 +189,8 @@ def way_of(entry: Entry) -> str:
     batch_size = max(map(len, rounds_of(info)))
     batching = {Unit.DOCUMENT: "", Unit.BATCH: f"batch {batch_size}", Unit.ROUND: kind.title}
     parts = [
-        "compiled" if info["loader"].endswith(COMPILED) else "",
+        "compiled" if info["loader"].removesuffix(LOOKUP).endswith(COMPILED) else "",
+        "prompt lookup" if info["loader"].endswith(LOOKUP) else "",
         batching[kind.unit],
         f"{info['processes']} processes" if "processes" in info else "",
         strategy_of(entry),

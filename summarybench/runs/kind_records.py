@@ -218,6 +218,28 @@ class FidelityRecord(TypedDict):
     ]
 
 
+class LookupRecord(TypedDict):
+    """Prompt lookup beside plain decoding. Lists have one item per document, in document order."""
+
+    draft_tokens: Annotated[int, Key("most drafts of a step", unit="tokens", at_least=1)]
+    first_tokens: Annotated[
+        list[int], Key("tokens that arrived together with the first one", unit="tokens", at_least=1)
+    ]
+    steps: Annotated[list[int], Key("forward passes after the first tokens")]
+    drafted_tokens: Annotated[list[int], Key("drafts that those steps verified", unit="tokens")]
+    tokens_per_step: Annotated[float | None, Key("tokens after the first ones ÷ steps; null without a step")]
+    accepted_share: Annotated[
+        float | None, Key("tokens beyond one per step ÷ drafted tokens; null without drafts", at_most=1)
+    ]
+    plain_tokens_per_second: Annotated[float, Key("generated tokens per second of plain decoding", "tokens/s")]
+    ratio: Annotated[float, Key("generated tokens per second ÷ those of plain decoding")]
+    step_cost: Annotated[float | None, Key("seconds of a step ÷ those of a plain step; null without a step")]
+    agreement: Annotated[AgreementRecord, Key("summaries against those of plain decoding")]
+    largest_tie: Annotated[
+        float, Key("largest difference of two logits at a first difference, in spacings of the dtype; 0 for none")
+    ]
+
+
 class Trial(TypedDict):
     """What the fastest way was chosen by."""
 
@@ -252,3 +274,4 @@ class KindKeys(TypedDict):
     scaling: NotRequired[Annotated[ScalingRecord, Key("several processes against one")]]
     overhead: NotRequired[Annotated[OverheadRecord, Key("the harness against a bare loop")]]
     fidelity: NotRequired[Annotated[FidelityRecord, Key("a compiled loader against float32")]]
+    lookup: NotRequired[Annotated[LookupRecord, Key("prompt lookup beside plain decoding")]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests import lookup_steps
 from tests.engines.test_varlen_attention import attend_document_by_document
 
 REPEATED = [11, 12, 13, 14, 15, 16, 17, 18] * 12
@@ -136,6 +137,25 @@ def test_drafts_follow_the_longest_and_last_match(sequence, drafts):
     state.begin([sequence[:-1]], torch.tensor(sequence[-1:]), 20)
     assert state.token.tolist() == [sequence[-1], *drafts]
     assert state.position.tolist() == [len(sequence) - 1 + row for row in range(5)]
+
+
+def test_without_drafts_each_step_gives_one_token(tiny_model, expected):
+    output = decoder_for(tiny_model, documents=3, draft_tokens=0).generate(PROMPTS, NEW_TOKENS, lambda: None)
+    assert output.summaries() == expected
+    assert output.steps.tolist() == [NEW_TOKENS - 1] * 3
+
+
+def test_step_costs_cover_each_batch_size_and_number_of_drafts(tiny_model, monkeypatch):
+    monkeypatch.setattr(lookup_steps, "STEPS", 2)
+    found = lookup_steps.step_costs(
+        tiny_model,
+        attend_document_by_document,
+        batch_sizes=[1, 3],
+        draft_tokens=[2, 4],
+        prompt_tokens=9,
+        is_compiled=False,
+    )
+    assert [(each.documents, each.draft_tokens) for each in found] == [(1, 2), (1, 4), (3, 2), (3, 4)]
 
 
 @pytest.mark.slow
