@@ -18,6 +18,7 @@ WORD_PATTERN = rf"{_UNSPACED}|(?:(?!{_UNSPACED})[\p{{L}}\p{{M}}\p{{N}}])+"
 
 _WORD = regex.compile(WORD_PATTERN)
 _CHARACTER = regex.compile(rf"({_UNSPACED})")
+_PIECE = regex.compile(rf"(?:{_UNSPACED}|(?:(?!{_UNSPACED})\S)+)\s*")
 _LETTER_OR_DIGIT = regex.compile(r"[\p{L}\p{N}]")
 # An English full stop ends a sentence only before a space. Full stops of other scripts need none.
 _SENTENCE_END = regex.compile(r"(?<=[.!?])\s+|\n+|(?<=[[\p{Sentence_Terminal}]--[.!?]])\s*", flags=regex.V1)
@@ -45,6 +46,14 @@ def spaced_words(text: str) -> list[str]:
     """
     spaced: str = _CHARACTER.sub(r" \1 ", text.lower())
     return spaced.split()
+
+
+def pieces(text: str) -> list[str]:
+    """The text cut before each word, and before each character of a script without spaces.
+
+    Blanks stay with the piece before them, and those at the start are left out.
+    """
+    return list(_PIECE.findall(text))
 
 
 def sentences(text: str) -> list[str]:

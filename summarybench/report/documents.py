@@ -12,10 +12,10 @@ from summarybench.analysis.quality import DEGENERATE
 from summarybench.analysis.quality_change import SIXTEEN_BIT_OR_DEFAULT
 from summarybench.core.text import printable
 from summarybench.documents.languages import ENGLISH
+from summarybench.documents.words import pieces
 from summarybench.report.experiment import DocumentRow, ExperimentView, strategy_of
 
 FLAGS = ("empty", "repeating", "cap-hit", "truncated", "changed")
-WORD = re.compile(r"\S+\s*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,11 +206,11 @@ def _flags(holder: _Holder, document_id: str, summary: str | None) -> Iterator[s
 
 
 def word_changes(before: str, now: str) -> tuple[Segment, ...]:
-    """The words of `now`, and those of `before` that are missing in it.
+    """The words of `now`, and those of `before` that are missing in it. Scripts without spaces are compared by characters.
 
     The words are matched by Ratcliff and Obershelp's method, as in Python's difflib.
     """
-    old, new = WORD.findall(before), WORD.findall(now)
+    old, new = pieces(before), pieces(now)
     matcher = SequenceMatcher(None, [word.strip() for word in old], [word.strip() for word in new], autojunk=False)
     found: list[Segment] = []
     for operation, a, b, c, d in matcher.get_opcodes():

@@ -1,6 +1,6 @@
 import pytest
 
-from summarybench.documents.words import has_words, is_ascii_in_letters, sentences, spaced_words, words
+from summarybench.documents.words import has_words, is_ascii_in_letters, pieces, sentences, spaced_words, words
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,11 @@ def test_sentences_end_at_the_full_stops_of_every_script(text, found):
 
 def test_spaced_words_keep_punctuation_and_part_characters():
     assert spaced_words("A b, 取出。") == ["a", "b,", "取", "出", "。"]
+
+
+def test_pieces_are_words_and_characters_of_scripts_without_spaces():
+    assert pieces(" A b,  取出。") == ["A ", "b,  ", "取", "出", "。"]
+    assert pieces("ที่ x") == ["ที่ ", "x"]
 
 
 def test_typographic_quotes_do_not_make_a_text_foreign():

@@ -84,6 +84,14 @@ def test_changed_words_are_distinguished_from_unchanged_ones():
     )
 
 
+def test_changed_characters_are_distinguished_where_words_have_no_spaces():
+    assert word_changes("打开灯。", "关上灯。") == (
+        Segment(kind="removed", text="打开 "),
+        Segment(kind="added", text="关上"),
+        Segment(kind="same", text="灯。"),
+    )
+
+
 def test_the_text_without_what_was_removed_is_the_summary():
     now = "One.\n Two  three"
     assert "".join(each.text for each in word_changes("Zero two three four", now) if each.kind != "removed") == now
