@@ -130,5 +130,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         torch.set_rng_state(random_state)
         model.train()
         pairs = zip(own, outputs, strict=True)
-        scores = gather_object([rouge_f1(self._decode(ids), each["reference"])["rouge1"] for each, ids in pairs])
+        scores = gather_object(
+            [rouge_f1(self._decode(ids), each["reference"])["rouge1"] for each, ids in pairs if each["reference"]]
+        )
         return fmean(scores) if scores else 0.0

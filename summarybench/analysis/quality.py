@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Protocol
@@ -39,10 +39,11 @@ class TimedSummary(Protocol):
 class Quality:
     """Scores by document, in document order, and figures derived from them. All ROUGE figures are F1, 0 to 1.
 
-    Documents without references have no scores; whether summaries are empty or repeating is known all the same.
+    The score of a document without a reference is None, and without any reference there are no scores. Whether summaries are
+    empty or repeating is known all the same.
     """
 
-    scores: Mapping[str, tuple[float, ...]]
+    scores: Mapping[str, tuple[float | None, ...]]
     rouge1_interval: Interval | None
     lead3_rouge1: float | None
     """The mean score of the documents' first three sentences, to compare the summaries' score with."""
@@ -55,7 +56,7 @@ class Quality:
     @property
     def means(self) -> dict[str, float | None]:
         """The mean of each score; None without references."""
-        return {name: fmean(scores) if scores else None for name, scores in self.scores.items()}
+        return {name: fmean(known_scores(scores)) if scores else None for name, scores in self.scores.items()}
 
 
 def score(
@@ -68,19 +69,24 @@ def score(
 
     A document without words has no lead to score.
     """
-    pairs = [pair for pair in zip(records, documents, strict=True) if pair[1].reference]
-    rouge = [rouge_f1(record.summary, document.reference, language=language) for record, document in pairs]
-    scores = {name: tuple(found[name] for found in rouge) for name in ROUGE_TYPES}
+    rouge = [
+        rouge_f1(record.summary, document.reference, language=language)
+        if document.reference
+        else dict.fromkeys(ROUGE_TYPES)
+        for record, document in zip(records, documents, strict=True)
+    ]
+    referenced = [document for document in documents if document.reference]
+    scores = {name: tuple(found[name] for found in rouge) if referenced else () for name in ROUGE_TYPES}
     leads = [
         rouge_f1(lead3(each.text, language), each.reference, ("rouge1",), language)["rouge1"]
-        for _, each in pairs
+        for each in referenced
         if has_words(each.text)
     ]
     return Quality(
         scores=scores,
-        rouge1_interval=_within_0_and_1(mean_interval(scores["rouge1"])) if pairs else None,
+        rouge1_interval=_within_0_and_1(mean_interval(known_scores(scores["rouge1"]))) if referenced else None,
         lead3_rouge1=fmean(leads) if leads else None,
-        floor=floor if pairs else None,
+        floor=floor if referenced else None,
         degenerate_document_ids={
             kind: tuple(record.document_id for record in records if has_it(record.summary, language))
             for kind, has_it in DEGENERATE.items()
@@ -90,6 +96,11 @@ def score(
             for record, document in zip(records, documents, strict=True)
         ),
     )
+
+
+def known_scores(scores: Iterable[float | None]) -> list[float]:
+    """The scores of the documents that have a reference."""
+    return [each for each in scores if each is not None]
 
 
 def _within_0_and_1(interval: Interval | None) -> Interval | None:
@@ -104,8 +115,9 @@ def assert_rouge_floor(quality: Quality | None) -> None:
     """
     if quality is None or quality.floor is None:
         return
-    mean = fmean(quality.scores["rouge1"])
-    bound = mean_upper_bound(quality.scores["rouge1"], other_size=quality.floor.documents or math.inf)
+    scores = known_scores(quality.scores["rouge1"])
+    mean = fmean(scores)
+    bound = mean_upper_bound(scores, other_size=quality.floor.documents or math.inf)
     if bound < quality.floor.rouge1:
         raise QualityError(
             f"ROUGE-1 {decimal(mean, 3)} is below its floor: "

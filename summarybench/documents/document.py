@@ -93,9 +93,9 @@ class Collection:
     columns: str = ""
 
     @property
-    def has_references(self) -> bool:
-        """Whether the documents have reference summaries. Either all have one, or none has."""
-        return any(document.reference for document in self.documents)
+    def references(self) -> int:
+        """The number of documents that have a reference summary."""
+        return sum(bool(document.reference) for document in self.documents)
 
     @property
     def about_dropped(self) -> str:

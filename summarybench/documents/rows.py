@@ -48,8 +48,9 @@ class Extracted:
 def extract(rows: Iterable[Located], columns: Columns) -> Extracted:
     """The documents of a user's rows. Distinct documents are kept, whatever their urls and section names.
 
-    Documents without a reference are dropped if others have one, so that speed and scores are of the same documents. The
-    first row decides on the schema. Raises InputError with the place of a row that does not follow it.
+    A reference without any word cannot be scored and counts as none. The first row decides between the nested schema and flat
+    columns, and all rows together on the columns: objects of JSON Lines may leave out those without a value. Raises
+    InputError with the place of a row that does not follow the schema.
     """
     first, rows = _peeked(rows)
     if first is None:
@@ -58,16 +59,16 @@ def extract(rows: Iterable[Located], columns: Columns) -> Extracted:
     if _is_nested(first) and not columns.are_given:
         found, described = chain.from_iterable(map(_sections, rows)), ""
     else:
-        layout = _layout_of(first, columns)
+        rows = list(rows)
+        layout = _layout_of(first, rows, columns)
         found, described = map(layout.document, rows), layout.description
     dropped: Counter[Reason] = Counter()
-    with_text = []
+    kept = []
     for document in found:
         if document.text:
-            with_text.append(document)
+            kept.append(document if has_words(document.reference) else replace(document, reference=""))
         else:
             dropped[Reason.NO_TEXT] += 1
-    kept = _with_references_or_all(with_text, dropped)
     distinct = tuple(dict.fromkeys(kept))
     if len(distinct) < len(kept):
         dropped[Reason.EQUAL] = len(kept) - len(distinct)
@@ -103,17 +104,6 @@ def _peeked(rows: Iterable[Located]) -> tuple[Located | None, Iterable[Located]]
     remaining = iter(rows)
     first = next(remaining, None)
     return first, remaining if first is None else chain([first], remaining)
-
-
-def _with_references_or_all(documents: Sequence[Document], dropped: Counter[Reason]) -> Sequence[Document]:
-    """Those with a reference that can be scored, or all of them, without references, if none has one."""
-    scored = [document for document in documents if has_words(document.reference)]
-    if not scored:
-        return [replace(document, reference="") for document in documents]
-    for document in documents:
-        if not has_words(document.reference):
-            dropped[Reason.NO_WORDS if document.reference else Reason.NO_REFERENCE] += 1
-    return scored
 
 
 def _with_own_ids(documents: Sequence[Document]) -> tuple[Document, ...]:
@@ -217,12 +207,12 @@ class _Layout:
         return value.strip()
 
 
-def _layout_of(first: Located, columns: Columns) -> _Layout:
+def _layout_of(first: Located, rows: Iterable[Located], columns: Columns) -> _Layout:
     """The columns to read. Raises InputError where they cannot be guessed, or a given one does not exist."""
     where, row = first
     if not isinstance(row, Mapping) or not row:
         raise InputError(f"{where}: a row must be an object with columns such as {TEXT_COLUMNS[0]!r}")
-    names = [str(name) for name in row]
+    names = list(dict.fromkeys(str(name) for _, each in rows if isinstance(each, Mapping) for name in each))
     text = _column(names, columns.text, TEXT_COLUMNS, "--text-column", where)
     if text is None:
         raise InputError(

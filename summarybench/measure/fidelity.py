@@ -231,19 +231,21 @@ class RecordingModel:
 def quality_beside(
     texts: Sequence[str], eager: EagerSide, documents: Sequence[Document], language: Language = ENGLISH
 ) -> QualityComparison | None:
-    """Compare ROUGE-1 and degenerate outputs with the twin's.
+    """Compare ROUGE-1 and degenerate outputs with the twin's, over the documents that have a reference.
 
-    The documents are in the same order as the texts.
+    The documents are in the same order as the texts. None if too few have one.
     """
-    if len(documents) < MINIMUM_COMMON_DOCUMENTS:
-        return None
+    sides = [zip(side, documents, strict=True) for side in (texts, eager.texts)]
     now, before = (
         [
             rouge_f1(text, document.reference, language=language)["rouge1"]
-            for text, document in zip(side, documents, strict=True)
+            for text, document in side
+            if document.reference
         ]
-        for side in (texts, eager.texts)
+        for side in sides
     )
+    if len(now) < MINIMUM_COMMON_DOCUMENTS:
+        return None
     difference = paired_difference(now, before)
     return QualityComparison(
         against=f"{eager.loader} of this session",

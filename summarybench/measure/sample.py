@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from summarybench.documents.document import Document, DocumentSource
 from summarybench.documents.languages import ENGLISH, Language
@@ -13,7 +14,8 @@ from summarybench.documents.prompts import INSTRUCTION, Prompt
 class Sample:
     """Documents in the order in which they were drawn, with one prompt each.
 
-    `revision` is the source's revision on the hub, or a digest of what was read.
+    `revision` is the source's revision on the hub, or a digest of what was read. `dropped` counts the source's rows that are
+    no documents, by the name of the reason.
     """
 
     source: DocumentSource
@@ -23,6 +25,7 @@ class Sample:
     max_new_tokens: int
     instruction: str = INSTRUCTION
     language: Language = ENGLISH
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def longest_sequence(self) -> int:

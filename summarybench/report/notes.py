@@ -21,6 +21,7 @@ from summarybench.catalogue.published import published_rows
 from summarybench.core.numbers import MISSING, counted, estimate, gib, percent
 from summarybench.core.outcomes import NOT_RUN, Outcome, Verdict
 from summarybench.core.session_seconds import session_line
+from summarybench.documents.document import Reason
 from summarybench.documents.languages import ENGLISH, LANGUAGES
 from summarybench.machine.device import DeviceRecord
 from summarybench.report.experiment import ExperimentView, strategy_of
@@ -33,6 +34,9 @@ from summarybench.runs.run_file import Run, entries_of
 from summarybench.runs.schema import OutcomeRecord
 
 NOTHING_LOST = ConfirmedLosses()
+
+REASONS = {reason.name.lower(): reason.value for reason in Reason}
+"""The reasons for dropping a document, by their names in run files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +62,7 @@ def notes_of(
     for experiment, found in (*quality_against_16_bit(entries), *quality_against_batch_size_1(entries)):
         yield _quality_note(experiment, found.as_extra_info())
     infos = [each.info for each in experiments]
+    yield from map(_plain, _document_notes(infos))
     if not is_saved:
         yield from map(_plain, _baseline_notes(infos, device))
     if any(each.is_synthetic for each in experiments):
@@ -251,6 +256,14 @@ def _language_notes(infos: Sequence[ExtraInfo]) -> Iterator[str]:
     for language in (LANGUAGES[code] for code in sorted(codes & LANGUAGES.keys())):
         if not language.is_english:
             yield f"language {language.code}: summaries are scored as {language.name}, {language.scored_by}"
+
+
+def _document_notes(infos: Sequence[ExtraInfo]) -> Iterator[str]:
+    """What was dropped of each source of documents, by reason."""
+    found = ((info["workload_settings"].get("document_source", ""), info.get("dropped_documents")) for info in infos)
+    for source, dropped in dict.fromkeys((source, tuple(sorted(counts.items()))) for source, counts in found if counts):
+        counts = ", ".join(f"{count} {REASONS.get(reason, reason)}" for reason, count in dropped)
+        yield f"{source} documents: dropped {counts}"
 
 
 def _baseline_notes(infos: Sequence[ExtraInfo], device: DeviceRecord) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from summarybench.core.numbers import counted
@@ -21,7 +21,8 @@ LISTS_BY_DOCUMENT = (
     "summary_sha256",
 )
 """The lists of `extra_info` with one item per document."""
-LISTS_OF_SCORES = ("rouge1_scores", "rouge2_scores", "rougeLsum_scores", "finish_seconds")
+LISTS_OF_ROUGE = ("rouge1_scores", "rouge2_scores", "rougeLsum_scores")
+LISTS_OF_SCORES = (*LISTS_OF_ROUGE, "finish_seconds")
 """The same, but empty or absent where there is nothing to list."""
 
 
@@ -66,6 +67,20 @@ def _lists_problem(info: ExtraInfo, _: Sequence[float]) -> Problem:
             "extra_info.rouge1",
             f"is {info['rouge1']}, with {counted(info['rouge1_scores'], 'item')} in rouge1_scores",
         )
+    return _scores_problem(found)
+
+
+def _scores_problem(info: Mapping[str, Any]) -> Problem:
+    """A document without a reference has null in each list of scores. The list that differs from the others is named."""
+    unscored = {
+        name: [place for place, each in enumerate(info[name]) if each is None]
+        for name in LISTS_OF_ROUGE
+        if info.get(name)
+    }
+    kinds = list(unscored.values())
+    for name, places in unscored.items():
+        if kinds.count(places) * 2 <= len(kinds) > 1:
+            return f"extra_info.{name}", f"has {len(places)} null, at other places than the other scores"
     return None
 
 

@@ -226,6 +226,6 @@ def _flags(degenerate: Mapping[str, frozenset[str]] | None, document_id: str) ->
     return {kind: None if degenerate is None else document_id in degenerate[kind] for kind in DEGENERATE_KINDS}
 
 
-def _item(scores: Sequence[float], number: int) -> float | None:
-    """A document's score; None for the outputs of synthetic weights, which are not scored."""
+def _item(scores: Sequence[float | None], number: int) -> float | None:
+    """A document's score; None without a reference, and for the outputs of synthetic weights."""
     return scores[number] if scores else None

@@ -130,9 +130,18 @@ class Measurements(TypedDict):
     rouge1: Annotated[float | None, Key("mean ROUGE-1 F1; null if not scored", at_most=1)]
     rouge2: Annotated[float | None, Key("mean ROUGE-2 F1; null if not scored", at_most=1)]
     rougeLsum: Annotated[float | None, Key("mean ROUGE-Lsum F1; null if not scored", at_most=1)]
-    rouge1_scores: Annotated[list[float], Key("ROUGE-1 F1 of each document; empty if not scored", at_most=1)]
-    rouge2_scores: Annotated[list[float], Key("ROUGE-2 F1 of each document; empty if not scored", at_most=1)]
-    rougeLsum_scores: Annotated[list[float], Key("ROUGE-Lsum F1 of each document; empty if not scored", at_most=1)]
+    rouge1_scores: Annotated[
+        list[float | None],
+        Key("ROUGE-1 F1 of each document, null without a reference; empty if none is scored", at_most=1),
+    ]
+    rouge2_scores: Annotated[
+        list[float | None],
+        Key("ROUGE-2 F1 of each document, null without a reference; empty if none is scored", at_most=1),
+    ]
+    rougeLsum_scores: Annotated[
+        list[float | None],
+        Key("ROUGE-Lsum F1 of each document, null without a reference; empty if none is scored", at_most=1),
+    ]
     rouge1_interval: Annotated[list[float] | None, Key("95% interval of the mean ROUGE-1", at_most=1, length=2)]
     rouge1_floor: Annotated[float | None, Key("lowest acceptable ROUGE-1; null if none is known", at_most=1)]
     lead3_rouge1: Annotated[float | None, Key("ROUGE-1 of the documents' first three sentences", at_most=1)]
@@ -147,6 +156,9 @@ class Measurements(TypedDict):
     truncated_documents: Annotated[int, Key("documents that were cut to fit the prompt limit")]
     long_documents: NotRequired[
         Annotated[LongDocuments, Key("documents that did not fit in one prompt; absent if all did, and in older runs")]
+    ]
+    dropped_documents: NotRequired[
+        Annotated[dict[str, int], Key("rows of the source that were left out, by reason; older runs lack it")]
     ]
 
     load_seconds: Annotated[float, Key("duration of loading the model", unit="s")]

@@ -194,8 +194,8 @@ def _sample_rounds(continuous: Any) -> list[dict[str, Any]] | None:
 
 def _mean(scores: Any) -> float | None:
     """The mean, as newer versions record it; None for documents that were not scored."""
-    is_scored = isinstance(scores, list) and scores and all(isinstance(each, int | float) for each in scores)
-    return sum(scores) / len(scores) if is_scored else None
+    known = [each for each in scores if each is not None] if isinstance(scores, list) else []
+    return sum(known) / len(known) if known and all(isinstance(each, int | float) for each in known) else None
 
 
 def _first_pass(found: Any) -> Any:

@@ -267,12 +267,15 @@ class Entry:
 
     @property
     def texts(self) -> dict[str, Text]:
-        """By document id, in document order; empty for outputs that were not scored (synthetic weights)."""
+        """By document id, in document order: the summaries that were scored.
+
+        Those of documents without a reference were not, nor any of synthetic weights.
+        """
         info = self.extra_info
         if not info["rouge1_scores"]:
             return {}
         facts = zip(info["document_ids"], info["rouge1_scores"], info["summary_sha256"], strict=True)
-        return {document_id: Text(rouge1=rouge1, sha256=sha256) for document_id, rouge1, sha256 in facts}
+        return {name: Text(rouge1=rouge1, sha256=sha256) for name, rouge1, sha256 in facts if rouge1 is not None}
 
     @property
     def degenerate(self) -> dict[str, frozenset[str]] | None:

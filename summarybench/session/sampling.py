@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
+from summarybench.core.numbers import counted
 from summarybench.core.outcomes import InputError, UnavailableError
 from summarybench.documents.document import Collection, Document, DocumentSource
 from summarybench.documents.hub import check_wikilingua, documents_of_hub, wikilingua_documents
@@ -82,6 +83,7 @@ class Sampler:
             max_new_tokens=max_new_tokens,
             instruction=options.instruction,
             language=options.language,
+            dropped={reason.name.lower(): count for reason, count in collection.dropped.items()},
         )
 
     def longest_sequence_of(self, model: str) -> int | None:
@@ -131,8 +133,13 @@ class Sampler:
             if collection.columns:
                 self._progress.say(f"{collection.name}: {collection.columns}")
             self._progress.warn(collection.about_dropped)
-            if not collection.has_references:
+            if not collection.references:
                 self._progress.warn(f"{collection.name}: no reference summaries with words, so ROUGE is left out")
+            elif collection.references < len(collection.documents):
+                self._progress.warn(
+                    f"{collection.name}: {collection.references} of {counted(collection.documents, 'document')} have a reference "
+                    "with words, so ROUGE is of those"
+                )
         return collection
 
     def _draw_for(self, model: str, collection: Collection) -> tuple[Document, ...]:

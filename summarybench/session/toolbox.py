@@ -148,7 +148,7 @@ class SessionToolbox(Toolbox):
         general = extra_info_of(loaded, workload, measured, quality, self.copy_bandwidth, self.kind)
         entry = Entry.of(
             name=self.nodeid.rpartition("::")[2],
-            extra_info={**general, **(extra_info or {})},
+            extra_info={**general, "dropped_documents": dict(sample.dropped), **(extra_info or {})},
             seconds=tuple(seconds or (records[0].round_seconds for records in measured.rounds)),
         )
         self.seconds.add_generating(measured.warm_up_seconds + sum(entry.seconds), loaded.compile_seconds)

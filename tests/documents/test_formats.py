@@ -92,9 +92,17 @@ def test_other_columns_of_one_file_are_another_revision(tmp_path):
     assert documents_of_file(path).revision != documents_of_file(path, Columns(text="body")).revision
 
 
+def test_the_column_of_references_is_found_even_if_the_first_row_has_none(tmp_path):
+    path = tmp_path / "gaps.jsonl"
+    path.write_text('{"text": "A text."}\n{"text": "B text.", "summary": "B."}\n', encoding="utf-8")
+    collection = documents_of_file(path)
+    assert [each.reference for each in collection.documents] == ["", "B."]
+    assert collection.columns == "documents from column 'text', summaries from 'summary'"
+
+
 def test_without_a_column_of_summaries_documents_have_no_reference(tmp_path):
     collection = documents_of_file(table(tmp_path / "a.csv", [{"text": "A text."}, {"text": "Another."}]))
-    assert not collection.has_references
+    assert collection.references == 0
     assert "no column of reference summaries (--summary-column names one)" in collection.columns
 
 

@@ -136,11 +136,11 @@ def test_the_revision_changes_with_the_content(tmp_path):
     assert documents_of_file(first).revision != documents_of_file(second).revision
 
 
-def test_blank_lines_and_sections_without_text_or_summary_are_skipped(tmp_path):
+def test_blank_lines_and_sections_without_text_are_skipped(tmp_path):
     path = tmp_path / "gaps.jsonl"
     full = json.dumps(row(names=["a", "b", "c"], texts=["A text.", " ", "C text."], summaries=["A.", "B.", ""]))
     path.write_text(f"\n{full}\n\n", encoding="utf-8")
-    assert [document.section for document in documents_of_file(path).documents] == ["a"]
+    assert [document.section for document in documents_of_file(path).documents] == ["a", "c"]
 
 
 def test_distinct_sections_of_one_name_are_kept_in_any_order(tmp_path):
@@ -164,14 +164,22 @@ def test_sections_without_a_url_or_a_name_are_told_apart_by_their_text(tmp_path)
 def test_what_is_dropped_is_counted_by_reason(tmp_path):
     rows = [row("u1", texts=["A text.", " "]), row("u2", summaries=["A.", ""]), row("u3", summaries=["…", "B."])]
     collection = documents_of_file(jsonl(tmp_path / "gaps.jsonl", [*rows, *rows]))
-    assert collection.dropped == {Reason.NO_TEXT: 2, Reason.NO_REFERENCE: 2, Reason.NO_WORDS: 2, Reason.EQUAL: 3}
-    assert len(collection.documents) == 3
+    assert collection.dropped == {Reason.NO_TEXT: 2, Reason.EQUAL: 5}
+    assert len(collection.documents) == 5
+
+
+def test_documents_are_kept_with_and_without_a_reference_that_has_words(tmp_path):
+    rows = [row("u1", summaries=["A.", ""]), row("u2", summaries=["…", "B."])]
+    collection = documents_of_file(jsonl(tmp_path / "mixed.jsonl", rows))
+    assert [document.reference for document in collection.documents] == ["A.", "", "", "B."]
+    assert collection.references == 2
+    assert not collection.dropped
 
 
 def test_documents_without_any_reference_are_all_kept(tmp_path):
     collection = documents_of_file(jsonl(tmp_path / "bare.jsonl", [row(summaries=["", " "])]))
     assert [document.reference for document in collection.documents] == ["", ""]
-    assert not collection.has_references
+    assert collection.references == 0
     assert not collection.dropped
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+from statistics import fmean
 
 import pytest
+
+from tests.conftest import newest_results
 
 FOUR_BIT = ("-k", "4-bit")
 
@@ -92,10 +95,27 @@ def test_nonsense_without_references_still_fails(project):
 
 def test_what_is_dropped_is_counted_by_reason(project):
     rows = [{"text": f"Text {n}.", "summary": "Do."} for n in range(10)]
-    path = jsonl(project, [*rows, rows[0], {"text": "", "summary": "x"}, {"text": "Text.", "summary": None}])
+    path = jsonl(project, [*rows, rows[0], {"text": "", "summary": "x"}])
     session = project.bench(*FOUR_BIT, "--documents-file", path)
-    counts = "1 without text, 1 without a reference summary, 1 equal to an earlier one"
-    assert f"{path}: 10 documents; dropped {counts}" in session.output
+    assert f"{path}: 10 documents; dropped 1 without text, 1 equal to an earlier one" in session.output
+    assert session.infos["4-bit"]["dropped_documents"] == {"no_text": 1, "equal": 1}
+    note = "file documents: dropped 1 equal to an earlier one, 1 without text"
+    assert note in session.output
+    assert note in (newest_results(session.folder) / "report.md").read_text(encoding="utf-8")
+
+
+def test_where_some_documents_have_references_rouge_and_its_verdict_are_of_those(project):
+    rows = [{"text": f"Text {n} about tea.", **({"summary": "Text about tea."} if n % 3 else {})} for n in range(15)]
+    options = (*FOUR_BIT, "--documents-file", jsonl(project, rows), "--documents", "15")
+    first = project.bench(*options, "--benchmark-save=main")
+    assert "10 of 15 documents have a reference with words, so ROUGE is of those" in " ".join(first.output.split())
+    info = project.bench(*options).infos["4-bit"]
+    scores = info["rouge1_scores"]
+    assert (len(scores), scores.count(None)) == (15, 5)
+    assert info["rouge1"] == fmean(each for each in scores if each is not None)
+    assert (info["change"]["documents"], info["quality_change"]["documents"]) == (15, 10)
+    quality = first.output.partition("Quality (F1)")[2]
+    assert "scored" in quality
 
 
 def test_table_with_no_known_column_says_how_to_name_it(project, one_error_line, table):

@@ -64,7 +64,10 @@ def _seconds(experiment: ExperimentView) -> float | None:
 
 def _rouge1(experiment: ExperimentView) -> float | None:
     facts, scores = _facts(experiment), experiment.info["rouge1_scores"]
-    return None if facts is None or not scores else fmean(scores[place] for place in _places(facts))
+    if facts is None or not scores:
+        return None
+    found = [score for place in _places(facts) if (score := scores[place]) is not None]
+    return fmean(found) if found else None
 
 
 LONG = Figure(

@@ -17,6 +17,12 @@ def _repeating(experiment: ExperimentView) -> int | None:
     return None if counts is None else counts["repeating"]
 
 
+def _scored(experiment: ExperimentView) -> int | None:
+    """The number of documents that ROUGE is of; None where it is of all or of none."""
+    scores = experiment.info["rouge1_scores"]
+    return sum(each is not None for each in scores) if None in scores else None
+
+
 def _quality_verdict(experiment: ExperimentView) -> str | None:
     change = experiment.info["quality_change"]
     return None if change is None else change["verdict"]
@@ -68,6 +74,14 @@ LEAD3 = Figure(
     format=THOUSANDTHS,
     value=lambda experiment: experiment.info["lead3_rouge1"],
     definition="ROUGE-1 of the document's own first three sentences. A useful model should score higher.",
+)
+SCORED = Figure(
+    key="scored",
+    name="Scored",
+    heading="scored",
+    format=COUNT,
+    value=_scored,
+    definition="Documents with a reference summary, where not all have one. ROUGE, lead-3 and the quality verdict are of these alone.",
 )
 FLOOR = Figure(
     key="floor",
@@ -145,6 +159,7 @@ GROUP = Group(
         ROUGE2,
         ROUGE_LSUM,
         LEAD3,
+        SCORED,
         FLOOR,
         QUALITY,
         EMPTY,
