@@ -10,6 +10,7 @@ from typing import Protocol
 
 from summarybench.analysis.faithfulness import Faithfulness, faithfulness_of
 from summarybench.analysis.rouge import rouge_f1
+from summarybench.analysis.targets import Target, assert_targets_reached
 from summarybench.catalogue.floors import Floor
 from summarybench.core.numbers import counted, decimal, percent
 from summarybench.core.outcomes import QualityError
@@ -52,6 +53,8 @@ class Quality:
     """Documents with summaries that only look fast, by kind: `empty` and `repeating`."""
     faithfulness: tuple[Faithfulness, ...] = ()
     """Of each summary, in document order, whether it has a reference or not."""
+    targets: tuple[Target, ...] = ()
+    """What the session's profile requires."""
 
     @property
     def means(self) -> dict[str, float | None]:
@@ -109,11 +112,14 @@ def _within_0_and_1(interval: Interval | None) -> Interval | None:
 
 
 def assert_rouge_floor(quality: Quality | None) -> None:
-    """Raises QualityError if the one-sided 99% upper bound of mean ROUGE-1 is below the floor.
+    """Raises QualityError if the one-sided 99% upper bound of mean ROUGE-1 is below the floor, or a profile's target is missed.
 
     The bound counts the sampling error of the floor too, so that a model as good as the floor's fails in 1% of samples.
     """
-    if quality is None or quality.floor is None:
+    if quality is None:
+        return
+    assert_targets_reached(quality.targets)
+    if quality.floor is None:
         return
     scores = known_scores(quality.scores["rouge1"])
     mean = fmean(scores)

@@ -1,4 +1,4 @@
-"""The rows of the first published table, and of a later one of its author.
+"""The rows of the first published table, of a later one of its author, and of MLPerf's results.
 
 published.toml says where each figure comes from.
 """
@@ -12,6 +12,8 @@ from typing import TypeVar
 
 from summarybench.catalogue.entries import check_known, entries_in
 from summarybench.catalogue.models import LOADERS, MODELS
+from summarybench.catalogue.profiles import PROFILES
+from summarybench.core.numbers import decimal
 from summarybench.core.tables import entry_of
 from summarybench.machine.families import GPU_FAMILIES
 
@@ -77,6 +79,38 @@ def published_throughput(path: Path = PUBLISHED_FILE) -> tuple[PublishedThroughp
     Raises InputError that names the file, the row and the value.
     """
     return tuple(row for _, row in _read(path, "throughput", PublishedThroughput))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedByMlperf:
+    """One result of MLPerf Inference for a profile of the suite, divided by the number of GPUs."""
+
+    profile: str
+    family: str
+    model: str
+    way: str
+    scenario: str
+    documents_per_second: float
+    round: str
+    date: str
+    source: str
+
+    def __str__(self) -> str:
+        speed = decimal(self.documents_per_second, 1)
+        return f"{self.family.upper()}, {self.way}: {speed} documents/s {self.scenario} ({self.model}, {self.round}, {self.date})"
+
+
+@cache
+def published_by_mlperf(path: Path = PUBLISHED_FILE) -> tuple[PublishedByMlperf, ...]:
+    """Read MLPerf's rows, in their order.
+
+    Raises InputError that names the file, the row and the value.
+    """
+    rows = [(where, entry_of(PublishedByMlperf, values, where)) for where, values in entries_in(path, "mlperf")]
+    for where, row in rows:
+        check_known(row.family, GPU_FAMILIES, f"{where}: family")
+        check_known(row.profile, PROFILES, f"{where}: profile")
+    return tuple(row for _, row in rows)
 
 
 def _read(path: Path, table: str, type_: type[Row]) -> list[tuple[str, Row]]:

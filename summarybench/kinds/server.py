@@ -27,6 +27,7 @@ from summarybench.engines.server.served_model import ServedModel, ServerTarget
 from summarybench.kinds.kind import Case, Kind, Marker, cases_of
 from summarybench.kinds.toolbox import Measurement, Toolbox
 from summarybench.measure.load import (
+    INTERACTIVE,
     SWEEP,
     Concurrency,
     Load,
@@ -128,7 +129,7 @@ OPTIONS = (
         "--slo",
         "a service-level objective: interactive (TTFT 500 ms, 30 ms a token), server (2 s, 100 ms), or two limits in ms",
         example="--slo 800:50",
-        default="interactive",
+        default_in_words=INTERACTIVE.name,
         metavar="OBJECTIVE",
     ),
     Option(
@@ -169,6 +170,7 @@ class ServerKind(Kind):
         Raises InputError for options that contradict each other, and for a server that does not answer.
         """
         completed = dict(given) | {"server": [checked_address(each) for each in given["server"]]}
+        completed["slo"] = given["slo"] or INTERACTIVE.name
         if completed["server"] and completed["server_command"]:
             raise InputError("--server and --server-command: give the address of a server, or the command to start one")
         objective_of(completed["slo"])
@@ -192,6 +194,7 @@ class ServerKind(Kind):
             **{option.key: given[option.key] for option in OPTIONS},
             **{name: given[name] or "" for name in names},
             **{name: list(given[name]) for name in ("concurrency", "rate")},
+            "slo": given["slo"] or INTERACTIVE.name,
             "sweep": bool(given["sweep"]),
         }
 

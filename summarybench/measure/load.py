@@ -203,7 +203,7 @@ def _in_ms(seconds: float) -> str:
 
 INTERACTIVE = Objective(name="interactive", first_token_seconds=0.5, seconds_per_token=0.030)
 SERVER = Objective(name="server", first_token_seconds=2.0, seconds_per_token=0.100)
-"""MLPerf Inference's terms for Llama-2-70B: interactive and server (mlcommons.org, inference rules v5.1)."""
+"""MLPerf Inference's limits for Llama-3.1-8B: interactive and server (mlcommons.org, inference rules v5.1)."""
 OBJECTIVES = {each.name: each for each in (INTERACTIVE, SERVER)}
 
 

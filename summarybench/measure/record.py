@@ -36,14 +36,7 @@ def extra_info_of(
         "schema": SCHEMA,
         "experiment": loaded.experiment.name,
         KIND: kind.as_record(),
-        "model": workload.model,
-        "loader": workload.loader,
-        "batch_size": workload.batch_size,
-        "max_new_tokens": workload.max_new_tokens,
-        "max_prompt_tokens": workload.max_prompt_tokens,
-        "weights": workload.weights,
-        "workload": workload.fingerprint,
-        "workload_settings": workload.as_dict(),
+        **_workload_fields(workload),
         "document_ids": [record.document_id for record in records],
         "batch_document_ids": [[record.document_id for record in a_round] for a_round in measured.rounds]
         if kind.unit is Unit.BATCH
@@ -54,6 +47,7 @@ def extra_info_of(
         "time_to_first_token_seconds": [time_to_first_token_seconds(record) for record in records],
         "host_rate_per_second": [record.host_rate_per_second for record in records],
         "summary_sha256": [record.summary_sha256 for record in records],
+        "summary_characters": [len(record.summary.strip()) for record in records],
         "generated_tokens_per_second": speed.generated_tokens_per_second,
         "decode_tokens_per_second": speed.decode_tokens_per_second,
         "document_tokens_per_second": speed.document_tokens_per_second,
@@ -75,6 +69,19 @@ def extra_info_of(
         "model_bandwidth_utilization": _utilization(loaded, speed, copy_bandwidth),
         **as_extra_info(measured.telemetry, measured.generated_tokens),
         "controls": {name: dict(figures) for name, figures in measured.machine_probes.items()},
+    }
+
+
+def _workload_fields(workload: Workload) -> Record:
+    return {
+        "model": workload.model,
+        "loader": workload.loader,
+        "batch_size": workload.batch_size,
+        "max_new_tokens": workload.max_new_tokens,
+        "max_prompt_tokens": workload.max_prompt_tokens,
+        "weights": workload.weights,
+        "workload": workload.fingerprint,
+        "workload_settings": workload.as_dict(),
     }
 
 

@@ -13,6 +13,7 @@ from summarybench.report.figures import (
     faithfulness,
     long_documents,
     memory,
+    profile,
     quality,
     speed,
     students,
@@ -24,7 +25,7 @@ from summarybench.report.view import RunView
 COMMON = tuple(each.GROUP for each in (comparison, speed, memory, device, quality, faithfulness, ways))
 """The terms that every HTML page explains."""
 
-OF_SOME_KINDS = tuple(each.GROUP for each in (batches, continuous, long_documents, students, cost))
+OF_SOME_KINDS = tuple(each.GROUP for each in (batches, continuous, long_documents, students, profile, cost))
 """The terms that a page explains if it shows them."""
 
 

@@ -17,7 +17,7 @@ from summarybench.analysis.quality_session import (
     quality_changes_of,
 )
 from summarybench.analysis.quantities import Quantity
-from summarybench.catalogue.published import published_rows
+from summarybench.catalogue.published import published_by_mlperf, published_rows
 from summarybench.core.numbers import MISSING, counted, estimate, gib, percent
 from summarybench.core.outcomes import NOT_RUN, Outcome, Verdict
 from summarybench.core.session_seconds import session_line
@@ -30,6 +30,7 @@ from summarybench.report.history import finding_of
 from summarybench.runs.comparison_records import ChangeRecord, JudgementRecord, QualityChangeRecord
 from summarybench.runs.extra_info import ExtraInfo
 from summarybench.runs.facts import describe_fidelity, describe_overhead
+from summarybench.runs.profile_record import describe_profile
 from summarybench.runs.run_file import Run, entries_of
 from summarybench.runs.schema import OutcomeRecord
 
@@ -65,6 +66,7 @@ def notes_of(
     yield from map(_plain, _document_notes(infos))
     if not is_saved:
         yield from map(_plain, _baseline_notes(infos, device))
+    yield from map(_plain, _profile_notes(run))
     if any(each.is_synthetic for each in experiments):
         yield _plain(
             "synthetic weights: speed and memory are those of the real model; its summaries are noise, so quality is not reported"
@@ -94,6 +96,7 @@ def quiet_notes(run: Run) -> Iterator[str]:
             yield f"{info['experiment']}: history: {found}"
         for quality in quality_changes_of(info):
             yield str(_quality_note(info["experiment"], quality, confirmed))
+    yield from _profile_notes(run)
     yield from outcome_notes(run["outcomes"], reported)
 
 
@@ -272,6 +275,15 @@ def _baseline_notes(infos: Sequence[ExtraInfo], device: DeviceRecord) -> Iterato
         yield without[0]["verdict_detail"]
     elif without:
         yield f"no baseline for {len(without)} experiments on '{device.slug}'; save one with --benchmark-save=NAME"
+
+
+def _profile_notes(run: Run) -> Iterator[str]:
+    """What the profile is and is not, and the figures that were published for it."""
+    if profile := run.get("profile"):
+        yield describe_profile(profile)
+        rows = [str(each) for each in published_by_mlperf() if each.profile == profile["name"]]
+        if rows:
+            yield f"published for it, per GPU: {'; '.join(rows)}"
 
 
 def _session_notes(run: Run) -> Iterator[str]:

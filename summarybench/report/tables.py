@@ -16,6 +16,7 @@ from summarybench.report.figures import (
     faithfulness,
     long_documents,
     memory,
+    profile,
     quality,
     speed,
     students,
@@ -203,6 +204,18 @@ COST = TableLayout(
     ),
 )
 
+PROFILE = columns_of(
+    profile.SCENARIO,
+    speed.DOCUMENTS_PER_SECOND,
+    profile.STREAM_SECONDS,
+    profile.WITHIN_OBJECTIVE,
+    profile.ROUGE1_SHARE,
+    profile.ROUGE2_SHARE,
+    profile.ROUGE_LSUM_SHARE,
+    profile.LENGTH_SHARE,
+    profile.TARGETS,
+)
+
 BESIDE_SERVERS = TableLayout(
     title="Engines and servers, same documents",
     columns=columns_of(
@@ -286,8 +299,16 @@ def run_tables(experiments: Sequence[ExperimentView]) -> list[Table]:
 def kind_tables(experiments: Sequence[ExperimentView]) -> list[Table]:
     """The tables of figures that only some experiments have. Kinds that declare figures have a table each."""
     known = [layout.table(experiments) for layout in (CONTINUOUS, BATCHES, LONG_DOCUMENTS, STUDENTS)]
-    found = (*known, *_declared_tables(experiments), *_beside_servers(experiments), _costs(experiments))
+    shared = (*_beside_servers(experiments), *_profiles(experiments), _costs(experiments))
+    found = (*known, *_declared_tables(experiments), *shared)
     return [each for each in found if each.rows]
+
+
+def _profiles(experiments: Sequence[ExperimentView]) -> Iterator[Table]:
+    """One table for each profile, under its title."""
+    for title in dict.fromkeys(title for each in experiments if (title := profile.title_of(each))):
+        own = [each for each in experiments if profile.title_of(each) == title]
+        yield TableLayout(title=title, columns=PROFILE).table(own)
 
 
 def _costs(experiments: Sequence[ExperimentView]) -> Table:

@@ -119,6 +119,9 @@ class Measurements(TypedDict):
         ),
     ]
     summary_sha256: Annotated[list[str], Key("the generated text's sha256", may_be_empty=False)]
+    summary_characters: NotRequired[
+        Annotated[list[int], Key("the generated text's length, without blanks at its ends", unit="characters")]
+    ]
 
     generated_tokens_per_second: Annotated[float, Key("Σ generated tokens ÷ Σ seconds; this is compared", "tokens/s")]
     decode_tokens_per_second: Annotated[

@@ -10,6 +10,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 from summarybench.core.outcomes import Outcome
 from summarybench.runs.declared_keys import SMALLEST_POSITIVE, Key
 from summarybench.runs.extra_info import ExtraInfo
+from summarybench.runs.profile_record import ProfileRecord
 
 SCHEMA = 1
 """The version that each experiment states. It is raised when a key changes its meaning, and not when one is added."""
@@ -156,6 +157,7 @@ class RunHeader(TypedDict):
     version: NotRequired[Annotated[str, Key("version of pytest-benchmark")]]
     device: Annotated[DeviceFacts | None, Key("the device; null if it was not recorded")]
     settings: NotRequired[Annotated[Settings, Key("settings of the session")]]
+    profile: NotRequired[Annotated[ProfileRecord, Key("the profile of --profile")]]
     gpu_hour_price: NotRequired[
         Annotated[float, Key("price of one GPU for an hour, in the user's currency", at_least=SMALLEST_POSITIVE)]
     ]

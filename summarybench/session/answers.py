@@ -10,6 +10,7 @@ from summarybench.kinds.kind import Kind
 from summarybench.kinds.registry import KINDS
 from summarybench.report.dry_run import dry_run_report
 from summarybench.report.plan import plan_report
+from summarybench.runs.profile_record import describe_profile
 from summarybench.session.config import Config
 from summarybench.session.dry_run import dry_run
 from summarybench.session.opening import Selection
@@ -29,10 +30,19 @@ def is_asked(option: Any) -> bool:
 def answer_to(
     option: Any, selection: Selection, kinds: Mapping[str, Kind], config: Config, progress: Progress
 ) -> Answer:
-    """What the parsed options ask about the selected tests. `kinds` has the kind of each by nodeid.
+    """What the parsed options ask about the selected tests, and the profile. `kinds` has the kind of each by nodeid.
 
     Raises InputError for documents or baselines that cannot be used, and where nothing is selected for this device.
     """
+    answer = _answer_to(option, selection, kinds, config, progress)
+    profile = config.settings.profile
+    note = f"{describe_profile(profile.as_record())}\n" if profile else ""
+    return lambda width, color: answer(width, color) + note
+
+
+def _answer_to(
+    option: Any, selection: Selection, kinds: Mapping[str, Kind], config: Config, progress: Progress
+) -> Answer:
     runnable = selection.runnable
     if not runnable:
         skipped = ", ".join(sorted({each.name for each in selection.skipped.values()}))

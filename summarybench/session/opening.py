@@ -16,6 +16,7 @@ from summarybench.machine.device_lock import DeviceLock
 from summarybench.runs.baselines import ANCHOR, read_baselines, refuse_second_anchor
 from summarybench.runs.journal import SELECTED
 from summarybench.runs.journal_lines import Record
+from summarybench.runs.profile_record import describe_profile
 from summarybench.runs.resume import EarlierRun, check_same_conditions, read_earlier_run, resumed_records
 from summarybench.runs.run_folder import Results, SilentResults
 from summarybench.session.comparing import Comparer, basis_of
@@ -84,6 +85,8 @@ def open_session(
         conditions = config.conditions()
     if config.choices:
         progress.say(config.choices)
+    if settings.profile:
+        progress.say(describe_profile(settings.profile.as_record()))
     earlier = _earlier_results(config, selection, machine_info, conditions)
     record = {
         "machine_info": dict(machine_info),
@@ -121,6 +124,7 @@ def _facts_of(config: Config, selection: Selection, conditions: Mapping[str, Any
         "device": config.device.as_record(),
         "settings": conditions,
         SELECTED: {nodeid: each.name for nodeid, each in {**selection.runnable, **selection.skipped}.items()},
+        **({"profile": profile.as_record()} if (profile := config.settings.profile) else {}),
         **({"gpu_hour_price": price} if (price := config.settings.gpu_hour_price) else {}),
         **({"choices": config.choices} if config.choices else {}),
     }

@@ -6,6 +6,7 @@ Pytest's `--help` and docs/reference/options.md are both made from them.
 from __future__ import annotations
 
 from summarybench.catalogue.datasets import DATASETS
+from summarybench.catalogue.profiles import PROFILES, REFERENCES
 from summarybench.core.option import Option
 from summarybench.core.paths import user_path
 from summarybench.documents.document import DocumentSource
@@ -273,6 +274,26 @@ GENERAL_OPTIONS: tuple[Option, ...] = (
         default_in_words="10%",
         default="10%",
         metavar="SHARE",
+    ),
+    Option(
+        "--profile",
+        f"take over the settings of a published benchmark: {', '.join(PROFILES)}; options that you give replace the profile's",
+        example="--profile mlperf-cnndm",
+        metavar="NAME",
+    ),
+    Option(
+        "--reference-rouge",
+        "with --profile: reference scores that the summaries must reach, in percent (ROUGE-1, ROUGE-2, ROUGE-Lsum), or a name: "
+        f"{', '.join(REFERENCES)}",
+        example="--reference-rouge 38.7792,15.9075,35.793",
+        metavar="SCORES",
+    ),
+    Option(
+        "--reference-length",
+        "with --reference-rouge: mean characters of a summary that was scored so",
+        example="--reference-length 611",
+        type=float,
+        metavar="CHARACTERS",
     ),
     Option(
         "--gpu-hour-price",

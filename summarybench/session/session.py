@@ -143,6 +143,7 @@ class Session:
             seconds=self.seconds,
             made_once=self._made_once,
             open_for_tests=self._kept_open,
+            profile=None if self.config.settings.profile is None else self.config.settings.profile.as_record(),
             find_weights=lambda: self._find_weights(experiment),
             synthetic_weights=self.config.settings.synthetic_weights,
             log_folder=lambda: self.results.folder if self.process.reports else self._scratch_folder(),

@@ -26,6 +26,7 @@ from summarybench.runs.run_folder import take_folder_file
 from summarybench.session.document_options import DocumentOptions, document_options_of
 from summarybench.session.options import all_options
 from summarybench.session.own_models import chosen_models, read_own_models
+from summarybench.session.profiles import ChosenProfile, chosen_profile, with_profile
 from summarybench.session.students import Student, read_students
 
 LONGEST_HOST_NAME = 40
@@ -81,6 +82,7 @@ class Settings:
     students: Mapping[str, Student]
     student_margin: float
     gpu_hour_price: float | None = None
+    profile: ChosenProfile | None = None
 
     def document_source_of(self, model: str) -> DocumentSource:
         """The source that an option names.
@@ -106,6 +108,8 @@ def settings_of(option: Any, root: Path) -> Settings:
         value = getattr(option, each.key)
         if each.minimum is not None and value is not None and value < each.minimum:
             raise InputError(f"{each.name} {value}: must be at least {each.minimum}")
+    profile = chosen_profile(option)
+    option = with_profile(option)
     document_options = document_options_of(option)
     if option.resume is not None and option.confirm is not None:
         raise InputError("--resume and --confirm each go on from a run; give one of them")
@@ -149,6 +153,7 @@ def settings_of(option: Any, root: Path) -> Settings:
         students=students,
         student_margin=parse_share(option.student_margin, "--student-margin"),
         gpu_hour_price=None if option.gpu_hour_price is None else parse_price(option.gpu_hour_price),
+        profile=profile,
     )
 
 
@@ -157,6 +162,7 @@ def unresolved_options_of(option: Any) -> UnresolvedOptions:
 
     Raises InputError for an option of a kind that cannot be used.
     """
+    option = with_profile(option)
     kind_options: dict[str, Any] = {}
     for kind in KINDS.values():
         kind_options |= kind.completed_options({each.key: getattr(option, each.key) for each in kind.options})

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 from summarybench.analysis.quality import Quality, score
+from summarybench.analysis.targets import targets_of
 from summarybench.catalogue.floors import FLOORS
 from summarybench.catalogue.models import MODELS, Experiment
 from summarybench.core.session_seconds import SessionSeconds
@@ -21,6 +22,7 @@ from summarybench.measure.record import extra_info_of
 from summarybench.measure.sample import Sample
 from summarybench.runs.journal import Journal
 from summarybench.runs.kind_facts import KindFacts
+from summarybench.runs.profile_record import ProfileRecord
 from summarybench.runs.run_file import Entry
 from summarybench.runs.workload import Workload
 from summarybench.session.kept_open import KeptOpen
@@ -47,6 +49,7 @@ class SessionToolbox(Toolbox):
     seconds: SessionSeconds
     made_once: dict[str, Any]
     open_for_tests: KeptOpen
+    profile: ProfileRecord | None = None
 
     def sample_for(self, loaded: EngineFacts) -> Sample:
         return self.sampler.sample_for(loaded.experiment.model, loaded.chat, self.experiment.long_documents)
@@ -143,7 +146,7 @@ class SessionToolbox(Toolbox):
     ) -> Measurement:
         # The output of random weights means nothing, and a score would look as if it did.
         is_scored = loaded.weights.kind != "synthetic"
-        quality = _score(measured, sample, self.experiment) if is_scored else None
+        quality = _score(measured, sample, self.experiment, self.profile) if is_scored else None
         workload = workload or self.workload(loaded, sample)
         general = extra_info_of(loaded, workload, measured, quality, self.copy_bandwidth, self.kind)
         entry = Entry.of(
@@ -192,7 +195,9 @@ class SessionToolbox(Toolbox):
         return show
 
 
-def _score(measured: Measured, sample: Sample, experiment: Experiment) -> Quality:
+def _score(measured: Measured, sample: Sample, experiment: Experiment, profile: ProfileRecord | None) -> Quality:
     key = (experiment.model, experiment.loader, sample.source, sample.max_new_tokens)
     has_floor = sample.language.is_english and experiment.long_documents is Strategy.TRUNCATE
-    return score(measured.records, sample.documents, FLOORS.get(key) if has_floor else None, sample.language)
+    found = score(measured.records, sample.documents, FLOORS.get(key) if has_floor else None, sample.language)
+    characters = [len(record.summary.strip()) for record in measured.records]
+    return replace(found, targets=targets_of(profile, found.scores, characters))
