@@ -14,8 +14,9 @@ from summarybench.report.experiment import EAGER, ExperimentView, Source, experi
 from summarybench.report.figures import device, memory, quality, speed
 from summarybench.report.figures.declared import declared_figure
 from summarybench.report.figures.figure import Column, Figure
+from summarybench.report.layout import columns_of
 from summarybench.report.markdown import escaped, markdown_table
-from summarybench.report.tables import SIDE_BY_SIDE, columns_of, way_rows
+from summarybench.report.tables import SIDE_BY_SIDE, way_rows
 from summarybench.runs import built_in_kinds
 from summarybench.runs.baselines import StoredRun, read_baselines
 from summarybench.runs.run_file import device_of

@@ -11,7 +11,8 @@ from summarybench.report.environment import versions_of
 from summarybench.report.experiment import Source
 from summarybench.report.headline import exit_headline
 from summarybench.report.history import ROW_HEADINGS, history_rows
-from summarybench.report.tables import SUMMARY, Table
+from summarybench.report.layout import Table
+from summarybench.report.tables import SUMMARY
 from summarybench.report.view import RunView, view_of
 from summarybench.runs.baselines import StoredRun
 from summarybench.runs.run_folder import Results

@@ -19,8 +19,8 @@ from summarybench.report.console import (
 )
 from summarybench.report.experiment import Source
 from summarybench.report.figures.figure import Cell
+from summarybench.report.layout import Table
 from summarybench.report.notes import Note, quiet_notes
-from summarybench.report.tables import Table
 from summarybench.report.view import RunView, view_of
 from summarybench.runs.baselines import StoredRun
 from summarybench.runs.run_file import Run

@@ -14,8 +14,9 @@ from summarybench.report.experiment import ExperimentView, Source, experiments_o
 from summarybench.report.frontier import frontier_of
 from summarybench.report.headline import Headline, NotMeasured, headline_of
 from summarybench.report.history import History, histories_of
+from summarybench.report.layout import Table
 from summarybench.report.notes import Note, notes_of
-from summarybench.report.tables import Table, kind_tables, run_tables
+from summarybench.report.tables import kind_tables, run_tables
 from summarybench.runs.run_file import entries_of
 
 

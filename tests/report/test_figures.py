@@ -15,6 +15,7 @@ from summarybench.report.figures.figure import Better, Column, Estimate, Extreme
 from summarybench.report.figures.quality import ROUGE1
 from summarybench.report.glossary import COMMON, OF_SOME_KINDS
 from summarybench.report.html import page_text, source_of
+from summarybench.report.layout import TableLayout
 from summarybench.report.terminal import final_report
 from summarybench.runs.kind_facts import KindFacts, KindFigure, Unit
 from tests.command import command
@@ -22,7 +23,7 @@ from tests.run_files import A100, benchmark, run_of
 
 DECLARED = [group_of_kind(kind.facts) for kind in KINDS.values() if kind.facts.figures]
 TERMS = [term for group in (*COMMON, *OF_SOME_KINDS, *DECLARED) for term in group.terms]
-LAYOUTS = [each for each in vars(tables).values() if isinstance(each, tables.TableLayout)]
+LAYOUTS = [each for each in vars(tables).values() if isinstance(each, TableLayout)]
 
 
 @pytest.mark.parametrize(
