@@ -239,8 +239,8 @@ def check_against_the_suite(nights: Nights, verdicts: Verdicts, history: Flags) 
     for trial in range(min(CHECKED_TRIALS, len(verdicts.speeds))):
         for night in (STORED_NIGHTS + each for each in CHECKED_NIGHTS):
             seen = bool(verdicts.alarmed[trial, night]), bool(history[trial, night])
-            change = _change_by_the_suite(nights, verdicts, trial, night)
-            expected = _verdict_fails(change), _history_fails(nights, verdicts, trial, night)
+            change = change_by_the_suite(nights, verdicts, trial, night)
+            expected = verdict_fails(change), _history_fails(nights, verdicts, trial, night)
             bounds = float(np.exp(verdicts.bounds[trial, night])), change(1).upper_bound(ALARM_CONFIDENCE)
             if seen != expected or not math.isclose(*bounds, rel_tol=1e-9):
                 raise JudgementError(
@@ -256,7 +256,7 @@ def _place(nights: Nights, night: int) -> Place:
     return Place(host=host, night=format(night, NIGHT_FORMAT))
 
 
-def _change_by_the_suite(nights: Nights, verdicts: Verdicts, trial: int, night: int) -> Callable[[int], Change]:
+def change_by_the_suite(nights: Nights, verdicts: Verdicts, trial: int, night: int) -> Callable[[int], Change]:
     """The change of a night for so many passes, with the noise that the stored nights show."""
     stored = [each for each in range(night) if not verdicts.alarmed[trial, each]]
     here = _place(nights, night)
@@ -300,7 +300,7 @@ def _change_by_the_suite(nights: Nights, verdicts: Verdicts, trial: int, night: 
     return change
 
 
-def _verdict_fails(change: Callable[[int], Change]) -> bool:
+def verdict_fails(change: Callable[[int], Change]) -> bool:
     both = change(2)
     others = [1.0] * (COMPARISONS - 1)
     return is_regressed(change(1)) and is_regressed(both) and holm([both.p_value, *others], FALSE_ALARM_LEVEL)[0]

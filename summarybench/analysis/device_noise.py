@@ -96,6 +96,21 @@ class DeviceNoise:
             priors = {level: max(prior, speed.added(level)) for level, prior in priors.items()}
         return estimate_parts(self._observations.get((quantity, noise_class), ()), experiment, priors, host)
 
+    def measured(self) -> dict[NoiseClass, float]:
+        """How much single runs of different nights differ, for each class of experiments of which this was measured.
+
+        Of nights, or of the processes of one night where nights were not measured. It is a relative standard deviation, over all
+        experiments and hosts.
+        """
+        found = {}
+        for noise_class in NoiseClass:
+            observations = self._observations.get((Quantity.SPEED, noise_class), ())
+            parts = estimate_parts(observations, "", self.priors(Quantity.SPEED, noise_class))
+            known = [each for each in (parts.night, parts.process) if each.is_measured]
+            if known:
+                found[noise_class] = known[0].standard_deviation
+        return found
+
     def priors(self, quantity: Quantity, noise_class: NoiseClass) -> Mapping[Level, float]:
         """The standard deviation that each level adds where it was not measured."""
         priors = (GPU_PRIORS if self.is_gpu else CPU_PRIORS)[noise_class]

@@ -10,14 +10,21 @@ import sys
 from pathlib import Path
 
 from summarybench.analysis.detection import TRIALS, Row, simulate
+from summarybench.analysis.device_noise import read_device_noise
+from summarybench.analysis.first_nights import TRIALS as FIRST_NIGHTS_TRIALS
+from summarybench.analysis.first_nights import simulate_first_nights
 from summarybench.analysis.truths import NOISES, TRUTHS
+from summarybench.commands.command import add_baselines_argument
 from summarybench.commands.spot_check import add_device_argument, spot_checks, write_found
 from summarybench.core.numbers import percent
 from summarybench.core.outcomes import ExitCode, InputError
 from summarybench.core.paths import user_path
+from summarybench.machine.detection import detect_device
 from summarybench.measure.spot_check import devices_to_try
+from summarybench.runs.baselines import read_baselines
 
 QUICK_TRIALS, QUICK_NOISE = 200, 0.02
+QUICK_FIRST_NIGHTS = 20
 LEAST_NOISE, LARGEST_NOISE = 0.0005, 0.5
 
 
@@ -32,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="SHARE",
         help="how much runs of different nights differ, such as 2%%; can be repeated (default: "
-        f"{', '.join(percent(each, 1) for each in NOISES).replace('%', '%%')})",
+        f"{', '.join(percent(each, 1) for each in NOISES).replace('%', '%%')}, and what was measured on this device)",
     )
     parser.add_argument(
         "--quick",
@@ -55,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="only the spot checks, like the command spot-check",
     )
     add_device_argument(parser)
+    add_baselines_argument(parser, "where the measured noise of this device is")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -74,9 +82,28 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _simulated(options: argparse.Namespace) -> Row:
-    noises = options.noise or ([QUICK_NOISE] if options.quick else NOISES)
+    noises = options.noise or ([QUICK_NOISE] if options.quick else _noises_of(options.baselines))
     trials = min(options.trials, QUICK_TRIALS) if options.quick else options.trials
-    return simulate(TRUTHS, noises, trials, options.seed, lambda line: print(line, file=sys.stderr, flush=True))
+    simulation = simulate(TRUTHS, noises, trials, options.seed, _say)
+    _say("first nights")
+    of_first_nights = min(trials, QUICK_FIRST_NIGHTS if options.quick else FIRST_NIGHTS_TRIALS)
+    return simulation | {"first_nights": simulate_first_nights(options.seed, trials=of_first_nights)}
+
+
+def _noises_of(baselines: Path) -> list[float]:
+    """The fixed noises, and those that were measured on this machine's device. Raises InputError for files that cannot be used."""
+    if baselines != Path("baselines") and not baselines.is_dir():
+        raise InputError(f"--baselines {baselines} is no folder; give the folder that has one folder for each device")
+    device = detect_device()
+    measured = read_device_noise(read_baselines(baselines / device.slug), is_gpu=device.is_gpu).measured()
+    for noise_class, noise in measured.items():
+        _say(f"measured on {device.slug}: {percent(noise, 2)} between nights or processes ({noise_class})")
+    within = {round(min(max(each, LEAST_NOISE), LARGEST_NOISE), 4) for each in measured.values()}
+    return sorted({*NOISES, *within})
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _noise(text: str) -> float:

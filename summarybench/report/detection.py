@@ -18,6 +18,7 @@ from summarybench.core.numbers import MISSING, decimal, estimate, percent
 from summarybench.report.markdown import markdown_row
 
 OTAVA = "otava"
+NOT_RUN: Row = {"found": []}
 RULE_NAMES = {
     VERDICT: "verdict",
     HISTORY: "history",
@@ -42,6 +43,10 @@ def detection_lines(found: Row) -> Iterator[str]:
             yield ""
             yield from lines
         yield ""
+        yield "## First nights"
+        yield ""
+        yield from first_night_lines(simulation)
+        yield ""
         yield from setting_lines(simulation)
     for checks in found["spot_checks"]:
         yield from _spot_lines(checks)
@@ -56,6 +61,7 @@ def detection_tables(simulation: Row, otava: Row) -> dict[str, str]:
         "detection-found": _found_as_measured_lines(simulation),
         "detection-others": _other_rule_lines(simulation, _by_condition(otava)),
         "detection-hostile": _hostile_lines(simulation),
+        "detection-first-nights": first_night_lines(simulation),
     }
     return {name: "\n".join(lines) + "\n" for name, lines in made.items()}
 
@@ -110,6 +116,23 @@ def false_alarm_lines(simulation: Row, otava: Mapping[tuple[str, float], Row]) -
     yield from _table(["what really happens", "noise", *(RULE_NAMES[rule] for rule in rules)], rows)
 
 
+def first_night_lines(simulation: Row) -> Iterator[str]:
+    """How often the interval of a host's first nights holds, and how often such a night fails."""
+    found = {(each["noise"], each["stored_nights"]): each for each in simulation["first_nights"]}
+    noises, stored = (list(dict.fromkeys(each)) for each in zip(*found, strict=True))
+    rows = [
+        [
+            percent(noise, 1),
+            *(
+                " / ".join(percent(found[noise, count][key], 1) for key in ("coverage", "one_pass", "two_passes"))
+                for count in stored
+            ),
+        ]
+        for noise in noises
+    ]
+    yield from _table(["noise", *(f"{_within(str(count))} stored" for count in stored)], rows)
+
+
 def _found_as_measured_lines(simulation: Row) -> Iterator[str]:
     rows = [
         [
@@ -126,7 +149,9 @@ def _found_as_measured_lines(simulation: Row) -> Iterator[str]:
 def _other_rule_lines(simulation: Row, otava: Mapping[tuple[str, float], Row]) -> Iterator[str]:
     rows = []
     for condition in _as_measured(simulation):
-        theirs = {each["slowdown"]: each for each in otava[condition["truth"], condition["noise"]]["found"]}
+        theirs = {
+            each["slowdown"]: each for each in otava.get((condition["truth"], condition["noise"]), NOT_RUN)["found"]
+        }
         for found in condition["found"]:
             if found["slowdown"] in theirs:
                 for rule in (BOTH, THRESHOLD, OTAVA):

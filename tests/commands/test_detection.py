@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from summarybench.analysis.detection import (
     generator_of,
     simulate,
 )
+from summarybench.analysis.first_nights import simulate_first_nights
 from summarybench.analysis.simulation import FIRST_TOKEN_SHARE, draw
 from summarybench.analysis.truths import AS_MEASURED, SLIDE, STORED_NIGHTS, TRUTHS
 from summarybench.commands import detection as detection_command
@@ -34,6 +36,7 @@ from summarybench.core.outcomes import JudgementError
 from summarybench.measure import spot_check
 from summarybench.stats.sequential_simulation import first_alarm_rate
 from tests.command import command
+from tests.known_noise import write_replicates
 from tests.measure.test_spot_check import A_GPU, THE_CPU, Stage
 
 main = command("detection")
@@ -191,6 +194,39 @@ def test_quick_simulation_has_every_truth_and_its_goals(tmp_path, capsys):
     assert shown == path.read_text()
     assert "found in 95% within 12 nights at a noise of 2.0%" in shown
     assert f"The suite's own functions decided {9 * 6 * 20:,} of the nights too" in shown
+    assert "| noise | 1 night stored | 2 nights stored |" in shown
+
+
+@pytest.mark.parametrize(
+    ("has_measured", "noises"), [(False, [0.005, 0.02, 0.068]), (True, [0.005, 0.013, 0.02, 0.068])]
+)
+def test_noise_that_was_measured_on_this_device_is_simulated_beside_the_fixed_ones(
+    has_measured, noises, tmp_path, monkeypatch, capsys
+):
+    if has_measured:
+        (tmp_path / "measured" / "tesla-t4").mkdir(parents=True)
+        write_replicates(tmp_path / "measured" / "tesla-t4", 0.013)
+    else:
+        (tmp_path / "measured").mkdir()
+    simulated = []
+    monkeypatch.setattr(detection_command, "detect_device", lambda: SimpleNamespace(slug="tesla-t4", is_gpu=True))
+    monkeypatch.setattr(detection_command, "simulate", lambda truths, noises, *_: simulated.extend(noises) or {})
+    monkeypatch.setattr(detection_command, "write_found", lambda *_: None)
+    given = ["--simulation-only", "--trials", "2", "--baselines", str(tmp_path / "measured")]
+    assert main([*given, "--output", str(tmp_path / "table.md")]) == 0
+    assert simulated == noises
+    said = "measured on tesla-t4: 1.30% between nights or processes (eager)"
+    assert (said in capsys.readouterr().err) is has_measured
+
+
+def test_interval_of_a_first_night_holds_up_to_the_prior_and_not_at_twice_it():
+    quiet, noisy = (
+        {each["stored_nights"]: each for each in simulate_first_nights(0, noises=[noise], trials=100)}
+        for noise in (0.03, 0.10)
+    )
+    assert (quiet[1]["coverage"], quiet[1]["one_pass"]) == (1.0, 0.0)
+    assert noisy[1]["coverage"] < 0.95
+    assert noisy[1]["two_passes"] < noisy[1]["one_pass"] < 0.10
 
 
 def test_goals_say_by_how_much_they_are_missed():
