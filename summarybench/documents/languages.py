@@ -9,8 +9,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from typing import Protocol
+from functools import lru_cache
 
 import regex
 
@@ -83,26 +82,17 @@ def _normalized(text: str, language: Language) -> str:
     plain = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
     if language.code == "tr":  # its dotted and dotless i are two letters
         plain = plain.replace("İ", "i").replace("I", "ı")
-    plain = _DIGIT.sub(lambda match: str(unicodedata.decimal(match[0])), plain.casefold())
+    plain = _DIGIT.sub(lambda match: str(unicodedata.decimal(match[0], match[0])), plain.casefold())
     composed: str = _THAI_AM.sub("\\1\u0e33", plain)
     return composed
 
 
-class _Stemmer(Protocol):
-    def stem(self, token: str) -> str: ...
-
-
-@cache
-def _snowball(language: str) -> _Stemmer:
-    from nltk.stem.snowball import SnowballStemmer
-
-    stemmer: _Stemmer = SnowballStemmer(language)
-    return stemmer
-
-
 @lru_cache(maxsize=100_000)
 def _stem(word: str, stemmer: str) -> str:
-    stem: str = _snowball(stemmer).stem(word)
+    from nltk.stem.snowball import SnowballStemmer
+
+    # A new one for each word: the Arabic stemmer keeps state, and its stems would depend on the words before.
+    stem: str = SnowballStemmer(stemmer).stem(word)
     return stem or word
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from summarybench.core.outcomes import InputError
-from summarybench.documents.languages import LANGUAGES, WITHOUT_SEGMENTATION, language_of
+from summarybench.documents.languages import LANGUAGES, WITHOUT_SEGMENTATION, _stem, language_of
 
 WIKILINGUA = {
     "ar": "arabic",
@@ -67,6 +67,20 @@ def test_words_are_those_of_the_language(code, text, found):
 )
 def test_words_are_stemmed_where_the_language_has_a_stemmer(code, text, found):
     assert LANGUAGES[code].stems(text) == found
+
+
+def test_stems_do_not_depend_on_the_words_before():
+    """One stemmer of nltk for all words would reduce the second word after the first and not before it."""
+    arabic = LANGUAGES["ar"]
+    _stem.cache_clear()
+    assert [stem for word in ("أبوابها", "شازو") for stem in arabic.stems(word)][1:] == ["شازو"]
+    _stem.cache_clear()
+    assert arabic.stems("شازو أبوابها")[:1] == ["شازو"]
+
+
+def test_digits_that_python_does_not_know_yet_stay_as_they_are():
+    garay = "\U00010d41\U00010d42"  # of Unicode 16, which the package regex knows
+    assert LANGUAGES["de"].words(f"{garay} ٤٢") == [garay, "42"]
 
 
 @pytest.mark.parametrize(
