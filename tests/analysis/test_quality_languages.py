@@ -93,6 +93,18 @@ def test_repetition_is_counted_in_the_words_of_the_language(code, summary, expec
     assert is_repeating(summary, LANGUAGES[code]) is expected
 
 
+@pytest.mark.parametrize(("code", "name"), [("ar", "arabic"), ("de", "german"), ("zh", "chinese")])
+def test_each_document_scores_highest_with_its_own_summary(code, name):
+    documents = documents_of_file(DOCUMENTS / f"{name}.jsonl").documents
+    assert len(documents) == 8
+    for document in documents:
+        scores = {
+            other.id: rouge_f1(document.text, other.reference, ("rouge1",), LANGUAGES[code])["rouge1"]
+            for other in documents
+        }
+        assert max(scores, key=scores.__getitem__) == document.id
+
+
 THAI = (
     "วันนี้อากาศดีมาก เราไปเดินเล่นที่สวนสาธารณะ",
     "ต้มน้ำให้เดือดแล้วใส่ใบชาลงในกาน้ำชา รอสามนาที",

@@ -72,7 +72,9 @@ def test_language_is_part_of_the_workload_and_without_a_floor(project, table):
 
 
 def test_documents_without_references_are_measured_for_speed_and_sanity(project):
-    path = jsonl(project, [{"text": f"Text {n} about tea. It is hot."} for n in range(10)])
+    path = jsonl(
+        project, [{"text": f"Text {n} about tea. It is hot.", "summary": None if n % 2 else "…"} for n in range(10)]
+    )
     session = project.bench(*FOUR_BIT, "--documents-file", path)
     info = session.infos["4-bit"]
     assert session.exit_code == 0
