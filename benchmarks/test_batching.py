@@ -18,7 +18,7 @@ def test_batching(loaded_model, measure):
     measurement, comparison = measure(loaded_model)
     assert_not_regressed(comparison)
     assert_rouge_floor(measurement.quality)
-    assert_quality_held(*comparison.qualities)
+    assert_quality_held(*comparison.qualities, *comparison.faithfulness_changes)
     assert_machine_not_slower(comparison)
 
 

@@ -23,5 +23,5 @@ def test_distributed(loaded_model, measure, device):
     assert_not_regressed(comparison)
     assert_scales(measurement.finding, device)
     assert_rouge_floor(measurement.quality)
-    assert_quality_held(*comparison.qualities)
+    assert_quality_held(*comparison.qualities, *comparison.faithfulness_changes)
     assert_machine_not_slower(comparison)

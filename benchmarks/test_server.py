@@ -24,7 +24,7 @@ def test_server(measure):
     assert_all_answered(measurement.finding)
     assert_not_regressed(comparison)
     assert_rouge_floor(measurement.quality)
-    assert_quality_held(*comparison.qualities)
+    assert_quality_held(*comparison.qualities, *comparison.faithfulness_changes)
     assert_machine_not_slower(comparison)
 
 

@@ -74,6 +74,7 @@ def benchmark(name: str = "llama2-7b-chat-4-bit", *, seconds: tuple[float, ...] 
         "rouge1_interval": [0.2, 0.3],
         "rouge1_floor": 0.1875,
         "lead3_rouge1": 0.25,
+        "faithfulness": None,
         "degenerate": {"empty": 0, "repeating": 1},
         "degenerate_document_ids": {"empty": [], "repeating": ["document 1"]},
         "cap_hits": 2,
@@ -112,6 +113,7 @@ def benchmark(name: str = "llama2-7b-chat-4-bit", *, seconds: tuple[float, ...] 
         "decode_change": None,
         "environment_differences": [],
         "quality_change": None,
+        "faithfulness_change": None,
         "history": None,
     }
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from summarybench.analysis.attribution import Attribution
+from summarybench.analysis.faithfulness_change import FaithfulnessComparison
 from summarybench.analysis.quality_change import QUALITY_LEVEL, QualityComparison, at_level
 from summarybench.analysis.quantities import Quantity
 from summarybench.core.outcomes import DeviceInvalidError, MachineSlowerError, RegressionError, Verdict
@@ -70,6 +71,7 @@ class AnchorComparison:
     stored: StoredRun
     judgement: Judgement
     quality: QualityComparison | None = None
+    faithfulness: FaithfulnessComparison | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -84,6 +86,7 @@ class AnchorComparison:
         attribution = self.judgement.attribution
         return {
             "quality_change": self.quality.as_extra_info() if self.quality else None,
+            "faithfulness_change": self.faithfulness.as_extra_info() if self.faithfulness else None,
             "file": self.stored.path.name,
             "commit": self.stored.commit,
             "verdict": self.verdict.value,
@@ -109,6 +112,7 @@ class Comparison:
     others: tuple[Judgement, ...] = ()
     anchor: AnchorComparison | None = None
     quality: QualityComparison | None = None
+    faithfulness: FaithfulnessComparison | None = None
     teacher_quality: QualityComparison | None = None
     quality_level: float = QUALITY_LEVEL
     is_required: bool = False
@@ -154,10 +158,26 @@ class Comparison:
         found = (self.quality, self.anchor.quality if self.anchor else None)
         return tuple(each for each in found if each is not None)
 
+    @property
+    def faithfulness_changes(self) -> tuple[FaithfulnessComparison, ...]:
+        """The comparisons of faithfulness, likewise."""
+        found = (self.faithfulness, self.anchor.faithfulness if self.anchor else None)
+        return tuple(each for each in found if each is not None)
+
     def at_quality_level(self, level: float) -> Comparison:
-        """The same comparison, whose tests of quality fail at this p-value."""
-        anchor = self.anchor and replace(self.anchor, quality=at_level(self.anchor.quality, level))
-        return replace(self, quality=at_level(self.quality, level), anchor=anchor, quality_level=level)
+        """The same comparison, whose tests of quality and faithfulness fail at this p-value."""
+        anchor = self.anchor and replace(
+            self.anchor,
+            quality=at_level(self.anchor.quality, level),
+            faithfulness=self.anchor.faithfulness and replace(self.anchor.faithfulness, level=level),
+        )
+        return replace(
+            self,
+            quality=at_level(self.quality, level),
+            faithfulness=self.faithfulness and replace(self.faithfulness, level=level),
+            anchor=anchor,
+            quality_level=level,
+        )
 
     @property
     def is_of_machine(self) -> bool:
@@ -186,6 +206,7 @@ class Comparison:
             "anchor": None if self.anchor is None else self.anchor.as_extra_info(),
             "environment_differences": list(self.environment_differences),
             "quality_change": self.quality.as_extra_info() if self.quality else None,
+            "faithfulness_change": self.faithfulness.as_extra_info() if self.faithfulness else None,
         }
 
 

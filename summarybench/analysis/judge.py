@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from summarybench.analysis.attribution import Attribution, MeasuredPass, attribute
 from summarybench.analysis.comparison import AnchorComparison, Comparison, Judgement
 from summarybench.analysis.device_noise import place_of
+from summarybench.analysis.faithfulness_change import compare_faithfulness
 from summarybench.analysis.judgement_words import Figures, Lengths, describe
 from summarybench.analysis.noise import are_tuned_alike, is_compiled
 from summarybench.analysis.quality_change import compare_quality
@@ -109,6 +110,7 @@ class Judge:
             others=tuple(others),
             anchor=self._against_anchor(passes, anchor),
             quality=compare_quality(now, before, newest.label),
+            faithfulness=compare_faithfulness(now, before, newest.label),
             environment_differences=named,
         )
 
@@ -229,6 +231,7 @@ class Judge:
             stored=anchor,
             judgement=judgement,
             quality=compare_quality(passes[-1], before, anchor.label),
+            faithfulness=compare_faithfulness(passes[-1], before, anchor.label),
         )
 
     def _incomparable(self, now: Entry, before: Entry, stored: StoredRun) -> str | None:

@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, Protocol
 
 from summarybench.catalogue.models import LOADERS
 from summarybench.core.numbers import decimal, interval, significant
@@ -24,6 +24,7 @@ from summarybench.runs.run_file import Entry
 from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
 from summarybench.stats.decision import MOST_DOCUMENTS, fewest
 from summarybench.stats.intervals import ALARM_CONFIDENCE, Interval, student_quantile
+from summarybench.stats.paired_proportions import mcnemar_p_value
 
 ROUGE1_MARGIN = 0.015
 """A smaller loss of F1 counts as none."""
@@ -122,12 +123,8 @@ class McNemar:
 
 def mcnemar(now: Set[str], before: Set[str]) -> McNemar:
     """McNemar's test on the ids of the documents that have the property, out of those in both runs."""
-    from scipy.stats import binomtest
-
     more, fewer = len(now - before), len(before - now)
-    # scipy needs at least one trial
-    p_value = float(binomtest(more, more + fewer, alternative="greater").pvalue) if more + fewer else 1.0
-    return McNemar(more=more, fewer=fewer, p_value=p_value)
+    return McNemar(more=more, fewer=fewer, p_value=mcnemar_p_value(more, fewer))
 
 
 def _record(test: McNemar) -> McNemarRecord:
@@ -308,8 +305,18 @@ def _describe_level(facts: QualityChangeRecord, is_confirmed: bool | None) -> st
     return f"; {what} by Holm's correction over all comparisons of the session (p {significant(p_value, 2)})"
 
 
-def assert_quality_held(*comparisons: QualityComparison | None) -> None:
-    """Raises QualityError if ROUGE-1 is INFERIOR to the other run's, or more summaries are empty or repeating."""
+class MayFail(Protocol):
+    """A comparison of summaries with another run's."""
+
+    @property
+    def faults(self) -> tuple[str, ...]: ...
+
+
+def assert_quality_held(*comparisons: MayFail | None) -> None:
+    """Raises QualityError for what is certainly worse than the other run's.
+
+    That is ROUGE-1, more summaries that are empty or repeating, or more with new numbers, dates or names.
+    """
     faults = [fault for each in comparisons if each is not None for fault in each.faults]
     if faults:
         raise QualityError("; ".join(faults))

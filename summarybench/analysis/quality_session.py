@@ -1,8 +1,8 @@
 """Which losses of quality fail, considering all quality comparisons of a session (Holm's correction).
 
-A comparison makes up to three tests: ROUGE-1, empty summaries, repeating summaries. While a session runs, the other p-values
-are unknown, so that a test fails at once only at Bonferroni's level. When all are in, Holm's correction decides. What
-Bonferroni rejects, Holm rejects too.
+A comparison makes up to six tests: ROUGE-1, empty summaries, repeating summaries, and new numbers, dates and names. While a
+session runs, the other p-values are unknown, so that a test fails at once only at Bonferroni's level. When all are in, Holm's
+correction decides. What Bonferroni rejects, Holm rejects too.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from summarybench.analysis.faithfulness_change import p_values_of_faithfulness
 from summarybench.analysis.quality_change import MINIMUM_MORE_DOCUMENTS, QUALITY_LEVEL
 from summarybench.core.numbers import counted
 from summarybench.core.outcomes import QualityVerdict
-from summarybench.runs.comparison_records import McNemarRecord, QualityChangeRecord
+from summarybench.runs.comparison_records import FaithfulnessChangeRecord, McNemarRecord, QualityChangeRecord
 from summarybench.runs.extra_info import ExtraInfo
 from summarybench.runs.schema import Benchmark
 from summarybench.stats.decision import holm
 
-TESTS = 3
-"""Tests of one comparison: ROUGE-1, empty summaries, repeating summaries."""
+TESTS = 6
+"""Tests of one comparison: ROUGE-1, empty and repeating summaries, and summaries with new numbers, dates and names."""
 
 
 def level_of_one_test(experiments: int, *, has_anchor: bool) -> float:
@@ -62,12 +63,7 @@ def in_words(found: ConfirmedLosses) -> str:
 
 def confirmed_losses(experiments: Sequence[ExtraInfo]) -> list[ConfirmedLosses]:
     """The confirmed losses of each experiment of a session."""
-    tests = [
-        (number, words, p_value)
-        for number, info in enumerate(experiments)
-        for change in judged_quality_changes(info)
-        for words, p_value in p_values_of(change)
-    ]
+    tests = [(number, words, p_value) for number, info in enumerate(experiments) for words, p_value in _tests_of(info)]
     decisions = holm([p_value for _, _, p_value in tests], QUALITY_LEVEL)
     found: list[list[str]] = [[] for _ in experiments]
     for (number, words, _), is_rejected in zip(tests, decisions, strict=True):
@@ -81,6 +77,20 @@ def quality_changes_of(extra_info: ExtraInfo) -> list[QualityChangeRecord]:
     anchor = extra_info["anchor"]
     found = (extra_info["quality_change"], anchor.get("quality_change") if anchor else None)
     return [each for each in found if each is not None]
+
+
+def faithfulness_changes_of(extra_info: ExtraInfo) -> list[FaithfulnessChangeRecord]:
+    """The comparisons of an experiment's faithfulness with stored runs: with the baseline, and with the anchor."""
+    anchor = extra_info["anchor"]
+    found = (extra_info["faithfulness_change"], anchor.get("faithfulness_change") if anchor else None)
+    return [each for each in found if each is not None]
+
+
+def _tests_of(extra_info: ExtraInfo) -> Iterator[tuple[str, float]]:
+    for quality in judged_quality_changes(extra_info):
+        yield from p_values_of(quality)
+    for faithfulness in faithfulness_changes_of(extra_info):
+        yield from p_values_of_faithfulness(faithfulness)
 
 
 def judged_quality_changes(extra_info: ExtraInfo) -> list[QualityChangeRecord]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from summarybench.analysis.comparison import Comparison
 from summarybench.analysis.device_noise import DeviceNoise, place_of, read_device_noise
+from summarybench.analysis.faithfulness_change import describe_faithfulness, p_values_of_faithfulness
 from summarybench.analysis.judge import Judge
 from summarybench.analysis.quality_change import QUALITY_LEVEL, describe
 from summarybench.analysis.quality_session import p_values_of
@@ -190,6 +191,9 @@ def _lines(entry: Entry, comparison: Comparison) -> Iterator[str]:
     for quality in comparison.qualities:
         facts = quality.as_extra_info()
         yield f"  quality {facts['verdict']} {describe(facts)}"
+    for faithfulness in comparison.faithfulness_changes:
+        change = faithfulness.as_extra_info()
+        yield f"  faithfulness {change['verdict']} {describe_faithfulness(change)}"
     if entry.broken_output:
         yield f"  {entry.broken_output}"
 
@@ -197,6 +201,13 @@ def _lines(entry: Entry, comparison: Comparison) -> Iterator[str]:
 def _exit_code(comparisons: Sequence[tuple[Entry, Comparison]]) -> ExitCode:
     if any(entry.broken_output or found.fails for entry, found in comparisons):
         return ExitCode.FAILED
-    tests = [test for _, found in comparisons for each in found.qualities for test in p_values_of(each.as_extra_info())]
-    lost_quality = any(holm([p_value for _, p_value in tests], QUALITY_LEVEL))
+    lost_quality = any(holm([p_value for _, found in comparisons for p_value in _p_values(found)], QUALITY_LEVEL))
     return ExitCode.QUALITY if lost_quality else ExitCode.CLEAN
+
+
+def _p_values(comparison: Comparison) -> Iterator[float]:
+    """Of each test that may fail for the summaries."""
+    for quality in comparison.qualities:
+        yield from (p_value for _, p_value in p_values_of(quality.as_extra_info()))
+    for change in comparison.faithfulness_changes:
+        yield from (p_value for _, p_value in p_values_of_faithfulness(change.as_extra_info()))

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
+from summarybench.analysis.faithfulness_simulation import (
+    NET_LOSSES,
+    TESTS_OF_SESSIONS,
+    simulate_faithfulness,
+)
 from summarybench.analysis.quality_simulation import (
     LOSSES,
     RELATIVE_LOSSES,
@@ -26,12 +32,14 @@ NO_SCORES = "No run with scored summaries is stored.\n"
 def quality_tables(baselines: Path) -> dict[str, str]:
     """The tables by name, simulated from the stored run with the most scored documents."""
     entries = max(_scored(baselines), key=lambda found: len(found[0].texts), default=None)
+    faithfulness = _faithfulness_rates()
     if entries is None:
-        return {"quality-rates": NO_SCORES, "floor-rates": NO_SCORES}
+        return {"quality-rates": NO_SCORES, "floor-rates": NO_SCORES, "faithfulness-rates": faithfulness}
     scores = [text.rouge1 for text in entries[0].texts.values()]
     return {
         "quality-rates": _quality_rates(list(simulate(paired_scores(entries)))),
         "floor-rates": _floor_rates(scores),
+        "faithfulness-rates": faithfulness,
     }
 
 
@@ -65,6 +73,28 @@ def _quality_rates(rates: Sequence[QualityRates]) -> str:
             *(percent(each.found.get(loss)) for loss in LOSSES),
         ]
         for each in rates
+    ]
+    return _table(headings, rows)
+
+
+@cache
+def _faithfulness_rates() -> str:
+    headings = (
+        "without a loss",
+        "documents",
+        "coverage of the 98% interval",
+        *(f"false failures, {counted(each, 'test')}" for each in TESTS_OF_SESSIONS),
+        *(f"{decimal(100 * loss, 0)} points lost: found" for loss in NET_LOSSES),
+    )
+    rows = [
+        [
+            each.truth,
+            str(each.documents),
+            percent(each.coverage, 1),
+            *(percent(each.false_failures[size], 1) for size in TESTS_OF_SESSIONS),
+            *(percent(each.found[loss]) for loss in NET_LOSSES),
+        ]
+        for each in simulate_faithfulness()
     ]
     return _table(headings, rows)
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from summarybench.analysis.comparison import FALSE_ALARM_LEVEL
 from summarybench.analysis.confirmation import judged_changes
+from summarybench.analysis.faithfulness_change import describe_faithfulness
 from summarybench.analysis.history import Trend
 from summarybench.analysis.quality_change import describe, quality_against_16_bit, quality_against_batch_size_1
 from summarybench.analysis.quality_session import (
     ConfirmedLosses,
     confirmed_losses,
+    faithfulness_changes_of,
     in_words,
     judged_quality_changes,
     quality_changes_of,
@@ -27,7 +29,12 @@ from summarybench.machine.device import DeviceRecord
 from summarybench.report.experiment import ExperimentView, strategy_of
 from summarybench.report.figures.speed import DOCUMENT_TOKENS
 from summarybench.report.history import finding_of
-from summarybench.runs.comparison_records import ChangeRecord, JudgementRecord, QualityChangeRecord
+from summarybench.runs.comparison_records import (
+    ChangeRecord,
+    FaithfulnessChangeRecord,
+    JudgementRecord,
+    QualityChangeRecord,
+)
 from summarybench.runs.extra_info import ExtraInfo
 from summarybench.runs.facts import describe_fidelity, describe_overhead
 from summarybench.runs.profile_record import describe_profile
@@ -96,6 +103,8 @@ def quiet_notes(run: Run) -> Iterator[str]:
             yield f"{info['experiment']}: history: {found}"
         for quality in quality_changes_of(info):
             yield str(_quality_note(info["experiment"], quality, confirmed))
+        for change in faithfulness_changes_of(info):
+            yield str(_faithfulness_note(info["experiment"], change))
     yield from _profile_notes(run)
     yield from outcome_notes(run["outcomes"], reported)
 
@@ -128,6 +137,7 @@ def _reported_of(info: ExtraInfo, confirmed: ConfirmedLosses) -> list[str]:
         info["verdict_detail"],
         *others,
         *map(describe, quality_changes_of(info)),
+        *map(describe_faithfulness, faithfulness_changes_of(info)),
         *([in_words(confirmed)] if confirmed.losses and has_all else []),
     ]
 
@@ -154,6 +164,8 @@ def _experiment_notes(experiment: ExperimentView, device: DeviceRecord, confirme
         yield _plain(f"  environment: {'; '.join(info['environment_differences'])}")
     for quality in quality_changes_of(info):
         yield _quality_note(experiment.name, quality, confirmed)
+    for change in faithfulness_changes_of(info):
+        yield _faithfulness_note(experiment.name, change)
     for note_of in NOTES_ON_RECORDS:
         for note in note_of(info, confirmed):
             yield note if isinstance(note, Note) else _plain(f"{experiment.name}: {note}")
@@ -195,6 +207,12 @@ def _ratio(change: ChangeRecord | None) -> str:
 def _quality_note(experiment: str, facts: QualityChangeRecord, confirmed: ConfirmedLosses = NOTHING_LOST) -> Note:
     said = describe(facts, is_confirmed=confirmed.has(facts))
     return Note(before=f"{experiment}: quality ", verdict=facts["verdict"], after=f" {said}")
+
+
+def _faithfulness_note(experiment: str, facts: FaithfulnessChangeRecord) -> Note:
+    return Note(
+        before=f"{experiment}: faithfulness ", verdict=facts["verdict"], after=f" {describe_faithfulness(facts)}"
+    )
 
 
 def _published_note(experiment: ExperimentView, device: DeviceRecord) -> str:

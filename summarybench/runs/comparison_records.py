@@ -107,6 +107,50 @@ class QualityChangeRecord(TypedDict):
     ]
 
 
+class NovelChangeRecord(TypedDict):
+    """Summaries with new numbers, dates or names against another run's, paired by document."""
+
+    verdict: Annotated[str, Key(f"the verdict, such as {_listed(QualityVerdict)}")]
+    before: Annotated[int, Key("summaries of the other run that had some")]
+    more: Annotated[int, Key("documents whose summary has some only now")]
+    fewer: Annotated[int, Key("documents whose summary had some only before")]
+    documents: Annotated[int, Key("documents that were paired", at_least=1)]
+    mean: Annotated[float, Key("(`more` − `fewer`) ÷ `documents`", at_least=-1, at_most=1)]
+    low: Annotated[float, Key("lower bound of the mean", at_least=-1, at_most=1)]
+    high: Annotated[float, Key("upper bound of the mean", at_least=-1, at_most=1)]
+    p_value: Annotated[float, Key("one-sided p-value of McNemar's exact test", at_most=1)]
+
+
+class NovelShareRecord(TypedDict):
+    """A share of new words against another run's, paired by document; it never fails."""
+
+    verdict: Annotated[str, Key(f"the verdict, such as {_listed(QualityVerdict)}")]
+    mean: Annotated[float, Key("mean difference of the share, this − other", at_least=-1, at_most=1)]
+    low: Annotated[float, Key("lower bound of the mean", at_least=None)]
+    high: Annotated[float, Key("upper bound of the mean", at_least=None)]
+    documents: Annotated[int, Key("documents that were paired")]
+
+
+class FaithfulnessChangeRecord(TypedDict):
+    """What is new in summaries and not in their documents, against another run, paired by document."""
+
+    verdict: Annotated[str, Key(f"the worst verdict of `counted`, such as {_listed(QualityVerdict)}")]
+    baseline: Annotated[str, Key("the run that was compared with")]
+    changed_summaries: Annotated[int, Key("documents whose summaries differ")]
+    confidence: Annotated[float, Key("confidence of the intervals", at_most=1)]
+    margin: Annotated[float, Key("net share of summaries that counts as none", at_most=1)]
+    level: Annotated[
+        float, Key("largest p-value that fails before all comparisons of the session are known", at_most=1)
+    ]
+    counted: Annotated[
+        dict[str, NovelChangeRecord],
+        Key("by `novel_numbers`, `novel_dates` and `novel_names`; without what is unknown"),
+    ]
+    shares: Annotated[
+        dict[str, NovelShareRecord], Key("by `novel_words`, `novel_bigrams` and `novel_trigrams`, likewise")
+    ]
+
+
 class AnchorRecord(ChangeRecord):
     """The change against the anchor, which is never replaced."""
 
@@ -120,6 +164,9 @@ class AnchorRecord(ChangeRecord):
     ]
     quality_change: NotRequired[
         Annotated[QualityChangeRecord | None, Key("quality against the anchor's; null if it was not compared")]
+    ]
+    faithfulness_change: NotRequired[
+        Annotated[FaithfulnessChangeRecord | None, Key("faithfulness against the anchor's; null if not compared")]
     ]
 
 
@@ -176,6 +223,9 @@ class Decision(TypedDict):
     environment_differences: Annotated[list[str], Key("versions and kernels that differ from the baseline's, in words")]
     quality_change: Annotated[
         QualityChangeRecord | None, Key("quality against the baseline's; null if it was not compared")
+    ]
+    faithfulness_change: Annotated[
+        FaithfulnessChangeRecord | None, Key("faithfulness against the baseline's; null if it was not compared")
     ]
 
 

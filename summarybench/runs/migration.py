@@ -52,6 +52,7 @@ UNKNOWN: Mapping[str, Any] = {
     "first_token_change": None,
     "decode_change": None,
     "quality_change": None,
+    "faithfulness_change": None,
 }
 """What an experiment states if its version did not record it."""
 

@@ -188,6 +188,7 @@ def test_run_file_gets_the_comparison_in_plain_types():
         "anchor": None,
         "environment_differences": ["torch 2.13.0, 2.12.0 there"],
         "quality_change": None,
+        "faithfulness_change": None,
     }
     assert json.loads(json.dumps(found)) == found
 
@@ -197,7 +198,16 @@ def test_comparison_that_decided_nothing_has_nothing_but_its_words():
         "verdict": "NO BASELINE",
         "verdict_detail": f"no baseline for '{NAME}' on 'an-a100'; save one with --benchmark-save=NAME",
         **dict.fromkeys(
-            ("baseline", "change", "first_token_change", "decode_change", "attribution", "anchor", "quality_change")
+            (
+                "baseline",
+                "change",
+                "first_token_change",
+                "decode_change",
+                "attribution",
+                "anchor",
+                "quality_change",
+                "faithfulness_change",
+            )
         ),
         "environment_differences": [],
     }
@@ -388,6 +398,7 @@ def test_slow_slide_fails_against_the_anchor_and_not_against_the_newest():
     )
     assert (found.verdict, found.anchor.verdict) == (Verdict.UNCHANGED, Verdict.REGRESSED)
     assert found.as_extra_info()["anchor"] == {
+        "faithfulness_change": None,
         "file": "0001_anchor.json",
         "commit": "a commit",
         "verdict": "REGRESSED",

@@ -77,9 +77,9 @@ def test_run_from_before_p_values_were_stored_fails_nothing_again():
 
 
 @pytest.mark.parametrize(
-    ("experiments", "has_anchor", "tests"), [(0, False, 6), (1, False, 6), (1, True, 9), (12, False, 72)]
+    ("experiments", "has_anchor", "tests"), [(0, False, 12), (1, False, 12), (1, True, 18), (12, False, 144)]
 )
-def test_bonferroni_s_level_counts_three_tests_of_each_comparison_that_may_be_made(experiments, has_anchor, tests):
+def test_bonferroni_s_level_counts_six_tests_of_each_comparison_that_may_be_made(experiments, has_anchor, tests):
     assert level_of_one_test(experiments, has_anchor=has_anchor) == pytest.approx(0.01 / tests)
 
 
