@@ -10,7 +10,7 @@ from summarybench.catalogue.models import LOADERS, MODELS
 from summarybench.catalogue.published import published_rows
 from summarybench.core.numbers import MISSING, decimal
 from summarybench.report.environment import versions_of
-from summarybench.report.experiment import EAGER, ExperimentView, Source, experiments_of
+from summarybench.report.experiment import EAGER, ExperimentView, Source, experiments_of, label_of_server
 from summarybench.report.figures import device, memory, quality, speed
 from summarybench.report.figures.declared import declared_figure
 from summarybench.report.figures.figure import Column, Figure
@@ -60,11 +60,15 @@ def newest_of(experiments: Sequence[ExperimentView]) -> list[ExperimentView]:
 
 
 def ways_of(experiments: Sequence[ExperimentView]) -> list[list[ExperimentView]]:
-    """The experiments of each run that ran one model and precision in more than one way, eager first."""
+    """The experiments of each run that ran one model and precision in more than one way, eager first.
+
+    A server whose label names the precision is one of its ways.
+    """
     groups: dict[tuple[Path, str, str], list[ExperimentView]] = {}
     for each in experiments:
         if _is_way(each):
-            groups.setdefault((each.source.stored.path, each.info["model"], each.precision), []).append(each)
+            precision = label_of_server(each.entry) or each.precision
+            groups.setdefault((each.source.stored.path, each.info["model"], precision), []).append(each)
     return [
         sorted(group, key=lambda each: (each.kind.place, each.info["batch_size"], each.info["loader"]))
         for group in groups.values()
@@ -197,8 +201,16 @@ def _headline(groups: Sequence[Sequence[ExperimentView]]) -> str:
 
 
 def _side_by_side(title: str, group: Sequence[ExperimentView], columns: Sequence[Column]) -> str:
-    rows = [[cell.text for cell in row.cells] for row in way_rows(group, columns)]
+    rows = [[_way(row.experiment), *(cell.text for cell in row.cells[1:])] for row in way_rows(group, columns)]
     return f"**{escaped(title)}**\n\n{_table([column.long_heading for column in columns], rows)}"
+
+
+def _way(experiment: ExperimentView) -> str:
+    """How a precision was run. A server is named by its engine: the table says the precision."""
+    if served := experiment.info.get("served"):
+        load = experiment.way.rpartition(", ")[2]
+        return f"{served['engine']} {served['engine_version']}, {load}"
+    return experiment.way
 
 
 FASTEST_HEADINGS = (

@@ -205,22 +205,22 @@ def strategy_of(entry: Entry) -> str:
 
 def _served_as(entry: Entry) -> str:
     """How a server was loaded: `server, fp8, concurrency 8`. Its loader says nothing but that it is one."""
-    info = entry.extra_info
     strategy = strategy_of(entry)
-    rest = info["experiment"].removeprefix(f"{info['model']}-{info['loader']}").removesuffix(f"-{strategy}")
-    words = [re.sub(r"^(concurrency|rate)(?=\d)", r"\1 ", each) for each in _load_and_label(rest)]
-    return ", ".join([info["loader"], *words, *([strategy] if strategy else [])])
+    label, load = _label_and_load(entry)
+    words = re.sub(r"^(concurrency|rate)(?=\d)", r"\1 ", load.replace("-", " "))
+    return ", ".join(filter(None, [entry.extra_info["loader"], label, words, strategy]))
 
 
-def _load_and_label(suffix: str) -> Iterator[str]:
-    """The label of a server's set-up, if it has one, and its load."""
+def label_of_server(entry: Entry) -> str:
+    """The label of a server's set-up, such as fp8. Empty without one, and for an engine of this process."""
+    return _label_and_load(entry)[0] if "served" in entry.extra_info else ""
+
+
+def _label_and_load(entry: Entry) -> tuple[str, str]:
+    info = entry.extra_info
+    suffix = info["experiment"].removeprefix(f"{info['model']}-{info['loader']}").removesuffix(f"-{strategy_of(entry)}")
     found = re.fullmatch(r"(?:-(?P<label>.+?))??-(?P<load>all-at-once|sweep|concurrency\d+|rate[\d.]+)", suffix)
-    if found is None:
-        yield suffix.removeprefix("-")
-        return
-    if label := found["label"]:
-        yield label
-    yield found["load"].replace("-", " ")
+    return (found["label"] or "", found["load"]) if found else ("", suffix.removeprefix("-"))
 
 
 def experiments_of(sources: Sequence[Source]) -> tuple[ExperimentView, ...]:

@@ -106,6 +106,14 @@ def test_headline_is_the_run_with_the_most_ways(store):
     assert "2026-11-23" in headline
 
 
+def test_server_whose_label_is_the_precision_is_one_of_its_ways():
+    rows = tables_of(ROOT / "baselines")["headline"].splitlines()
+    ways = {row.split(" | ")[0].removeprefix("| "): float(row.split(" | ")[1]) for row in rows[4:]}
+    assert list(ways)[0] == "eager"
+    assert list(ways)[-1] == "vllm 0.24.0, all at once"
+    assert ways["vllm 0.24.0, all at once"] > ways["compiled, continuous"] > ways["compiled"] > ways["eager"]
+
+
 def test_fastest_is_held_against_the_newest_eager_run_of_single_documents(store):
     store(benchmark("llama2-7b-chat-4-bit", seconds=(4.0,) * 8), number=1, date="2026-11-22")
     store(benchmark("llama2-7b-chat-4-bit", workload="another"), number=2)
