@@ -109,7 +109,7 @@ def test_headline_is_the_run_with_the_most_ways(store):
 def test_server_whose_label_is_the_precision_is_one_of_its_ways():
     rows = tables_of(ROOT / "baselines")["headline"].splitlines()
     ways = {row.split(" | ")[0].removeprefix("| "): float(row.split(" | ")[1]) for row in rows[4:]}
-    assert list(ways)[0] == "eager"
+    assert next(iter(ways)) == "eager"
     assert list(ways)[-1] == "vllm 0.24.0, all at once"
     assert ways["vllm 0.24.0, all at once"] > ways["compiled, continuous"] > ways["compiled"] > ways["eager"]
 
