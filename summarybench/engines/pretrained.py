@@ -102,6 +102,42 @@ def load_causal_lm(location: str | Path, *, dtype: str, **options: Any) -> Any:
     return model
 
 
+def load_classifier(location: str | Path) -> Any:
+    """Load a model for sequence classification in float32. Raises as `load_causal_lm`."""
+    from transformers import AutoModelForSequenceClassification
+
+    return _load_whole(AutoModelForSequenceClassification, location, optional="")
+
+
+def load_encoder(location: str | Path) -> Any:
+    """Load an encoder in float32, without the heads that its checkpoint may have. Raises as `load_causal_lm`.
+
+    Weights of a pooler may be missing: it does not affect the hidden states.
+    """
+    from transformers import AutoModel
+
+    return _load_whole(AutoModel, location, optional="pooler.")
+
+
+def _load_whole(kind: Any, location: str | Path, *, optional: str) -> Any:
+    """Load a model whose weights are all in the checkpoint, apart from those with the `optional` prefix."""
+    import torch
+
+    with explaining(location):
+        model, report = kind.from_pretrained(
+            location,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    missing = {name for name in report["missing_keys"] if not optional or not name.startswith(optional)}
+    _check_tensors(location, model, {**report, "missing_keys": missing, "unexpected_keys": ()})
+    return model
+
+
 @contextmanager
 def explaining(location: str | Path) -> Iterator[None]:
     """Raise what users can cause, by this checkpoint or by packages that it needs, as UnavailableError.

@@ -15,6 +15,7 @@ from summarybench.report.figures import (
     faithfulness,
     long_documents,
     memory,
+    model_scores,
     profile,
     quality,
     speed,
@@ -249,7 +250,10 @@ def run_tables(experiments: Sequence[ExperimentView]) -> list[Table]:
 
 def kind_tables(experiments: Sequence[ExperimentView]) -> list[Table]:
     """The tables of figures that only some experiments have. Kinds that declare figures have a table each."""
-    known = [layout.table(experiments) for layout in (CONTINUOUS, BATCHES, LONG_DOCUMENTS, STUDENTS)]
+    scores = TableLayout(title="Quality by models", columns=columns_of(*model_scores.figures_of(experiments)))
+    scored = [each for each in experiments if each.info.get("model_scores")]
+    layouts = (CONTINUOUS, BATCHES, LONG_DOCUMENTS, STUDENTS)
+    known = [scores.table(scored), *(layout.table(experiments) for layout in layouts)]
     shared = (*_beside_servers(experiments), *_profiles(experiments), _costs(experiments))
     found = (*known, *_declared_tables(experiments), *shared)
     return [each for each in found if each.rows]

@@ -140,6 +140,9 @@ OF_SOURCE = _columns(
 )
 """Null for a document that is not among those drawn now."""
 
+SCORER = "scorer_"
+"""The columns of --scorer begin with it; a file of a session without scorers has none."""
+
 COLUMNS = (*OF_EXPERIMENT, *OF_DOCUMENT, *OF_SUMMARY, *OF_FAITHFULNESS, *OF_SOURCE)
 
 
@@ -154,10 +157,13 @@ def write_documents_table(path: Path, journal: JournalContents, documents: Itera
 
     by_id = {document.id: document for document in documents}
     facts = {(record["nodeid"], record["document_id"]): migrated_document(record) for record in journal.documents}
-    rows = chain.from_iterable(_rows(experiment, facts, by_id) for experiment in journal.experiments)
+    scorers = _columns_of_scorers(journal)
+    rows = chain.from_iterable(
+        _rows(experiment, facts, by_id, _scores(journal, experiment, scorers)) for experiment in journal.experiments
+    )
     if not journal.experiments:
         return
-    temporary, schema = path.with_name(f".{path.name}"), _schema(journal.session)
+    temporary, schema = path.with_name(f".{path.name}"), _schema(journal.session, scorers)
     try:
         with parquet.ParquetWriter(temporary, schema) as writer:
             while some := list(
@@ -183,12 +189,35 @@ def read_documents_table(path: Path) -> list[dict[str, Any]]:
         raise InputError(f"cannot read {path}: {first_line(error)}; `--resume` writes it anew") from error
 
 
-def _schema(session: SessionRecord) -> Any:
+def _columns_of_scorers(journal: JournalContents) -> dict[str, Column]:
+    """A column for each score of each --scorer, by its name."""
+    found = {}
+    for record in journal.scores:
+        scorer, facts = record["scorer"], record["model_scores"]
+        for name in facts["scores"]:
+            key = f"{SCORER}{scorer}_{name}"
+            meaning = f"{name} by --scorer {scorer} ({facts['kind']}, {facts['source']}); null if not scored"
+            found[key] = Column(name=key, type="double", meaning=meaning)
+    return found
+
+
+def _scores(
+    journal: JournalContents, experiment: ExperimentRecord, columns: Mapping[str, Column]
+) -> Mapping[str, Sequence[float]]:
+    """The scores of one experiment by column, in document order; nothing for columns of scorers that left it out."""
+    found = journal.scores_of(experiment["fullname"]).get("model_scores", {})
+    names = {
+        f"{SCORER}{scorer}_{name}": values for scorer, each in found.items() for name, values in each["scores"].items()
+    }
+    return {column: names.get(column, ()) for column in columns}
+
+
+def _schema(session: SessionRecord, scorers: Mapping[str, Column]) -> Any:
     import pyarrow
 
     fields = [
         pyarrow.field(column.name, pyarrow.type_for_alias(column.type), metadata={"meaning": column.meaning})
-        for column in COLUMNS
+        for column in (*COLUMNS, *scorers.values())
     ]
     header = migrated_header(session)
     about = {
@@ -201,7 +230,10 @@ def _schema(session: SessionRecord) -> Any:
 
 
 def _rows(
-    experiment: ExperimentRecord, facts: Mapping[tuple[str, str], DocumentRecord], by_id: Mapping[str, Document]
+    experiment: ExperimentRecord,
+    facts: Mapping[tuple[str, str], DocumentRecord],
+    by_id: Mapping[str, Document],
+    scores: Mapping[str, Sequence[float]],
 ) -> Iterator[dict[str, Any]]:
     info: Mapping[str, Any] = migrated_extra_info(experiment["name"], experiment["extra_info"])
     stated = info["degenerate_document_ids"]
@@ -218,6 +250,7 @@ def _rows(
             **{name: _item(info[f"{name}_scores"], number) for name in ROUGE_TYPES},
             **{name: _item(faithfulness[name], number) for name in FAITHFULNESS_LISTS},
             **{column.name: getattr(document, column.name, None) for column in OF_SOURCE},
+            **{name: _item(values, number) for name, values in scores.items()},
         }
 
 

@@ -81,6 +81,18 @@ class LongDocuments(TypedDict):
     earlier_generated_tokens: Annotated[list[int], Key("tokens of their answers", unit="tokens")]
 
 
+class ModelScores(TypedDict):
+    """The scores that one model of --scorer gave the summaries."""
+
+    kind: Annotated[str, Key("`nli` or `bertscore`", may_be_empty=False)]
+    source: Annotated[str, Key("name of the scorer's folder, or its hub id at a commit")]
+    digest: Annotated[str, Key("digest of the scorer's files")]
+    means: Annotated[dict[str, float], Key("mean over documents, by the name of the score", at_least=-1, at_most=1)]
+    scores: Annotated[
+        dict[str, list[float]], Key("score of each document, by the name of the score", at_least=-1, at_most=1)
+    ]
+
+
 class Measurements(TypedDict):
     """What was measured in one experiment, and how."""
 
@@ -162,6 +174,10 @@ class Measurements(TypedDict):
     ]
     dropped_documents: NotRequired[
         Annotated[dict[str, int], Key("rows of the source that were left out, by reason; older runs lack it")]
+    ]
+
+    model_scores: NotRequired[
+        Annotated[dict[str, ModelScores], Key("scores by the name of the --scorer; absent without scorers")]
     ]
 
     load_seconds: Annotated[float, Key("duration of loading the model", unit="s")]

@@ -18,6 +18,7 @@ from summarybench.runs.schema import (
     DocumentRecord,
     ExperimentRecord,
     OutcomeRecord,
+    ScoresRecord,
     SessionRecord,
     SessionSecondsRecord,
 )
@@ -29,9 +30,10 @@ SELECTED = "selected"
 class Journal:
     """Appends records to `path`. Each record is with the operating system before `append` returns.
 
-    Kinds: `session` (first), `document` (one per timed document), `experiment` (one per measured experiment), `outcome`
-    (one per selected test), `superseded_document` (of an attempt whose experiment is measured again) and `session_seconds`
-    (once, at the end). Raises InputError if a record cannot be written; the records before it stay readable.
+    Kinds: `session` (first), `document` (one per timed document), `experiment` (one per measured experiment), `outcome` (one
+    per selected test), `scores` (one per measured experiment and --scorer), `superseded_document` (of an attempt whose
+    experiment is measured again) and `session_seconds` (once, at the end). Raises InputError if a record cannot be written;
+    the records before it stay readable.
     """
 
     def __init__(self, path: Path) -> None:
@@ -96,6 +98,12 @@ class JournalContents:
     dropped_lines: int
     damaged_lines: tuple[int, ...] = ()
     session_seconds: SessionSecondsRecord | None = None
+    scores: tuple[ScoresRecord, ...] = ()
+
+    def scores_of(self, nodeid: str) -> dict[str, Any]:
+        """The key `model_scores` of an experiment, with what the models of --scorer gave it; empty without scorers."""
+        scores = {each["scorer"]: each["model_scores"] for each in self.scores if each["nodeid"] == nodeid}
+        return {"model_scores": scores} if scores else {}
 
 
 def read_journal(path: Path) -> JournalContents:
@@ -131,6 +139,7 @@ def read_journal(path: Path) -> JournalContents:
         experiments=tuple(by_kind["experiment"]),
         outcomes=(*by_kind["outcome"], *_not_run(session, by_kind["outcome"])),
         superseded_documents=tuple(by_kind["superseded_document"]),
+        scores=tuple(by_kind.get("scores", ())),
         session_seconds=by_kind["session_seconds"][-1] if by_kind["session_seconds"] else None,
         dropped_lines=dropped + session.get("dropped_lines", 0),
         damaged_lines=damaged,

@@ -66,7 +66,9 @@ def build_run(journal: JournalContents) -> Run:
         {
             **{key: value for key, value in journal.session.items() if key != SELECTED},
             **({"session": journal.session_seconds} if journal.session_seconds else {}),
-            "benchmarks": [_benchmark(record, seconds) for record in journal.experiments],
+            "benchmarks": [
+                _benchmark(record, seconds, journal.scores_of(record["fullname"])) for record in journal.experiments
+            ],
             # A fault found in a test's teardown is recorded after the test's own outcome: the last one has both.
             "outcomes": list({record["nodeid"]: record for record in journal.outcomes}.values()),
             "dropped_lines": journal.dropped_lines,
@@ -79,8 +81,10 @@ def empty_run() -> Run:
     return migrated({"benchmarks": [], "outcomes": []})
 
 
-def _benchmark(experiment: ExperimentRecord, seconds: Mapping[tuple[str, str], float]) -> Record:
-    info = migrated_extra_info(experiment["name"], experiment["extra_info"])
+def _benchmark(
+    experiment: ExperimentRecord, seconds: Mapping[tuple[str, str], float], scores: dict[str, Any]
+) -> Record:
+    info = cast(dict[str, Any], migrated_extra_info(experiment["name"], experiment["extra_info"])) | scores
     if sample_rounds := info.get("sample_rounds"):
         data = [each["seconds"] for each in sample_rounds]
     else:

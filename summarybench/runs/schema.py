@@ -9,7 +9,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 
 from summarybench.core.outcomes import Outcome
 from summarybench.runs.declared_keys import SMALLEST_POSITIVE, Key
-from summarybench.runs.extra_info import ExtraInfo
+from summarybench.runs.extra_info import ExtraInfo, ModelScores
 from summarybench.runs.profile_record import ProfileRecord
 
 SCHEMA = 1
@@ -183,6 +183,14 @@ class SessionRecord(RunHeader):
 
     dropped_lines: NotRequired[Annotated[int, Key("lines that a crash cut off in the run that this run continues")]]
     selected: NotRequired[Annotated[dict[str, str], Key("experiment of each selected test, by nodeid")]]
+
+
+class ScoresRecord(TypedDict):
+    """What one --scorer gave the summaries of one experiment."""
+
+    nodeid: Annotated[str, Key("pytest's id of the test", may_be_empty=False)]
+    scorer: Annotated[str, Key("the scorer's name", may_be_empty=False)]
+    model_scores: Annotated[ModelScores, Key("its scores")]
 
 
 class DocumentRecord(TypedDict):

@@ -302,6 +302,15 @@ GENERAL_OPTIONS: tuple[Option, ...] = (
         metavar="PRICE",
     ),
     Option(
+        "--scorer",
+        "also score summaries with a model, once all tests have ended: an NLI classifier or an encoder (BERTScore), from a "
+        "folder or from the hub; may be repeated",
+        example="--scorer nli=models/nli-base",
+        default=[],
+        metavar="NAME=X[@REV]",
+        action="append",
+    ),
+    Option(
         "--results-dir",
         "where each run leaves its folder",
         example="--results-dir /data/results",

@@ -19,6 +19,7 @@ from summarybench.core.paths import user_path
 from summarybench.core.price import parse_price
 from summarybench.core.share import parse_share
 from summarybench.documents.document import DocumentSource
+from summarybench.engines.scorer_models import ScorerSource, read_scorers
 from summarybench.engines.weights import check_model_folder
 from summarybench.kinds.registry import KINDS
 from summarybench.machine.environment import HOST_NAME_VARIABLE
@@ -81,6 +82,7 @@ class Settings:
     confirm: Path | None
     students: Mapping[str, Student]
     student_margin: float
+    scorers: tuple[ScorerSource, ...] = ()
     gpu_hour_price: float | None = None
     profile: ChosenProfile | None = None
 
@@ -117,6 +119,10 @@ def settings_of(option: Any, root: Path) -> Settings:
     if students and option.weights == "synthetic":
         raise InputError("--student with --weights synthetic: a student is its weights; leave one of them out")
     synthetic = option.weights == "synthetic"
+    if option.scorer and synthetic:
+        raise InputError(
+            "--scorer with --weights synthetic: random weights write no summaries to score; leave one of them out"
+        )
     own = read_own_models(option.model, option.models, option.config, synthetic=synthetic)
     folders = {name: spec.own.folder for name, spec in own.items() if spec.own and spec.own.folder}
     chosen = chosen_models(option.model, own)
@@ -152,6 +158,7 @@ def settings_of(option: Any, root: Path) -> Settings:
         confirm=option.confirm,
         students=students,
         student_margin=parse_share(option.student_margin, "--student-margin"),
+        scorers=read_scorers(option.scorer),
         gpu_hour_price=None if option.gpu_hour_price is None else parse_price(option.gpu_hour_price),
         profile=profile,
     )
