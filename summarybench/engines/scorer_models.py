@@ -37,6 +37,11 @@ class ScorerKind(StrEnum):
         """The names of a summary's scores; the last one stands for all."""
         return ("entailment",) if self is ScorerKind.NLI else ("precision", "recall", "f1")
 
+    @property
+    def needs_reference(self) -> bool:
+        """Whether a summary without a reference has no score."""
+        return self is ScorerKind.BERTSCORE
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScorerSource:

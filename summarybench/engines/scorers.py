@@ -35,8 +35,6 @@ class ScoredText:
 class Scorer(Protocol):
     """Scores summaries. Each kind of scorer has scores of its own; see `ScorerKind.figures`."""
 
-    needs_reference: bool
-
     def score(self, text: ScoredText) -> Mapping[str, float]:
         """The scores of one summary by name, from 0 to 1; below 0 only for a BERTScore of unlike texts."""
 
@@ -71,8 +69,6 @@ def _most_tokens(model: Any, tokenizer: Any) -> int:
 
 class NliScorer:
     """`entailment` is the number of the label."""
-
-    needs_reference = False
 
     def __init__(self, model: Any, tokenizer: Any, entailment: int) -> None:
         self._model = model
@@ -113,8 +109,6 @@ class NliScorer:
 
 class BertScorer:
     """Scores against the reference."""
-
-    needs_reference = True
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self._model = model

@@ -55,25 +55,29 @@ def score_texts(
     cache: ScoreCache,
     opened: Callable[[], AbstractContextManager[Scorer]],
 ) -> list[Mapping[str, float]]:
-    """The scores of each text. The scorer is opened only if the cache lacks one."""
-    found = {key: cache.find(key) for key in (key_of(source, text) for text in texts)}
+    """The scores of each text; none for a text without the reference that the scorer needs.
+
+    The scorer is opened only if the cache lacks scores.
+    """
+    scored = [text if text.reference or not source.kind.needs_reference else None for text in texts]
+    found = {key: cache.find(key) for key in (key_of(source, text) for text in scored if text)}
     if None in found.values():
         with opened() as scorer:
-            for text in texts:
+            for text in filter(None, scored):
                 key = key_of(source, text)
                 if found[key] is None:
                     found[key] = dict(scorer.score(text))
                     cache.keep(key, found[key] or {})
-    return [found[key_of(source, text)] or {} for text in texts]
+    return [(found[key_of(source, text)] or {}) if text else {} for text in scored]
 
 
 def scores_record(source: ScorerSource, scores: Sequence[Mapping[str, float]]) -> ModelScores:
-    """What the run file states about the scores of one experiment, in document order."""
-    by_name = {name: [each[name] for each in scores] for name in source.kind.figures}
+    """What the run file states about the scores of one experiment, in document order; at least one document has scores."""
+    by_name = {name: [each.get(name) for each in scores] for name in source.kind.figures}
     return {
         "kind": source.kind.value,
         "source": source.source,
         "digest": source.digest,
-        "means": {name: fmean(values) for name, values in by_name.items()},
+        "means": {name: fmean(each for each in values if each is not None) for name, values in by_name.items()},
         "scores": by_name,
     }

@@ -89,7 +89,12 @@ class ModelScores(TypedDict):
     digest: Annotated[str, Key("digest of the scorer's files")]
     means: Annotated[dict[str, float], Key("mean over documents, by the name of the score", at_least=-1, at_most=1)]
     scores: Annotated[
-        dict[str, list[float]], Key("score of each document, by the name of the score", at_least=-1, at_most=1)
+        dict[str, list[float | None]],
+        Key(
+            "score of each document, by the name of the score; null without the reference that it needs",
+            at_least=-1,
+            at_most=1,
+        ),
     ]
 
 

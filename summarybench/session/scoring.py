@@ -9,7 +9,7 @@ from summarybench.core.cache import cache_folder
 from summarybench.core.numbers import counted
 from summarybench.core.outcomes import CheckpointError, UnavailableError, first_line, is_device_lost, is_out_of_memory
 from summarybench.documents.document import Document
-from summarybench.engines.scorer_models import ScorerKind, ScorerSource
+from summarybench.engines.scorer_models import ScorerSource
 from summarybench.engines.scorers import ScoredText, opened_scorer
 from summarybench.measure.scoring import ScoreCache, score_texts, scores_record
 from summarybench.runs.journal import JournalContents, read_journal
@@ -19,7 +19,7 @@ from summarybench.session.session import Session
 def score_summaries(session: Session) -> None:
     """Score the summaries of every measured experiment, and journal the scores.
 
-    Summaries of synthetic weights are left out, and so is a scorer that needs references where there are none. A scorer that
+    Summaries of synthetic weights are left out, and so are those without the reference that a scorer needs. A scorer that
     cannot be loaded or runs out of memory is reported in one line; what was measured is kept.
     """
     scorers = session.config.settings.scorers
@@ -38,7 +38,7 @@ def _score(session: Session, source: ScorerSource, texts: Mapping[str, Sequence[
     having = {
         nodeid: found
         for nodeid, found in texts.items()
-        if source.kind is ScorerKind.NLI or all(text.reference for text in found)
+        if not source.kind.needs_reference or any(text.reference for text in found)
     }
     every = [text for found in having.values() for text in found]
     try:

@@ -19,8 +19,6 @@ TEXTS = [ScoredText(document="d", summary=each, reference="r") for each in ("a",
 class Counting:
     """A scorer that scores a summary by its length, and counts its calls."""
 
-    needs_reference = False
-
     def __init__(self):
         self.scored, self.opened = [], 0
 
@@ -72,3 +70,12 @@ def test_the_run_file_has_the_means_and_the_scores_by_document():
         "means": {"entailment": 0.5},
         "scores": {"entailment": [0.25, 0.75]},
     }
+
+
+def test_a_summary_without_the_reference_that_a_scorer_needs_has_no_score(scorer, tmp_path):
+    source = replace(SOURCE, kind=ScorerKind.BERTSCORE)
+    texts = [TEXTS[0], replace(TEXTS[1], reference="")]
+    scorer.score = lambda text: {"precision": 0.5, "recall": 0.25, "f1": 1 / 3}
+    record = scores_record(source, score_texts(source, texts, ScoreCache(tmp_path), scorer.open))
+    assert record["scores"]["precision"] == [0.5, None]
+    assert record["means"]["recall"] == 0.25

@@ -52,5 +52,5 @@ def _value(experiment: ExperimentView, scorer: str, score: str) -> Estimate | No
     facts = experiment.info.get("model_scores", {}).get(scorer)
     if facts is None or score not in facts["means"]:
         return None
-    interval = mean_interval(facts["scores"][score])
+    interval = mean_interval([each for each in facts["scores"][score] if each is not None])
     return Estimate(facts["means"][score], *((interval.low, interval.high) if interval else (None, None)))
