@@ -13,7 +13,7 @@ from enum import StrEnum
 from functools import cached_property
 from types import MappingProxyType
 
-from summarybench.analysis.noise import DeviceSpread, is_compiled, read_groups, read_spread
+from summarybench.analysis.noise import ProbeNoise, is_compiled, read_groups, read_probe_noise
 from summarybench.analysis.quantities import Quantity, judged_quantities, timings_of
 from summarybench.core.outcomes import Verdict
 from summarybench.machine.environment import VERSIONS
@@ -77,7 +77,7 @@ class DeviceNoise:
 
     is_gpu: bool
     sightings: Sequence[Sighting] = ()
-    probes: DeviceSpread = field(default_factory=DeviceSpread)
+    probes: ProbeNoise = field(default_factory=ProbeNoise)
 
     def parts(
         self,
@@ -173,9 +173,7 @@ def read_device_noise(baselines: Baselines, *, is_gpu: bool) -> DeviceNoise:
         for each in _sightings_of_runs(baselines.runs)
         if (each.observation.experiment, each.observation.process) not in in_groups
     ]
-    return DeviceNoise(
-        is_gpu=is_gpu, sightings=(*measured, *stored), probes=read_spread(baselines.folder, is_gpu=is_gpu)
-    )
+    return DeviceNoise(is_gpu=is_gpu, sightings=(*measured, *stored), probes=read_probe_noise(baselines.folder))
 
 
 # Stored runs -----------------------------------------------------------------------------------------------------

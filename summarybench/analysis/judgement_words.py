@@ -82,8 +82,8 @@ def _clauses(figures: Figures) -> Iterator[str]:
         yield f"not decided: {_alone(change)}; measure again to decide"
     elif figures.lacks_kernels:
         yield (
-            f"not decided because {figures.lacks_kernels} does not record its tuned kernels, and other kernels have another speed; "
-            "a baseline that records them would decide: `summarybench adopt` (make adopt) stores this run as one"
+            f"not decided because {figures.lacks_kernels} does not record its tuned kernels; a newer baseline would decide: "
+            "`summarybench adopt` (make adopt)"
         )
     elif figures.verdict is Verdict.UNCALIBRATED:
         unmeasured = [term.level for term in change.noise if not term.is_measured]

@@ -1,4 +1,8 @@
-"""The noise between runs of unchanged code on a device, as measured and kept in `spread.json` beside its baselines."""
+"""`spread.json`: the replicates that `summarybench noise` measured on a device, kept beside its baselines.
+
+How much speeds vary is estimated from them and from the stored runs (device_noise.py). This module has what only the
+replicates show: the noise of the machine probes, and of one document.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +32,6 @@ from summarybench.stats.spread import Replicates, Spread, pooled_spread, replica
 from summarybench.stats.timings import log_speed
 
 SCHEMA = 1
-ASSUMED_GPU_SPREAD = Spread(standard_deviation=0.01)
-ASSUMED_CPU_SPREAD = Spread(standard_deviation=0.06)
-ASSUMED_TUNED_APART = Spread(standard_deviation=0.05)
 COMPILED = "compiled"
 """The key of the noise of compiled loaders. They do not wait for the host, which causes most of the noise of eager ones."""
 TUNED_APART = "compiled_tuned_apart"
@@ -40,8 +41,8 @@ LEAST_HOST_FREEDOM = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceSpread:
-    """The noise of a device: of eager runs, of compiled runs with the same tuned kernels, and of those with different ones.
+class ProbeNoise:
+    """The noise of a device's machine probes and of single documents, as the replicates show it.
 
     `controls` has the relative standard deviation between runs of each machine probe, and `control_work` the work of one
     repetition. `document_deviations` has the relative standard deviation of one document in one run, by experiment. All are
@@ -49,23 +50,14 @@ class DeviceSpread:
     tenfold.
     """
 
-    runs: Spread = ASSUMED_GPU_SPREAD
-    compiled: Spread = ASSUMED_GPU_SPREAD
-    tuned_apart: Spread = ASSUMED_TUNED_APART
     controls: Mapping[str, float] = field(default_factory=dict)
     control_work: Mapping[str, float] = field(default_factory=dict)
     document_deviations: Mapping[str, float] = field(default_factory=dict)
-    hosts: Mapping[str, DeviceSpread] = field(default_factory=dict)
+    hosts: Mapping[str, ProbeNoise] = field(default_factory=dict)
 
-    def on(self, host: str | None) -> DeviceSpread:
+    def on(self, host: str | None) -> ProbeNoise:
         """The noise of this host if enough was measured on it, otherwise of all hosts."""
         return self.hosts.get(host or "", self)
-
-    def of(self, experiment: str, *, tuned_alike: bool) -> Spread:
-        """The noise between runs of this experiment. `tuned_alike` matters only for compiled experiments."""
-        if not is_compiled(experiment):
-            return self.runs
-        return self.compiled if tuned_alike else replace(self.tuned_apart, is_of_tunings=True)
 
     def control_deviations_like(self, entry: Entry) -> dict[str, float]:
         """The part of `controls` that was measured with the same work as this entry's probes."""
@@ -96,19 +88,14 @@ def are_tuned_alike(tuned_kernels: Iterable[str | None]) -> bool:
     return len(found) == 1 and None not in found
 
 
-def read_spread(folder: Path, *, is_gpu: bool) -> DeviceSpread:
-    """The noise measured on a folder's device, or the assumed one. Raises InputError for a damaged file."""
+def read_probe_noise(folder: Path) -> ProbeNoise:
+    """What the replicates in a folder's spread.json show; empty without the file. Raises InputError for a damaged file."""
     path = folder / SPREAD_FILE
-    assumed = ASSUMED_GPU_SPREAD if is_gpu else ASSUMED_CPU_SPREAD
     if not path.exists():
-        return DeviceSpread(runs=assumed)
+        return ProbeNoise()
     found = _read(path)
-    compiled, tuned_apart = found.get(COMPILED), found.get(TUNED_APART)
     groups = found.get("replicates", [])
-    of_all = DeviceSpread(
-        runs=_spread(found) if "standard_deviation" in found else assumed,
-        compiled=ASSUMED_GPU_SPREAD if compiled is None else _spread(compiled),
-        tuned_apart=ASSUMED_TUNED_APART if tuned_apart is None else _spread(tuned_apart),
+    of_all = ProbeNoise(
         controls=found.get("controls", {}),
         control_work={name: float(work) for name, work in found.get("control_work", {}).items()},
         document_deviations=_document_deviations(groups),
@@ -122,19 +109,15 @@ def read_groups(folder: Path) -> list[ReplicatesRecord]:
     return list(_read(path).get("replicates", [])) if path.exists() else []
 
 
-def _hosts(of_all: DeviceSpread, groups: Sequence[ReplicatesRecord]) -> Iterator[tuple[str, DeviceSpread]]:
+def _hosts(of_all: ProbeNoise, groups: Sequence[ReplicatesRecord]) -> Iterator[tuple[str, ProbeNoise]]:
     """The noise of each host that has enough replicates of its own."""
     for host in sorted({str(group["host"]) for group in groups if group.get("host")}):
         own = [group for group in groups if group.get("host") == host]
-        eager, compiled, tuned_apart = map(_own_spread, _by_kind(own))
-        if eager or compiled or tuned_apart:
+        if any(map(_is_enough, _by_kind(own))):
             found = _control_deviations(own)
             yield (
                 host,
-                DeviceSpread(
-                    runs=eager or of_all.runs,
-                    compiled=compiled or of_all.compiled,
-                    tuned_apart=tuned_apart or of_all.tuned_apart,
+                ProbeNoise(
                     controls={**of_all.controls, **found["controls"]},
                     control_work={**of_all.control_work, **found["control_work"]},
                     document_deviations={**of_all.document_deviations, **_document_deviations(own)},
@@ -142,15 +125,9 @@ def _hosts(of_all: DeviceSpread, groups: Sequence[ReplicatesRecord]) -> Iterator
             )
 
 
-def _own_spread(groups: Sequence[ReplicatesRecord]) -> Spread | None:
-    if not groups:
-        return None
-    found = replace(_pooled(groups), is_of_host=True)
-    return found if found.degrees_of_freedom and found.degrees_of_freedom >= LEAST_HOST_FREEDOM else None
-
-
-def _spread(found: Mapping[str, Any]) -> Spread:
-    return Spread(standard_deviation=found["standard_deviation"], degrees_of_freedom=float(found["degrees_of_freedom"]))
+def _is_enough(groups: Sequence[ReplicatesRecord]) -> bool:
+    freedom = _pooled(groups).degrees_of_freedom if groups else None
+    return freedom is not None and freedom >= LEAST_HOST_FREEDOM
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -197,7 +174,7 @@ def _document_deviations(groups: Iterable[ReplicatesRecord]) -> dict[str, float]
     return {experiment: math.sqrt(_weighted_mean(pairs)) for experiment, pairs in squares.items()}
 
 
-def add_replicates(folder: Path, runs: Sequence[Run]) -> tuple[DeviceSpread, list[ReplicatesRecord]]:
+def add_replicates(folder: Path, runs: Sequence[Run]) -> tuple[ProbeNoise, list[ReplicatesRecord]]:
     """Add the replicates among these runs to the folder's spread.json.
 
     A stored group that shares a run with a new group is replaced. Returns the noise as it is now, and the groups that were
@@ -217,7 +194,7 @@ def add_replicates(folder: Path, runs: Sequence[Run]) -> tuple[DeviceSpread, lis
         write_atomically(path, json.dumps(contents, indent=1, allow_nan=False) + "\n", mode=READABLE_BY_ALL)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
-    return read_spread(folder, is_gpu=True), groups
+    return read_probe_noise(folder), groups
 
 
 def _shares_a_run(kept: ReplicatesRecord, groups: Iterable[ReplicatesRecord]) -> bool:

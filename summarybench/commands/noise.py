@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from summarybench.analysis.device_noise import read_device_noise, spread_of
-from summarybench.analysis.noise import DeviceSpread, add_replicates, are_tuned_alike
+from summarybench.analysis.noise import ProbeNoise, add_replicates, are_tuned_alike
 from summarybench.commands.bench import run_benchmarks
 from summarybench.commands.command import add_baselines_argument
 from summarybench.core.invocation import this_invocation
@@ -87,7 +87,7 @@ def _slug(run: Run) -> str:
     return device_of(run).slug
 
 
-def _lines(path: Path, spread: DeviceSpread, added: Sequence[ReplicatesRecord]) -> Iterator[str]:
+def _lines(path: Path, spread: ProbeNoise, added: Sequence[ReplicatesRecord]) -> Iterator[str]:
     for group in added:
         speeds = ", ".join(decimal(speed, 1) for speed in group["generated_tokens_per_second"])
         yield (

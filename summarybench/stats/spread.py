@@ -19,27 +19,16 @@ class Spread:
     """The standard deviation of log(tokens per second) between runs.
 
     The runs are of unchanged code, in fresh processes. `is_prior` is True if a part of it was not measured.
-
-    `degrees_of_freedom` is None if the spread is assumed rather than measured. `is_of_host` is True if all of those runs
-    were made on one host, and False if on several hosts with the same device. `is_of_tunings` is True if the compiler tuned
-    its kernels anew between the runs.
+    `degrees_of_freedom` is None if the spread is assumed rather than measured.
     """
 
     standard_deviation: float
     degrees_of_freedom: float | None = None
-    is_of_host: bool = False
-    is_of_tunings: bool = False
     is_prior: bool = False
 
     @property
     def is_assumed(self) -> bool:
         return self.is_prior or self.degrees_of_freedom is None
-
-    @property
-    def origin(self) -> str:
-        """How the spread is known, in a few words."""
-        found = "assumed" if self.is_assumed else "measured on this host" if self.is_of_host else "measured"
-        return f"{found} (kernels tuned apart)" if self.is_of_tunings else found
 
     def terms(self, baseline_runs: int, runs_now: int) -> tuple[NoiseTerm, ...]:
         """The variance of log(speed now ÷ baseline), for means of so many runs."""

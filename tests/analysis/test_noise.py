@@ -5,24 +5,22 @@ from __future__ import annotations
 import json
 import math
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from statistics import stdev, variance
 
 import pytest
 
 from summarybench.analysis.noise import (
-    ASSUMED_CPU_SPREAD,
-    ASSUMED_GPU_SPREAD,
-    DeviceSpread,
+    ProbeNoise,
     add_replicates,
     groups_of,
-    read_spread,
+    read_probe_noise,
 )
 from summarybench.commands import noise as replicate
 from summarybench.core.outcomes import InputError
 from summarybench.machine.environment import VERSIONS
 from summarybench.runs.migration import migrated
-from summarybench.stats.spread import Spread, pooled_spread, replicates_of
+from summarybench.stats.spread import pooled_spread, replicates_of
 from summarybench.stats.timings import Timing
 from tests.command import command
 from tests.run_files import A100, MACHINE, benchmark, replicates, run_of
@@ -30,14 +28,10 @@ from tests.run_files import A100, MACHINE, benchmark, replicates, run_of
 NAME = "llama2-7b-chat-4-bit"
 
 
-@pytest.mark.parametrize(("is_gpu", "assumed"), [(True, ASSUMED_GPU_SPREAD), (False, ASSUMED_CPU_SPREAD)])
-def test_spread_is_assumed_by_kind_until_it_is_measured(tmp_path, is_gpu, assumed):
-    assert read_spread(tmp_path, is_gpu=is_gpu) == DeviceSpread(runs=assumed)
-    assert assumed.is_assumed
+def test_folder_without_replicates_has_no_noise_of_its_probes(tmp_path):
+    assert read_probe_noise(tmp_path) == ProbeNoise()
     (tmp_path / "spread.json").write_text('{"standard_deviation": 0.015, "degrees_of_freedom": 7, "runs": 8}')
-    measured = read_spread(tmp_path, is_gpu=is_gpu)
-    assert measured.runs == Spread(standard_deviation=0.015, degrees_of_freedom=7)
-    assert not measured.runs.is_assumed
+    assert read_probe_noise(tmp_path) == ProbeNoise()
 
 
 @pytest.mark.parametrize(
@@ -70,7 +64,7 @@ def test_spread_is_assumed_by_kind_until_it_is_measured(tmp_path, is_gpu, assume
 def test_spread_that_is_none_is_refused_by_name(tmp_path, content):
     (tmp_path / "spread.json").write_text(content)
     with pytest.raises(InputError, match=r"spread\.json does not hold a measured spread .*; restore it or delete it"):
-        read_spread(tmp_path, is_gpu=True)
+        read_probe_noise(tmp_path)
 
 
 def test_controls_and_deviations_of_documents_are_read_too(tmp_path):
@@ -87,7 +81,7 @@ def test_controls_and_deviations_of_documents_are_read_too(tmp_path):
         replicates("y", (1, 2), documents=20, document_deviation=0.03),
     ]
     (tmp_path / "spread.json").write_text(json.dumps(measured | {"replicates": groups}))
-    found = read_spread(tmp_path, is_gpu=True)
+    found = read_probe_noise(tmp_path)
     assert (found.controls, found.control_work) == ({"a": 0.02}, {"a": 1000})
     assert found.document_deviations == {"x": pytest.approx(math.sqrt(0.0011)), "y": pytest.approx(0.03)}
 
@@ -121,7 +115,7 @@ def test_replicates_that_are_none_are_refused_by_name(tmp_path, more):
     text = '{"standard_deviation": 0.01, "degrees_of_freedom": 7, ' + more + "}"
     (tmp_path / "spread.json").write_text(text)
     with pytest.raises(InputError, match=r"spread\.json does not hold a measured spread"):
-        read_spread(tmp_path, is_gpu=True)
+        read_probe_noise(tmp_path)
     if "replicates" in more:
         with pytest.raises(InputError, match=r"spread\.json does not hold a measured spread"):
             add_replicates(tmp_path, [measured(2.0), measured(2.1)])
@@ -212,32 +206,46 @@ def test_one_measurement_that_is_in_two_runs_is_one_replicate():
     assert [group["measured"] for group in groups_of([measured(2.0), again, measured(2.1)])] == [["at 2.0", "at 2.1"]]
 
 
+def in_spread_json(folder, kind=None):
+    """The noise that a spread.json sums up: of eager runs, or of the kind of compiled ones."""
+    contents = json.loads((folder / "spread.json").read_text())
+    found = contents if kind is None else contents.get(kind, {})
+    return {key: found.get(key) for key in ("standard_deviation", "degrees_of_freedom")}
+
+
+def spread_of_runs(*groups):
+    found = pooled_spread([taken_apart(*runs) for runs in groups])
+    return pytest.approx(
+        {"standard_deviation": found.standard_deviation, "degrees_of_freedom": found.degrees_of_freedom}, rel=1e-9
+    )
+
+
+NOT_MEASURED = {"standard_deviation": None, "degrees_of_freedom": None}
+
+
 def test_replicates_are_appended_and_the_spread_is_recomputed_from_all(tmp_path):
     first, second = [measured(2.0), measured(2.1)], [measured(3.0), measured(3.3), measured(3.1)]
     add_replicates(tmp_path, first)
-    spread, added = add_replicates(tmp_path, second)
-    expected = pooled_spread([taken_apart(*first), taken_apart(*second)])
-    assert spread.runs.standard_deviation == pytest.approx(expected.standard_deviation, rel=1e-12)
-    assert spread.runs.degrees_of_freedom == pytest.approx(expected.degrees_of_freedom, rel=1e-12)
+    _, added = add_replicates(tmp_path, second)
+    assert in_spread_json(tmp_path) == spread_of_runs(first, second)
     assert [group["measured"] for group in added] == [["at 3.0", "at 3.3", "at 3.1"]]
     contents = json.loads((tmp_path / "spread.json").read_text())
     assert (contents["schema"], len(contents["replicates"])) == (1, 2)
-    assert read_spread(tmp_path, is_gpu=True) == spread
 
 
-def test_host_with_replicates_enough_has_a_spread_of_its_own_and_others_have_the_devices(tmp_path):
-    quiet = [measured(2.0 + number / 100) for number in range(7)]
-    noisy = [measured(seconds, machine={"host": "a noisy one"}) for seconds in (2.0, 3.0)]
-    spread, _ = add_replicates(tmp_path, [*quiet, *noisy])
-    own, of_all = pooled_spread([taken_apart(*quiet)]), pooled_spread([taken_apart(*quiet), taken_apart(*noisy)])
-    assert own.degrees_of_freedom == pytest.approx(6.0, abs=0.1)
-    here, noisy_one, unseen, unnamed = (
-        spread.on(host) for host in (MACHINE["host"], "a noisy one", "never seen", None)
-    )
-    assert here.runs == replace(own, is_of_host=True)
-    assert here.runs.standard_deviation < of_all.standard_deviation / 5
-    assert noisy_one.runs == unseen.runs == unnamed.runs == of_all
-    assert here.of("llama2-7b-chat-fp16-compiled", tuned_alike=True) == ASSUMED_GPU_SPREAD
+def test_host_with_replicates_enough_has_probes_of_its_own_and_others_have_the_devices(tmp_path):
+    rates = (100.0, 101.0, 102.0, 103.0, 104.0, 105.0, 106.0)
+    quiet = [measured(2.0 + number / 100, controls={"a": control(rate)}) for number, rate in enumerate(rates)]
+    noisy = [
+        measured(seconds, machine={"host": "a noisy one"}, controls={"a": control(rate)})
+        for seconds, rate in ((2.0, 100.0), (3.0, 200.0))
+    ]
+    noise, _ = add_replicates(tmp_path, [*quiet, *noisy])
+    assert pooled_spread([taken_apart(*quiet)]).degrees_of_freedom == pytest.approx(6.0, abs=0.1)
+    here, noisy_one, unseen, unnamed = (noise.on(host) for host in (MACHINE["host"], "a noisy one", "never seen", None))
+    assert here.controls == {"a": pytest.approx(stdev(map(math.log, rates)))}
+    assert noisy_one == unseen == unnamed == noise
+    assert noise.controls["a"] > 5 * here.controls["a"]
 
 
 def test_noise_says_its_degrees_of_freedom_and_what_they_can_find(folder, capsys):
@@ -262,24 +270,14 @@ def test_compiled_loaders_have_a_spread_of_their_own(tmp_path):
     compiled = [
         measured(seconds, name="llama2-7b-chat-fp16-compiled", tuned_kernels="a") for seconds in (1.0, 1.01, 1.02)
     ]
-    alone, _ = add_replicates(tmp_path, compiled)
-    assert alone.runs == ASSUMED_GPU_SPREAD, "nothing is known of eager runs"
+    add_replicates(tmp_path, compiled)
+    assert in_spread_json(tmp_path) == NOT_MEASURED, "nothing is known of eager runs"
     both, _ = add_replicates(tmp_path, eager)
-    of_eager, of_compiled = (pooled_spread([taken_apart(*runs)]) for runs in (eager, compiled))
-    assert of_compiled.standard_deviation < of_eager.standard_deviation / 10
-    for name, expected in (
-        ("llama2-7b-chat-fp16", of_eager),
-        ("compiled-student-4-bit", of_eager),
-        ("llama2-7b-chat-8-bit-compiled", of_compiled),
-        ("llama2-7b-chat-4-bit-compiled-batch8", of_compiled),
-    ):
-        found = both.of(name, tuned_alike=True)
-        assert found.standard_deviation == pytest.approx(expected.standard_deviation, rel=1e-9)
-        assert found.degrees_of_freedom == pytest.approx(expected.degrees_of_freedom, rel=1e-9)
-    assert alone.compiled == both.compiled
+    assert in_spread_json(tmp_path) == spread_of_runs(eager)
+    assert in_spread_json(tmp_path, "compiled") == spread_of_runs(compiled)
     assert both.deviations_like("mistral-7b-instruct-bf16").keys() == {NAME}
     assert both.deviations_like("mistral-7b-instruct-fp16-compiled").keys() == {"llama2-7b-chat-fp16-compiled"}
-    assert read_spread(tmp_path, is_gpu=True) == both
+    assert read_probe_noise(tmp_path) == both
 
 
 @pytest.mark.parametrize("tuned", [("a", "a", "b"), ("a", "a", None), (None, None, None)])
@@ -287,43 +285,28 @@ def test_compiled_runs_without_the_same_kernels_are_kept_apart_from_those_with_t
     name, seconds = "llama2-7b-chat-fp16-compiled", (1.0, 1.1, 1.3)
     alike = [measured(each, name=name, tuned_kernels="a", machine={"host": "one"}) for each in (1.0, 1.001, 1.003)]
     apart = [measured(each, name=name, tuned_kernels=kernels) for each, kernels in zip(seconds, tuned, strict=True)]
-    assert add_replicates(tmp_path, apart)[0].compiled == ASSUMED_GPU_SPREAD
-    spread, (group,) = add_replicates(tmp_path, alike)
+    add_replicates(tmp_path, apart)
+    assert in_spread_json(tmp_path, "compiled") == NOT_MEASURED
+    _, (group,) = add_replicates(tmp_path, alike)
     assert group["tuned_kernels"] == ["a", "a", "a"]
-    assert spread.of(name, tuned_alike=True) == pooled_spread([taken_apart(*alike)])
-    found = replace(pooled_spread([taken_apart(*apart)]), is_of_tunings=True)
-    assert spread.of(name, tuned_alike=False) == found
-    assert found.origin == "measured (kernels tuned apart)"
+    assert in_spread_json(tmp_path, "compiled") == spread_of_runs(alike)
+    assert in_spread_json(tmp_path, "compiled_tuned_apart") == spread_of_runs(apart)
     untold = json.loads((tmp_path / "spread.json").read_text())
     del untold["replicates"][0]["tuned_kernels"]  # as files were before runs told it
     (tmp_path / "spread.json").write_text(json.dumps(untold))
-    assert add_replicates(tmp_path, alike)[0] == spread
-
-
-def test_spread_of_kernels_tuned_apart_is_assumed_to_be_larger_until_it_is_measured(tmp_path):
-    spread = read_spread(tmp_path, is_gpu=True)
-    alike, apart = (spread.of("llama2-7b-chat-fp16-compiled", tuned_alike=each) for each in (True, False))
-    assert alike.standard_deviation < apart.standard_deviation
-    assert apart.origin == "assumed (kernels tuned apart)"
-
-
-def test_host_has_a_spread_of_its_own_of_kernels_tuned_apart(tmp_path):
-    runs = [
-        measured(1 + number / 10, name="llama2-7b-chat-fp16-compiled", tuned_kernels=str(number)) for number in range(7)
-    ]
-    spread, _ = add_replicates(tmp_path, runs)
-    assert spread.on(MACHINE["host"]).tuned_apart == replace(spread.tuned_apart, is_of_host=True)
-    found = spread.on(MACHINE["host"]).of("llama2-7b-chat-fp16-compiled", tuned_alike=False)
-    assert found.origin == "measured on this host (kernels tuned apart)"
+    add_replicates(tmp_path, alike)
+    assert in_spread_json(tmp_path, "compiled") == spread_of_runs(alike)
+    assert in_spread_json(tmp_path, "compiled_tuned_apart") == spread_of_runs(apart)
 
 
 def test_run_that_is_in_the_file_already_is_not_counted_twice(tmp_path):
     runs = [measured(2.0), measured(2.1)]
-    once, _ = add_replicates(tmp_path, runs)
-    assert add_replicates(tmp_path, runs)[0] == once
-    more, _ = add_replicates(tmp_path, [*runs, measured(2.2)])
-    expected = pooled_spread([taken_apart(*runs, measured(2.2))])
-    assert more.runs.degrees_of_freedom == pytest.approx(expected.degrees_of_freedom, rel=1e-12)
+    for _ in range(2):
+        add_replicates(tmp_path, runs)
+        assert in_spread_json(tmp_path) == spread_of_runs(runs)
+    more = [*runs, measured(2.2)]
+    add_replicates(tmp_path, more)
+    assert in_spread_json(tmp_path) == spread_of_runs(more)
 
 
 def control(rate, **work):

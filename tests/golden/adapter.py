@@ -16,7 +16,7 @@ from typing import Any
 
 from summarybench.analysis.device_noise import place_of, read_device_noise
 from summarybench.analysis.judge import Judge
-from summarybench.analysis.noise import read_spread
+from summarybench.analysis.noise import read_probe_noise
 from summarybench.commands.command_line import main
 from summarybench.commands.docs import tables_of
 from summarybench.report.terminal import final_report
@@ -144,7 +144,8 @@ def readme_blocks(baselines: Path) -> dict[str, str]:
 
 def spread(folder: Path) -> dict[str, Any]:
     """The measured noise of a device."""
-    return asdict(read_spread(folder, is_gpu=True))
+    noise = read_device_noise(read_baselines(folder), is_gpu=True)
+    return {"noise": noise.measured(), **asdict(read_probe_noise(folder))}
 
 
 def baseline_choices(path: Path) -> dict[str, Any]:

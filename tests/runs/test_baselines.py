@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.stats import Stats
 
-from summarybench.analysis.noise import ASSUMED_GPU_SPREAD, read_spread
+from summarybench.analysis.noise import ProbeNoise, read_probe_noise
 from summarybench.core.outcomes import InputError
 from summarybench.machine.environment import VERSIONS
 from summarybench.runs.baselines import (
@@ -216,10 +216,10 @@ def test_runs_are_read_oldest_first(tmp_path):
     assert [int(each.number) for each in found.runs] == [1, 2, 9_999, 10_000]
 
 
-def test_absent_folder_holds_nothing_and_has_the_assumed_spread(tmp_path):
+def test_absent_folder_holds_nothing_and_no_noise(tmp_path):
     found = read_baselines(tmp_path / "absent")
     assert found.runs == ()
-    assert read_spread(found.folder, is_gpu=True).runs == ASSUMED_GPU_SPREAD
+    assert read_probe_noise(found.folder) == ProbeNoise()
 
 
 @pytest.mark.parametrize("name", ["0001.json", "001_main.json", "main.json", "0001_.json", "x0001_main.json"])
