@@ -12,6 +12,7 @@ from summarybench.commands.docs_quality import quality_tables
 from summarybench.commands.docs_reference import reference_tables
 from summarybench.commands.docs_servers import server_tables
 from summarybench.commands.docs_tables import stored_tables
+from summarybench.commands.metrics_check import stored_table
 from summarybench.core.files import write_atomically
 from summarybench.core.outcomes import ExitCode, InputError
 from summarybench.core.paths import user_path
@@ -66,17 +67,28 @@ def tables_of(baselines: Path) -> dict[str, str]:
 
 
 def simulated_tables(folder: Path) -> dict[str, str]:
-    """The tables of detection.md by name, from the results of the simulation and of Apache Otava that lie beside it.
+    """The tables of detection.md by name, and that of spoiled summaries, from results that lie beside them.
 
     Raises InputError for a file that cannot be used.
     """
     detection, otava = folder / "detection.json", folder / "otava.json"
+    spoiled = {"metrics-check": _metrics_check(folder / "summaries.json")}
     try:
-        return detection_tables(json.loads(_read(detection))["simulation"], json.loads(_read(otava)))
+        return spoiled | detection_tables(json.loads(_read(detection))["simulation"], json.loads(_read(otava)))
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{detection} or {otava} does not hold simulated results ({type(error).__name__}: {error}); "
             "`summarybench detection --simulation-only` makes the first, tests/otava_on_draws.py the second"
+        ) from error
+
+
+def _metrics_check(path: Path) -> str:
+    try:
+        return stored_table(json.loads(_read(path)))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} does not hold summaries of the built-in documents ({type(error).__name__}: {error}); "
+            f"`summarybench metrics-check RUN --output {path}` makes it from a run of -m embedded"
         ) from error
 
 

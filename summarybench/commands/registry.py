@@ -75,6 +75,12 @@ COMMANDS = (
         "detection", "detection", "simulate which slowdowns the verdicts detect, and try some", Group.MAINTAINING
     ),
     Registered(
+        "metrics-check",
+        "metrics_check",
+        "spoil a run's summaries on purpose, and see what each metric says of them",
+        Group.MAINTAINING,
+    ),
+    Registered(
         "spot-check", "spot_check", "slow the embedded model down and see what the verdict says", Group.MAINTAINING
     ),
 )
