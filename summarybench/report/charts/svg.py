@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -60,6 +61,9 @@ WIDE, NARROW = 680, 346
 """Widths of a chart in pixels."""
 CHARACTER_WIDTH = 6.7
 """Width of a character in pixels, a little more than in the page's own font."""
+
+LABEL_GAP, LABEL_LINES = 14, 3
+"""Pixels between a line's label and its axis, and the lines of text that a label may have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,12 +132,20 @@ def axes_in(figure: Any, width: float, *, left: float, bottom: float, right: flo
 def label_margin(experiments: Sequence[ExperimentView], width: float) -> float:
     """Pixels for the labels on the left of a chart with a line for each experiment."""
     longest = max((len(each.label) for each in experiments), default=0)
-    return min(longest * CHARACTER_WIDTH + 14, width * 0.42)
+    return min(longest * CHARACTER_WIDTH + LABEL_GAP, width * 0.42)
+
+
+def wrapped_label(label: str, pixels: float) -> str:
+    """The label in lines that fit into these pixels, at most LABEL_LINES; what is left over ends in "…"."""
+    columns = max(1, int((pixels - LABEL_GAP) / CHARACTER_WIDTH + 0.01))
+    return "\n".join(wrap(label, columns, max_lines=LABEL_LINES, placeholder="…" if columns > 1 else ""))
 
 
 def name_lines(axes: Any, experiments: Sequence[ExperimentView]) -> None:
     """Label the lines of a chart, the first experiment at the top."""
-    axes.set_yticks(range(len(experiments)), [each.label for each in reversed(experiments)])
+    margin = axes.get_position().x0 * axes.figure.get_figwidth() * 72
+    labels = [wrapped_label(each.label, margin) for each in reversed(experiments)]
+    axes.set_yticks(range(len(experiments)), labels, linespacing=1.05)
     axes.tick_params(axis="y", labelcolor=INK, labelsize=11, length=0)
     axes.set_ylim(-0.6, len(experiments) - 0.4)
     axes.grid(visible=False, axis="y")
