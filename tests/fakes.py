@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import sys
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
@@ -144,7 +145,7 @@ class FakeModel:
 
     def chat_ids(self, message: str) -> Sequence[int]:
         words = message.split()
-        self.words.extend(words)
+        self.words.extend(map(sys.intern, words))  # a thousand documents have few different ones
         return range(len(self.words) - len(words), len(self.words))
 
     def memory_for(self, sequence_tokens: int, batch_size: int) -> MemoryPrediction:

@@ -17,6 +17,7 @@ from summarybench.report.history import History, histories_of
 from summarybench.report.layout import Table
 from summarybench.report.notes import Note, notes_of
 from summarybench.report.tables import kind_tables, run_tables
+from summarybench.report.text_budget import within_budget
 from summarybench.runs.run_file import entries_of
 
 
@@ -57,7 +58,8 @@ class RunView:
 
     @cached_property
     def documents(self) -> tuple[DocumentView, ...]:
-        return tuple(documents_of(self.experiments))
+        """The documents, without their texts from where a page would become too long."""
+        return tuple(within_budget(documents_of(self.experiments)))
 
     @cached_property
     def histories(self) -> tuple[History, ...]:
@@ -75,7 +77,11 @@ class RunView:
     @property
     def has_texts(self) -> bool:
         """Whether the summaries are there, and not only figures about them."""
-        return any(each.summary is not None for document in self.documents for each in document.summaries)
+        return self.documents_with_texts > 0
+
+    @property
+    def documents_with_texts(self) -> int:
+        return sum(any(each.summary is not None for each in document.summaries) for document in self.documents)
 
     @property
     def is_compared(self) -> bool:

@@ -6,10 +6,15 @@ from types import SimpleNamespace
 
 import pytest
 
+from summarybench.catalogue.models import MODELS, lookup_experiments
 from summarybench.core.outcomes import UnavailableError
+from summarybench.documents.sources import embedded_documents
 from summarybench.engines import lookup
+from summarybench.engines.loading import load
 from summarybench.engines.lookup import CompiledLookup, EagerLookup, LookupCounts, open_lookup
-from tests.engines.test_loading import load_tiny
+from summarybench.engines.weights import find_weights
+from summarybench.measure.generation import build_prompts
+from tests.engines.test_loading import CPU, load_tiny
 from tests.engines.test_varlen_attention import attend_document_by_document
 
 PROMPT = [20, 21, 22, 23, 24, 25, 26, 27] * 5
@@ -27,7 +32,7 @@ def generated(model, prompt=PROMPT, new_tokens=NEW_TOKENS, on_first_token=lambda
     return model.generated_ids(model.generate(prepared, new_tokens, on_first_token), prepared)
 
 
-def compiled(loaded, monkeypatch, draft_tokens=7):
+def compiled(loaded, monkeypatch, draft_tokens=7, longest=LONGEST):
     """The compiled engine over an eager model, uncaptured as on every CPU and uncompiled."""
     monkeypatch.setattr(lookup, "torch_varlen_attn", lambda: attend_document_by_document)
     monkeypatch.setattr("summarybench.engines.inductor.compile_with_inductor", lambda _: lambda piece: piece)
@@ -37,7 +42,7 @@ def compiled(loaded, monkeypatch, draft_tokens=7):
         decoders=decoders, model=loaded.model, experiment=loaded.experiment, decode=loaded.decode,
         ends_by_itself=loaded.ends_by_itself,
     )  # fmt: skip
-    return open_lookup(with_decoders, draft_tokens, LONGEST)
+    return open_lookup(with_decoders, draft_tokens, longest)
 
 
 def test_settings_of_the_workload_name_the_drafts(loaded):
@@ -106,3 +111,22 @@ def test_impossible_counts_are_refused(counts):
     first_tokens, steps, drafted = counts
     with pytest.raises(ValueError, match="impossible counts"):
         LookupCounts(first_tokens=first_tokens, steps=steps, drafted=drafted)
+
+
+@pytest.mark.slow
+def test_embedded_model_writes_the_same_summaries_in_fewer_steps(monkeypatch):
+    experiment = next(each for each in lookup_experiments() if each.name == "smollm2-135m-instruct-default-lookup")
+    real = load(
+        experiment,
+        lambda: find_weights(MODELS[experiment.model], {}),
+        CPU,
+        CPU.clock(),
+        longest_sequence=lambda chat: 300,
+        predict=False,
+    )
+    prompts = build_prompts(real.chat, embedded_documents().documents[:1], 200, NEW_TOKENS)
+    for prompt in prompts:
+        (expected,) = generated(real, prompt.token_ids)
+        for engine in (open_lookup(real, 10, 300), compiled(real, monkeypatch, longest=300)):
+            assert generated(engine, prompt.token_ids) == [expected]
+            assert engine.counts[0].steps < len(expected) - 1

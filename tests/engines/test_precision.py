@@ -177,7 +177,9 @@ def test_int8_checkpoint_is_refused_to_every_other_loader(stored_8_bit, loader):
     assert "measure it with 8-bit, or give the unquantized checkpoint" in detail
 
 
-@pytest.mark.parametrize("loader", [name for name in LOADERS if name not in ("4-bit", "4-bit-compiled", "as-stored")])
+@pytest.mark.parametrize(
+    "loader", [name for name, each in LOADERS.items() if each.quantization not in ("nf4", "as stored")]
+)
 def test_nf4_checkpoint_is_refused_to_every_other_loader(stored_4_bit, loader):
     detail = refused(stored_4_bit, loader)
     assert f"(nf4, compute_dtype {CPU.compute_dtype}, double_quantization False, dtype {CPU.compute_dtype})" in detail

@@ -79,6 +79,7 @@ def test_markers_that_must_be_named_are_those_of_the_kinds_that_do_not_run_unask
         "fastest",
         "distributed",
         "fidelity",
+        "lookup",
         "memory",
         "overhead",
         "server",
