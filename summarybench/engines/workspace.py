@@ -63,15 +63,18 @@ def _feed_forward_bytes(config: Any, settings: Mapping[str, Any], tokens: int, e
     """Tensors of the inner width, and four of the hidden width.
 
     LLM.int8() adds its int32 output. It also adds the layer unpacked to float32 and to 16 bits, because over a whole prompt
-    nearly every column has an outlier in some token. The other quantizations add the layer that they unpack.
+    nearly every column has an outlier in some token. The other quantizations hold the layer that they unpack in place of the
+    last tensor, which exists only after the layer's product.
     """
     hidden, inner = int(config.hidden_size), int(config.intermediate_size)
     kind = FEED_FORWARDS.get(_architecture(config), GATED)
     layer = kind.widest * hidden * inner
-    extra = element_bytes * layer if settings.get("quantization") else 0
+    last = tokens * inner * element_bytes
+    rest = tokens * ((kind.tensors - 1) * inner + 4 * hidden) * element_bytes
     if settings.get("quantization") == "llm.int8":
-        extra = 6 * layer + 4 * kind.widest * inner * tokens
-    return tokens * (kind.tensors * inner + 4 * hidden) * element_bytes + extra
+        return rest + last + 6 * layer + 4 * kind.widest * inner * tokens
+    unpacked = element_bytes * layer if settings.get("quantization") else 0
+    return rest + max(last, unpacked)
 
 
 def _attention_bytes(config: Any, settings: Mapping[str, Any], sequence_tokens: int, batch_size: int) -> int:

@@ -13,15 +13,19 @@ from summarybench.engines.loaded_model import LoadedModel
 from summarybench.engines.loading import load
 from summarybench.engines.memory_model import MemoryPrediction, predict_memory, predict_weights
 from summarybench.engines.not_loaded import NotLoaded
+from summarybench.engines.shapes import shape_of_model
 from summarybench.engines.weights import find_weights
 from summarybench.machine.cuda_device import CudaDevice
 from summarybench.machine.detection import detect_device
 from summarybench.machine.device import GIB
+from summarybench.session.own_models import read_own_models
+from tests.forked import ROOT
 
 TINY = "smollm2-135m-instruct"
 BY_NAME = {experiment.name: experiment for experiment in EXPERIMENTS}
 CPU = detect_device({"CUDA_VISIBLE_DEVICES": ""})
 KIB = 1024
+SHAPES = ROOT / "tests" / "shapes" / "shapes.toml"
 SMALL_CPU = replace(CPU, memory_bytes=100 * KIB)
 H100 = CudaDevice(
     kind="cuda", name="an H100", slug="an-h100", family="h100", memory_bytes=80 * GIB, compute_dtype="bfloat16"
@@ -143,6 +147,28 @@ def test_total_grows_with_sequence_and_batch_and_weights_do_not(loader):
 )
 def test_prediction_is_within_a_fortieth_of_the_peak_on_a_gpu(model, loader, sequence_tokens, peak_gib):
     assert predicted(model, loader, sequence_tokens).total_bytes / GIB == pytest.approx(peak_gib, rel=0.025)
+
+
+# Measured on an H200 (torch 2.11, transformers 5.17), the longest sequence 2,148 tokens, 2,048 for phi-2.
+@pytest.mark.parametrize(
+    ("model", "mib_16_bits", "mib_4_bits"),
+    [
+        ("llama-3.2-1b", 2_583, 1_249),
+        ("mistral-7b-v0.1", None, 4_856),
+        ("qwen2.5-1.5b", 3_168, 1_381),
+        ("qwen3-1.7b", 3_643, 1_711),
+        ("gemma-2b", 5_074, 2_357),
+        ("gemma-3-1b", 2_131, 1_145),
+        ("phi-2", 6_137, 2_686),
+    ],
+)
+def test_prediction_for_published_shapes_is_within_a_twentieth_of_the_peak_on_a_gpu(model, mib_16_bits, mib_4_bits):
+    shape = shape_of_model(read_own_models([], [SHAPES], [], synthetic=True)[model])
+    tokens = 2_048 if model == "phi-2" else 2_148
+    for loader, peak in (("bf16", mib_16_bits), ("4-bit", mib_4_bits)):
+        if peak is not None:
+            found = predict_memory(shape, LOADERS[loader].settings(H100, 1), tokens, 1)
+            assert found.total_bytes / 1024**2 == pytest.approx(peak, rel=0.05)
 
 
 def test_prediction_names_its_parts_in_gib():
