@@ -91,7 +91,7 @@ def _mlperf(stored: Sequence[ExperimentView]) -> str:
             f"≤ {each.info['max_new_tokens']}",
             f"this suite, {each.source.date[:10]}, {each.info['weights']} weights: {each.source.stored.label}",
         ]
-        for each in fastest.values()
+        for each in sorted(fastest.values(), key=lambda each: (each.source.device_name, -_documents_per_second(each)))
     ]
     return f"{markdown_table(BESIDE_MLPERF, rows, (*TEXT_COLUMNS, 'source'))}\n"
 
