@@ -11,6 +11,7 @@ from typing import Any
 from summarybench.catalogue.kv_cache import cache_bytes_per_token
 from summarybench.catalogue.models import AS_STORED, LOADERS, Experiment
 from summarybench.core.cache import cache_folder
+from summarybench.core.home import provide_home
 from summarybench.core.numbers import gib
 from summarybench.core.outcomes import DeviceMemoryError, Outcome
 from summarybench.engines.chat import Chat, open_chat
@@ -159,6 +160,7 @@ def quiet_libraries(*, show_progress: bool) -> None:
     imported, which fixes inductor's cache folder. The suite keeps that folder beside its own files, so that later
     sessions reuse compiled code.
     """
+    provide_home()
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     from huggingface_hub.utils import disable_progress_bars

@@ -91,6 +91,27 @@ def test_without_a_home_folder_the_cache_is_a_temporary_folder(tmp_path):
     assert Path(done.stdout.strip()) == tmp_path / "llm-summarization-benchmarks-54321"
 
 
+def test_summaries_are_scored_without_a_home_folder(tmp_path):
+    """nltk, which rouge_score imports, asks for a home folder."""
+    code = (
+        "import os; os.environ.pop('HOME', None); os.getuid = lambda: 54321\n"
+        "from summarybench.core.home import provide_home; provide_home()\n"
+        "from summarybench.analysis.rouge import rouge_f1; print(rouge_f1('a b', 'a b')['rouge1'], os.environ['HOME'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    score, home = done.stdout.split()
+    assert score == "1.0"
+    assert Path(home).parent == tmp_path
+    assert not (tmp_path / "~").exists()
+
+
 def test_two_runs_of_one_number_are_ordered_by_date_and_named(project):
     """Two branches stored a run each, and were merged."""
     first, second = (project.bench("-k", selected, "--benchmark-save=x").stored[-1] for selected in TWO_RUNS)
