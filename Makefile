@@ -13,7 +13,7 @@ REQUIRED = $(if $(filter cpu,$(FAMILY)),,--require-baseline)
 
 quoted = '$(subst ','\'',$(1))'
 
-.PHONY: help setup bench models nightly report summary adopt readme test test-slow check actionlint compare noise history detection spot-check distill distill-table judge doctor clean
+.PHONY: help setup bench models nightly report summary adopt readme test test-slow check actionlint compare noise history detection metrics-check spot-check distill distill-table judge doctor clean
 .DEFAULT_GOAL := help
 
 help:
@@ -33,6 +33,7 @@ help:
 	@echo "maintaining"
 	@echo "  make readme         rewrite the generated tables of README.md and docs/"
 	@echo "  make detection      simulate which slowdowns are detected      ARGS=--simulation-only"
+	@echo "  make metrics-check  spoil a run's summaries, and see what each metric says   RUN=results/latest"
 	@echo "  make spot-check     slow the embedded model down, and see what the verdict says"
 	@echo "  make test           the harness's own tests; make test-slow: those that take longer"
 	@echo "  make check          lint, format, types, workflows, links of the documentation"
@@ -57,7 +58,7 @@ $(INSTALLED): requirements.txt requirements-dev.txt requirements-model.txt pypro
 	@touch $@
 
 # Commands that are printed are to be typed as make targets, too: see summarybench/core/invocation.py.
-bench models nightly compare report summary doctor adopt noise history readme detection spot-check: export SUMMARYBENCH_STARTED_BY = make
+bench models nightly compare report summary doctor adopt noise history readme detection metrics-check spot-check: export SUMMARYBENCH_STARTED_BY = make
 
 bench: $(INSTALLED)
 	$(PY) -m summarybench bench $(ARGS)
@@ -96,6 +97,9 @@ readme: $(INSTALLED)
 
 detection: $(INSTALLED)
 	@$(PY) -m summarybench detection $(ARGS)
+
+metrics-check: $(INSTALLED)
+	@$(PY) -m summarybench metrics-check $(call quoted,$(RUN)) $(ARGS)
 
 spot-check: $(INSTALLED)
 	@$(PY) -m summarybench spot-check $(ARGS)

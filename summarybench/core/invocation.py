@@ -56,6 +56,7 @@ MAKE_TARGETS: Mapping[str, MakeTarget] = {
     "history": MakeTarget("history"),
     "docs": MakeTarget("readme"),
     "detection": MakeTarget("detection"),
+    "metrics-check": MakeTarget("metrics-check", ("RUN",)),
     "spot-check": MakeTarget("spot-check"),
 }
 """The make target of each command."""

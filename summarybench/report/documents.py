@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from functools import cached_property
+from itertools import pairwise
+from typing import Any
 
+from summarybench.analysis.faithfulness import Mark, marks_in
 from summarybench.analysis.quality import DEGENERATE
 from summarybench.analysis.quality_change import SIXTEEN_BIT_OR_DEFAULT
 from summarybench.core.text import printable
-from summarybench.documents.languages import ENGLISH
+from summarybench.documents.languages import ENGLISH, LANGUAGES
 from summarybench.documents.words import pieces
 from summarybench.report.experiment import DocumentRow, ExperimentView, strategy_of
 
-FLAGS = ("empty", "repeating", "cap-hit", "truncated", "changed")
+NOVEL_FLAGS = {"novel_numbers": "new-number", "novel_dates": "new-date", "novel_names": "new-name"}
+FLAGS = ("empty", "repeating", *NOVEL_FLAGS.values(), "cap-hit", "truncated", "changed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """A piece of a summary. `kind` is "same", "added" or "removed", compared with another summary."""
+    """A piece of a summary. `kind` is "same", "added" or "removed", compared with another summary.
+
+    `novel` says what the document does not have: "number", "date" or "name"; empty for what is not marked.
+    """
 
     kind: str
     text: str
+    novel: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +39,8 @@ class SummaryView:
     """One experiment's summary of one document.
 
     `summary` is None for a stored run, which has only figures. `changes` compares it with the summary of the experiment
-    labelled `against`; it is empty if there is no such summary.
+    labelled `against`; it is empty if there is no such summary. `pieces` is what is shown: the changes, or the whole summary,
+    cut where something is marked that the document does not have.
     """
 
     experiment: ExperimentView
@@ -41,6 +50,7 @@ class SummaryView:
     flags: tuple[str, ...]
     summary: str | None
     changes: tuple[Segment, ...] = ()
+    pieces: tuple[Segment, ...] = ()
     against: str = ""
 
 
@@ -152,6 +162,7 @@ def _summary_view(holder: _Holder, document_id: str, counterpart: _Holder | None
     experiment, place, summary = holder.experiment, holder.places[document_id], holder.summary(document_id)
     other = counterpart if summary is not None and not experiment.is_synthetic else None
     before = other.summary(document_id) if other else None
+    changes = word_changes(before, summary) if before is not None and summary is not None else ()
     return SummaryView(
         experiment=experiment,
         tokens=experiment.info["generated_tokens"][place],
@@ -159,7 +170,8 @@ def _summary_view(holder: _Holder, document_id: str, counterpart: _Holder | None
         rouge1=holder.score(document_id),
         flags=tuple(_flags(holder, document_id, summary)),
         summary=summary,
-        changes=word_changes(before, summary) if before is not None and summary is not None else (),
+        changes=changes,
+        pieces=_pieces(holder, document_id, summary, changes),
         against=other.experiment.label if other and before is not None else "",
     )
 
@@ -194,6 +206,9 @@ def _flags(holder: _Holder, document_id: str, summary: str | None) -> Iterator[s
                 yield kind
         elif summary is not None and not is_synthetic and has_it(summary):
             yield kind
+    if found := info["faithfulness"]:
+        counts = dict[str, Any](found)
+        yield from (flag for key, flag in NOVEL_FLAGS.items() if counts[key][place])
     record = holder.record(document_id) or {}
     # A run file only counts cap-hits. A summary as long as the limit was most likely cut off there.
     if record.get("hit_cap", info["generated_tokens"][place] >= info["max_new_tokens"]):
@@ -203,6 +218,37 @@ def _flags(holder: _Holder, document_id: str, summary: str | None) -> Iterator[s
     digest = info["summary_sha256"][place]
     if not is_synthetic and holder.digests_before.get(document_id, digest) != digest:
         yield "changed"
+
+
+def _pieces(holder: _Holder, document_id: str, summary: str | None, changes: Sequence[Segment]) -> tuple[Segment, ...]:
+    """The changes, or the whole summary, with marks where the run recorded faithfulness and has the document's text."""
+    if summary is None:
+        return ()
+    whole = changes or (Segment(kind="same", text=summary),)
+    info, record = holder.experiment.info, holder.record(document_id) or {}
+    if info["faithfulness"] is None or not record.get("text"):
+        return tuple(whole)
+    language = LANGUAGES.get(info["workload_settings"].get("language", ""), ENGLISH)
+    return marked_segments(whole, [each for each in marks_in(summary, record["text"], language) if each.is_novel])
+
+
+def marked_segments(segments: Sequence[Segment], marks: Sequence[Mark]) -> tuple[Segment, ...]:
+    """The segments cut at the edges of the marks. Places count in the text without its removed words."""
+    edges = sorted({edge for each in marks for edge in (each.start, each.end)})
+    found: list[Segment] = []
+    place = 0
+    for segment in segments:
+        if segment.kind == "removed":
+            found.append(segment)
+            continue
+        end = place + len(segment.text)
+        cuts = [place, *(edge for edge in edges if place < edge < end), end]
+        for start, stop in pairwise(cuts):
+            novel = next((each.kind for each in marks if each.start <= start and stop <= each.end), "")
+            text = segment.text[start - place : stop - place]
+            found.append(replace(segment, text=text, novel=novel))
+        place = end
+    return tuple(found)
 
 
 def word_changes(before: str, now: str) -> tuple[Segment, ...]:

@@ -84,6 +84,11 @@ class RunView:
         return sum(any(each.summary is not None for each in document.summaries) for document in self.documents)
 
     @property
+    def has_marks(self) -> bool:
+        """Whether any summary has something marked that its document does not have."""
+        return any(piece.novel for document in self.documents for each in document.summaries for piece in each.pieces)
+
+    @property
     def is_compared(self) -> bool:
         return any(each.change for each in self.experiments)
 

@@ -99,7 +99,7 @@ def test_command_that_is_none_is_4_and_one_line(name, hint, capsys):
 
 @pytest.mark.parametrize("name", PARSED)
 def test_option_that_is_none_is_4_and_one_line_for_every_command(name, capsys):
-    required = {"compare": ["a"], "report": ["a"], "summary": ["a"], "adopt": ["a", "b"]}
+    required = {"compare": ["a"], "report": ["a"], "summary": ["a"], "metrics-check": ["a"], "adopt": ["a", "b"]}
     assert main([name, *required.get(name, []), "--no-such-option"]) == 4
     assert f"summarybench {name}: unrecognized arguments: --no-such-option; `" in one_error_line(capsys)
 
