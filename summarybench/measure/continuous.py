@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from math import fsum
-from typing import Any
+from operator import ne
 
 from summarybench.analysis.utilization import cache_tokens_read
 from summarybench.core.outcomes import RequestsFailedError
@@ -22,11 +22,11 @@ from summarybench.measure.generation import (
     Instruments,
     Measured,
     WarmUp,
-    collect_new_garbage,
     collector_off,
     translate_device_errors,
 )
 from summarybench.measure.long_documents import Conversation, ReadAtOnce, conversations_of, run_at_once
+from summarybench.measure.passes import Passes
 from summarybench.runs.journal_lines import Record
 
 WARM_UP_TOKENS = 2
@@ -50,6 +50,14 @@ class Round:
     def as_record(self) -> Record:
         """The round as the run file keeps it."""
         return {name: value for name, value in asdict(self).items() if name != "cache_tokens"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Output:
+    results: list[ReadAtOnce]
+    start: float
+    end: float
+    steps: int
 
 
 # Measuring -------------------------------------------------------------------------------------------------------
@@ -86,7 +94,7 @@ def measure_at_once(
             telemetry = Telemetry(instruments.monitor)
             state = _Rounds(engine, model, prompts, max_new_tokens, instruments, telemetry, on_record)
             with collector_off():
-                benchmark.pedantic(state.submit, setup=state.prepare, rounds=rounds)
+                benchmark.pedantic(state.run, setup=state.prepare, rounds=rounds)
             state.record_last()
             peak_bytes = instruments.device.peak_memory_bytes()  # before the probes, which allocate
         finally:
@@ -102,8 +110,8 @@ def measure_at_once(
     return measured, engine, tuple(state.rounds)
 
 
-class _Rounds:
-    """The state between rounds: the output of the last round until it is recorded."""
+class _Rounds(Passes[_Output]):
+    """Passes through one engine."""
 
     def __init__(
         self,
@@ -115,60 +123,44 @@ class _Rounds:
         telemetry: Telemetry,
         on_record: Callable[[GenerationRecord], None],
     ) -> None:
-        self.records: list[GenerationRecord] = []
+        super().__init__(prompts, instruments, telemetry, on_record)
         self.rounds: list[Round] = []
+        self._first_summaries: list[str] = []
         self._engine = engine
         self._model = model
-        self._prompts = prompts
         self._max_new_tokens = max_new_tokens
         self._clock = instruments.clock
-        self._sample_host = instruments.sample_host
-        self._host_sample: float | None = None
-        self._telemetry = telemetry
-        self._on_record = on_record
-        self._last: tuple[list[ReadAtOnce], float, float, int] | None = None
 
-    def prepare(self) -> tuple[tuple[list[Conversation]], dict[str, Any]]:
-        """Untimed: record the previous round."""
-        self.record_last()
-        collect_new_garbage()
-        self._host_sample = self._sample_host()
-        self._telemetry.before_round()
-        return (conversations_of(self._prompts),), {}
+    def _arguments(self) -> tuple[list[Conversation]]:
+        return (conversations_of(self._prompts),)
 
-    def submit(self, conversations: list[Conversation]) -> None:
-        """The timed round. It scores and writes nothing, and decodes only what later calls are asked about."""
+    def _pass(self, conversations: list[Conversation]) -> _Output:
+        """It decodes only what later calls are asked about."""
         steps = self._engine.steps
         start = self._clock()
         results = run_at_once(self._engine, conversations, self._max_new_tokens, self._model.decode)
         end = self._clock()
-        self._last = (results, start, end, self._engine.steps - steps)
+        return _Output(results=results, start=start, end=end, steps=self._engine.steps - steps)
 
-    def record_last(self) -> None:
-        if self._last is None:
-            return
-        self._telemetry.after_round()
-        (results, start, end, steps), self._last = self._last, None
-        self._check_not_cut_short([result for each in results for _, result in each.requests])
-        records = [self._record(*each, start) for each in zip(self._prompts, results, strict=True)]
-        if not self.rounds:
-            self.records = records
-            for record in records:
-                self._on_record(record)
-        pairs = zip(records, self.records, strict=True)
+    def _record(self, output: _Output) -> list[GenerationRecord]:
+        self._check_not_cut_short([result for each in output.results for _, result in each.requests])
+        records = [self._document(*each, output.start) for each in zip(self._prompts, output.results, strict=True)]
+        summaries = [record.summary for record in records]
+        self._first_summaries = self._first_summaries or summaries
         self.rounds.append(
             Round(
-                seconds=end - start,
+                seconds=output.end - output.start,
                 generated_tokens=sum(record.generated_tokens for record in records),
-                steps=steps,
-                changed_summaries=sum(now.summary != first.summary for now, first in pairs),
+                steps=output.steps,
+                changed_summaries=sum(map(ne, summaries, self._first_summaries)),
                 cache_tokens=sum(
                     cache_tokens_read([prompt_tokens], [len(result.generated_tokens)])
-                    for each in results
+                    for each in output.results
                     for prompt_tokens, result in each.requests
                 ),
             )
         )
+        return records
 
     def _check_not_cut_short(self, results: Sequence[RequestResult]) -> None:
         short = [each for each in results if not (self._is_whole(each.generated_tokens))]
@@ -181,7 +173,7 @@ class _Rounds:
     def _is_whole(self, generated: Sequence[int]) -> bool:
         return len(generated) == self._max_new_tokens or self._model.ends_by_itself(generated)
 
-    def _record(self, prompt: Prompt, read: ReadAtOnce, start: float) -> GenerationRecord:
+    def _document(self, prompt: Prompt, read: ReadAtOnce, start: float) -> GenerationRecord:
         result, generated = read.last, read.last.generated_tokens
         return GenerationRecord(
             document_id=prompt.document.id,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -33,6 +32,7 @@ from summarybench.measure.load import (
     send_all,
 )
 from summarybench.measure.long_documents import Conversation, EarlierCalls
+from summarybench.measure.passes import Passes
 
 Answer = Completion | Failure
 
@@ -96,7 +96,7 @@ def measure_served(
     warm_up_seconds = state.warm_up()
     instruments.on_warm_up(WarmUp(seconds=warm_up_seconds, warmed_rounds=0, rounds=rounds))
     with collector_off():
-        benchmark.pedantic(state.send, setup=state.prepare, rounds=rounds)
+        benchmark.pedantic(state.run, setup=state.prepare, rounds=rounds)
     state.record_last()
     measured = Measured(
         records=tuple(state.records),
@@ -146,8 +146,8 @@ def _fields_of(found: Completion) -> dict[str, Any]:
     return {field.name: getattr(found, field.name) for field in fields(found)}
 
 
-class _Rounds:
-    """The state between rounds: the answers of the last round until they are recorded."""
+class _Rounds(Passes[Round]):
+    """Passes under one load."""
 
     def __init__(
         self,
@@ -159,59 +159,35 @@ class _Rounds:
         telemetry: Telemetry,
         on_record: Callable[[GenerationRecord], None],
     ) -> None:
-        self.records: list[GenerationRecord] = []
+        super().__init__(prompts, instruments, telemetry, on_record)
         self.rounds: list[Round] = []
-        self.telemetry = telemetry
         self._model = model
-        self._prompts = prompts
         self._load = load
         self._max_new_tokens = max_new_tokens
         self._clock = instruments.clock.of_host
-        self._sample_host = instruments.sample_host
-        self._host_sample: float | None = None
-        self._on_record = on_record
-        self._last: Round | None = None
 
     def warm_up(self) -> float:
         """Send as many documents as are in flight at once, the longest among them. Returns the seconds."""
         in_flight = self._load.in_flight if isinstance(self._load, Concurrency) else 1
         longest_first = sorted(self._prompts, key=lambda prompt: -len(prompt.token_ids))
         start = self._clock()
-        self._pass_over(longest_first[:in_flight])
+        self._send(longest_first[:in_flight])
         return self._clock() - start
 
-    def prepare(self) -> tuple[tuple[()], dict[str, Any]]:
-        """Untimed: record the previous round."""
-        self.record_last()
-        gc.collect()
-        self._host_sample = self._sample_host()
-        self.telemetry.before_round()
-        return (), {}
-
-    def send(self) -> None:
-        """The timed round. It scores and writes nothing."""
+    def _pass(self) -> Round:
         start = time.process_time()
-        answers = self._pass_over(self._prompts)
-        self._last = Round(answers=tuple(answers), client_cpu_seconds=time.process_time() - start)
+        answers = self._send(self._prompts)
+        return Round(answers=tuple(answers), client_cpu_seconds=time.process_time() - start)
 
-    def _pass_over(self, prompts: Sequence[Prompt]) -> list[Answer]:
+    def _send(self, prompts: Sequence[Prompt]) -> list[Answer]:
         return pass_over(self._model, prompts, self._load, self._max_new_tokens)
 
-    def record_last(self) -> None:
-        if self._last is None:
-            return
-        self.telemetry.after_round()
-        last, self._last = self._last, None
-        if not last.completions:
-            raise RequestsFailedError(f"all {len(last.answers)} requests failed: {why_failed(last, self._model)}")
-        if not self.rounds:
-            pairs = zip(self._prompts, last.answers, strict=True)
-            self.records = [
-                record_of(prompt, each, self._host_sample) for prompt, each in pairs if not isinstance(each, Failure)
-            ]
-            for record in self.records:
-                self._on_record(record)
-        self.rounds.append(last)
+    def _record(self, output: Round) -> list[GenerationRecord]:
+        if not output.completions:
+            raise RequestsFailedError(f"all {len(output.answers)} requests failed: {why_failed(output, self._model)}")
+        self.rounds.append(output)
+        pairs = zip(self._prompts, output.answers, strict=True)
+        return [record_of(prompt, each, self._host_sample) for prompt, each in pairs if not isinstance(each, Failure)]
 
 
 def record_of(prompt: Prompt, answer: Completion, host_sample: float | None) -> GenerationRecord:
