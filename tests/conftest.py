@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,12 @@ import pytest
 
 from tests.forked import ENVIRONMENT, ROOT, forked_python
 from tests.known_noise import write_replicates
+
+READ_LATE = frozenset({"ATEN_CPU_CAPABILITY", "COLUMNS", "PYTEST_XDIST_WORKER", "RANK", "WORLD_SIZE", "XDG_CACHE_HOME"})
+"""Variables that a session reads after its libraries are imported: a fork may have other ones than its server."""
+
+LEFT_BEHIND = ("results", "baselines", "begun")
+"""What a session leaves in its project's folder."""
 
 PLUGINS_LEFT_OUT = ("-p", "no:cacheprovider", "-p", "no:anyio")
 """The latter comes with a library, and takes its time."""
@@ -150,7 +158,7 @@ class Project:
     @property
     def loads_models(self) -> bool:
         """Whether its sessions load real models: no fake stands in for loading."""
-        return "def load_model" not in (self.folder / "benchmarks" / "conftest.py").read_text(encoding="utf-8")
+        return "def load_model" not in self._conftest
 
     @property
     def begun(self) -> list[int]:
@@ -170,6 +178,33 @@ class Project:
 
     def bench(self, *arguments: str, **environment: str) -> Session:
         return self._finish(self.command(*arguments), environment)
+
+    def bench_once(self, *arguments: str) -> Session:
+        """`bench` as the project's first session, which runs once for all tests whose projects are alike.
+
+        The others get a copy of what it left behind.
+        """
+        key = (self._first_script, self._conftest, arguments)
+        made = FIRST_SESSIONS.get(key)
+        if made is None:
+            session = self.bench(*arguments)
+            kept = Path(tempfile.mkdtemp(prefix="first-session-"))
+            atexit.register(shutil.rmtree, kept, ignore_errors=True)
+            copy_what_is_left(self.folder, kept)
+            FIRST_SESSIONS[key] = replace(session, folder=kept)
+            return session
+        copy_what_is_left(made.folder, self.folder)
+        return replace(made, folder=self.folder)
+
+    @property
+    def _conftest(self) -> str:
+        return (self.folder / "benchmarks" / "conftest.py").read_text(encoding="utf-8")
+
+    @property
+    def _first_script(self) -> str:
+        """What `script` says about the first session."""
+        path = self.folder / "script.json"
+        return json.dumps(json.loads(path.read_text(encoding="utf-8"))[:1]) if path.exists() else ""
 
     def bench_in_own_python(self, *arguments: str) -> Session:
         """In one that has imported nothing yet."""
@@ -194,10 +229,9 @@ class Project:
         return self._finish([*launcher, *self.command(*arguments)[1:]], {"OMP_NUM_THREADS": "1"})
 
     def _finish(self, command: list[str], environment: dict[str, str]) -> Session:
-        whole = {**self.environment, **environment}
-        if whole == ENVIRONMENT:
+        if environment.keys() <= READ_LATE:
             command = [forked_python(with_models=self.loads_models), *command[1:]]
-        return self._run(command, whole)
+        return self._run(command, {**self.environment, **environment})
 
     def _run(self, command: list[str], environment: dict[str, str]) -> Session:
         done = subprocess.run(
@@ -210,6 +244,18 @@ class Project:
             check=False,
         )
         return Session(exit_code=done.returncode, output=done.stdout + done.stderr, folder=self.folder)
+
+
+FIRST_SESSIONS: dict[tuple[str, str, tuple[str, ...]], Session] = {}
+"""Those of `bench_once`, by script, conftest and arguments."""
+
+
+def copy_what_is_left(source: Path, target: Path) -> None:
+    for name in LEFT_BEHIND:
+        if (source / name).is_dir():
+            shutil.copytree(source / name, target / name, symlinks=True)
+        elif (source / name).exists():
+            shutil.copy(source / name, target / name)
 
 
 @pytest.fixture

@@ -29,6 +29,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from _pytest import main as pytest_main
+
 LIBRARIES = (
     "_pytest.assertion.rewrite", "jinja2", "nltk", "numpy.random", "pandas", "psutil", "pyarrow.parquet", "pytest",
     "rich.console", "rich.progress", "rich.table", "rouge_score.rouge_scorer", "scipy.optimize", "scipy.stats",
@@ -192,6 +194,22 @@ def _receive(connection: socket.socket) -> tuple[Asked, list[int]]:
     return asked, streams
 
 
+def _keep_frozen() -> None:
+    """Let collections visit only what the tests of a session make, never what is frozen in the server.
+
+    After the suite's own `gc.unfreeze` they would visit all of it, so neither that nor `gc.freeze` does anything. Instead,
+    what the session has imported and collected is frozen before its tests run: it is most of what there is.
+    """
+    freeze, run_tests = gc.freeze, pytest_main.pytest_runtestloop
+    gc.freeze = gc.unfreeze = lambda: None
+
+    def pytest_runtestloop(session: Any) -> Any:
+        freeze()
+        return run_tests(session)
+
+    pytest_main.pytest_runtestloop = pytest_runtestloop
+
+
 def main() -> None:
     address, stub, *with_models = sys.argv[1:]
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # as the suite does before it imports it
@@ -209,7 +227,7 @@ def main() -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    gc.freeze = gc.unfreeze = lambda: None  # after the suite's own, its collections would visit what is frozen here
+    _keep_frozen()
     random.seed()
     sys.modules["numpy.random"].seed()
     sys.executable = stub

@@ -114,7 +114,7 @@ def test_name_that_is_no_part_of_a_file_s_name_is_refused(adopt, capsys, name):
 
 
 def test_adopted_run_is_the_next_session_s_baseline(project, monkeypatch):
-    project.bench("-k", "4-bit")
+    project.bench_once("-k", "4-bit")
     monkeypatch.chdir(project.folder)
     assert main(["results/latest", "nightly"]) == 0
     assert project.bench("-k", "4-bit").infos["4-bit"]["baseline"]["file"] == "0001_nightly.json"

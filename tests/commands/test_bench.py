@@ -28,7 +28,7 @@ CONFIRMING = f"once more in a fresh process, before it is decided: {EMBEDDED[2]}
 def stored(project: Project) -> Project:
     """A project with a baseline of all three experiments."""
     project.script({})
-    assert project.bench("--benchmark-save=main").exit_code == 0
+    assert project.bench_once("--benchmark-save=main").exit_code == 0
     project.measured_noise()
     return project
 
@@ -496,7 +496,7 @@ and decoding of five experiments are fifteen comparisons."""
 def five(project: Project) -> Project:
     """A project with a baseline of five experiments of a T4."""
     project.script({}, conftest=A_T4)
-    session = project.bench(*FIVE, "--benchmark-save=main")
+    session = project.bench_once(*FIVE, "--benchmark-save=main")
     assert (session.exit_code, len(session.run["benchmarks"])) == (0, 5), session.output
     project.measured_noise()
     return project

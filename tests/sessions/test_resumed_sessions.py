@@ -87,7 +87,7 @@ def test_documents_of_the_interrupted_attempt_stay_in_the_journal_apart_from_the
 
 
 def test_carried_tests_are_not_run_again(project):
-    before = project.bench(*SMALL)
+    before = project.bench_once(*SMALL)
     run, table_of_documents = before.run, documents_table(project)
     project.use(SLOWER_MODELS)
     session = project.bench(*SMALL, "--resume", "results/latest")
@@ -100,7 +100,7 @@ def test_carried_tests_are_not_run_again(project):
 
 def test_a_carried_failure_fails_the_session_again(project):
     project.use(failing(2, 'ValueError("boom")'))
-    assert project.bench(*SMALL).exit_code == 1
+    assert project.bench_once(*SMALL).exit_code == 1
     project.use(FAKE_MODELS)
     session = project.bench(*SMALL, "--resume", "results/latest", "--benchmark-save=main")
     assert session.exit_code == 1
@@ -151,21 +151,21 @@ def test_a_cut_off_last_line_is_dropped_counted_and_said(killed):
 
 
 def test_only_what_is_selected_is_carried(project):
-    project.bench(*SMALL)
+    project.bench_once(*SMALL)
     session = project.bench(*SMALL, "--resume", "results/latest", "-k", "smollm2 and 4-bit")
     assert session.outcomes == {EMBEDDED[2]: "passed"}
     assert carried(session) == [EMBEDDED[2]]
 
 
 def test_experiments_that_were_not_asked_for_before_are_measured(project):
-    project.bench(*SMALL, "-k", "smollm2 and 4-bit")
+    project.bench_once(*SMALL, "-k", "smollm2 and 4-bit")
     session = project.bench(*SMALL, "--resume", "results/latest")
     assert session.outcomes == dict.fromkeys(EMBEDDED, "passed")
     assert carried(session) == [EMBEDDED[2]]
 
 
 def test_other_settings_are_refused_by_name_and_leave_no_folder(project, one_error_line):
-    project.bench(*SMALL, "-k", "smollm2 and 4-bit")
+    project.bench_once(*SMALL, "-k", "smollm2 and 4-bit")
     earlier = name_of_latest(project)
     session = project.bench("--documents", "3", "--seed", "1", "--resume", "results/latest")
     assert session.exit_code == 4
@@ -224,7 +224,7 @@ def test_files_and_folders_count_by_their_content(tmp_path, tiny_llama):
 
 
 def test_a_baseline_is_not_a_run_to_resume(project, one_error_line):
-    stored = project.bench(*SMALL, "--benchmark-save=main").stored[0]
+    stored = project.bench_once(*SMALL, "--benchmark-save=main").stored[0]
     assert "0001_main.json is not a run; give a results folder" in one_error_line(
         project.bench(*SMALL, "--resume", str(stored))
     )

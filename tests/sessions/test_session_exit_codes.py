@@ -61,7 +61,7 @@ def test_session_exits_with_its_code_and_leaves_it_behind(project, models, optio
 
 
 def test_regression_exits_with_1_and_leaves_it_behind(project):
-    project.bench("--benchmark-save=main", "-k", "4-bit")
+    project.bench_once("--benchmark-save=main", "-k", "4-bit")
     project.use(FAKE_MODELS.replace("(experiment, TIME)", "(experiment, TIME, seconds_per_token=0.02)"))
     assert project.bench("-k", "4-bit").exit_code == 1
     assert left_behind(project.folder) == "1\n"

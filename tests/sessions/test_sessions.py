@@ -80,7 +80,7 @@ def test_saved_run_becomes_the_baseline_and_pytest_benchmark_reads_it(project):
 
 
 def test_halved_seconds_in_the_baseline_are_a_regression(project):
-    stored = project.bench("--benchmark-save=main").stored[0]
+    stored = project.bench_once("--benchmark-save=main").stored[0]
     run = json.loads(stored.read_text())
     for benchmark in run["benchmarks"]:
         benchmark["stats"]["data"] = [seconds / 2 for seconds in benchmark["stats"]["data"]]
@@ -98,7 +98,7 @@ def test_halved_seconds_in_the_baseline_are_a_regression(project):
 def test_changed_model_speed_changes_the_verdict(project, before, now, verdict):
     models = SLOWER_MODELS.replace("0.02", "{}")
     project.use(models.format(before))
-    project.bench("--benchmark-save=main", "-k", "4-bit")
+    project.bench_once("--benchmark-save=main", "-k", "4-bit")
     project.use(models.format(now))
     session = project.bench("-k", "4-bit")
     assert session.infos["4-bit"]["verdict"] == verdict
@@ -106,7 +106,7 @@ def test_changed_model_speed_changes_the_verdict(project, before, now, verdict):
 
 
 def test_other_workload_is_incomparable_and_named(project):
-    project.bench("--benchmark-save=main", "-k", "4-bit")
+    project.bench_once("--benchmark-save=main", "-k", "4-bit")
     session = project.bench("-k", "4-bit", "--max-new-tokens", "32")
     assert session.infos["4-bit"]["verdict"] == "INCOMPARABLE"
     assert "--max-new-tokens 32, 48 there" in session.output
@@ -114,7 +114,7 @@ def test_other_workload_is_incomparable_and_named(project):
 
 
 def test_seven_common_documents_are_too_few(project):
-    project.bench("--benchmark-save=main", "-k", "4-bit")
+    project.bench_once("--benchmark-save=main", "-k", "4-bit")
     session = project.bench("-k", "4-bit", "--documents", "7")
     assert session.infos["4-bit"]["verdict"] == "INCOMPARABLE"
     assert "7 documents in common" in session.output
@@ -123,7 +123,7 @@ def test_seven_common_documents_are_too_few(project):
 @pytest.mark.parametrize("options", [(), ("--max-new-tokens", "32")])
 def test_required_baseline_fails_where_none_is_comparable(project, options):
     if options:
-        project.bench("--benchmark-save=main", "-k", "4-bit")
+        project.bench_once("--benchmark-save=main", "-k", "4-bit")
     assert project.bench("-k", "4-bit", "--require-baseline", *options).exit_code == 1
 
 
@@ -136,7 +136,7 @@ def test_named_run_is_compared_with_and_an_unknown_one_refused(project, one_erro
 
 
 def test_comparison_of_pytest_benchmark_itself_goes_on_working(project):
-    project.bench("--benchmark-save=main", "-k", "4-bit")
+    project.bench_once("--benchmark-save=main", "-k", "4-bit")
     options = ("-k", "4-bit", "--benchmark-compare", "--benchmark-compare-fail=mean:10%")
     assert "Performance has regressed" not in project.bench(*options).output
     stored = next((project.folder / "baselines").glob("*/*.json"))
@@ -147,7 +147,7 @@ def test_comparison_of_pytest_benchmark_itself_goes_on_working(project):
 
 
 def test_anchor_is_never_the_newest_baseline(project):
-    project.bench("--benchmark-save=main", "-k", "4-bit")
+    project.bench_once("--benchmark-save=main", "-k", "4-bit")
     project.bench("--benchmark-save=anchor", "-k", "4-bit")
     assert project.bench("-k", "4-bit").infos["4-bit"]["baseline"]["file"] == "0001_main.json"
 
@@ -244,7 +244,7 @@ def lines_with(session: Session, text: str) -> list[str]:
 
 
 def test_worse_summaries_than_the_baseline_s_fail_with_the_quality_exit_code_and_one_line(project):
-    project.bench("--benchmark-save=main", "-k", "4-bit", *NO_FLOOR)
+    project.bench_once("--benchmark-save=main", "-k", "4-bit", *NO_FLOOR)
     project.use(WORSE_4_BIT)
     session = project.bench("--benchmark-save=worse", "-k", "4-bit", *NO_FLOOR)
     assert (session.exit_code, session.outcomes[EMBEDDED[2]]) == (10, "failed")
@@ -260,7 +260,7 @@ def test_worse_summaries_than_the_baseline_s_fail_with_the_quality_exit_code_and
 
 
 def test_quality_of_an_unchanged_model_is_non_inferior(project):
-    project.bench("--benchmark-save=main")
+    project.bench_once("--benchmark-save=main")
     session = project.bench()
     assert session.exit_code == 0
     said = "quality NON-INFERIOR to 0001_main.json: ROUGE-1 +0.0 points [+0.0, +0.0], margin 1.5, 8 documents, 0 summaries changed"
@@ -270,7 +270,7 @@ def test_quality_of_an_unchanged_model_is_non_inferior(project):
 def test_outputs_that_became_empty_fail_even_where_rouge_cannot_tell(project):
     sixteen = ("--documents", "16", "-k", "4-bit", *NO_FLOOR)
     project.use(WORTHLESS_MODELS)
-    project.bench("--benchmark-save=main", *sixteen)
+    project.bench_once("--benchmark-save=main", *sixteen)
     project.use(HALF_EMPTY_MODELS)
     session = project.bench(*sixteen)
     assert session.exit_code == 10
@@ -280,7 +280,7 @@ def test_outputs_that_became_empty_fail_even_where_rouge_cannot_tell(project):
 
 
 def test_regression_outranks_lost_quality_and_both_are_told(project):
-    project.bench("--benchmark-save=main", "-k", "4-bit", *NO_FLOOR)
+    project.bench_once("--benchmark-save=main", "-k", "4-bit", *NO_FLOOR)
     project.use(WORSE_4_BIT.replace("TIME, ", "TIME, seconds_per_token=0.02, "))
     session = project.bench("-k", "4-bit", *NO_FLOOR)
     assert session.exit_code == 1
@@ -298,7 +298,7 @@ def test_quantized_loader_is_shown_beside_the_default_of_its_session_and_never_f
 
 
 def test_baseline_stored_before_quality_was_told_by_document_is_compared_without_mcnemar(project):
-    stored = project.bench("--benchmark-save=main", "-k", "4-bit").stored[0]
+    stored = project.bench_once("--benchmark-save=main", "-k", "4-bit").stored[0]
     run = json.loads(stored.read_text())
     for benchmark in run["benchmarks"]:
         del benchmark["extra_info"]["degenerate_document_ids"], benchmark["extra_info"]["quality_change"]
@@ -380,11 +380,11 @@ def interrupted(project: Project, what: signal.Signals) -> tuple[int, str]:
         text=True,
         preexec_fn=heed_interrupts,
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not (project.folder / "asleep").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(what)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=600)
     return process.returncode, output
 
 

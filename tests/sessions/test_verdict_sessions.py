@@ -20,7 +20,7 @@ MISSED = "; a stored run has it, so this run must have it too"
 
 def test_unavailable_experiment_that_a_stored_run_holds_fails_unasked(project):
     project.script({}, {"unavailable": ["8-bit", "4-bit"]})
-    project.bench("--benchmark-save=main", "-k", EMBEDDED[2])
+    project.bench_once("--benchmark-save=main", "-k", EMBEDDED[2])
     session = project.bench()
     assert (session.exit_code, session.left_behind) == (11, "11")
     assert session.outcomes == {EMBEDDED[0]: "passed", EMBEDDED[1]: "unavailable", EMBEDDED[2]: "unavailable"}
@@ -34,7 +34,7 @@ def test_unavailable_experiment_that_a_stored_run_holds_fails_unasked(project):
 )
 def test_unavailable_experiment_of_another_workload_stays_skipped(project, other):
     project.script({}, {"unavailable": ["8-bit", "4-bit"]})
-    project.bench("--benchmark-save=main")
+    project.bench_once("--benchmark-save=main")
     session = project.bench(*other)
     assert session.exit_code == 11
     assert "1 passed, 2 skipped" in session.output
@@ -43,14 +43,14 @@ def test_unavailable_experiment_of_another_workload_stays_skipped(project, other
 
 def test_experiment_of_the_anchor_alone_stays_skipped(project):
     project.script({}, {"unavailable": ["4-bit"]})
-    project.bench("--benchmark-save=anchor")
+    project.bench_once("--benchmark-save=anchor")
     assert "2 passed, 1 skipped" in project.bench().output
 
 
 @pytest.mark.parametrize(("stored", "in_pytest"), [(True, "2 failed, 1 skipped"), (False, "1 failed, 2 skipped")])
 def test_what_the_lost_gpu_kept_from_running_fails_where_a_stored_run_holds_it(project, stored, in_pytest):
     project.script({}, {"fail": {"default": "lost"}})
-    project.bench(*FOUR_BIT, *(["--benchmark-save=main"] if stored else []))
+    project.bench_once(*FOUR_BIT, *(["--benchmark-save=main"] if stored else []))
     session = project.bench()
     assert session.exit_code == 11
     expected = "unavailable" if stored else "skipped"
@@ -63,7 +63,7 @@ def test_what_the_lost_gpu_kept_from_running_fails_where_a_stored_run_holds_it(p
 
 def test_experiment_for_another_device_stays_skipped_whatever_is_stored(project):
     project.script({})
-    project.bench("--benchmark-save=main")
+    project.bench_once("--benchmark-save=main")
     session = project.bench("-m", "t4")
     assert session.exit_code == 12
     assert set(session.outcomes.values()) == {"skipped"}
@@ -87,7 +87,7 @@ LONG_PROMPTS = {"seconds_to_first_token": 0.5, "tokens": 40}
 )
 def test_regression_says_where_it_sits_and_only_the_exit_code_depends_on_it(project, before, now, cause, expected):
     project.script(before, now)
-    project.bench("--benchmark-save=main", *FOUR_BIT)
+    project.bench_once("--benchmark-save=main", *FOUR_BIT)
     project.measured_noise()
     session = project.bench(*FOUR_BIT)
     info = session.infos["4-bit"]
@@ -100,7 +100,7 @@ def test_regression_says_where_it_sits_and_only_the_exit_code_depends_on_it(proj
 @pytest.mark.parametrize(("before", "now"), [(40, 20), (20, 40)], ids=["half-as-long", "twice-as-long"])
 def test_outputs_of_another_length_change_no_verdict_and_are_said_to_be(project, before, now):
     project.script(*(LONG_PROMPTS | {"tokens": tokens} for tokens in (before, now)))
-    project.bench("--benchmark-save=main", *FOUR_BIT)
+    project.bench_once("--benchmark-save=main", *FOUR_BIT)
     project.measured_noise(0.01)
     session = project.bench(*FOUR_BIT)
     info = session.infos["4-bit"]
@@ -114,13 +114,13 @@ def test_outputs_of_another_length_change_no_verdict_and_are_said_to_be(project,
 
 def test_unchanged_speed_is_nobody_s_fault_whatever_the_controls_say(project):
     project.script({}, {"controls": 2.0})
-    project.bench("--benchmark-save=main", *FOUR_BIT)
+    project.bench_once("--benchmark-save=main", *FOUR_BIT)
     assert project.bench(*FOUR_BIT).infos["4-bit"]["attribution"] is None
 
 
 def test_regression_of_the_code_lists_the_versions_that_are_others(project):
     project.script({}, {"slower": TWICE_AS_SLOW})
-    path = project.bench("--benchmark-save=main", *FOUR_BIT).stored[0]
+    path = project.bench_once("--benchmark-save=main", *FOUR_BIT).stored[0]
     run = json.loads(path.read_text())
     run["machine_info"]["bitsandbytes"] = "0.1.0"
     path.write_text(json.dumps(run))
@@ -141,7 +141,7 @@ A_GPU = """
 def test_slowdown_along_with_a_gpu_s_memory_is_the_gpu_s(project):
     options = ("-m", "t4", "-k", "llama2 and 4-bit", "--document-source", "embedded", "--documents", "8")
     project.script({}, {"slower": TWICE_AS_SLOW, "controls": 2.0}, conftest=A_GPU)
-    project.bench("--benchmark-save=main", *options)
+    project.bench_once("--benchmark-save=main", *options)
     session = project.bench(*options)
     assert (session.exit_code, session.infos["4-bit"]["attribution"]["cause"]) == (11, "GPU")
 
@@ -157,7 +157,7 @@ def test_slowdown_along_with_a_gpu_s_memory_is_the_gpu_s(project):
 )
 def test_lost_quality_counts_more_than_a_slower_machine_and_less_than_slower_code(project, now, expected):
     project.script({}, {"worthless": ["4-bit"], **now})
-    project.bench("--benchmark-save=main", *NO_FLOOR)
+    project.bench_once("--benchmark-save=main", *NO_FLOOR)
     session = project.bench(*NO_FLOOR)
     assert (session.exit_code, session.left_behind) == (expected, str(expected))
     assert lines_with(session, f"{EMBEDDED[2]}: quality INFERIOR to 0001_main.json")
@@ -170,7 +170,7 @@ def test_lost_quality_counts_more_than_a_slower_machine_and_less_than_slower_cod
 
 def test_second_anchor_is_refused_before_anything_is_measured(project, one_error_line):
     project.script({})
-    anchor = project.bench("--benchmark-save=anchor", *FOUR_BIT).stored[0]
+    anchor = project.bench_once("--benchmark-save=anchor", *FOUR_BIT).stored[0]
     before = anchor.read_bytes()
     session = project.bench("--benchmark-save=anchor", *FOUR_BIT)
     assert session.exit_code == 4
@@ -181,7 +181,7 @@ def test_second_anchor_is_refused_before_anything_is_measured(project, one_error
 
 def test_anchor_alone_is_no_baseline(project):
     project.script({}, {"slower": TWICE_AS_SLOW})
-    project.bench("--benchmark-save=anchor", *FOUR_BIT)
+    project.bench_once("--benchmark-save=anchor", *FOUR_BIT)
     session = project.bench(*FOUR_BIT)
     assert (session.exit_code, session.infos["4-bit"]["verdict"]) == (0, "NO BASELINE")
 
@@ -196,7 +196,7 @@ def move_to_earlier_nights(project):
 
 def test_slow_slide_fails_against_the_anchor_and_no_night_regressed_against_the_newest(project):
     project.script(*({"slower": {"4-bit": 1.025**night}} for night in (0, 0, 1, 2, 3, 4)))
-    project.bench("--benchmark-save=anchor", *FOUR_BIT)
+    project.bench_once("--benchmark-save=anchor", *FOUR_BIT)
     project.measured_noise(0.02, one_night=False)
     project.bench("--benchmark-save=main", *FOUR_BIT)
     nights = []
@@ -243,7 +243,7 @@ def stored_nights(project, factors):
 
 def test_slow_slide_is_said_by_the_session_and_fails_the_night(project):
     project.script({}, {})
-    project.bench("--benchmark-save=main", *FOUR_BIT)
+    project.bench_once("--benchmark-save=main", *FOUR_BIT)
     stored_nights(project, [0.9 * (1 + 0.004 * (-1) ** night + night / 1e6) for night in range(12)] + [1.002, 0.998])
     session = project.bench(*FOUR_BIT)
     record = session.run["benchmarks"][0]["extra_info"]["history"]
@@ -258,7 +258,7 @@ def test_slow_slide_is_said_by_the_session_and_fails_the_night(project):
 
 def test_steady_nights_leave_the_night_green(project):
     project.script({}, {})
-    project.bench("--benchmark-save=main", *FOUR_BIT)
+    project.bench_once("--benchmark-save=main", *FOUR_BIT)
     stored_nights(project, [1 + 0.004 * (-1) ** night + night / 1e6 for night in range(14)])
     session = project.bench(*FOUR_BIT)
     assert session.run["benchmarks"][0]["extra_info"]["history"]["trend"] == "STEADY"
