@@ -99,7 +99,7 @@ class Other:
 
 def _given(now: StoredRun, text: str, baselines: Path) -> Other:
     """The given run, for all experiments. A number or name is looked up among the runs of the same device."""
-    against = open_run(Path(text)) if _is_path(text) else _stored(text, [baselines / device_of(now.run).slug])
+    against = _opened(Path(text)) if _is_path(text) else _stored(text, [baselines / device_of(now.run).slug])
     return Other(folder=against.path.parent, runs=dict.fromkeys((entry.name for entry in entries_of(now.run)), against))
 
 
@@ -155,7 +155,14 @@ def _is_path(text: str) -> bool:
 
 
 def _find_run(text: str, folders: Sequence[Path]) -> StoredRun:
-    return open_run(Path(text)) if _is_path(text) else _stored(text, folders)
+    return _opened(Path(text)) if _is_path(text) else _stored(text, folders)
+
+
+def _opened(path: Path) -> StoredRun:
+    """The run, with the faithfulness that its version did not record where its folder has the texts."""
+    from summarybench.analysis.derived_faithfulness import with_faithfulness
+
+    return with_faithfulness(open_run(path))
 
 
 def _folders_in(baselines: Path) -> list[Path]:
