@@ -14,9 +14,12 @@ def _continuous(experiment: ExperimentView) -> Mapping[str, Any] | None:
     return experiment.info.get("continuous")
 
 
-def _in_flight(experiment: ExperimentView) -> Part | None:
-    facts = _continuous(experiment)
-    return None if facts is None else Part(facts["requests_in_flight"], len(experiment.info["document_ids"]))
+def _in_flight(experiment: ExperimentView) -> Part | int | None:
+    """A number alone if a long document has several requests at once, which are no part of the documents."""
+    facts, documents = _continuous(experiment), len(experiment.info["document_ids"])
+    if facts is None or facts["requests_in_flight"] > documents:
+        return None if facts is None else int(facts["requests_in_flight"])
+    return Part(facts["requests_in_flight"], documents)
 
 
 def _finish_seconds(experiment: ExperimentView) -> Percentiles | None:
