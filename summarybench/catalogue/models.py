@@ -13,7 +13,7 @@ from typing import Any
 from summarybench.catalogue.entries import check_known, named
 from summarybench.core.outcomes import InputError
 from summarybench.core.tables import entry_of, read_table, shown
-from summarybench.documents.long_documents import Strategy
+from summarybench.documents.strategy import Strategy
 from summarybench.machine.device import Device
 from summarybench.machine.families import BFLOAT16_CAPABILITY, CPU_FAMILY, FAMILIES, GPU_FAMILIES, gpus_from
 

@@ -10,7 +10,6 @@ from argparse import ArgumentTypeError
 from bisect import bisect_left
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import chain, repeat
 
 from summarybench.core.outcomes import InputError
@@ -25,16 +24,8 @@ from summarybench.documents.prompts import (
     fit,
     message_with,
 )
+from summarybench.documents.strategy import Strategy
 from summarybench.documents.words import sentences
-
-
-class Strategy(StrEnum):
-    """What is done with a document that does not fit in one prompt."""
-
-    TRUNCATE = "truncate"
-    MAP_REDUCE = "map-reduce"
-    REFINE = "refine"
-
 
 ALL = "all"
 SEPARATOR = "\n"

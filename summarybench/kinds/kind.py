@@ -10,7 +10,7 @@ from typing import Any
 from summarybench.catalogue.models import Experiment
 from summarybench.core.option import Option
 from summarybench.core.processes import ALONE, Process
-from summarybench.documents.long_documents import Strategy
+from summarybench.documents.strategy import Strategy
 from summarybench.kinds.toolbox import Measurement, Toolbox
 from summarybench.machine.device import Device
 from summarybench.runs.kind_facts import KindFacts

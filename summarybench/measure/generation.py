@@ -21,8 +21,9 @@ from summarybench.core.outcomes import (
     is_device_lost,
 )
 from summarybench.documents.document import Document
-from summarybench.documents.long_documents import Room, Strategy, prompt_for
+from summarybench.documents.long_documents import Room, prompt_for
 from summarybench.documents.prompts import INSTRUCTION, Prompt
+from summarybench.documents.strategy import Strategy
 from summarybench.engines.engine import ChatFormat, TextGenerator
 from summarybench.machine.clock import Clock
 from summarybench.machine.device import Device

@@ -24,6 +24,7 @@ from summarybench.report.charts.latency import latency_chart
 from summarybench.report.charts.seconds import seconds_chart
 from summarybench.report.charts.tradeoff import tradeoff_chart
 from summarybench.report.charts.utilization import utilization_chart
+from summarybench.report.documents import FLAGS
 from summarybench.report.experiment import Source
 from summarybench.report.figures.cost import COST_PER_DOCUMENTS, COST_PER_TOKENS, ENERGY_PER_TOKENS, PRICE
 from summarybench.report.figures.memory import PEAK
@@ -62,6 +63,7 @@ def report_html(sources: Sequence[Source]) -> str:
             tradeoff=tradeoff_chart(view) if has_experiments else None,
             seconds=seconds_chart(view) if has_experiments else None,
             prices=_prices(view),
+            flags=[flag for flag in FLAGS if any(flag in document.flags for document in view.documents)],
             change=change_chart(view),
             latency=latency_chart(view),
             utilization=utilization_chart(view),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from summarybench.core.outcomes import Outcome
-from summarybench.report.documents import FLAGS, DocumentView, documents_of
+from summarybench.report.documents import DocumentView, documents_of
 from summarybench.report.environment import Environments, environments_of
 from summarybench.report.experiment import ExperimentView, Source, experiments_of, tagged
 from summarybench.report.frontier import frontier_of
@@ -75,12 +75,8 @@ class RunView:
         return all(source.price is not None for source in self.sources)
 
     @property
-    def has_texts(self) -> bool:
-        """Whether the summaries are there, and not only figures about them."""
-        return self.documents_with_texts > 0
-
-    @property
     def documents_with_texts(self) -> int:
+        """How many documents have their summaries here, and not only figures about them."""
         return sum(any(each.summary is not None for each in document.summaries) for document in self.documents)
 
     @property
@@ -91,11 +87,6 @@ class RunView:
     @property
     def is_compared(self) -> bool:
         return any(each.change for each in self.experiments)
-
-    @property
-    def flags(self) -> list[str]:
-        """The flags that any document has."""
-        return [flag for flag in FLAGS if any(flag in document.flags for document in self.documents)]
 
     @cached_property
     def frontier(self) -> tuple[ExperimentView, ...]:

@@ -11,9 +11,9 @@ from summarybench.catalogue.datasets import DATASETS
 from summarybench.core.outcomes import InputError
 from summarybench.documents.hub import HubDataset
 from summarybench.documents.languages import ENGLISH, Language, language_of
-from summarybench.documents.long_documents import Strategy
 from summarybench.documents.prompts import INSTRUCTION
 from summarybench.documents.rows import Columns
+from summarybench.documents.strategy import Strategy
 
 _SPECIFICATION = re.compile(r"(?P<name>[^:@]+)(:(?P<configuration>[^@]+))?(@(?P<revision>.+))?")
 _TEXT_FILE = re.compile(r"\S+\.(txt|md|prompt)")

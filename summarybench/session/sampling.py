@@ -12,8 +12,8 @@ from summarybench.core.numbers import counted
 from summarybench.core.outcomes import InputError, UnavailableError
 from summarybench.documents.document import Collection, Document, DocumentSource
 from summarybench.documents.hub import check_wikilingua, documents_of_hub, wikilingua_documents
-from summarybench.documents.long_documents import Strategy
 from summarybench.documents.sources import documents_of_file, embedded_documents
+from summarybench.documents.strategy import Strategy
 from summarybench.engines.engine import ChatFormat
 from summarybench.measure.generation import build_prompts
 from summarybench.measure.sample import Sample

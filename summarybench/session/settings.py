@@ -106,23 +106,12 @@ def settings_of(option: Any, root: Path) -> Settings:
 
     Relative defaults are folders of `root`. Raises InputError for a value that makes no sense.
     """
-    for each in all_options():
-        value = getattr(option, each.key)
-        if each.minimum is not None and value is not None and value < each.minimum:
-            raise InputError(f"{each.name} {value}: must be at least {each.minimum}")
+    _check(option)
     profile = chosen_profile(option)
     option = with_profile(option)
     document_options = document_options_of(option)
-    if option.resume is not None and option.confirm is not None:
-        raise InputError("--resume and --confirm each go on from a run; give one of them")
     students = read_students(option.student)
-    if students and option.weights == "synthetic":
-        raise InputError("--student with --weights synthetic: a student is its weights; leave one of them out")
     synthetic = option.weights == "synthetic"
-    if option.scorer and synthetic:
-        raise InputError(
-            "--scorer with --weights synthetic: random weights write no summaries to score; leave one of them out"
-        )
     own = read_own_models(option.model, option.models, option.config, synthetic=synthetic)
     folders = {name: spec.own.folder for name, spec in own.items() if spec.own and spec.own.folder}
     chosen = chosen_models(option.model, own)
@@ -162,6 +151,22 @@ def settings_of(option: Any, root: Path) -> Settings:
         gpu_hour_price=None if option.gpu_hour_price is None else parse_price(option.gpu_hour_price),
         profile=profile,
     )
+
+
+def _check(option: Any) -> None:
+    """Raise InputError for a value that is too small, and for options that contradict each other."""
+    for each in all_options():
+        value = getattr(option, each.key)
+        if each.minimum is not None and value is not None and value < each.minimum:
+            raise InputError(f"{each.name} {value}: must be at least {each.minimum}")
+    if option.resume is not None and option.confirm is not None:
+        raise InputError("--resume and --confirm each go on from a run; give one of them")
+    if option.weights == "synthetic" and option.student:
+        raise InputError("--student with --weights synthetic: a student is its weights; leave one of them out")
+    if option.weights == "synthetic" and option.scorer:
+        raise InputError(
+            "--scorer with --weights synthetic: random weights write no summaries to score; leave one of them out"
+        )
 
 
 def unresolved_options_of(option: Any) -> UnresolvedOptions:

@@ -12,8 +12,9 @@ from summarybench.analysis.targets import targets_of
 from summarybench.catalogue.floors import FLOORS
 from summarybench.catalogue.models import MODELS, Experiment
 from summarybench.core.session_seconds import SessionSeconds
-from summarybench.documents.long_documents import WORDING, Strategy
+from summarybench.documents.long_documents import WORDING
 from summarybench.documents.prompts import template_digest
+from summarybench.documents.strategy import Strategy
 from summarybench.engines.engine import EngineFacts, JsonScalar, TextGenerator
 from summarybench.engines.loaded_model import LoadedModel
 from summarybench.kinds.toolbox import Measurement, Toolbox

@@ -8,16 +8,8 @@ import pytest
 
 from summarybench.core.outcomes import InputError
 from summarybench.documents.document import Document
-from summarybench.documents.long_documents import (
-    GOES_ON,
-    SEPARATOR,
-    SO_FAR,
-    SPARE_TOKENS,
-    Room,
-    Strategy,
-    prompt_for,
-    strategies,
-)
+from summarybench.documents.long_documents import GOES_ON, SEPARATOR, SO_FAR, SPARE_TOKENS, Room, prompt_for, strategies
+from summarybench.documents.strategy import Strategy
 
 INSTRUCTION = "Sum up."
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from summarybench.documents.document import Document
-from summarybench.documents.long_documents import Strategy
+from summarybench.documents.strategy import Strategy
 from summarybench.engines.server.answers import Completion
 from summarybench.kinds.continuous import prompts_at_once
 from summarybench.machine.telemetry import NullMonitor

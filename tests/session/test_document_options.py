@@ -10,9 +10,9 @@ from summarybench.catalogue.datasets import read_datasets
 from summarybench.core.outcomes import InputError
 from summarybench.documents.hub import HubDataset
 from summarybench.documents.languages import LANGUAGES
-from summarybench.documents.long_documents import Strategy
 from summarybench.documents.prompts import INSTRUCTION
 from summarybench.documents.rows import Columns
+from summarybench.documents.strategy import Strategy
 from summarybench.session.document_options import DocumentOptions, document_options_of, parse_dataset
 
 NONE_GIVEN = {
