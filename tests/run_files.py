@@ -79,6 +79,8 @@ def benchmark(name: str = "llama2-7b-chat-4-bit", *, seconds: tuple[float, ...] 
         "degenerate_document_ids": {"empty": [], "repeating": ["document 1"]},
         "cap_hits": 2,
         "truncated_documents": 3,
+        "summary_characters": [400] * count,
+        "dropped_documents": {},
         "load_seconds": 12.5,
         "compile_seconds": None,
         "tuned_kernels": None,

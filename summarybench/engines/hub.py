@@ -159,6 +159,7 @@ def _explaining(repository: str, revision: str, licence_url: str = "") -> Iterat
 def explain_hub_error(error: Exception, repository: str, revision: str, licence_url: str) -> str:
     """One line about a failed request: no access, no such revision, or no network."""
     import huggingface_hub.errors as errors
+    from httpx2 import TimeoutException
 
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.GatedRepoError):
@@ -177,7 +178,8 @@ def explain_hub_error(error: Exception, repository: str, revision: str, licence_
         return f"{repository!r} is neither a folder nor a repository of the hub ({first_line(error)})"
     if isinstance(error, errors.RemoteEntryNotFoundError):
         return f"{repository} has no config.json at {revision!r}, so transformers cannot load it"
-    reason = f"no answer within {trimmed(HUB_SECONDS)} s" if isinstance(error, TimeoutError) else first_line(error)
+    is_late = isinstance(error, (TimeoutError, TimeoutException))
+    reason = f"no answer within {trimmed(HUB_SECONDS)} s" if is_late else first_line(error)
     if isinstance(error, errors.OfflineModeIsEnabled):
         reason = "HF_HUB_OFFLINE is set, and the cache does not have the model"
     return (

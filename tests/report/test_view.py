@@ -62,7 +62,7 @@ def test_a_table_without_rows_is_left_out():
 
 def test_overview_leaves_out_columns_that_no_experiment_has():
     keys = [column.figure.key for column in overview(view_of([source(benchmark(**UNSCORED))]).experiments).columns]
-    assert {column.figure.key for column in OVERVIEW} - set(keys) == {"anchor", "ratio", "rouge"}
+    assert {column.figure.key for column in OVERVIEW} - set(keys) == {"anchor", "ratio", "rouge", "scored"}
 
 
 def test_details_have_scores_where_any_experiment_was_scored():

@@ -21,7 +21,7 @@ T4 = CudaDevice(kind="cuda", name="T", slug="t", family="t4", memory_bytes=14 * 
 
 def test_loaders_that_fit_come_before_those_that_are_too_large():
     said = in_words(LLAMA, T4)
-    assert said.startswith("8-bit 8.6 GiB, 4-bit 5.7 GiB")
+    assert said.startswith("8-bit 8.6 GiB, 4-bit 5.6 GiB")
     assert "; too large: default 28.1 GiB, fp16 14.3 GiB" in said
 
 

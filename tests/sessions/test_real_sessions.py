@@ -33,7 +33,7 @@ def test_tiny_model_goes_through_batches_of_unequal_rows_in_a_real_session(proje
     loaded_from = f"smollm2-135m-instruct={tiny_llama}"
     session = project.bench(
         *("-m", "batching and cpu", "-k", "default-batch1 or default-batch8"),
-        *("--model-path", loaded_from, "--documents", "5", "--max-new-tokens", "8"),
+        *("--model-path", loaded_from, "--documents", "5", "--max-new-tokens", "8", "--max-prompt-tokens", "512"),
     )
     assert session.exit_code == 0, session.output
     alone, together = (session.by_experiment[f"smollm2-135m-instruct-default-batch{rows}"] for rows in (1, 8))
