@@ -100,10 +100,15 @@ def test_doctor_names_the_hub_without_its_password(endpoint):
     assert secrets_in(out.getvalue()) == []
 
 
-@pytest.mark.slow
-@every_status
+@pytest.mark.slow  # three whole sessions; every status is tried in this process above
 @pytest.mark.parametrize(
-    "options", [("--model", "org/model"), ("--dataset", "org/data@main")], ids=lambda each: each[0]
+    ("options", "status"),
+    [
+        (("--model", "org/model"), 401),
+        (("--dataset", "org/data@main"), 403),
+        (("--model", "org/model"), None),
+    ],
+    ids=["model-401", "dataset-403", "model-nobody"],
 )
 def test_session_leaves_no_secret_anywhere(options, status, project):
     project.use("")
