@@ -6,6 +6,7 @@ Each kind of file is damaged MUTATIONS times, seeded by the kind. For each, one 
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import random
@@ -151,6 +152,15 @@ def template_in(parent):
             pyarrow.Table.from_pylist([json.loads(each) for each in articles]), folder / "documents.parquet"
         )
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_heap():
+    """Leave what the tests before have made out of collections: a session collects between its rounds."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.mark.slow
