@@ -82,7 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _Gossip(BaseHTTPRequestHandler):
-    """Answers every request with one status, and repeats what the client sent and what it was told to say."""
+    """Answers every request with one status. The body repeats what the client sent, and adds a given text."""
 
     status: int
     says: str

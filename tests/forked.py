@@ -195,7 +195,7 @@ def _receive(connection: socket.socket) -> tuple[Asked, list[int]]:
 
 
 def _keep_frozen() -> None:
-    """Let collections visit only what the tests of a session make, never what is frozen in the server.
+    """Let garbage collections visit only the objects of a session's tests, never those that the server has frozen.
 
     After the suite's own `gc.unfreeze` they would visit all of it, so neither that nor `gc.freeze` does anything. Instead,
     what the session has imported and collected is frozen before its tests run: it is most of what there is.

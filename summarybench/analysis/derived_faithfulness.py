@@ -19,7 +19,7 @@ DOCUMENTS = "documents.parquet"
 def with_faithfulness(stored: StoredRun) -> StoredRun:
     """The run with the faithfulness of each scored experiment that lacks it, where its folder has the texts.
 
-    A stored run has no texts, and stays as it is. Raises InputError for a file of texts that cannot be read.
+    A run without texts is returned unchanged. Raises InputError if the file of texts cannot be read.
     """
     table = stored.path.with_name(DOCUMENTS)
     lacking = [each for each in stored.run["benchmarks"] if _lacks(each["extra_info"])]

@@ -44,7 +44,7 @@ class Faithfulness:
     """The figures of one summary. Shares are 0 to 1.
 
     The shares of novel n-grams and the counts are of distinct ones: what is repeated counts once. Names are None where
-    the document's language does not tell them by capital letters. `coverage`, `density` and `compression` are those of Grusky,
+    the document's language does not mark them by capital letters. `coverage`, `density` and `compression` are those of Grusky,
     Naaman and Artzi (NAACL 2018), in words without punctuation. `length_ratio` is the summary's words ÷ the reference's.
     """
 

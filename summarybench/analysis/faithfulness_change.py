@@ -71,7 +71,7 @@ class NovelChange:
     @property
     def is_relevant(self) -> bool:
         """Whether the loss is large enough to fail, whatever its p-value."""
-        return self.mean >= FAITHFULNESS_MARGIN and self.more - self.fewer >= MINIMUM_MORE_DOCUMENTS
+        return _is_relevant(self.mean, self.more - self.fewer, FAITHFULNESS_MARGIN)
 
     @property
     def verdict(self) -> QualityVerdict:
@@ -127,6 +127,11 @@ class FaithfulnessComparison:
         if not any(each.is_relevant and each.p_value <= self.level for each in self.counted.values()):
             return ()
         return (f"faithfulness {QualityVerdict.INFERIOR} {describe_faithfulness(self.as_extra_info())}",)
+
+
+def _is_relevant(mean: float, net_more: int, margin: float) -> bool:
+    """Whether a loss is large enough to fail: by its share of the documents, and by their number."""
+    return mean >= margin and net_more >= MINIMUM_MORE_DOCUMENTS
 
 
 def overall(verdicts: Sequence[QualityVerdict]) -> QualityVerdict:
@@ -246,7 +251,7 @@ def p_values_of_faithfulness(change: FaithfulnessChangeRecord) -> Iterator[tuple
     """
     for key, each in change["counted"].items():
         if 0.5 ** (each["more"] + each["fewer"]) <= QUALITY_LEVEL:
-            is_relevant = each["mean"] >= change["margin"] and each["more"] - each["fewer"] >= MINIMUM_MORE_DOCUMENTS
+            is_relevant = _is_relevant(each["mean"], each["more"] - each["fewer"], change["margin"])
             yield (
                 f"faithfulness {QualityVerdict.INFERIOR} to {change['baseline']}: more summaries with new {COUNTED[key]}",
                 each["p_value"] if is_relevant else 1.0,

@@ -1,8 +1,8 @@
 """Capitalized names in a text, word by word.
 
 A capitalized word is a name unless it begins a sentence: there it counts only if the text has it capitalized elsewhere, too.
-Headlines and shouting, where most words are capitalized, have no names. Scripts without capital letters have none, and German
-has none that could be told from other nouns.
+Headlines and shouting, where most words are capitalized, have no names. Scripts without capital letters have none, and in
+German all nouns are capitalized, so names cannot be recognized.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LEAST_GERMAN_SHARE = 0.1
 """Of the words of a German text: more than a tenth are among these fourteen."""
 LEAST_CASED_SHARE = 0.5
 LANGUAGE_SAMPLE = 20_000
-"""Characters from which the language is told: more would tell nothing else."""
+"""The number of characters in which German is looked for; more would not change the result."""
 WORDS_OF_A_HEADLINE = 4
 LEAST_SHARE_IN_A_HEADLINE = 0.75
 """Of capitalized words; a sentence of names has fewer."""

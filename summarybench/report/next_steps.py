@@ -143,7 +143,7 @@ def _what_the_nights_find(benchmarks: Sequence[Benchmark]) -> str:
     slower = percent(slowdown_of(SOUGHT_RATIO))
     if needed is None:
         return f"; in its history, {slower} slower is out of reach: a night varies by {deviation(max(deviations))}"
-    return f"; its history finds what is {slower} slower within {counted(needed, 'night')}"
+    return f"; its history would show a slowdown of {slower} within {counted(needed, 'night')}"
 
 
 def _shortcomings(benchmarks: Sequence[Benchmark]) -> Iterator[str]:

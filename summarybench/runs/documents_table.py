@@ -118,7 +118,7 @@ OF_FAITHFULNESS = (
         novel_numbers="those that the document does not have",
         dates="distinct dates of the summary",
         novel_dates="those that the document does not have",
-        names="distinct capitalized names of the summary; null where the language does not tell them",
+        names="distinct capitalized names of the summary; null for a language that does not mark names by capital letters",
         novel_names="those that the document does not have",
     ),
     *_columns(

@@ -40,7 +40,7 @@ class WorkloadSettings(TypedDict):
     processes: NotRequired[Annotated[int, Key("processes that measured together; absent for one")]]
     language: NotRequired[Annotated[str, Key("code of the documents' language; absent for English")]]
     long_documents: NotRequired[
-        Annotated[str, Key("what is done with documents that do not fit in one prompt; absent for truncating")]
+        Annotated[str, Key("how documents are read that do not fit in one prompt; absent if they are truncated")]
     ]
 
 

@@ -25,7 +25,10 @@ class FaithfulnessRecord(TypedDict):
     novel_numbers: Annotated[list[int], Key("distinct numbers that the document does not have")]
     dates: Annotated[list[int], Key("distinct dates")]
     novel_dates: Annotated[list[int], Key("distinct dates that the document does not have")]
-    names: Annotated[list[int | None], Key("distinct capitalized names; null where the language does not tell them")]
+    names: Annotated[
+        list[int | None],
+        Key("distinct capitalized names; null for a language that does not mark names by capital letters"),
+    ]
     novel_names: Annotated[
         list[int | None], Key("distinct capitalized names that the document does not have; likewise")
     ]

@@ -45,7 +45,7 @@ def test_clean_run_is_offered_as_a_baseline(verdict):
     [
         (1, None, ""),
         (5, None, "; its history has 5 nights with this one, and tests from the 9th on"),
-        (40, 0.02, "; its history finds what is 3% slower within 11 nights"),
+        (40, 0.02, "; its history would show a slowdown of 3% within 11 nights"),
         (40, 0.068, "; in its history, 3% slower is out of reach: a night varies by 6.8%"),
     ],
 )

@@ -23,8 +23,8 @@ PRICE = Figure(
     format=Format(spec=".2f"),
     value=lambda experiment: experiment.source.price,
     definition=(
-        "The price of one GPU for an hour, from --gpu-hour-price. On a CPU it is that of the whole machine. It has no "
-        "currency, and it is not part of the workload."
+        "The price of one GPU for an hour, from --gpu-hour-price. On a CPU it is the price of the whole machine. It is "
+        "without currency, and not part of the workload."
     ),
 )
 GPUS = Figure(

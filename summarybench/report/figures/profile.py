@@ -97,7 +97,7 @@ ROUGE1_SHARE, ROUGE2_SHARE, ROUGE_LSUM_SHARE = (
         format=PERCENT,
         better=Better.HIGHER,
         value=_share_of(key),
-        definition=f"Mean {name} ÷ that of --reference-rouge. The profile requires 99%.",
+        definition=f"Mean {name} ÷ the {name} that --reference-rouge gives. The profile requires 99%.",
     )
     for key, name, short in (
         ("rouge1", "ROUGE-1", "R-1"),
