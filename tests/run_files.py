@@ -178,6 +178,7 @@ def outcome(name: str, what: str, detail: str = "") -> dict[str, Any]:
         "detail": detail,
         "quality_only": False,
         "machine_only": False,
+        "wrong_input": False,
         "is_final": True,
     }
 

@@ -24,7 +24,7 @@ from summarybench.analysis.history import read_series
 from summarybench.analysis.noise import add_replicates
 from summarybench.commands.command_line import main
 from summarybench.commands.docs import tables_of
-from summarybench.core.exit_codes import WRONG_INPUT, run_to_exit_code
+from summarybench.core.exit_codes import run_to_exit_code
 from summarybench.core.outcomes import ExitCode
 from summarybench.documents.sources import EMBEDDED_ARTICLES, documents_of_file
 from summarybench.runs.run_file import read_run
@@ -33,7 +33,7 @@ from tests.kill_at_random import run_session
 from tests.mutations import damaged_bytes, damaged_checked_line, damaged_json, damaged_line
 
 MUTATIONS = 1_000
-EXIT_CODES = {*ExitCode, WRONG_INPUT}
+EXIT_CODES = set(ExitCode)
 STORED = Path("baselines/a-cpu")
 HISTORY = STORED / "history.json"
 
@@ -198,7 +198,7 @@ def attempt(kind, damaged, generator, template, tmp_path, what):
     assert {path.name for path in (folder / "baselines").iterdir()} <= {"a-cpu"}, what
     lines = errors.getvalue().splitlines()
     assert "Traceback (most recent call last):" not in lines, "\n".join([what, *lines])
-    assert [line[:7] for line in lines] == (["ERROR: "] if code == WRONG_INPUT else []), (what, lines)
+    assert [line[:7] for line in lines] == (["ERROR: "] if code == ExitCode.WRONG_INPUT else []), (what, lines)
     assert all(each.isprintable() for each in (*lines, *shown.getvalue().splitlines())), (what, lines)
     shutil.rmtree(folder)
     return code

@@ -23,8 +23,6 @@ from summarybench.core.outcomes import (
     UnavailableError,
 )
 
-WRONG_INPUT = 4
-"""As in pytest: the arguments, a file or a stored run cannot be used."""
 INTERRUPTED = 128 + signal.SIGINT
 """The exit code that a shell reports for a command ended by Ctrl-C."""
 OUTPUT_CLOSED = 128 + signal.SIGPIPE
@@ -38,7 +36,7 @@ def exit_code_of(error: SuiteError) -> int:
     """
     match error:
         case InputError():
-            return WRONG_INPUT
+            return ExitCode.WRONG_INPUT
         case QualityError():
             return ExitCode.QUALITY
         case UnavailableError() | DeviceInvalidError() | MachineSlowerError():

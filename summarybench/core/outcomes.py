@@ -76,6 +76,8 @@ class ExitCode(IntEnum):
 
     CLEAN = 0
     FAILED = 1
+    WRONG_INPUT = 4
+    """As in pytest: the arguments, a file or a stored run cannot be used, and nothing was measured."""
     QUALITY = 10
     NO_VERDICT = 11
     """A model could not be downloaded, the device was throttled or shared, or the machine itself is slower."""
@@ -88,7 +90,8 @@ class SuiteError(Exception):
     Its message is one line for the user.
 
     SuiteError
-    ├── InputError             an option, a file or a baseline cannot be used; the session ends before measuring
+    ├── InputError             an option, a file or a baseline cannot be used; the session ends before measuring,
+    │                         or only the model fails whose loading shows it
     ├── UnavailableError       a model or its documents could not be downloaded or used here
     │   └── ContradictedLoaderError  the checkpoint is already quantized, differently from the loader
     ├── CheckpointError        a checkpoint's tensors do not match its configuration
@@ -197,6 +200,7 @@ class TestOutcome:
     """The end of one selected test. `detail` is one line for the user.
 
     `quality_only` means exit code 10 instead of 1, and `machine_only` means 11: the machine caused the regression.
+    `wrong_input` means 4 if the session measured nothing: an option or a file cannot be used with this model.
     `is_final` is False if the test was interrupted (Ctrl-C, a full disk); a resumed run repeats it.
     """
 
@@ -208,6 +212,7 @@ class TestOutcome:
     detail: str = ""
     quality_only: bool = False
     machine_only: bool = False
+    wrong_input: bool = False
     is_final: bool = True
 
 
@@ -247,6 +252,7 @@ def outcome_of_test(
         detail=detail,
         quality_only=isinstance(error, QualityError),
         machine_only=isinstance(error, MachineSlowerError),
+        wrong_input=isinstance(error, InputError),
         is_final=not isinstance(error, (InputError, ProcessLostError)),
     )
 
@@ -284,6 +290,8 @@ def session_exit_code(outcomes: Iterable[TestOutcome]) -> ExitCode:
     """The exit code of a session with these outcomes."""
     seen = list(outcomes)
     failed = [outcome for outcome in seen if outcome.outcome is Outcome.FAILED]
+    if any(outcome.wrong_input for outcome in failed) and not any(map(_has_measured, seen)):
+        return ExitCode.WRONG_INPUT
     if any(not outcome.quality_only and not outcome.machine_only for outcome in failed):
         return ExitCode.FAILED
     if any(outcome.quality_only for outcome in failed):
@@ -293,6 +301,11 @@ def session_exit_code(outcomes: Iterable[TestOutcome]) -> ExitCode:
     if all(outcome.outcome is Outcome.SKIPPED for outcome in seen):
         return ExitCode.NOTHING_MEASURED
     return ExitCode.CLEAN
+
+
+def _has_measured(outcome: TestOutcome) -> bool:
+    """Whether a test measured something, or failed for another reason than wrong input."""
+    return outcome.outcome in (Outcome.PASSED, Outcome.FAILED, Outcome.INVALID) and not outcome.wrong_input
 
 
 def with_confirmed_slowdown(outcome: TestOutcome, detail: str, *, is_of_machine: bool) -> TestOutcome:

@@ -137,8 +137,10 @@ def _hold_date(tokenizer: Any) -> None:
 def _wants_parts(tokenizer: Any, location: str) -> bool:
     """Whether the template drops a message that is a string, and keeps one that is a list of parts.
 
-    Raises UnavailableError if it keeps neither, such as a template that demands a system message.
+    Raises UnavailableError if it keeps neither, such as a template that demands a system message, or if it has a syntax error.
     """
+    from jinja2 import TemplateSyntaxError
+
     reasons = []
     for wants_parts, content in ((False, PROBE), (True, _in_parts(PROBE))):
         try:
@@ -146,6 +148,11 @@ def _wants_parts(tokenizer: Any, location: str) -> bool:
                 return wants_parts
             reasons.append("it leaves the message out")
         except UnavailableError as error:
+            if isinstance(error.__cause__, TemplateSyntaxError):
+                line = error.__cause__.lineno
+                raise UnavailableError(
+                    f"the chat template of {location} is not valid: line {line}: {error}; correct it, or download the model again"
+                ) from error
             reasons.append(str(error))
     raise UnavailableError(
         f"the chat template of {location} does not take a single message of the user ({reasons[0]}); give a model, or a "

@@ -22,7 +22,7 @@ from summarybench.core.outcomes import (
 )
 from summarybench.documents.document import Document
 from summarybench.documents.long_documents import Room, prompt_for
-from summarybench.documents.prompts import INSTRUCTION, Prompt
+from summarybench.documents.prompts import INSTRUCTION, Prompt, message_with
 from summarybench.documents.strategy import Strategy
 from summarybench.engines.engine import ChatFormat, TextGenerator
 from summarybench.machine.clock import Clock
@@ -31,6 +31,9 @@ from summarybench.machine.probes import ProbeReadings
 from summarybench.machine.probes import as_extra_info as probes_as_extra_info
 from summarybench.machine.telemetry import Monitor, Telemetry, TelemetrySummary
 from summarybench.measure.long_documents import reader_for
+
+SHORTEST_DOCUMENT = "a"
+"""One token, with which a prompt is as short as one can be."""
 
 
 class Benchmark(Protocol):
@@ -179,14 +182,15 @@ def build_prompts(
 ) -> tuple[Prompt, ...]:
     """The documents' prompts, which fit in the model's context: longer documents are truncated, or read in several calls.
 
-    The context must hold the prompt and the new tokens. Raises InputError where the new tokens alone fill it, or where the
-    limit leaves no room for a document.
+    The context must hold the prompt and the new tokens. Raises InputError where it has no room for both, or where the limit
+    leaves no room for a document.
     """
     room = chat.context_tokens - max_new_tokens
-    if room < 1:
+    shortest = len(chat.chat_ids(message_with(instruction, SHORTEST_DOCUMENT)))
+    if room < shortest:
         raise InputError(
-            f"--max-new-tokens {max_new_tokens}: the model's context has {chat.context_tokens} tokens, which leaves no room for a "
-            "prompt; allow fewer"
+            f"--max-new-tokens {max_new_tokens}: the model's context has {chat.context_tokens} tokens, and the prompt of a single "
+            f"letter takes {shortest} of them; allow at most {chat.context_tokens - shortest} new tokens"
         )
     limits = Room(
         tokenizer=chat,

@@ -39,7 +39,7 @@ EXIT_CODES_IN_WORDS = {
     ExitCode.FAILED: "Failed",
     2: "Interrupted",
     3: "Internal error of pytest",
-    4: "Wrong input",
+    ExitCode.WRONG_INPUT: "Wrong input",
     5: "No tests",
     ExitCode.QUALITY: "Quality failed: below its floor, or worse than the baseline",
     ExitCode.NO_VERDICT: "No verdict: a model could not be downloaded, or the machine was throttled, shared or slower",

@@ -108,7 +108,10 @@ def _outcomes(found: Any) -> Any:
     """Outcomes from before --resume are final, and those from before attribution blame no machine."""
     if not isinstance(found, list):
         return found
-    return [_with(each, detail="", quality_only=False, machine_only=False, is_final=True) for each in found]
+    return [
+        _with(each, detail="", quality_only=False, machine_only=False, wrong_input=False, is_final=True)
+        for each in found
+    ]
 
 
 # One experiment --------------------------------------------------------------------------------------------------

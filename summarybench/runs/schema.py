@@ -120,6 +120,7 @@ class OutcomeRecord(TypedDict):
     detail: Annotated[str, Key("the reason, in one line; empty if it passed")]
     quality_only: Annotated[bool, Key("whether it failed for the quality of its summaries alone")]
     machine_only: Annotated[bool, Key("whether it failed for a slowdown of the machine alone")]
+    wrong_input: Annotated[bool, Key("whether it failed because an option or a file cannot be used with this model")]
     is_final: Annotated[bool, Key("whether the test ran to its end; --resume repeats the others")]
     carried_from: NotRequired[Annotated[str, Key("name of the earlier run that it was taken over from")]]
 

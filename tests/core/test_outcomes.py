@@ -20,13 +20,14 @@ from summarybench.core.outcomes import (
 
 
 def outcome(name):
-    """'quality' is a failure of quality alone."""
-    failed_quality = name == "quality"
+    """'quality' is a failure of quality alone, 'wrong' one of wrong input."""
+    failed_quality, wrong_input = name == "quality", name == "wrong"
     return TestOutcome(
         nodeid="t",
         experiment="e",
-        outcome=Outcome.FAILED if failed_quality else Outcome(name),
+        outcome=Outcome.FAILED if failed_quality or wrong_input else Outcome(name),
         quality_only=failed_quality,
+        wrong_input=wrong_input,
     )
 
 
@@ -39,6 +40,10 @@ def outcome(name):
         (["out_of_memory", "skipped"], 0),
         (["failed"], 1),
         (["passed", "failed"], 1),
+        (["passed", "wrong"], 1),
+        (["wrong"], 4),
+        (["wrong", "wrong", "skipped"], 4),
+        (["wrong", "out_of_memory"], 4),
         (["quality"], 10),
         (["unavailable"], 11),
         (["invalid", "passed"], 11),
@@ -54,6 +59,10 @@ def test_each_exit_code_has_its_outcomes(names, expected):
     ("names", "expected"),
     [
         (["skipped", "invalid", "quality", "failed"], 1),
+        (["wrong", "failed"], 1),
+        (["wrong", "quality"], 1),
+        (["wrong", "invalid"], 1),
+        (["skipped", "unavailable", "wrong"], 4),
         (["skipped", "unavailable", "quality", "passed"], 10),
         (["skipped", "unavailable", "passed"], 11),
         (["skipped", "unavailable"], 11),
@@ -104,6 +113,11 @@ def test_what_ran_against_the_prediction_shows_it_and_says_what_to_correct():
         "it ran, and was predicted to run out of memory (28.06 GiB needed of 14.60 GiB): correct the prediction in "
         "summarybench/engines/memory_model.py"
     )
+
+
+@pytest.mark.parametrize(("error", "expected"), [(InputError("wrong"), True), (UnavailableError("gated"), False)])
+def test_only_an_input_error_is_wrong_input(error, expected):
+    assert outcome_of_test("t", "e", error, fits=True).wrong_input is expected
 
 
 @pytest.mark.parametrize(("error", "expected"), [(QualityError("poor"), True), (RegressionError("slow"), False)])

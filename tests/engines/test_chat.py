@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import pytest
@@ -54,6 +55,11 @@ def test_a_template_that_wants_parts_gets_them(chat_with):
         ("{{ raise_exception('System role is required') }}", r"\(System role is required\)"),
         ("{{ messages[1]['content'] }}", "does not take a single message of the user"),
         ("<assistant>", "it leaves the message out"),
+        (
+            PLAIN + "\n{{ m",
+            r"is not valid: line 2: unexpected end of template.*; correct it, or download the model again",
+        ),
+        ("{{ messages | shorten }}", r"is not valid: line 1: No filter named 'shorten'\."),
     ],
 )
 def test_a_template_that_takes_no_single_message_is_refused_in_one_line(chat_with, template, said):
@@ -81,6 +87,19 @@ def test_end_tokens_of_template_and_generation_config_are_united(tiny_llama, tmp
     assert load_tiny(tiny_llama).model.generation_config.eos_token_id == 0
 
 
-def test_new_tokens_beyond_the_context_are_named_with_it(chat_with):
-    with pytest.raises(InputError, match=r"--max-new-tokens 512: the model's context has 512 tokens"):
-        build_prompts(chat_with(PLAIN), embedded_documents().documents[:1], 2_048, 512)
+@pytest.mark.parametrize("new_tokens", [1_000, 512, 511, 490])
+def test_new_tokens_beyond_the_context_are_named_with_it(chat_with, new_tokens):
+    says = rf"--max-new-tokens {new_tokens}: the model's context has 512 tokens, .*; allow at most \d+ new tokens"
+    with pytest.raises(InputError, match=says):
+        build_prompts(chat_with(PLAIN), embedded_documents().documents[:1], 2_048, new_tokens)
+
+
+def test_most_new_tokens_that_are_said_to_fit_do(chat_with):
+    chat, documents = chat_with(PLAIN), embedded_documents().documents[:1]
+    with pytest.raises(InputError) as raised:
+        build_prompts(chat, documents, 2_048, 512)
+    most = int(re.search(r"at most (\d+) new tokens", str(raised.value))[1])
+    (prompt,) = build_prompts(chat, documents, 2_048, most)
+    assert len(prompt.token_ids) + most == 512
+    with pytest.raises(InputError, match=f"--max-new-tokens {most + 1}: "):
+        build_prompts(chat, documents, 2_048, most + 1)

@@ -105,7 +105,8 @@ def test_environment_that_was_not_recorded_is_unknown():
 def test_outcomes_from_before_resume_are_final_and_blame_no_machine():
     old = {"nodeid": "a", "experiment": "x", "outcome": "passed"}
     (outcome,) = read_of({"machine_info": {"device": "a"}, "benchmarks": [], "outcomes": [old]})["outcomes"]
-    assert outcome == {**old, "detail": "", "quality_only": False, "machine_only": False, "is_final": True}
+    causes = {"quality_only": False, "machine_only": False, "wrong_input": False}
+    assert outcome == {**old, "detail": "", **causes, "is_final": True}
 
 
 # The kind --------------------------------------------------------------------------------------------------------

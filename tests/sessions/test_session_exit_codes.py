@@ -14,6 +14,7 @@ from tests.sessions.test_sessions import A_T4, FLOOR_OF_NINETY_PERCENT, UNAVAILA
 
 LLAMA_ON_A_T4 = ("-m", "t4 and llama2", "--document-source", "embedded")
 OUT_OF_MEMORY = 'MemoryError("CUDA out of memory. Tried to allocate 1 GiB")'
+WRONG_FOR_THE_FIRST = 'InputError("--max-new-tokens 600: the model has a context of 512 tokens")'
 THROTTLED = 'DeviceInvalidError("throttled")'
 INTERRUPTED = "KeyboardInterrupt()"
 INTERNAL_ERROR = (
@@ -42,6 +43,8 @@ def left_behind(folder: Path) -> str | None:
         pytest.param(failing(2, 'ValueError("boom")'), (), 1, id="other-failure"),
         pytest.param(failing(2, OUT_OF_MEMORY), (), 1, id="unexpected-out-of-memory"),
         pytest.param(A_T4 + FAKE_MODELS, (*LLAMA_ON_A_T4, "-k", "default"), 1, id="fitted-against-expectation"),
+        pytest.param(failing(1, WRONG_FOR_THE_FIRST), (), 1, id="wrong-input-for-one-of-three-models"),
+        pytest.param(failing(1, WRONG_FOR_THE_FIRST), ("-k", "default"), 4, id="wrong-input-for-the-only-model"),
         pytest.param(FAKE_MODELS + FLOOR_OF_NINETY_PERCENT, (), 10, id="floor-missed"),
         pytest.param(UNAVAILABLE_MODELS, (), 11, id="unavailable"),
         pytest.param(UNAVAILABLE_MODELS, ("-m", "cpu"), 11, id="unavailable-and-named"),

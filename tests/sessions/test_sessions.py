@@ -24,7 +24,7 @@ FAILING_FIRST_MODEL = (
         "FakeModel(experiment, TIME)",
         "FakeModel(experiment, TIME, fail={CALL: ERROR} if experiment.loader == 'default' else None)",
     )
-    + "    from summarybench.core.outcomes import DeviceInvalidError\n"
+    + "    from summarybench.core.outcomes import DeviceInvalidError, InputError\n"
 )
 
 A_T4 = """
