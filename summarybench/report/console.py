@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 NARROWEST = 80
@@ -43,12 +44,34 @@ def tables_that_fit(console: Any, grids: Sequence[Grid]) -> list[Any]:
     """The grids as rich tables that fit the screen.
 
     A heading takes one line where the width allows it. Where full names are too wide even so, the tables show each
-    model's name once, above its experiments.
+    model's name once, above its experiments. A grid that is too wide for that as well becomes several tables, because a
+    name that is broken over two lines cannot be copied into -k.
     """
     full = [_narrowed(console, grid, _rows_with_full_names) for grid in grids]
     if all(_fits(console, each) for each in full):
         return full
-    return [_narrowed(console, grid, _rows_below_models) for grid in grids]
+    return [table for grid in grids for table in _parts_that_fit(console, grid)]
+
+
+def _parts_that_fit(console: Any, grid: Grid) -> list[Any]:
+    """The grid as the fewest tables that fit, with about as many columns each; with one column each if none do."""
+    parts: list[Any] = []
+    for count in range(1, max(len(grid.headings), 1) + 1):
+        parts = [_narrowed(console, each, _rows_below_models) for each in _divided(grid, count)]
+        if all(_fits(console, each) for each in parts):
+            break
+    return parts
+
+
+def _divided(grid: Grid, count: int) -> Iterator[Grid]:
+    """The grid as `count` grids with the same rows, and its columns in their order."""
+    edges = [len(grid.headings) * number // count for number in range(count + 1)]
+    for start, end in pairwise(edges):
+        yield Grid(
+            title=f"{grid.title} (continued)" if start else grid.title,
+            headings=grid.headings[start:end],
+            rows=[(info, cells[start:end]) for info, cells in grid.rows],
+        )
 
 
 def _narrowed(console: Any, grid: Grid, rows_of: Callable[[Grid], Iterable[Sequence[Any]]]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import groupby
+from pathlib import Path
 
 import pytest
 
@@ -11,8 +12,10 @@ from summarybench.catalogue.models import EXPERIMENTS, LOADERS, MODELS
 from summarybench.machine.device import GIB
 from summarybench.report.notes import quiet_notes
 from summarybench.report.terminal import final_report
+from summarybench.runs.run_file import device_of, read_run
 from tests.run_files import A100, benchmark, outcome, run_of
 
+ROOT = Path(__file__).parent.parent.parent
 NAME = "llama2-7b-chat-4-bit"
 COMPILED_LOADERS = {name for name, loader in LOADERS.items() if loader.is_compiled}
 EAGER_LOADERS = {each.loader for each in EXPERIMENTS} - COMPILED_LOADERS
@@ -108,6 +111,25 @@ def test_models_are_named_once_where_the_screen_is_narrow_and_80_columns_are_the
     for model, experiments in groupby(shown, key=lambda each: each.model):
         names += [model, *(each.loader for each in experiments)]
     assert [line.split()[0] for line in speed[4:]] == names  # after the title, two lines of header and a rule
+
+
+@pytest.mark.parametrize("name", ["0004_vllm-fp16", "0007_continuous-compiled", "0010_ways"])
+def test_table_that_is_too_wide_for_80_columns_is_divided_and_its_names_stay_whole(name):
+    run = read_run(ROOT / "baselines" / "nvidia-h200" / f"{name}.json")
+    tables = final_report(run, device_of(run), width=80, color=False).split("\n\n")
+    divided = [table for table in tables if "(continued)" in table]
+    assert divided
+    assert "…" not in "".join(tables)
+    infos = [each["extra_info"] for each in run["benchmarks"]]
+    names = {info["experiment"].removeprefix(f"{info['model']}-") for info in infos} | {info["model"] for info in infos}
+    for table in divided:
+        title, rest = table.split("\n", 1)
+        assert len(title) <= 80
+        rows = rest.split("─\n")[1].splitlines()
+        assert {row.split()[0] for row in rows} <= names
+        assert max(map(len, rows)) <= 80
+        (whole,) = (each for each in tables if each.startswith(f"{title.removesuffix(' (continued)')}\n"))
+        assert [row.split()[0] for row in whole.split("─\n")[1].splitlines()] == [row.split()[0] for row in rows]
 
 
 def test_headings_take_one_line_where_the_width_allows_it():
