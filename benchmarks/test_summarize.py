@@ -22,5 +22,5 @@ def test_summarize(loaded_model, measure):
     assert_not_regressed(comparison)
     assert_rouge_floor(measurement.quality)
     assert_quality_held(*comparison.qualities, *comparison.faithfulness_changes)
-    assert_quality_held(comparison.teacher_quality)
+    assert_quality_held(*comparison.beside_teacher)
     assert_machine_not_slower(comparison)

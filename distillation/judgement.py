@@ -1,6 +1,6 @@
 """The table of a run's students beside their teachers, and the targets of each student.
 
-Beside the run's figures it computes the perplexity of each summary under the teacher, which notices broken language
+Beside the run's figures, it computes the perplexity of each summary under the teacher, which notices broken language
 that ROUGE misses. The summaries are those that were timed and scored, from the run's documents.parquet.
 """
 
@@ -21,6 +21,9 @@ from summarybench.documents.prompts import build_prompt
 from summarybench.engines.loading import quiet_libraries
 from summarybench.machine.detection import detect_device
 from summarybench.machine.device import Device
+from summarybench.report.experiment import Source, experiments_of
+from summarybench.report.figures import cost, faithfulness, students
+from summarybench.runs.baselines import StoredRun
 from summarybench.runs.documents_table import read_documents_table
 from summarybench.runs.run_file import Run, read_run
 
@@ -29,6 +32,7 @@ MOST_WEIGHTS_RATIO = 0.65
 LEAST_ROUGE1_RATIO = 0.9
 MOST_PERPLEXITY_RATIO = 1.5
 """The targets, as ratios of student to teacher with the same loader."""
+NOT_COMPARED = "not compared"
 
 
 def judge_run(folder: Path, model_paths: Mapping[str, Path]) -> str:
@@ -39,7 +43,8 @@ def judge_run(folder: Path, model_paths: Mapping[str, Path]) -> str:
     Raises InputError if the run has no student or no documents.parquet, UnavailableError if a teacher could not be
     downloaded.
     """
-    infos = [each["extra_info"] for each in _read(folder)["benchmarks"]]
+    run = _read(folder)
+    infos = [each["extra_info"] for each in run["benchmarks"]]
     teachers = {info["teacher"] for info in infos if info.get("teacher")}
     if not teachers:
         raise InputError(f"{folder}: has no student; measure one: pytest benchmarks -m student --student FOLDER")
@@ -50,7 +55,7 @@ def judge_run(folder: Path, model_paths: Mapping[str, Path]) -> str:
         teacher = find_teacher(name, model_paths)
         selected = [info for info in infos if name in (info["model"], info.get("teacher"))]
         perplexities |= _perplexities(selected, rows, teacher, device)
-    text = "\n".join(_table(infos, perplexities)) + "\n"
+    text = "\n".join(_table(infos, perplexities, StoredRun(path=folder / "run.json", run=run))) + "\n"
     write_atomically(folder / "students.md", text)
     return text
 
@@ -104,14 +109,15 @@ class TargetCheck:
 
     Ratios are student ÷ teacher.
 
-    `quality` is the verdict on ROUGE-1, None with too few documents. `more_degenerate` counts empty and repeating
-    summaries in excess of the teacher's.
+    `quality` is the verdict on ROUGE-1, and `faithfulness` the worst one on new numbers, dates and names; None with too few
+    documents. `more_degenerate` counts empty and repeating summaries in excess of the teacher's.
     """
 
     speed_ratio: float
     weights_ratio: float
     rouge1_ratio: float | None
     quality: str | None
+    faithfulness: str | None
     perplexity_ratio: float
     more_degenerate: int
 
@@ -130,6 +136,7 @@ class TargetCheck:
             ),
             (rouge1 >= LEAST_ROUGE1_RATIO, f"ROUGE-1 {percent(rouge1)} (at least {percent(LEAST_ROUGE1_RATIO)})"),
             (self.quality != QualityVerdict.INFERIOR, f"ROUGE-1 {QualityVerdict.INFERIOR}"),
+            (self.faithfulness != QualityVerdict.INFERIOR, f"faithfulness {QualityVerdict.INFERIOR}"),
             (
                 self.perplexity_ratio <= MOST_PERPLEXITY_RATIO,
                 f"perplexity {decimal(self.perplexity_ratio, 2)}× (at most {MOST_PERPLEXITY_RATIO}×)",
@@ -140,11 +147,10 @@ class TargetCheck:
 
     @property
     def verdict(self) -> str:
-        return (
-            "SHORT: " + "; ".join(self.shortfalls)
-            if self.shortfalls
-            else f"REACHED ({self.quality or 'too few documents'})"
-        )
+        if self.shortfalls:
+            return "SHORT: " + "; ".join(self.shortfalls)
+        judged = {"ROUGE-1": self.quality, "faithfulness": self.faithfulness}
+        return f"REACHED ({', '.join(f'{what} {verdict or NOT_COMPARED}' for what, verdict in judged.items())})"
 
 
 def check_targets(
@@ -155,12 +161,13 @@ def check_targets(
     `perplexities` are by experiment.
     """
     change = info["teacher_change"]
-    quality = change["quality_change"]
+    quality, faithfulness = change["quality_change"], change.get("faithfulness_change")
     return TargetCheck(
         speed_ratio=change["generated_tokens_per_second"]["ratio"],
         weights_ratio=change["weights_ratio"],
         rouge1_ratio=change["rouge1_ratio"],
         quality=None if quality is None else quality["verdict"],
+        faithfulness=None if faithfulness is None else faithfulness["verdict"],
         perplexity_ratio=perplexities[info["experiment"]] / perplexities[teacher["experiment"]],
         more_degenerate=_degenerate(info) - _degenerate(teacher),
     )
@@ -182,19 +189,33 @@ HEADER = (
     "perplexity under the teacher",
     "empty",
     "repeating",
-    "verdict against the teacher",
 )
+VERDICT = "verdict against the teacher"
+SHOWN = (
+    faithfulness.NOVEL_NUMBERS,
+    faithfulness.NOVEL_DATES,
+    faithfulness.NOVEL_NAMES,
+    faithfulness.LENGTH_RATIO,
+    cost.COST_PER_DOCUMENTS,
+    students.STUDENT_SECONDS,
+    students.STUDENT_LENGTH,
+)
+"""Figures that the table has in common with the reports. The cost is left out without a price."""
 
 
-def _table(infos: Sequence[Mapping[str, Any]], perplexities: Mapping[str, float]) -> Iterator[str]:
+def _table(infos: Sequence[Mapping[str, Any]], perplexities: Mapping[str, float], stored: StoredRun) -> Iterator[str]:
     by_name = {info["experiment"]: info for info in infos}
-    yield "| " + " | ".join(HEADER) + " |"
-    yield "|" + "---|" * len(HEADER)
-    for info in infos:
-        if info["experiment"] in perplexities:
-            change = info.get("teacher_change")
-            verdict = "–" if not change else check_targets(info, by_name[change["teacher"]], perplexities).verdict
-            yield "| " + " | ".join([*_cells(info, perplexities[info["experiment"]]), verdict]) + " |"
+    judged = [each for each in experiments_of([Source(stored=stored)]) if each.name in perplexities]
+    shown = [each for each in SHOWN if each is not cost.COST_PER_DOCUMENTS or stored.gpu_hour_price]
+    headings = (*HEADER, *(each.heading for each in shown), VERDICT)
+    yield "| " + " | ".join(headings) + " |"
+    yield "|" + "---|" * len(headings)
+    for experiment in judged:
+        info = by_name[experiment.name]
+        change = info.get("teacher_change")
+        verdict = "–" if not change else check_targets(info, by_name[change["teacher"]], perplexities).verdict
+        cells = [*_cells(info, perplexities[experiment.name]), *(each.text(experiment) for each in shown), verdict]
+        yield "| " + " | ".join(cells) + " |"
 
 
 def _cells(info: Mapping[str, Any], perplexity: float) -> list[str]:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 
 from summarybench.analysis.attribution import Attribution
 from summarybench.analysis.faithfulness_change import FaithfulnessComparison
-from summarybench.analysis.quality_change import QUALITY_LEVEL, QualityComparison, at_level
+from summarybench.analysis.quality_change import QUALITY_LEVEL, MayFail, QualityComparison, at_level
 from summarybench.analysis.quantities import Quantity
+from summarybench.analysis.teacher_change import TeacherChange
 from summarybench.core.outcomes import DeviceInvalidError, MachineSlowerError, RegressionError, Verdict
 from summarybench.runs.baselines import StoredRun
 from summarybench.runs.comparison_records import AnchorRecord, ChangeRecord, Decision, JudgementRecord
@@ -101,8 +102,8 @@ class Comparison:
 
     `baseline_runs` are the stored runs that were pooled, newest first, and `baseline` is the newest. `speed` is the judgement
     on generated tokens per second; without one there was nothing to compare, or a count was compared, as the detail says.
-    `others` are the judgements on the first token and on decoding, where the kind has them. `quality_level` is the p-value at
-    which one test of quality fails before all comparisons of the session are known.
+    `others` are the judgements on the first token and on decoding, where the kind has them. `teacher` compares a student with its
+    teacher. `quality_level` is the p-value at which one test of quality fails before all comparisons of the session are known.
     """
 
     verdict: Verdict
@@ -113,7 +114,7 @@ class Comparison:
     anchor: AnchorComparison | None = None
     quality: QualityComparison | None = None
     faithfulness: FaithfulnessComparison | None = None
-    teacher_quality: QualityComparison | None = None
+    teacher: TeacherChange | None = None
     quality_level: float = QUALITY_LEVEL
     is_required: bool = False
     environment_differences: tuple[str, ...] = field(default=())
@@ -164,17 +165,23 @@ class Comparison:
         found = (self.faithfulness, self.anchor.faithfulness if self.anchor else None)
         return tuple(each for each in found if each is not None)
 
+    @property
+    def beside_teacher(self) -> tuple[MayFail, ...]:
+        """The comparisons of a student's summaries with its teacher's; none for other models."""
+        return self.teacher.may_fail if self.teacher else ()
+
     def at_quality_level(self, level: float) -> Comparison:
         """The same comparison, whose tests of quality and faithfulness fail at this p-value."""
         anchor = self.anchor and replace(
             self.anchor,
             quality=at_level(self.anchor.quality, level),
-            faithfulness=self.anchor.faithfulness and replace(self.anchor.faithfulness, level=level),
+            faithfulness=at_level(self.anchor.faithfulness, level),
         )
         return replace(
             self,
             quality=at_level(self.quality, level),
-            faithfulness=self.faithfulness and replace(self.faithfulness, level=level),
+            faithfulness=at_level(self.faithfulness, level),
+            teacher=self.teacher and self.teacher.at_quality_level(level),
             anchor=anchor,
             quality_level=level,
         )

@@ -18,6 +18,7 @@ from summarybench.analysis.quality_change import (
     MINIMUM_MORE_DOCUMENTS,
     QUALITY_LEVEL,
     PairedDifference,
+    describe_undecided_loss,
     judge,
     paired_difference,
 )
@@ -212,25 +213,19 @@ def _share_record(difference: PairedDifference) -> NovelShareRecord:
     }
 
 
-def describe_faithfulness(facts: FaithfulnessChangeRecord) -> str:
-    """Describe a `faithfulness_change` of a run file; the verdict's word precedes it. All figures are in points."""
+def describe_faithfulness(facts: FaithfulnessChangeRecord, *, is_confirmed: bool | None = None) -> str:
+    """Describe a `faithfulness_change` of a run file; the verdict's word precedes it. All figures are in points.
+
+    `is_confirmed` says what Holm's correction decided; None while comparisons of the session are missing.
+    """
     relation = "against" if facts["verdict"] == QualityVerdict.INCONCLUSIVE else "to"
     counted = "; ".join(_describe_one(key, each) for key, each in facts["counted"].items())
     margin = decimal(100 * facts["margin"], 0)
     shares = "; ".join(f"new {SHARES[key]} {_points(each, 1)}" for key, each in facts["shares"].items())
-    parts = (f"{relation} {facts['baseline']}: {counted}", f"margin {margin}", shares, _describe_level(facts))
-    return "; ".join(part for part in parts if part)
-
-
-def _describe_level(facts: FaithfulnessChangeRecord) -> str:
-    """Why a loss has not failed while the session's other comparisons were not known."""
+    parts = (f"{relation} {facts['baseline']}: {counted}", f"margin {margin}", shares)
     lost = [each["p_value"] for each in facts["counted"].values() if each["verdict"] == QualityVerdict.INFERIOR]
-    if not lost or min(lost) <= facts["level"]:
-        return ""
-    return (
-        f"only p {significant(facts['level'], 2)} fails at once: Holm's correction decides when all comparisons of the session "
-        "are in"
-    )
+    undecided = describe_undecided_loss(min(lost), facts["level"], is_confirmed=is_confirmed) if lost else ""
+    return "; ".join(part for part in parts if part) + undecided
 
 
 def _describe_one(key: str, facts: NovelChangeRecord) -> str:

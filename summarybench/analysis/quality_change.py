@@ -12,9 +12,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import Field, dataclass, replace
 from statistics import fmean, stdev
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from summarybench.catalogue.models import LOADERS
 from summarybench.core.numbers import decimal, interval, significant
@@ -183,6 +183,18 @@ class QualityComparison:
         return (*inferior, *degenerate)
 
 
+class _HasLevel(Protocol):
+    """A comparison as a dataclass whose field `level` is the p-value at which its tests fail."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    @property
+    def level(self) -> float: ...
+
+
+AtLevel = TypeVar("AtLevel", bound=_HasLevel)
+
+
 def compare_quality(now: Entry, before: Entry, against: str, margin: float = ROUGE1_MARGIN) -> QualityComparison | None:
     """Compare the summaries of one entry with another's, over the documents that both scored.
 
@@ -205,9 +217,9 @@ def compare_quality(now: Entry, before: Entry, against: str, margin: float = ROU
     )
 
 
-def at_level(quality: QualityComparison | None, level: float) -> QualityComparison | None:
-    """The same comparison, whose tests fail at this p-value."""
-    return None if quality is None else replace(quality, level=level)
+def at_level(comparison: AtLevel | None, level: float) -> AtLevel | None:
+    """The same comparison of quality or faithfulness, whose tests fail at this p-value."""
+    return None if comparison is None else replace(comparison, level=level)
 
 
 def _degenerate_changes(now: Entry, before: Entry, common: Set[str]) -> dict[str, McNemar] | None:
@@ -294,7 +306,14 @@ def _describe_remedy(facts: QualityChangeRecord) -> str:
 def _describe_level(facts: QualityChangeRecord, is_confirmed: bool | None) -> str:
     """What becomes of a loss that did not fail while the session's other comparisons were not known."""
     p_value, level = facts.get("p_value"), facts.get("level")
-    if facts["verdict"] != QualityVerdict.INFERIOR or p_value is None or level is None or p_value <= level:
+    if facts["verdict"] != QualityVerdict.INFERIOR or p_value is None or level is None:
+        return ""
+    return describe_undecided_loss(p_value, level, is_confirmed=is_confirmed)
+
+
+def describe_undecided_loss(p_value: float, level: float, *, is_confirmed: bool | None) -> str:
+    """What becomes of a loss, after a semicolon; empty if it failed at once. `is_confirmed` is as for `describe`."""
+    if p_value <= level:
         return ""
     if is_confirmed is None:
         return (

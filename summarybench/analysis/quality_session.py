@@ -52,6 +52,10 @@ class ConfirmedLosses:
         """Whether the loss of ROUGE-1 against this other run or loader is confirmed."""
         return _inferior_to(change) in self.losses
 
+    def of_faithfulness(self, change: FaithfulnessChangeRecord) -> int:
+        """How many losses of faithfulness against this other run are confirmed."""
+        return sum(words in self.losses for words, _ in p_values_of_faithfulness(change))
+
 
 def in_words(found: ConfirmedLosses) -> str:
     """What the test of the experiment fails with; empty without a confirmed loss."""
@@ -89,7 +93,7 @@ def faithfulness_changes_of(extra_info: ExtraInfo) -> list[FaithfulnessChangeRec
 def _tests_of(extra_info: ExtraInfo) -> Iterator[tuple[str, float]]:
     for quality in judged_quality_changes(extra_info):
         yield from p_values_of(quality)
-    for faithfulness in faithfulness_changes_of(extra_info):
+    for faithfulness in judged_faithfulness_changes(extra_info):
         yield from p_values_of_faithfulness(faithfulness)
 
 
@@ -98,6 +102,13 @@ def judged_quality_changes(extra_info: ExtraInfo) -> list[QualityChangeRecord]:
     teacher, fidelity = extra_info.get("teacher_change"), extra_info.get("fidelity")
     within = (teacher and teacher["quality_change"], fidelity and fidelity["quality_change"])
     return [*quality_changes_of(extra_info), *(each for each in within if each is not None)]
+
+
+def judged_faithfulness_changes(extra_info: ExtraInfo) -> list[FaithfulnessChangeRecord]:
+    """All comparisons of an experiment's faithfulness that may fail: also with a teacher."""
+    teacher = extra_info.get("teacher_change")
+    found = teacher.get("faithfulness_change") if teacher else None
+    return [*faithfulness_changes_of(extra_info), *([found] if found else [])]
 
 
 def p_values_of(change: QualityChangeRecord) -> Iterator[tuple[str, float]]:

@@ -15,6 +15,7 @@ from summarybench.analysis.quality_session import (
     confirmed_losses,
     faithfulness_changes_of,
     in_words,
+    judged_faithfulness_changes,
     judged_quality_changes,
     quality_changes_of,
 )
@@ -101,10 +102,10 @@ def quiet_notes(run: Run) -> Iterator[str]:
             yield f"  {quantity}: {record['verdict']}: {record['verdict_detail']}"
         if found := suspicion(info):
             yield f"{info['experiment']}: history: {found}"
-        for quality in quality_changes_of(info):
+        for quality in judged_quality_changes(info):
             yield str(_quality_note(info["experiment"], quality, confirmed))
-        for change in faithfulness_changes_of(info):
-            yield str(_faithfulness_note(info["experiment"], change))
+        for change in judged_faithfulness_changes(info):
+            yield str(_faithfulness_note(info["experiment"], change, confirmed))
     yield from _profile_notes(run)
     yield from outcome_notes(run["outcomes"], reported)
 
@@ -131,14 +132,14 @@ def _plain(text: str) -> Note:
 def _reported_of(info: ExtraInfo, confirmed: ConfirmedLosses) -> list[str]:
     """What the notes on an experiment's verdicts say."""
     others = [record["verdict_detail"] for _, record in _other_judgements(info)]
-    changes = judged_quality_changes(info)
-    has_all = len(confirmed.losses) == sum(map(confirmed.has, changes))
+    qualities, changes = judged_quality_changes(info), judged_faithfulness_changes(info)
+    stated = sum(map(confirmed.has, qualities)) + sum(map(confirmed.of_faithfulness, changes))
     return [
         info["verdict_detail"],
         *others,
-        *map(describe, quality_changes_of(info)),
-        *map(describe_faithfulness, faithfulness_changes_of(info)),
-        *([in_words(confirmed)] if confirmed.losses and has_all else []),
+        *map(describe, qualities),
+        *map(describe_faithfulness, changes),
+        *([in_words(confirmed)] if confirmed.losses and len(confirmed.losses) == stated else []),
     ]
 
 
@@ -165,7 +166,7 @@ def _experiment_notes(experiment: ExperimentView, device: DeviceRecord, confirme
     for quality in quality_changes_of(info):
         yield _quality_note(experiment.name, quality, confirmed)
     for change in faithfulness_changes_of(info):
-        yield _faithfulness_note(experiment.name, change)
+        yield _faithfulness_note(experiment.name, change, confirmed)
     for note_of in NOTES_ON_RECORDS:
         for note in note_of(info, confirmed):
             yield note if isinstance(note, Note) else _plain(f"{experiment.name}: {note}")
@@ -209,10 +210,9 @@ def _quality_note(experiment: str, facts: QualityChangeRecord, confirmed: Confir
     return Note(before=f"{experiment}: quality ", verdict=facts["verdict"], after=f" {said}")
 
 
-def _faithfulness_note(experiment: str, facts: FaithfulnessChangeRecord) -> Note:
-    return Note(
-        before=f"{experiment}: faithfulness ", verdict=facts["verdict"], after=f" {describe_faithfulness(facts)}"
-    )
+def _faithfulness_note(experiment: str, facts: FaithfulnessChangeRecord, confirmed: ConfirmedLosses) -> Note:
+    said = describe_faithfulness(facts, is_confirmed=confirmed.of_faithfulness(facts) > 0)
+    return Note(before=f"{experiment}: faithfulness ", verdict=facts["verdict"], after=f" {said}")
 
 
 def _published_note(experiment: ExperimentView, device: DeviceRecord) -> str:
@@ -238,10 +238,12 @@ def _largest_batch_notes(info: ExtraInfo, _: ConfirmedLosses) -> Iterator[str]:
 
 
 def _teacher_notes(info: ExtraInfo, confirmed: ConfirmedLosses) -> Iterator[Note | str]:
-    """A student's quality, or that its teacher was not measured."""
+    """A student's quality and faithfulness, or that its teacher was not measured."""
     change = info.get("teacher_change")
     if change is not None and (quality := change["quality_change"]):
         yield _quality_note(info["experiment"], quality, confirmed)
+    if change is not None and (faithfulness := change.get("faithfulness_change")):
+        yield _faithfulness_note(info["experiment"], faithfulness, confirmed)
     if "teacher" in info and change is None:
         yield f"its teacher {info['teacher']} was not measured in this session; select both, for example with -m student"
 

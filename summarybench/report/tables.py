@@ -136,11 +136,15 @@ STUDENTS = TableLayout(
     key=students.STUDENT_WEIGHTS,
     columns=columns_of(
         students.STUDENT_SPEED,
+        students.STUDENT_SECONDS,
+        students.STUDENT_SAVING,
         students.STUDENT_WEIGHTS,
         students.STUDENT_PEAK,
         students.STUDENT_ROUGE1,
         students.STUDENT_MARGIN,
         students.STUDENT_QUALITY,
+        students.STUDENT_LENGTH,
+        students.STUDENT_FAITHFULNESS,
     ),
 )
 

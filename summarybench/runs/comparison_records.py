@@ -135,7 +135,7 @@ class FaithfulnessChangeRecord(TypedDict):
     """What is new in summaries and not in their documents, against another run, paired by document."""
 
     verdict: Annotated[str, Key(f"the worst verdict of `counted`, such as {_listed(QualityVerdict)}")]
-    baseline: Annotated[str, Key("the run that was compared with")]
+    baseline: Annotated[str, Key("the run or experiment that was compared with")]
     changed_summaries: Annotated[int, Key("documents whose summaries differ")]
     confidence: Annotated[float, Key("confidence of the intervals", at_most=1)]
     margin: Annotated[float, Key("net share of summaries that counts as none", at_most=1)]
@@ -205,6 +205,21 @@ class TeacherChangeRecord(TypedDict):
     rouge1_ratio: Annotated[float | None, Key("mean ROUGE-1, student ÷ teacher")]
     margin: Annotated[float | None, Key("loss of ROUGE-1 F1 that counts as none")]
     quality_change: Annotated[QualityChangeRecord | None, Key("quality against the teacher's")]
+    seconds_ratio: NotRequired[
+        Annotated[
+            float,
+            Key(
+                "seconds per document, student ÷ teacher; absent in older runs, as the next two",
+                at_least=SMALLEST_POSITIVE,
+            ),
+        ]
+    ]
+    length_ratio: NotRequired[
+        Annotated[float | None, Key("characters of the summaries, student ÷ teacher; null if the teacher's are empty")]
+    ]
+    faithfulness_change: NotRequired[
+        Annotated[FaithfulnessChangeRecord | None, Key("faithfulness against the teacher's; null if not compared")]
+    ]
 
 
 class Decision(TypedDict):

@@ -12,7 +12,6 @@ from summarybench.analysis.confirmation import ConfirmedRun
 from summarybench.analysis.device_noise import read_device_noise
 from summarybench.analysis.history import SeriesKey, read_accepted, series_with
 from summarybench.analysis.judge import Judge
-from summarybench.analysis.quality_change import at_level
 from summarybench.analysis.quality_session import level_of_one_test
 from summarybench.analysis.teacher_change import TeacherChange, beside_teacher
 from summarybench.core.outcomes import BrokenOutputError, JudgementError, Verdict
@@ -100,10 +99,8 @@ class Comparer:
         student = self._settings.students.get(entry.extra_info["model"])
         teacher_change = self._beside_teacher(entry, student)
         comparison = replace(
-            self._decide(measurement).at_quality_level(self._quality_level),
-            is_required=self._settings.require_baseline,
-            teacher_quality=teacher_change.quality if teacher_change else None,
-        )
+            self._decide(measurement), is_required=self._settings.require_baseline, teacher=teacher_change
+        ).at_quality_level(self._quality_level)
         extra_info = {
             **entry.extra_info,
             **_figures_of_baseline(kind, entry, comparison),
@@ -115,7 +112,7 @@ class Comparer:
             extra_info |= {
                 "teacher": student.teacher,
                 "student_provenance": dict(student.provenance),
-                "teacher_change": teacher_change.as_extra_info() if teacher_change else None,
+                "teacher_change": comparison.teacher.as_extra_info() if comparison.teacher else None,
             }
         self._results.journal.append("experiment", _benchmark_fields(entry, measurement.nodeid, extra_info))
         self.figures[measurement.nodeid] = extra_info
@@ -149,8 +146,7 @@ class Comparer:
         if student is None:
             return None
         measured = entries_of(self._results.run)
-        found = beside_teacher(entry, student.teacher, measured, self._settings.student_margin)
-        return found and replace(found, quality=at_level(found.quality, self._quality_level))
+        return beside_teacher(entry, student.teacher, measured, self._settings.student_margin)
 
 
 def _figures_of_baseline(kind: Kind, entry: Entry, comparison: Comparison) -> dict[str, Any]:

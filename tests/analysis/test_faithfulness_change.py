@@ -97,7 +97,7 @@ def test_loss_fails_the_test(key):
         assert_quality_held(*lost.qualities, *lost.faithfulness_changes)
     held = lost.at_quality_level(0.001)
     assert_quality_held(*held.qualities, *held.faithfulness_changes)
-    assert "only p 0.001 fails at once" in describe_faithfulness(held.faithfulness.as_extra_info())
+    assert "; p 0.0078, and only 0.001 fails at once: Holm" in describe_faithfulness(held.faithfulness.as_extra_info())
 
 
 def test_description_has_each_count_and_its_bounds():
@@ -133,3 +133,12 @@ def test_loss_against_the_anchor_fails_too():
     change = compared(with_new(8), figures()).as_extra_info()
     (made,) = [benchmark(seconds=TEN, anchor={"faithfulness_change": change})]
     assert list(failing_losses([made])) == [made["fullname"]]
+
+
+def test_description_says_what_holm_s_correction_decided():
+    change = compared(with_new(7), figures()).as_extra_info() | {"level": 0.001}
+    lost = "by Holm's correction over all comparisons of the session (p 0.0078)"
+    assert describe_faithfulness(change, is_confirmed=True).endswith(f"; fails, confirmed {lost}")
+    assert describe_faithfulness(change, is_confirmed=False).endswith(f"; does not fail, as it is not confirmed {lost}")
+    at_once = compared(with_new(7), figures()).as_extra_info()
+    assert "Holm" not in describe_faithfulness(at_once, is_confirmed=True)

@@ -83,6 +83,22 @@ def test_bonferroni_s_level_counts_six_tests_of_each_comparison_that_may_be_made
     assert level_of_one_test(experiments, has_anchor=has_anchor) == pytest.approx(0.01 / tests)
 
 
+def test_loss_of_faithfulness_against_the_teacher_counts_and_fails_too():
+    counted = {"verdict": "INFERIOR", "before": 0, "more": 9, "fewer": 0, "documents": 20, "mean": 0.45}
+    lost = {
+        "verdict": "INFERIOR",
+        "baseline": "the teacher",
+        "margin": 0.05,
+        "counted": {"novel_names": counted | {"low": 0.2, "high": 0.7, "p_value": 0.00195}},
+    }
+    change = {"quality_change": HELD | {"baseline": "the teacher"}, "faithfulness_change": lost}
+    words = "faithfulness INFERIOR to the teacher: more summaries with new names"
+    tests = "confirmed once all quality comparisons of the session were in (Holm, 2 tests)"
+    assert failing_losses([measured(1, SAME, teacher_change=change)]) == {"test 1": f"{words}: {tests}"}
+    others = [measured(number, HELD) for number in (2, 3, 4, 5)]
+    assert failing_losses([measured(1, SAME, teacher_change=change), *others]) == {}  # 0.00195 > 0.01 ÷ 6
+
+
 @pytest.mark.parametrize("key", ["teacher_change", "fidelity"])
 def test_comparisons_within_the_session_count_and_fail_too(key):
     lost = {"quality_change": LOST | {"baseline": "default of this run"}}

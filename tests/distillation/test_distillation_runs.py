@@ -406,6 +406,25 @@ def test_student_is_judged_beside_its_teacher_in_any_order(project, tmp_path):
     assert session.by_experiment["small-default"]["teacher_change"]["quality_change"]["verdict"] == "INFERIOR"
 
 
+def test_student_that_invents_numbers_fails_as_against_a_baseline(project, tmp_path):
+    folder = student_folder(tmp_path / "small")
+    project.script({}, conftest=INVENTING_STUDENT)
+    options = ("--student", str(folder), "-k", "default", "--documents", "12", "--gpu-hour-price", "2")
+    session = project.bench(*options)
+    assert session.exit_code == 10, session.output
+    change = session.by_experiment["small-default"]["teacher_change"]
+    found = change["faithfulness_change"]
+    assert (found["verdict"], found["baseline"]) == ("INFERIOR", f"{TEACHER}-default")
+    assert (found["counted"]["novel_numbers"]["more"], found["counted"]["novel_numbers"]["fewer"]) == (12, 0)
+    assert change["quality_change"]["verdict"] != "INFERIOR"
+    (note,) = (each for each in session.output.splitlines() if each.startswith("small-default: faithfulness "))
+    assert note.startswith(
+        f"small-default: faithfulness INFERIOR to {TEACHER}-default: summaries with new numbers +100"
+    )
+    assert "saved/1k" in session.output
+    assert change["length_ratio"] > 1
+
+
 def test_student_without_its_teacher_does_not_pass_and_says_so(project, tmp_path):
     folder = student_folder(tmp_path / "small")
     session = project.bench("--student", str(folder), "-k", "small-default")
@@ -428,6 +447,21 @@ WORTHLESS_STUDENT = """
     tests.fakes.Scripted.model = model
 """
 
+INVENTING_STUDENT = """
+    import tests.fakes
+
+    WHOLE = tests.fakes.Scripted.model
+
+    def model(self, experiment, time):
+        made = WHOLE(self, experiment, time)
+        if experiment.model == "small":
+            decode = made.decode
+            made.decode = lambda ids: decode(ids) + " It was 987654 in all."
+        return made
+
+    tests.fakes.Scripted.model = model
+"""
+
 
 # The verdict -----------------------------------------------------------------------------------------------------
 
@@ -436,13 +470,19 @@ GOOD = {
     "weights_ratio": 0.65,
     "rouge1_ratio": 0.9,
     "quality": "NON-INFERIOR",
+    "faithfulness": "INCONCLUSIVE",
     "perplexity_ratio": 1.5,
     "more_degenerate": 0,
 }
 
 
 def test_student_exactly_at_the_targets_reaches_them():
-    assert TargetCheck(**GOOD).verdict == "REACHED (NON-INFERIOR)"
+    assert TargetCheck(**GOOD).verdict == "REACHED (ROUGE-1 NON-INFERIOR, faithfulness INCONCLUSIVE)"
+
+
+def test_too_few_documents_are_named_for_each_comparison():
+    few = TargetCheck(**GOOD | {"quality": None, "faithfulness": None})
+    assert few.verdict == "REACHED (ROUGE-1 not compared, faithfulness not compared)"
 
 
 @pytest.mark.parametrize(
@@ -452,6 +492,7 @@ def test_student_exactly_at_the_targets_reaches_them():
         ({"weights_ratio": 0.66}, "SHORT: weights 66% (at most 65%)"),
         ({"rouge1_ratio": 0.89}, "SHORT: ROUGE-1 89% (at least 90%)"),
         ({"quality": "INFERIOR"}, "SHORT: ROUGE-1 INFERIOR"),
+        ({"faithfulness": "INFERIOR"}, "SHORT: faithfulness INFERIOR"),
         ({"perplexity_ratio": 1.51}, "SHORT: perplexity 1.51× (at most 1.5×)"),
         ({"more_degenerate": 1}, "SHORT: 1 more empty or repeating summaries"),
     ],

@@ -11,7 +11,7 @@ import pytest
 
 from summarybench.report import html
 from summarybench.report.experiment import Source
-from summarybench.report.tables import COST
+from summarybench.report.tables import COST, STUDENTS
 from summarybench.report.view import view_of
 from summarybench.runs.baselines import StoredRun
 from tests.analysis.test_history import noisy
@@ -54,6 +54,20 @@ def test_a_run_with_two_gpus_says_so():
     one, two = benchmark(FP16), benchmark(processes=2)
     rows = cost_rows(source(one, two, price=1.80))
     assert [row[1:3] for row in rows] == [["1", "1.0000"], ["2", "2.0000"]]
+
+
+def test_students_save_the_difference_of_costs_at_the_stated_price():
+    change = {"seconds_ratio": 0.5, "weights_ratio": 0.6, "peak_memory_ratio": 0.7, "rouge1_ratio": 0.9, "margin": 0.02}
+    speed = {"ratio": 2.0, "low": 1.9, "high": 2.1}
+    whole = change | {"generated_tokens_per_second": speed, "length_ratio": 0.8, "quality_change": None}
+    student = benchmark(teacher=FP16, teacher_change=whole)
+
+    def row(**prices):
+        (table,) = (each for each in view_of([source(student, **prices)]).kind_tables if each.title == STUDENTS.title)
+        return [cell.text for cell in table.rows[0].cells]
+
+    assert row(price=1.80) == ["2.00 [1.90, 2.10]", "0.50", "1.0000", "60%", "70%", "90%", "2.0", "0.80"]
+    assert row() == ["2.00 [1.90, 2.10]", "0.50", "60%", "70%", "90%", "2.0", "0.80"]
 
 
 def test_with_prices_the_frontier_is_of_cost_and_quality():

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from summarybench.report.experiment import ExperimentView
-from summarybench.report.figures.figure import Better, Estimate, Figure, Group
+from summarybench.report.figures.cost import MONEY, cost_per_thousand_documents
+from summarybench.report.figures.figure import Better, Estimate, Figure, Format, Group
 from summarybench.report.figures.values import HUNDREDTHS, TENTHS, WHOLE_PERCENT, WORD, estimate_of
 
 
@@ -28,6 +29,17 @@ def _student_quality(experiment: ExperimentView) -> str | None:
     return None if quality is None else str(quality["verdict"])
 
 
+def _faithfulness(experiment: ExperimentView) -> str | None:
+    change = _teacher_change(experiment).get("faithfulness_change")
+    return None if change is None else str(change["verdict"])
+
+
+def _saving(experiment: ExperimentView) -> float | None:
+    """The teacher's cost of 1,000 documents less the student's; None without a price or in an older run."""
+    cost, ratio = cost_per_thousand_documents(experiment), _teacher_change(experiment).get("seconds_ratio")
+    return None if cost is None or ratio is None else cost / ratio - cost
+
+
 STUDENT_SPEED = Figure(
     key="student-speed",
     name="Student's speed",
@@ -37,6 +49,33 @@ STUDENT_SPEED = Figure(
     better=Better.HIGHER,
     value=_speed_ratio,
     definition="Generated tokens per second of the student ÷ those of its teacher, with the 95% interval.",
+)
+STUDENT_SECONDS = Figure(
+    key="student-seconds",
+    name="Student's seconds per document",
+    heading="s/document ratio",
+    short="s/doc\nratio",
+    format=HUNDREDTHS,
+    better=Better.LOWER,
+    value=lambda experiment: _teacher_change(experiment).get("seconds_ratio"),
+    definition=(
+        "Seconds per document of the student ÷ those of its teacher: the ratio of their costs, whatever an hour costs. It "
+        "counts that the student's summaries may be longer or shorter."
+    ),
+)
+STUDENT_SAVING = Figure(
+    key="student-saving",
+    name="Saved per 1,000 documents",
+    heading="saved per 1,000 documents",
+    short="saved/1k\ndocs",
+    unit=MONEY,
+    format=Format(spec=".4f"),
+    better=Better.HIGHER,
+    value=_saving,
+    definition=(
+        "The teacher's cost per 1,000 documents less the student's, at the stated price of a GPU-hour. What the training cost ÷ "
+        "this is the number of thousands of documents after which it has paid for itself."
+    ),
 )
 STUDENT_WEIGHTS = Figure(
     key="student-weights",
@@ -88,14 +127,40 @@ STUDENT_QUALITY = Figure(
     definition="The quality verdict of the student against its teacher, with this margin.",
 )
 
+STUDENT_LENGTH = Figure(
+    key="student-length",
+    name="Student's length",
+    heading="length ratio",
+    short="length\nratio",
+    format=HUNDREDTHS,
+    value=lambda experiment: _teacher_change(experiment).get("length_ratio"),
+    definition="The characters of the student's summaries ÷ those of its teacher's.",
+)
+STUDENT_FAITHFULNESS = Figure(
+    key="student-faithfulness",
+    name="Student's faithfulness verdict",
+    heading="faithfulness",
+    format=WORD,
+    is_verdict=True,
+    value=_faithfulness,
+    definition=(
+        "The worst verdict on summaries with new numbers, dates or names, of the student against its teacher. The margin is that "
+        "of comparisons with a baseline: 5 points."
+    ),
+)
+
 GROUP = Group(
     title="Students beside their teachers",
     terms=(
         STUDENT_SPEED,
+        STUDENT_SECONDS,
+        STUDENT_SAVING,
         STUDENT_WEIGHTS,
         STUDENT_PEAK,
         STUDENT_ROUGE1,
         STUDENT_MARGIN,
         STUDENT_QUALITY,
+        STUDENT_LENGTH,
+        STUDENT_FAITHFULNESS,
     ),
 )
