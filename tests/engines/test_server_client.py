@@ -108,7 +108,7 @@ def test_rendered_prompt_is_continued_by_completions():
     answer = (event(choices=[{"text": "So", "finish_reason": "length"}]), USAGE, DONE)
     found = ask(
         EVENTS, *answer, requests=requests,
-        act=lambda client: client.complete("a model", "<user> x", Sampling(max_tokens=1, extra={"ignore_eos": True})),
+        act=lambda client: client.complete("a model", "<user> x", Sampling(max_tokens=2, extra={"ignore_eos": True})),
     )  # fmt: skip
     assert (found.text, found.finish_reason) == ("So", "length")
     assert requests[0][0].startswith("POST /v1/completions HTTP/1.1")

@@ -11,6 +11,13 @@ import msgspec
 from summarybench.core.text import printable
 
 SHOWN_CHARACTERS = 200
+BYTES_PER_TOKEN, LEAST_BYTES_OF_AN_EVENT = 4_096, 1_024
+"""The most that a server may send for each requested token, its JSON included: ten times what servers were seen to send.
+
+A smaller event counts as the second number, so that there is a limit to empty ones too.
+"""
+BROKEN_OFF = frozenset({"abort", "error", "cancelled", "content_filter"})
+"""Reasons with which vLLM, SGLang and others end an answer that is not finished."""
 
 # The fields that are read. Others are ignored; a wrong type is an error.
 
@@ -71,7 +78,7 @@ class Models(msgspec.Struct, frozen=True):
     data: list[Model]
 
 
-Answer = TypeVar("Answer", Chunk, Models)
+Answer = TypeVar("Answer")
 
 
 class AnswerError(Exception):
@@ -96,6 +103,8 @@ class Completion:
     start_seconds: float
     token_seconds: tuple[float, ...]
     end_seconds: float
+    is_resent: bool = False
+    """Whether the request was sent again because the server had closed the unused connection before it arrived."""
 
     @property
     def first_token_seconds(self) -> float:
@@ -104,10 +113,11 @@ class Completion:
 
 
 class StreamedAnswer:
-    """An answer while it arrives. Seconds are readings of one clock."""
+    """An answer of at most `most_tokens` while it arrives. Seconds are readings of one clock."""
 
-    def __init__(self, *, start_seconds: float, most_bytes: int) -> None:
-        self.most_bytes = most_bytes
+    def __init__(self, *, start_seconds: float, most_tokens: int) -> None:
+        self.most_bytes = BYTES_PER_TOKEN * (most_tokens + 16)
+        self._most_tokens = most_tokens
         self._start_seconds = self._end_seconds = start_seconds
         self._received_bytes = 0
         self._parts: list[str] = []
@@ -118,7 +128,7 @@ class StreamedAnswer:
     def take(self, data: bytes, now: float) -> None:
         """Take the data of one event. Raises AnswerError for one that is malformed, an error, or too much."""
         self._end_seconds = now
-        self._received_bytes += len(data)
+        self._received_bytes += max(len(data), LEAST_BYTES_OF_AN_EVENT)
         if self._received_bytes > self.most_bytes:
             raise AnswerError(f"the answer has more than the {self.most_bytes:,} bytes that its tokens can need")
         if data == b"[DONE]":  # some servers end the stream without it
@@ -133,21 +143,31 @@ class StreamedAnswer:
                 self._arrivals.append(now)
             self._finish_reason = choice.finish_reason or self._finish_reason
 
-    def completion(self) -> Completion:
-        """The whole answer. Raises AnswerError if its end or the token counts are missing."""
+    def completion(self, *, is_resent: bool = False) -> Completion:
+        """The whole answer. Raises AnswerError if its end or its token counts are missing or impossible."""
         if not self._finish_reason:
             raise AnswerError(f"the stream ended after {len(self._arrivals)} parts, before the answer did")
+        if self._finish_reason in BROKEN_OFF:
+            raise AnswerError(f"the server broke its answer off: its finish_reason is {self._finish_reason}")
         if self._usage is None:
             raise AnswerError("the server does not count tokens; it must support stream_options.include_usage")
+        text, generated = "".join(self._parts), self._usage.completion_tokens
+        if generated > self._most_tokens:
+            raise AnswerError(
+                f"the server counts {generated:,} generated tokens, and {self._most_tokens:,} were the most that it was asked for"
+            )
+        if text and not generated:
+            raise AnswerError("the server counts no generated token for an answer with text")
         return Completion(
-            text="".join(self._parts),
+            text=text,
             finish_reason=self._finish_reason,
             prompt_tokens=self._usage.prompt_tokens,
             cached_tokens=self._usage.cached_tokens,
-            generated_tokens=max(self._usage.completion_tokens, 1),
+            generated_tokens=max(generated, 1),
             start_seconds=self._start_seconds,
             token_seconds=tuple(self._arrivals),
             end_seconds=self._end_seconds,
+            is_resent=is_resent,
         )
 
 

@@ -1,12 +1,15 @@
 """A streaming client for one OpenAI-compatible server: the text, when its parts arrived, and the server's own counts.
 
-The suite measures servers as they are: nothing is retried, and a request that fails is a failed request. A key is sent to
+The suite measures servers as they are: a request that fails is a failed request, and is not repeated. A key is sent to
 the given address and to no other, so that redirects are refused.
+
+The one request that is sent again is one that the server never took: it had closed the unused connection before the
+request arrived (RFC 9112, section 9.5). `Completion.is_resent` says so.
 """
 
 from __future__ import annotations
 
-import json
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -17,6 +20,7 @@ import msgspec
 from summarybench.core.numbers import trimmed
 from summarybench.core.outcomes import InputError, SuiteError, first_line
 from summarybench.engines.server.answers import (
+    Answer,
     AnswerError,
     Completion,
     Model,
@@ -29,17 +33,19 @@ from summarybench.engines.server.answers import (
 from summarybench.engines.server.events import EventDecoder, EventTooLargeError
 
 if TYPE_CHECKING:
-    from aiohttp import ClientResponse, ClientSession
+    from aiohttp import ClientResponse, ClientSession, TraceConfig
 
 Clock = Callable[[], float]
 Message = Mapping[str, str]
 
 CONNECT_SECONDS, SILENCE_SECONDS = 10.0, 600.0
-"""How long connecting may take, and how long a server may be silent before the request has failed: it may have a queue."""
+"""How long connecting may take, and how long a server may send no part of its answer: it may have a queue."""
+FACTS_SECONDS = 60.0
+"""How long a server may take to say who it is."""
 KEPT_CONNECTION_SECONDS = 4.0
 """How long an unused connection is kept: uvicorn, which serves most engines, closes it after 5 s."""
-BYTES_PER_TOKEN = 4_096
-"""The most that a server may send for each requested token, its JSON included; ten times what servers were seen to send."""
+CLOSED_BEFORE_SECONDS = 1.0
+"""A kept connection that ends so soon after a request was sent had been closed before the request arrived."""
 MOST_BYTES_OF_AN_ANSWER = 1_048_576
 """The most that is read of an answer that is no stream."""
 
@@ -90,7 +96,8 @@ def _streamed(path: str, fields: dict[str, Any], sampling: Sampling) -> Request:
 class ServerClient:
     """A client for the API below `address`, such as http://127.0.0.1:8000/v1. To be used as an async context manager.
 
-    Raises InputError for an address that is none. Every request raises ServerError where it fails.
+    Raises InputError for an address that is none. Every request raises ServerError where it fails. It fails, too, if the
+    server sends no part of its answer for `silence_seconds`; comments and half a line are no part.
     """
 
     def __init__(
@@ -117,7 +124,9 @@ class ServerClient:
 
         self._session = ClientSession(
             headers=self._headers,
-            timeout=ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=self._silence_seconds),
+            timeout=ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+            auto_decompress=False,  # compressed answers are refused: a few bytes of them may stand for gigabytes
+            trace_configs=[_reuse_noted()],
             # No limit: the load decides how many requests are in flight.
             connector=TCPConnector(limit=0, keepalive_timeout=KEPT_CONNECTION_SECONDS),
             cookie_jar=DummyCookieJar(),
@@ -132,17 +141,12 @@ class ServerClient:
 
     async def models(self) -> list[Model]:
         """The models that the server offers."""
-        text = await self._get("models")
-        async with self._translated("models"):
-            return decoded(text, Models).data
+        return (await self._get(f"{self.address}/models", Models)).data
 
     async def facts_at(self, path: str) -> dict[str, Any]:
         """The JSON object at an absolute path of the server, such as /version."""
-        try:
-            found = json.loads(await self._get(path, beside_api=True))
-        except (ValueError, RecursionError) as error:
-            raise ServerError(f"{self.address}{path}: malformed answer ({error})") from None
-        return found if isinstance(found, dict) else {}
+        url = f"{self.address.removesuffix('/v1')}{path}"
+        return await self._get(url, dict[str, Any])
 
     async def chat(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Completion:
         """Answer a chat whose prompt the server renders with its own template."""
@@ -154,52 +158,95 @@ class ServerClient:
 
     async def send(self, request: Request) -> Completion:
         """Send a request, and read its answer to the end."""
-        return await self._stream(request.path, request.body)
+        url, content = f"{self.address}/{request.path}", msgspec.json.encode(request.body)
+        answer = StreamedAnswer(start_seconds=self._clock(), most_tokens=int(request.body["max_tokens"]))
+        async with _Translated(url, self._silence_seconds), asyncio.timeout(self._silence_seconds) as patience:
+            response, is_resent = await self._post(url, content)
+            async with response:
+                await self._check(response)
+                if response.content_type != "text/event-stream":
+                    raise AnswerError(f"not a stream of events: its type is {shortened(response.content_type)}")
+                await self._read(response, answer, patience)
+            return answer.completion(is_resent=is_resent)
 
-    async def _get(self, path: str, *, beside_api: bool = False) -> str:
-        url = f"{self.address.removesuffix('/v1')}{path}" if beside_api else f"{self.address}/{path}"
-        async with self._translated(path), self._session.get(url, allow_redirects=False) as response:
-            text = await _bounded_text(response, MOST_BYTES_OF_AN_ANSWER)
-            self._check_status(path, response, text)
-        return text
+    async def _read(self, response: ClientResponse, answer: StreamedAnswer, patience: asyncio.Timeout) -> None:
+        now = asyncio.get_running_loop().time
+        events = EventDecoder(answer.most_bytes)
+        async for arrived in response.content.iter_any():
+            for data in events.feed(arrived):
+                answer.take(data, self._clock())
+                patience.reschedule(now() + self._silence_seconds)
 
-    async def _stream(self, path: str, body: dict[str, Any]) -> Completion:
-        tokens = int(body["max_tokens"])
-        content = msgspec.json.encode(body)
-        answer = StreamedAnswer(start_seconds=self._clock(), most_bytes=BYTES_PER_TOKEN * (tokens + 16))
+    async def _post(self, url: str, content: bytes) -> tuple[ClientResponse, bool]:
+        """The response to a request, and whether the request was sent again on another connection."""
+        from aiohttp import ClientOSError, ServerDisconnectedError
+
+        now = asyncio.get_running_loop().time
+        is_resent = False
+        while True:
+            connection, sent = _Connection(), now()
+            try:
+                response = await self._session.post(
+                    url, data=content, allow_redirects=False, trace_request_ctx=connection
+                )
+            except (ClientOSError, ServerDisconnectedError):
+                if not connection.is_reused or now() - sent > CLOSED_BEFORE_SECONDS:
+                    raise
+                is_resent = True
+            else:
+                return response, is_resent
+
+    async def _get(self, url: str, kind: type[Answer]) -> Answer:
+        seconds = min(FACTS_SECONDS, self._silence_seconds)
         async with (
-            self._translated(path),
-            self._session.post(f"{self.address}/{path}", data=content, allow_redirects=False) as response,
+            _Translated(url, seconds),
+            asyncio.timeout(seconds),
+            self._session.get(url, allow_redirects=False) as response,
         ):
-            if response.status != 200:
-                self._check_status(path, response, await _bounded_text(response, MOST_BYTES_OF_AN_ANSWER))
-            if response.content_type != "text/event-stream":
-                raise AnswerError(f"not a stream of events: its type is {shortened(response.content_type)}")
-            events = EventDecoder(answer.most_bytes)
-            async for arrived in response.content.iter_any():
-                for data in events.feed(arrived):
-                    answer.take(data, self._clock())
-            return answer.completion()
+            await self._check(response)
+            return decoded(await _bounded_text(response, MOST_BYTES_OF_AN_ANSWER), kind)
 
-    def _check_status(self, path: str, response: ClientResponse, text: str) -> None:
+    async def _check(self, response: ClientResponse) -> None:
+        """Raise AnswerError for a response that is compressed, or not a success."""
+        if (coding := response.headers.get("Content-Encoding", "identity").lower()) != "identity":
+            raise AnswerError(
+                f"the answer is compressed ({shortened(coding)}) though the request forbids it; switch compression off"
+            )
         if response.status == 200:
             return
         if 300 <= response.status < 400:
-            raise ServerError(
-                f"{self.address}/{path}: redirected to another address, which is refused; give the final address"
-            )
-        said = shortened(message_in(text))
-        raise ServerError(f"{self.address}/{path}: HTTP {response.status} {shortened(response.reason or '')}: {said}")
+            raise AnswerError("redirected to another address, which is refused; give the final address")
+        said = shortened(message_in(await _bounded_text(response, MOST_BYTES_OF_AN_ANSWER)))
+        hint = "; does the address lack /v1?" if response.status == 404 and not self.address.endswith("/v1") else ""
+        raise AnswerError(f"HTTP {response.status} {shortened(response.reason or '')}: {said}{hint}")
 
-    def _translated(self, path: str) -> _Translated:
-        return _Translated(f"{self.address}/{path}", self._silence_seconds)
+
+@dataclass(slots=True)
+class _Connection:
+    """Whether a request was sent on a connection that had carried another one before."""
+
+    is_reused: bool = False
+
+
+def _reuse_noted() -> TraceConfig:
+    """Makes the HTTP library note in a request's `_Connection` that its connection is not a new one."""
+    from aiohttp import TraceConfig
+
+    async def note(session: ClientSession, context: Any, parameters: Any) -> None:
+        del session, parameters
+        if context.trace_request_ctx is not None:
+            context.trace_request_ctx.is_reused = True
+
+    tracing = TraceConfig()
+    tracing.on_connection_reuseconn.append(note)
+    return tracing
 
 
 class _Translated:
-    """Turns what the HTTP library raises into one line that names the address and what to look at."""
+    """Turns what the HTTP library raises into one line that names the URL and what to look at."""
 
-    def __init__(self, address: str, silence_seconds: float) -> None:
-        self._address = address
+    def __init__(self, url: str, silence_seconds: float) -> None:
+        self._url = url
         self._silence_seconds = silence_seconds
 
     async def __aenter__(self) -> None: ...
@@ -212,6 +259,13 @@ class _Translated:
         match error:
             case AnswerError():
                 said = str(error)
+            case aiohttp.ClientConnectorCertificateError():
+                said = (
+                    f"its certificate is not trusted ({shortened(first_line(error.certificate_error))}); if its authority is "
+                    "your own, name the authority's file in the environment variable SSL_CERT_FILE"
+                )
+            case aiohttp.ClientConnectorSSLError():
+                said = f"no TLS connection ({shortened(first_line(error))}); should the address begin with http://?"
             case aiohttp.ConnectionTimeoutError() | aiohttp.ClientConnectorError():
                 said = f"no server answers ({shortened(first_line(error))}); is it running, and is the address right?"
             case TimeoutError():
@@ -222,7 +276,7 @@ class _Translated:
                 said = f"the connection broke ({type(error).__name__}: {shortened(first_line(error))}); has the server died?"
             case _:
                 return
-        raise ServerError(f"{self._address}: {said}") from None
+        raise ServerError(f"{self._url}: {said}") from None
 
 
 def checked_address(address: str) -> str:
