@@ -2,7 +2,7 @@
 
 `python -m tests.scripted_server PORT SCRIPT` runs it alone, and `serving` in a thread of a test. A script is a JSON object:
 
-- `model`, `owned_by`, `version`: who it says it is.
+- `model`, `owned_by`, `version`: who it says it is, the version at `version_path`.
 - `seconds_per_token`: how long a token takes; `seconds_to_first_token`: how long the first one does.
 - `one_at_a_time`: requests wait for each other.
 - `faults`: by the number of the request (from 1), or "*" for all, how it is answered wrongly: an HTTP status, or a word
@@ -31,6 +31,7 @@ class Script:
     model: str = "my-org/My-Model"
     owned_by: str = "me"
     version: str = ""
+    version_path: str = "/version"
     seconds_per_token: float = 0.0005
     seconds_to_first_token: float = 0.002
     one_at_a_time: bool = False
@@ -73,7 +74,7 @@ class Handler(BaseHTTPRequestHandler):
         answers = {
             "/v1/models": {"data": [{"id": script.model, "owned_by": script.owned_by}]},
             "/health": {},
-            **({"/version": {"version": script.version}} if script.version else {}),
+            **({script.version_path: {"version": script.version}} if script.version else {}),
         }
         self._answer(200 if self.path in answers else 404, json.dumps(answers.get(self.path, {})))
 

@@ -36,7 +36,7 @@ class ServerPreset:
     health_path: str = ""
     model_id: str = ""
     owned_by: str = ""
-    version_path: str = ""
+    version_paths: tuple[str, ...] = ()
     version_key: str = ""
     version_package: str = ""
     prompt: str = PromptStyle.CHAT

@@ -91,7 +91,7 @@ OPTIONS = (
     ),
     Option(
         "--server-timeout",
-        "a request fails if the server sends nothing for so many seconds, before or in its answer",
+        "a request fails if the server sends no part of its answer for so many seconds",
         example="--server-timeout 60",
         default_in_words="600",
         type=float,

@@ -95,7 +95,8 @@ def compare_with_bare_stream(
 
     With `is_loaded`, its CPU time is measured too, with 256 requests in flight. Raises ServerError where a request fails.
     """
-    bare = BareStream(model.target.addresses[0], model.target.api_key)
+    target = model.target
+    bare = BareStream(target.addresses[0], target.api_key, silence_seconds=target.silence_seconds)
     monitor = ServerMonitor(instruments.monitor, model.before_launch)
     telemetry = Telemetry(monitor)
     try:

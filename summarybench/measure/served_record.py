@@ -74,6 +74,7 @@ def _served_record(
         "requests": found.requests,
         "failed_requests": found.failed,
         "first_failure": next((why_failed(each, model) for each in rounds if each.failures), None),
+        "resent_requests": sum(each.is_resent for a_round in rounds for each in a_round.completions),
         "concurrency": load.in_flight if isinstance(load, Concurrency) else None,
         "arrivals_per_second": load.per_second if isinstance(load, Arrivals) else None,
         "time_to_first_token_seconds": _percentiles(found.first_token),

@@ -119,6 +119,9 @@ class ServedRecord(TypedDict):
     requests: Annotated[int, Key("requests of all rounds", at_least=1)]
     failed_requests: Annotated[int, Key("requests that were not answered")]
     first_failure: Annotated[str | None, Key("why the first of them failed; null if none did")]
+    resent_requests: NotRequired[
+        Annotated[int, Key("requests sent again: the server had closed the unused connection before they arrived")]
+    ]
     concurrency: Annotated[int | None, Key("requests in flight in a closed loop; null for an open one", at_least=1)]
     arrivals_per_second: Annotated[
         float | None, Key("mean rate of requests in an open loop; null for a closed one", "1/s")

@@ -12,7 +12,8 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from summarybench.engines.server.client import Sampling, ServerClient, ServerError
+from summarybench.engines.server.bare_stream import BareStream
+from summarybench.engines.server.client import Sampling, ServerClient, ServerError, chat_request
 
 MESSAGES = [{"role": "user", "content": "Summarize this."}]
 SILENCE_SECONDS = 0.5
@@ -149,22 +150,70 @@ def test_server_that_only_keeps_the_connection_busy_is_silent(server):
 @pytest.mark.parametrize(
     ("server", "said"),
     [
-        pytest.param(answering(EVENTS, forever=b"data: {}\n\n" * 50), "has more than the 98,304 bytes that", id="empty-events"),
-        pytest.param(answering(EVENTS, forever=part("x") * 50), "has more than the 98,304 bytes that", id="endless-text"),
-        pytest.param(answering(EVENTS, b"data: ", forever=b"x" * 1_000_000), "an event exceeded the limit of", id="line-without-end"),
-        pytest.param(answering(EVENTS, forever=b"data: xxxxxxxxxxxxxxxx\n" * 1_000), "an event exceeded the limit of", id="event-without-end"),
-        pytest.param(answering(HEAD, forever=b"X-More: header\r\n" * 1_000), "the connection broke", id="headers-without-end"),
-        pytest.param(answering(EVENTS, b'data: {"choices": [{"delta": {"content": "\xff\xfe"}}]}\n\n'), "malformed answer", id="invalid-utf-8"),
-        pytest.param(answering(EVENTS, b"data: {}\ndata: {}\n\n"), "malformed answer", id="two-events-without-a-blank-line"),
-        pytest.param(answering(EVENTS, part("Two") + usage(12, 1)), "ended after 1 parts, before the answer did", id="reason-missing"),
-        pytest.param(answering(EVENTS, event(choices=[]), usage(12, 1)), "ended after 0 parts, before the answer did", id="no-choices"),
-        pytest.param(answering(EVENTS, part("Two", "stop"), usage(12, 9)), "counts 9 generated tokens, and 8 were the most", id="too-many-tokens"),
-        pytest.param(answering(EVENTS, part("Two", "stop"), usage(12, 0)), "counts no generated token for an answer with text", id="no-tokens"),
-        pytest.param(answering(EVENTS, part("Two", "abort"), usage(12, 1)), "broke its answer off: its finish_reason is abort", id="aborted"),
-        pytest.param(answering(HEAD + b"Content-Encoding: gzip\r\n\r\n", gzip.compress(WHOLE)), "is compressed (gzip)", id="compressed"),
-        pytest.param(answering(b"HTTP/1.1 429 Slow\r\nRetry-After: 3600\r\nContent-Length: 2\r\n\r\nno"), "HTTP 429 Slow: no", id="retry-after"),
+        pytest.param(
+            answering(EVENTS, forever=b"data: {}\n\n" * 50), "has more than the 98,304 bytes that", id="empty-events"
+        ),
+        pytest.param(
+            answering(EVENTS, forever=part("x") * 50), "has more than the 98,304 bytes that", id="endless-text"
+        ),
+        pytest.param(
+            answering(EVENTS, b"data: ", forever=b"x" * 1_000_000),
+            "an event exceeded the limit of",
+            id="line-without-end",
+        ),
+        pytest.param(
+            answering(EVENTS, forever=b"data: xxxxxxxxxxxxxxxx\n" * 1_000),
+            "an event exceeded the limit of",
+            id="event-without-end",
+        ),
+        pytest.param(
+            answering(HEAD, forever=b"X-More: header\r\n" * 1_000), "the connection broke", id="headers-without-end"
+        ),
+        pytest.param(
+            answering(EVENTS, b'data: {"choices": [{"delta": {"content": "\xff\xfe"}}]}\n\n'),
+            "malformed answer",
+            id="invalid-utf-8",
+        ),
+        pytest.param(
+            answering(EVENTS, b"data: {}\ndata: {}\n\n"), "malformed answer", id="two-events-without-a-blank-line"
+        ),
+        pytest.param(
+            answering(EVENTS, part("Two") + usage(12, 1)),
+            "ended after 1 parts, before the answer did",
+            id="reason-missing",
+        ),
+        pytest.param(
+            answering(EVENTS, event(choices=[]), usage(12, 1)),
+            "ended after 0 parts, before the answer did",
+            id="no-choices",
+        ),
+        pytest.param(
+            answering(EVENTS, part("Two", "stop"), usage(12, 9)),
+            "counts 9 generated tokens, and 8 were the most",
+            id="too-many-tokens",
+        ),
+        pytest.param(
+            answering(EVENTS, part("Two", "stop"), usage(12, 0)),
+            "counts no generated token for an answer with text",
+            id="no-tokens",
+        ),
+        pytest.param(
+            answering(EVENTS, part("Two", "abort"), usage(12, 1)),
+            "broke its answer off: its finish_reason is abort",
+            id="aborted",
+        ),
+        pytest.param(
+            answering(HEAD + b"Content-Encoding: gzip\r\n\r\n", gzip.compress(WHOLE)),
+            "is compressed (gzip)",
+            id="compressed",
+        ),
+        pytest.param(
+            answering(b"HTTP/1.1 429 Slow\r\nRetry-After: 3600\r\nContent-Length: 2\r\n\r\nno"),
+            "HTTP 429 Slow: no",
+            id="retry-after",
+        ),
     ],
-)  # fmt: skip
+)
 def test_broken_answer_is_one_line(server, said):
     assert said in why_failed(server)
     assert len(server.heads) == 1  # it is not asked again
@@ -229,6 +278,36 @@ def test_request_on_a_connection_that_was_closed_meanwhile_is_sent_again_and_cou
     assert (first.text, second.text) == ("Two words", "Two words")
     assert (first.is_resent, second.is_resent) == (False, server_reads)
     assert len(server.heads) == 2
+
+
+def test_bare_loop_sends_again_on_a_connection_that_was_closed_meanwhile():
+    async def run():
+        async with closing_unused_connections(server_reads=False).running() as server:
+            bare = BareStream(server.address, None)
+            request = chat_request("a model", MESSAGES, Sampling(max_tokens=8))
+            first = await asyncio.to_thread(bare.send, request)
+            await asyncio.sleep(0.2)
+            second = await asyncio.to_thread(bare.send, request)
+            bare.close()
+            return server, first, second
+
+    server, first, second = asyncio.run(run())
+    assert (first.generated_tokens, second.generated_tokens) == (2, 2)
+    assert len(server.heads) == 2
+
+
+def test_bare_loop_does_not_repeat_what_fails_on_a_new_connection():
+    async def serve(server, reader, writer):
+        await server.request(reader)
+
+    async def run():
+        async with Hostile(serve).running() as server:
+            bare = BareStream(server.address, None)
+            with pytest.raises(ServerError, match="the bare loop failed: RemoteDisconnected"):
+                await asyncio.to_thread(bare.send, chat_request("a model", MESSAGES, Sampling(max_tokens=8)))
+            return server.heads
+
+    assert len(asyncio.run(run())) == 1
 
 
 def test_connection_that_breaks_after_a_while_is_a_failure_though_it_was_used_before(monkeypatch):

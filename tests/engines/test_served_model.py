@@ -12,7 +12,7 @@ from summarybench.core.outcomes import InputError, UnavailableError
 from summarybench.documents.document import Document
 from summarybench.documents.prompts import Prompt
 from summarybench.engines.server.client import ServerError
-from summarybench.engines.server.opening import catalogue_model, launch_command_of
+from summarybench.engines.server.opening import catalogue_model, gguf_file_of, launch_command_of
 from summarybench.engines.server.served_model import (
     ServedModel,
     ServerConnections,
@@ -76,6 +76,12 @@ def test_server_renders_where_we_have_no_tokenizer():
     assert asked == ["/v1/chat/completions"]
 
 
+@pytest.mark.parametrize(("path", "version"), [("/server_info", "0.5.23"), ("/get_server_info", "0.4.1")])
+def test_version_is_at_the_first_path_that_answers(path, version):
+    with serving(owned_by="sglang", version=version, version_path=path) as server:
+        assert identified(server, WordChat()).version == version
+
+
 def test_server_without_a_version_is_of_an_unknown_one():
     with serving(owned_by="vllm") as server:
         assert identified(server, WordChat()).version == "unknown"
@@ -98,9 +104,11 @@ def test_model_must_be_named_unless_it_is_the_only_one(offered, said):
     assert only_model(["a"], "http://host/v1") == "a"
 
 
-def served(preset, *, chat=None, is_full_length=False):
-    with serving(owned_by=preset, chat_only=False) as server:
-        target = ServerTarget(addresses=(server.address,), is_full_length=is_full_length)
+def served(owner, *, chat=None, is_full_length=False, preset=None, model_id=""):
+    with serving(owned_by=owner, chat_only=False) as server:
+        target = ServerTarget(
+            addresses=(server.address,), is_full_length=is_full_length, preset=preset, model_id=model_id
+        )
         with ServerConnections(target, time.perf_counter) as connections:
             return ServedModel(
                 experiment=Experiment(model="m", loader="server", families=frozenset()),
@@ -145,6 +153,33 @@ def test_command_may_be_a_preset_with_arguments():
     assert command.template(synthetic=False) == f"{SERVERS['vllm'].command} --quantization fp8"
     assert "--load-format dummy" in command.template(synthetic=True)
     assert launch_command_of("vllm serve {model} --port {port}").preset is None
+
+
+@pytest.mark.parametrize("named", ["--model my.gguf", "-m my.gguf", "--model=my.gguf", "-hf me/my-GGUF"])
+def test_file_that_the_arguments_name_replaces_the_models_own(named):
+    own = launch_command_of("llama.cpp --parallel 8").template(synthetic=False)
+    assert own.startswith("llama-server --model {gguf} --host ")
+    template = launch_command_of(f"llama.cpp {named} --parallel 8").template(synthetic=False)
+    assert template == own.replace("--model {gguf} ", "").replace("--parallel", f"{named} --parallel")
+
+
+def test_gguf_file_is_the_only_one_of_the_folder(tmp_path):
+    weights = Weights(kind="path", revision="r", location=str(tmp_path))
+    with pytest.raises(
+        UnavailableError, match=r"reads one GGUF file, and .* has none; name it, such as --server-command"
+    ):
+        gguf_file_of(weights)
+    (tmp_path / "a.gguf").touch()
+    assert gguf_file_of(weights) == tmp_path / "a.gguf"
+    (tmp_path / "b.gguf").touch()
+    with pytest.raises(UnavailableError, match=r"has a\.gguf, b\.gguf; name it"):
+        gguf_file_of(weights)
+
+
+def test_gguf_file_is_part_of_the_workload():
+    model = served("llamacpp", preset=SERVERS["llama.cpp"], model_id="/models/m.Q4_K_M.gguf")
+    assert model.settings["weights_file"] == "m.Q4_K_M.gguf"
+    assert "weights_file" not in served("vllm").settings
 
 
 @pytest.mark.parametrize("text", ["", "my-server {model}", "vllm-next", "ollama"])

@@ -27,6 +27,15 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 
 
+def test_signal_that_ended_the_server_is_named(tmp_path):
+    with start("import os, signal; os.kill(os.getpid(), signal.SIGILL)", tmp_path) as server:
+        with pytest.raises(
+            UnavailableError, match=r"the server ended by SIGILL before it was ready; its log \(.*\) is empty"
+        ):
+            server.wait_until_ready()
+        assert server.why_dead().startswith("the server ended by SIGILL; ")
+
+
 def program(text):
     return f"{shlex.quote(sys.executable)} -c {shlex.quote(text)} {{port}}"
 

@@ -24,12 +24,15 @@ class BareAnswer:
 
 
 class BareStream:
-    """One connection to the server at this address. Close it with `close`."""
+    """One connection to the server at this address. Close it with `close`.
 
-    def __init__(self, address: str, api_key: str | None) -> None:
+    A request fails once the server has been silent for `silence_seconds`.
+    """
+
+    def __init__(self, address: str, api_key: str | None, *, silence_seconds: float = SILENCE_SECONDS) -> None:
         parts = urlsplit(address)
         connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._connection = connect(parts.hostname or "", parts.port, timeout=SILENCE_SECONDS)
+        self._connection = connect(parts.hostname or "", parts.port, timeout=silence_seconds)
         self._path = parts.path
         self._headers = {"Content-Type": "application/json"}
         if api_key:
@@ -49,8 +52,7 @@ class BareStream:
     def _send(self, request: Request) -> BareAnswer:
         start = time.perf_counter()
         body = json.dumps(request.body)
-        self._connection.request("POST", f"{self._path}/{request.path}", body, self._headers)
-        response = self._connection.getresponse()
+        response = self._post(request.path, body)
         if response.status != 200:
             raise ServerError(f"the bare loop failed: HTTP {response.status}")
         first, end, tokens = 0.0, start, 0
@@ -68,6 +70,18 @@ class BareStream:
             first_token_seconds=first or end,
             end_seconds=end,
         )
+
+    def _post(self, path: str, body: str) -> http.client.HTTPResponse:
+        """The response to a request, sent again where the server had closed the connection after an earlier one."""
+        for is_kept in (self._connection.sock is not None, False):
+            try:
+                self._connection.request("POST", f"{self._path}/{path}", body, self._headers)
+                return self._connection.getresponse()
+            except ConnectionError:
+                if not is_kept:
+                    raise
+                self._connection.close()
+        raise AssertionError("the second try returns or raises")
 
 
 def _is_generated(chunk: dict[str, Any]) -> bool:

@@ -21,7 +21,10 @@ PATIENCE_SECONDS = 10.0
 
 
 def main(command: list[str]) -> int:
-    """Run the command until it ends or standard input does; its exit code, or 0 where it was ended."""
+    """Run the command until it ends or standard input does; its exit code, or 0 where it was ended.
+
+    As in a shell, the exit code of a command that a signal has ended is 128 + the signal's number.
+    """
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # of the terminal, or a group's: the pipe alone says when to end
     with suppress(AttributeError, OSError):  # Linux has it
@@ -38,7 +41,9 @@ def main(command: list[str]) -> int:
             break
     code = server.poll()
     _end_descendants()
-    return 0 if code is None else code
+    if code is None:
+        return 0
+    return code if code >= 0 else 128 - code
 
 
 def _with_default_signals() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,6 +16,7 @@ from summarybench.core.outcomes import InputError, SuiteError, UnavailableError
 from summarybench.documents.prompts import Prompt, build_prompt
 from summarybench.documents.sources import embedded_documents
 from summarybench.engines.chat import open_chat
+from summarybench.engines.embedded import embedded_gguf_file
 from summarybench.engines.engine import ChatFormat
 from summarybench.engines.server.answers import shortened
 from summarybench.engines.server.client import ServerClient, ServerError
@@ -35,6 +37,9 @@ from summarybench.machine.device import slugify
 from summarybench.machine.telemetry import Monitor
 
 IDENTITY_PROMPT_TOKENS = 256
+GGUF = "{gguf}"
+OWN_GGUF = re.compile(r"(?<!\S)(-m|--model|-hfr?|--hf-repo)(?=[\s=])")
+"""The options of llama-server that name the model's file, or the repository on the hub that has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +53,14 @@ class LaunchCommand:
     preset: ServerPreset | None
 
     def template(self, *, synthetic: bool) -> str:
-        """The command line with its placeholders. Raises InputError for a preset without random weights."""
+        """The command line with its placeholders. A GGUF file that the arguments name replaces the preset's."""
         if self.preset is None:
             return self.text
-        command = self.preset.synthetic_command if synthetic else self.preset.command
+        command = (self.preset.synthetic_command if synthetic else "") or self.preset.command
         arguments = self.text.partition(" ")[2]
-        return f"{command or self.preset.command} {arguments}".strip()
+        if OWN_GGUF.search(arguments):
+            command = command.replace(f"--model {GGUF} ", "")
+        return f"{command} {arguments}".strip()
 
 
 def launch_command_of(text: str) -> LaunchCommand:
@@ -167,6 +174,7 @@ def launched(
         "shape": weights.location,
         "python": sys.executable,
         "dtype": around.dtype,
+        **({"gguf": str(gguf_file_of(weights))} if GGUF in template else {}),
     }
     before = around.monitor.read()
     start = around.clock()
@@ -195,6 +203,23 @@ def launched(
             dtype=around.dtype if "{dtype}" in template else None,
             before_launch=before,
         )
+
+
+def gguf_file_of(weights: Weights) -> Path:
+    """The GGUF file of the embedded model, or the only one in the model's folder.
+
+    Raises UnavailableError where there is none, or more than one.
+    """
+    if weights.kind == "embedded":
+        return embedded_gguf_file()
+    found = sorted(Path(weights.location).glob("*.gguf"))
+    if len(found) != 1:
+        names = ", ".join(each.name for each in found) or "none"
+        raise UnavailableError(
+            f"llama.cpp reads one GGUF file, and {weights.location} has {names}; name it, such as --server-command "
+            "'llama.cpp --model FILE.gguf'"
+        )
+    return found[0]
 
 
 def _identified(process: ServerProcess, identify_server: Callable[[], ServerIdentity]) -> ServerIdentity:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -59,9 +60,7 @@ class ServerProcess:
         while True:
             waited = time.monotonic() - start
             if (code := self._keeper.poll()) is not None:
-                raise UnavailableError(
-                    f"the server ended with exit code {code} before it was ready{self._last_words()}"
-                )
+                raise UnavailableError(f"the server ended {_how(code)} before it was ready{self._last_words()}")
             if any(_answers(f"{self.address.removesuffix('/v1')}{path}") for path in health_paths):
                 return
             if waited > patience_seconds:
@@ -74,7 +73,7 @@ class ServerProcess:
     def why_dead(self) -> str:
         """One line if the server has ended by itself; empty while it runs."""
         code = self._keeper.poll()
-        return "" if code is None else f"the server ended with exit code {code}{self._last_words()}"
+        return "" if code is None else f"the server ended {_how(code)}{self._last_words()}"
 
     def peak_memory_bytes(self) -> int:
         """The sum of the largest resident sets of the server's processes: an upper bound of their peak together."""
@@ -102,6 +101,14 @@ class ServerProcess:
         lines = [line for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
         said = " | ".join(shortened(line.strip()) for line in lines[-LOG_LINES:])
         return f"; its log ({self.log}) ends with: {said}" if said else f"; its log ({self.log}) is empty"
+
+
+def _how(code: int) -> str:
+    """How a process has ended, from its exit code: 128 and a signal's number stand for that signal, as in a shell."""
+    try:
+        return f"by {signal.Signals(code - 128).name}"
+    except ValueError:
+        return f"with exit code {code}"
 
 
 def _answers(url: str) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, cast
 
@@ -153,6 +154,7 @@ class ServedModel:
             "engine": self.identity.engine,
             "engine_version": self.target.label or self.identity.version,
             "served_model": self.weights.revision,
+            **({"weights_file": file} if (file := Path(self.identity.model_id).name).endswith(".gguf") else {}),
             "prompt": self.identity.prompt.value,
             **({"dtype": self.dtype} if self.dtype else {}),
             "temperature": 0.0,
@@ -282,13 +284,11 @@ async def _version(preset: ServerPreset, client: ServerClient) -> str:
             return version(preset.version_package)
         except PackageNotFoundError:
             return UNKNOWN_VERSION
-    if not preset.version_path:
-        return UNKNOWN_VERSION
-    try:
-        found = (await client.facts_at(preset.version_path)).get(preset.version_key)
-    except ServerError:
-        return UNKNOWN_VERSION  # an old version without that path
-    return shortened(str(found)) if found else UNKNOWN_VERSION
+    for path in preset.version_paths:
+        with suppress(ServerError):  # another version may have it at the next path
+            if found := (await client.facts_at(path)).get(preset.version_key):
+                return shortened(str(found))
+    return UNKNOWN_VERSION
 
 
 async def _with_working_prompt(
