@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.forked import ENVIRONMENT, ROOT, forked_python
+from tests.forked import ENVIRONMENT, ROOT, ForkedProcess, forked_python
 from tests.known_noise import write_replicates
 
 READ_LATE = frozenset({"ATEN_CPU_CAPABILITY", "COLUMNS", "PYTEST_XDIST_WORKER", "RANK", "WORLD_SIZE", "XDG_CACHE_HOME"})
@@ -210,6 +210,10 @@ class Project:
         """In one that has imported nothing yet."""
         return self._run(self.command(*arguments), self.environment)
 
+    def start(self, *arguments: str, **options: Any) -> ForkedProcess:
+        """A session that runs while the test goes on; `options` are those of `subprocess.Popen`."""
+        return ForkedProcess(self.command(*arguments), cwd=self.folder, **{"env": self.environment, **options})
+
     def make_bench(self, *arguments: str) -> Session:
         return self._finish(self.passes_command(*arguments), {})
 
@@ -226,11 +230,12 @@ class Project:
     def launch(self, *arguments: str) -> Session:
         """Two processes under torchrun, on a free port."""
         launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-        return self._finish([*launcher, *self.command(*arguments)[1:]], {"OMP_NUM_THREADS": "1"})
+        return self._finish([*launcher, *self.command(*arguments)[1:]], {"OMP_NUM_THREADS": "1"}, imports_torch=True)
 
-    def _finish(self, command: list[str], environment: dict[str, str]) -> Session:
-        if environment.keys() <= READ_LATE:
-            command = [forked_python(with_models=self.loads_models), *command[1:]]
+    def _finish(self, command: list[str], environment: dict[str, str], *, imports_torch: bool = False) -> Session:
+        other = {name for name, value in environment.items() if ENVIRONMENT.get(name) != value}
+        if other <= READ_LATE:
+            command = [forked_python(with_models=imports_torch or self.loads_models), *command[1:]]
         return self._run(command, {**self.environment, **environment})
 
     def _run(self, command: list[str], environment: dict[str, str]) -> Session:

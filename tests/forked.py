@@ -66,8 +66,12 @@ The libraries are imported in it: what is asked for in another one takes a Pytho
 library was imported, since some set variables.
 """
 
-Asked = tuple[list[str], str, dict[str, str]]
-"""Arguments, folder and environment."""
+Asked = tuple[list[str], str, dict[str, str], list[int]]
+"""Arguments, folder, environment and the signals that it ignores."""
+
+SIGNALS = (int(signal.SIGINT), int(signal.SIGTERM), int(signal.SIGHUP))
+TELL_PROCESS = "FORKED_TELL_PROCESS"
+"""The variable with the file descriptor that the process id of the fork is written to."""
 
 STUB = """#!{python} -IS
 import os, socket, sys
@@ -76,11 +80,16 @@ if sys.argv[1:2] != ["-m"]:
 import json, signal
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
-request = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+told = os.environ.pop({tell_process!r}, None)
+ignored = [number for number in {signals!r} if signal.getsignal(number) is signal.SIG_IGN]
+request = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ), ignored]).encode()
 socket.send_fds(server, [len(request).to_bytes(8, "big")], [0, 1, 2])
 server.sendall(request)
 answers = server.makefile()
 process = int(answers.readline())
+if told:
+    os.write(int(told), str(process).encode())
+    os.close(int(told))
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda number, _: os.kill(process, number))
 code = int(answers.readline() or 1)
@@ -107,7 +116,8 @@ def _forked_python(*, with_models: bool) -> str:
     folder = Path(tempfile.mkdtemp(prefix="forked-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     stub, address = folder / "python", folder / "socket"
-    stub.write_text(STUB.format(python=sys.executable, address=str(address)))
+    values = {"python": sys.executable, "address": str(address), "signals": SIGNALS, "tell_process": TELL_PROCESS}
+    stub.write_text(STUB.format(**values))
     stub.chmod(0o700)
     command = [sys.executable, "-m", "tests.forked", str(address), str(stub), *(["with models"] if with_models else [])]
     server = subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -115,6 +125,27 @@ def _forked_python(*, with_models: bool) -> str:
     if server.stdout is None or server.stdout.readline() != b"ready\n":
         raise RuntimeError("the server that sessions fork off did not start")
     return str(stub)
+
+
+class ForkedProcess(subprocess.Popen[str]):
+    """A session in a fork whose process id is known, so that signals reach it at once and none is lost on the way.
+
+    `forked_id` is that process id; `pid` is of the process that waits for it. Its exit code is the fork's, or minus the
+    signal that ended it.
+    """
+
+    def __init__(self, command: list[str], *, env: dict[str, str], **options: Any) -> None:
+        read, write = os.pipe()
+        command = [forked_python(), *command[1:]]
+        super().__init__(command, env={**env, TELL_PROCESS: str(write)}, pass_fds=[write], text=True, **options)
+        os.close(write)
+        with os.fdopen(read) as said:
+            self.forked_id = int(said.read() or self.pid)  # where nothing forks, nothing is said
+
+    def send_signal(self, sig: int) -> None:
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):  # it has ended, and nobody has heard of it yet
+                os.kill(self.forked_id, sig)
 
 
 class Server:
@@ -223,7 +254,10 @@ def main() -> None:
     asked = Server(address).serve()
     if asked is None:
         return
-    (_, module, *arguments), folder, environment = asked
+    (_, module, *arguments), folder, environment, ignored = asked
+    for number in SIGNALS:
+        usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, signal.SIG_IGN if number in ignored else usual)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)

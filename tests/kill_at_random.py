@@ -44,6 +44,7 @@ from summarybench.session.session import TestResources
 from summarybench.session.settings import Settings, UnresolvedOptions
 from tests.conftest import FAKE_MODELS, Project, make_project, newest_results
 from tests.fakes import FakeModel, FakeTime, NoProbes
+from tests.forked import ForkedProcess
 from tests.run_files import MACHINE
 
 DOCUMENTS = 8
@@ -468,9 +469,9 @@ def kill_whole_session(folder: Path, draw: random.Random, row: Row) -> None:
     """The same with pytest around it, killed by its process id."""
     project = make_project(folder)
     project.use(FAKE_MODELS + SLOW_AND_TELLING)
-    command = [*project.command("--documents", str(DOCUMENTS)), "-q"]
+    options = ["--documents", str(DOCUMENTS), "-q"]
     saving = draw.choice([["--benchmark-save=main"], []])
-    process = start(project, [*command, *saving])
+    process = start(project, [*options, *saving])
     marker = folder / "told"
     enough = draw.randint(0, DOCUMENTS * len(SELECTED))
     while process.poll() is None and len(lines_of(marker)) < enough:
@@ -482,7 +483,7 @@ def kill_whole_session(folder: Path, draw: random.Random, row: Row) -> None:
     told = lines_of(marker)
     check_what_is_left(folder, told, row.seen)
     latest = resumable(folder)
-    resumed = start(project, [*command, *([] if latest is None else ["--resume", str(latest)])])
+    resumed = start(project, [*options, *([] if latest is None else ["--resume", str(latest)])])
     output, _ = resumed.communicate(timeout=120)
     check(resumed.returncode == 0, f"the resumed session ended with {resumed.returncode}: {output}")
     check_resumed(folder, told)
@@ -492,11 +493,9 @@ def lines_of(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
-def start(project: Project, command: list[str]) -> subprocess.Popen[str]:
+def start(project: Project, arguments: list[str]) -> ForkedProcess:
     environment = {**project.environment, "XDG_CACHE_HOME": str(project.folder / "cache")}
-    return subprocess.Popen(
-        command, cwd=project.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    return project.start(*arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 def kill_many(folder: Path, *, kills: int, whole_sessions: int, seed: int) -> dict[str, Row]:

@@ -6,11 +6,11 @@ import contextlib
 import json
 import os
 import pty
-import sys
 
 import pytest
 
 from tests.conftest import Project
+from tests.forked import forked_python
 
 ARTICLE = {"url": "u", "article": {"section_name": ["a"], "document": ["Some text."], "summary": ["Do it."]}}
 
@@ -173,10 +173,11 @@ def test_wrong_option_is_said_before_anything_heavy_is_imported(project):
 
 def on_a_terminal(project: Project, *arguments: str) -> str:
     """What a session shows to a terminal."""
+    python = forked_python()
     child, terminal = pty.fork()
     if child == 0:
         os.chdir(project.folder)
-        os.execve(sys.executable, project.command(*arguments), project.environment)
+        os.execve(python, project.command(*arguments), project.environment)
     shown = b""
     with contextlib.suppress(OSError):  # how Linux says that the other side has closed
         while chunk := os.read(terminal, 65536):

@@ -331,15 +331,7 @@ def wait_for(path: Path, process: subprocess.Popen[Any]) -> None:
 def signalled(project: Project, models: str, send: Callable[[subprocess.Popen[str]], None], *options: str) -> Session:
     """A session with these models, to which `send` sends signals."""
     project.use(models)
-    process = subprocess.Popen(
-        project.command(*options),
-        cwd=project.folder,
-        env=project.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        preexec_fn=heed_interrupts,
-    )
+    process = project.start(*options, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=heed_interrupts)
     try:
         send(process)
         output, _ = process.communicate(timeout=120)

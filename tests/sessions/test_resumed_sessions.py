@@ -246,13 +246,7 @@ def test_the_second_of_two_sessions_at_once_is_warned_and_has_its_own_folder(pro
         return lambda experiment: FakeModel(experiment, TIME)
     """
     )
-    first = subprocess.Popen(
-        project.command(*SMALL),
-        cwd=project.folder,
-        env={**project.environment, **cache},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    first = project.start(*SMALL, env={**project.environment, **cache}, stdout=subprocess.PIPE)
     while first.poll() is None and not (project.folder / "measuring").exists():
         time.sleep(0.05)
     name = name_of_latest(project)
@@ -260,9 +254,7 @@ def test_the_second_of_two_sessions_at_once_is_warned_and_has_its_own_folder(pro
     second = project.bench(*SMALL, **cache)
     (project.folder / "go on").touch()
     output, _ = first.communicate(timeout=60)
-    warning = (
-        f"warning: another session (process {first.pid}, {project.folder}/results/{name}) is measuring on this CPU: "
-    )
+    warning = f"warning: another session (process {first.forked_id}, {project.folder}/results/{name}) is measuring on this CPU: "
     assert [line.startswith(warning) for line in second.output.splitlines()].count(True) == 1
     assert "warning: another" not in output
     assert (first.returncode, second.exit_code) == (0, 0)

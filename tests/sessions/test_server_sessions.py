@@ -401,9 +401,7 @@ def test_interrupted_session_ends_at_once_and_keeps_what_it_had_finished(served)
             *("-m", "server", "--server", server.address, "--document-source", "embedded", "--max-new-tokens", "12"),
             *("--documents", "4", "--concurrency", "1,2", "--rounds", "40"),
         ]
-        process = subprocess.Popen(
-            served.command(*arguments), cwd=served.folder, env=served.environment, stdout=subprocess.PIPE, text=True
-        )
+        process = served.start(*arguments, stdout=subprocess.PIPE)
         while server.counted < 10:
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
@@ -421,9 +419,7 @@ def test_killed_session_is_resumed_with_what_it_had_finished(served):
             *("-m", "server", "--server", server.address, "--document-source", "embedded", "--max-new-tokens", "12"),
             *("--documents", "4", "--concurrency", "1,2", "--rounds", "4"),
         ]
-        process = subprocess.Popen(
-            served.command(*arguments), cwd=served.folder, env=served.environment, stdout=subprocess.DEVNULL
-        )
+        process = served.start(*arguments, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 60
         while not (
             journal := newest_results(served.folder) / "journal.jsonl"

@@ -371,14 +371,8 @@ def heed_interrupts() -> None:
 def interrupted(project: Project, what: signal.Signals) -> tuple[int, str]:
     """A session that gets a signal in the third timed round of its second experiment; exit code and output."""
     project.use(FAKE_MODELS + SLEEPING_SECOND_MODEL)
-    process = subprocess.Popen(
-        project.command("--benchmark-save=main"),
-        cwd=project.folder,
-        env=project.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        preexec_fn=heed_interrupts,
+    process = project.start(
+        "--benchmark-save=main", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=heed_interrupts
     )
     deadline = time.monotonic() + 600
     while not (project.folder / "asleep").exists() and time.monotonic() < deadline:

@@ -49,7 +49,7 @@ def test_on_a_terminal_tables_fit_it(project, columns, name):
     """In a pseudo terminal, colour and all."""
     leader, follower = pty.openpty()
     environment = {**project.environment, "COLUMNS": str(columns), "TERM": "xterm"}
-    command = project.command("-k", "4-bit")
+    command = [forked_python(), *project.command("-k", "4-bit")[1:]]
     with subprocess.Popen(
         command, cwd=project.folder, env=environment, stdin=follower, stdout=follower, stderr=follower
     ) as process:
