@@ -75,14 +75,16 @@ TELL_PROCESS = "FORKED_TELL_PROCESS"
 
 STUB = """#!{python} -IS
 import os, socket, sys
-if sys.argv[1:2] != ["-m"]:
-    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+words = sys.argv[1:]
+is_buffered = words[:1] != ["-u"]  # as torchrun starts them
+if words[not is_buffered:][:1] != ["-m"]:
+    os.execv({python!r}, [{python!r}, *words])
 import json, signal
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
 told = os.environ.pop({tell_process!r}, None)
 ignored = [number for number in {signals!r} if signal.getsignal(number) is signal.SIG_IGN]
-request = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ), ignored]).encode()
+request = json.dumps([words, os.getcwd(), dict(os.environ), ignored]).encode()
 socket.send_fds(server, [len(request).to_bytes(8, "big")], [0, 1, 2])
 server.sendall(request)
 answers = server.makefile()
@@ -255,7 +257,11 @@ def main() -> None:
     asked = Server(address).serve()
     if asked is None:
         return
-    (_, module, *arguments), folder, environment, ignored = asked
+    words, folder, environment, ignored = asked
+    if words[0] == "-u":
+        sys.stdout.reconfigure(write_through=True)
+        del words[0]
+    _, module, *arguments = words
     for number in SIGNALS:
         usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
         signal.signal(number, signal.SIG_IGN if number in ignored else usual)
