@@ -230,8 +230,9 @@ def copy_work(size_bytes: int, device: str) -> Callable[[], object]:
     """A copy within the memory of a torch device."""
     import torch
 
-    # Random bytes, because copies of zeros can be faster than copies of data.
-    source = torch.randint(256, (size_bytes,), dtype=torch.uint8, device=device)
+    # Random bytes, because copies of zeros can be faster than copies of data. A CPU draws eight at once four times faster.
+    words = torch.empty(-(-size_bytes // 8), dtype=torch.int64, device=device).random_()
+    source = words.view(torch.uint8)[:size_bytes]
     target = torch.empty_like(source)
     return lambda: target.copy_(source)
 
