@@ -157,7 +157,11 @@ def _listed(column: Any) -> list[Any]:
 
 
 def _is_valid_unicode(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    try:
+        text.encode("utf-8")  # fails at surrogates
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 # Flat columns --------------------------------------------------------------------------------------------------------
