@@ -104,11 +104,15 @@ metrics-check: $(INSTALLED)
 spot-check: $(INSTALLED)
 	@$(PY) -m summarybench spot-check $(ARGS)
 
+# Hundreds of sessions under test import the project again: they take its bytecode from disk, even where the environment says
+# that none is kept. worksteal leaves tests that share a fixture on one worker.
+test test-slow: export PYTHONDONTWRITEBYTECODE =
+
 test: $(INSTALLED)
-	$(PY) -m pytest -m "not slow" -n logical --maxprocesses 8 $(ARGS)
+	$(PY) -m pytest -m "not slow" -n logical --maxprocesses 8 --dist worksteal $(ARGS)
 
 test-slow: $(INSTALLED)
-	$(PY) -m pytest -m slow -n logical --maxprocesses 4 $(ARGS)
+	$(PY) -m pytest -m slow -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 check: $(INSTALLED)
 	$(PY) -m ruff check .
