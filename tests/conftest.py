@@ -71,6 +71,13 @@ FAKE_MODELS = """
         return lambda experiment: FakeModel(experiment, TIME)
 """
 
+REAL_MODELS = """
+    from tests.fakes import leave_out_pages, probes
+
+    leave_out_pages()
+"""
+"""Real models on the real clock, without the probes of the machine and the page, which take longer than a tiny model does."""
+
 SCRIPTED_MODELS = """
     import pytest
     from tests.fakes import FakeTime, leave_out_pages, next_of_script, pretend_avx512
@@ -235,7 +242,8 @@ class Project:
     def _finish(self, command: list[str], environment: dict[str, str], *, imports_torch: bool = False) -> Session:
         other = {name for name, value in environment.items() if ENVIRONMENT.get(name) != value}
         if other <= READ_LATE:
-            command = [forked_python(with_models=imports_torch or self.loads_models), *command[1:]]
+            with_models = imports_torch or self.loads_models or "--model" in command or "--show-prompt" in command
+            command = [forked_python(with_models=with_models), *command[1:]]
         return self._run(command, {**self.environment, **environment})
 
     def _run(self, command: list[str], environment: dict[str, str]) -> Session:

@@ -7,7 +7,6 @@ import json
 import re
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +47,7 @@ class Workspace:
 
     def command(self, *arguments: str, launch: tuple[str, ...] = ()) -> list[str]:
         of_teacher = ("--teacher", TEACHER, "--model-path", f"{TEACHER}={self.teacher}")
-        python = sys.executable if launch else forked_python(with_models=True)
+        python = forked_python(with_models=True)
         return [python, *launch, "-m", "distillation", *of_teacher, "--out", "students/small", *arguments]
 
     def distil(self, *arguments: str, launch: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:

@@ -18,8 +18,8 @@ from summarybench.engines.pretrained import explaining
 from summarybench.engines.quantization_packages import check_quantization_can_be_loaded
 from summarybench.session.models import ask_once
 from tests.checkpoints import changed_copy, quantized_copy
+from tests.conftest import REAL_MODELS
 from tests.engines.test_loading import BY_NAME, CPU, load_tiny
-from tests.sessions.test_real_sessions import OWN_CONFTEST_IS_NOT_NEEDED
 
 NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": CPU.compute_dtype}
 
@@ -270,7 +270,7 @@ def test_a_checkpoint_refused_to_one_loader_is_tried_with_the_next(is_of_loader,
 
 @pytest.mark.slow
 def test_a_session_measures_a_quantized_checkpoint_as_what_it_is_and_refuses_the_rest(project, stored_8_bit):
-    project.use(OWN_CONFTEST_IS_NOT_NEEDED)
+    project.use(REAL_MODELS)
     session = project.bench(
         "--model-path", f"smollm2-135m-instruct={stored_8_bit}", "--documents", "2", "--max-new-tokens", "4"
     )

@@ -15,6 +15,7 @@ from summarybench.machine.cpu_device import CpuDevice
 from summarybench.machine.cuda_device import CudaDevice
 from summarybench.machine.detection import leave_one_gpu_visible
 from summarybench.measure.scaling import ProcessSpeed, Scaling, assert_scales, in_even_shards
+from tests.conftest import REAL_MODELS
 from tests.machine.test_device import H100, T4, fake_nvml
 
 GPU = CudaDevice(kind="cuda", name="A GPU", slug="a-gpu", family="gpu", memory_bytes=1, compute_dtype="bfloat16")
@@ -206,7 +207,7 @@ def test_process_that_dies_or_hangs_ends_the_run_with_one_line(project, of_what,
 
 @pytest.mark.slow
 def test_two_processes_with_the_embedded_model(project):
-    project.use("")
+    project.use(REAL_MODELS)
     session = project.launch(
         "-m", "cpu and distributed", "-k", "smollm2 and default", "--documents", "2", "--max-new-tokens", "4"
     )

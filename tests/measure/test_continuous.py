@@ -11,7 +11,7 @@ from summarybench.engines.memory_model import MemoryPrediction
 from summarybench.engines.paged import PAGE_TOKENS, PagedEngine, finished, limits_for
 from summarybench.kinds.continuous import ContinuousKind
 from summarybench.measure.continuous import Round, as_extra_info
-from tests.conftest import FAKE_MODELS
+from tests.conftest import FAKE_MODELS, REAL_MODELS
 from tests.fake_engine import FakeManager
 
 PROMPTS = [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]]
@@ -210,7 +210,7 @@ def test_prompt_that_no_page_is_left_for_is_told(tiny_model):
 
 @pytest.mark.slow
 def test_embedded_model_goes_through_a_real_session(project):
-    project.use("")
+    project.use(REAL_MODELS)
     session = project.bench(*ONE, "--documents", "2", "--rounds", "1")
     assert session.exit_code == 0, session.output
     info = session.infos["default"]

@@ -13,14 +13,13 @@ from summarybench.runs.baselines import StoredRun, find_anchor, find_baseline, w
 from summarybench.runs.facts import describe_broken_output
 from summarybench.runs.run_file import Entry, entries_of
 from tests.command import command
-from tests.conftest import FAKE_MODELS
+from tests.conftest import FAKE_MODELS, REAL_MODELS
 from tests.distillation.test_distillation import student_folder
 from tests.machine.test_peers import MODELS_BY_RANK
 from tests.measure.test_continuous import ONE, with_engine
 from tests.run_files import A100, benchmark, outcome, run_of
 from tests.sessions.test_fastest import fake_fastest
 from tests.sessions.test_gpu_sessions import MEMORY_OF_LLAMA, fake_gpu
-from tests.sessions.test_real_sessions import OWN_CONFTEST_IS_NOT_NEEDED
 from tests.sessions.test_sessions import HALF_EMPTY_MODELS
 
 NAME = "llama2-7b-chat-4-bit"
@@ -164,7 +163,7 @@ def test_weights_that_are_no_numbers_fail_in_a_real_session(project, tiny_llama,
     weights = load_file(folder / "model.safetensors")
     nothing = {name: torch.full_like(tensor, float("nan")) for name, tensor in weights.items()}
     save_file(nothing, folder / "model.safetensors", metadata={"format": "pt"})
-    project.use(OWN_CONFTEST_IS_NOT_NEEDED)
+    project.use(REAL_MODELS)
     session = project.bench(
         *("--model-path", f"smollm2-135m-instruct={folder}", "-k", "smollm2 and default"),
         *("--documents", "3", "--max-new-tokens", "8", "--benchmark-save=main"),

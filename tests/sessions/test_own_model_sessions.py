@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tests.checkpoints import SHAPE, tiny_model
+from tests.conftest import REAL_MODELS
 from tests.fake_hub import COMMIT, GATED, fake_hub
 
 QUICK = ("--documents", "2", "--max-new-tokens", "4", "--max-prompt-tokens", "128")
@@ -18,7 +19,7 @@ def tiny_qwen(tiny_llama, tmp_path_factory):
 
 
 def test_a_folder_of_another_architecture_is_measured_under_its_own_name(project, tiny_qwen):
-    project.use("")
+    project.use(REAL_MODELS)
     session = project.bench("--model", str(tiny_qwen), *QUICK)
     assert set(session.by_experiment) == {f"tiny-qwen-{loader}" for loader in ("default", "8-bit", "4-bit")}
     for info in session.infos.values():
@@ -29,7 +30,7 @@ def test_a_folder_of_another_architecture_is_measured_under_its_own_name(project
 def test_synthetic_weights_have_the_shape_of_any_config(project, tmp_path, monkeypatch):
     config = tmp_path / "config.json"
     config.write_text(json.dumps({**SHAPE, "model_type": "qwen3", "head_dim": 32}))
-    project.use("")
+    project.use(REAL_MODELS)
     session = project.bench(
         *("--config", f"shape={config}", "--weights", "synthetic", "-k", "default", *QUICK),
         XDG_CACHE_HOME=str(tmp_path / "cache"),
@@ -40,7 +41,7 @@ def test_synthetic_weights_have_the_shape_of_any_config(project, tmp_path, monke
 
 
 def test_a_model_without_access_is_unavailable_and_the_hub_is_asked_once(project, tmp_path):
-    project.use("")
+    project.use(REAL_MODELS)
     with fake_hub({}) as (endpoint, asked):
         session = project.bench(
             "--model", GATED, *QUICK, HF_ENDPOINT=endpoint, HF_HUB_OFFLINE="0", HF_HOME=str(tmp_path / "hub")
@@ -61,7 +62,7 @@ def test_other_models_are_not_measured_beside_a_named_one(project, tiny_qwen):
 
 
 def test_a_model_of_the_hub_is_measured_at_its_commit(project, tiny_qwen, tmp_path):
-    project.use("")
+    project.use(REAL_MODELS)
     with fake_hub({"org/tiny": tiny_qwen}) as (endpoint, _):
         session = project.bench(
             *("--model", "org/tiny", "-k", "default", "--document-source", "embedded", *QUICK),
