@@ -25,6 +25,8 @@ AS_STORED = "as stored"
 """The quantization of a checkpoint that was published quantized."""
 QUANTIZATIONS = ("llm.int8", "nf4", "int8 weights", *WEIGHT_ONLY, AS_STORED)
 DTYPES = ("float32", "float16", "bfloat16")
+DRAFTS = (PROMPT_LOOKUP, STUDENT) = ("prompt lookup", "student")
+"""Where a loader's drafts come from: the text itself, or a distilled model."""
 
 CPU = frozenset({CPU_FAMILY})
 EVERY_GPU = frozenset(GPU_FAMILIES)
@@ -154,7 +156,8 @@ class Loader:
     - `eager_twin`: the loader with the same numerics that compiles nothing; fidelity compares the two.
     - `compute_capability`: the lowest of the GPUs that run it.
     - `is_only_twin`: it has no experiments of its own.
-    - `draft_tokens`: prompt lookup drafts so many tokens a step; 0 for plain decoding.
+    - `draft_tokens`: the most drafts that a step verifies; 0 for plain decoding.
+    - `drafts`: where they come from, one of DRAFTS.
     - `is_served`: a server loads the weights, in ways and on devices that the suite does not know.
     """
 
@@ -168,6 +171,7 @@ class Loader:
     runs_on_cpu: bool = False
     is_only_twin: bool = False
     draft_tokens: int = 0
+    drafts: str = PROMPT_LOOKUP
     is_served: bool = False
 
     @property
@@ -202,7 +206,7 @@ class Loader:
         elif device.eager_attention:
             chosen["attention"] = device.eager_attention
         if self.draft_tokens:
-            chosen |= {"drafts": "prompt lookup", "draft_tokens": self.draft_tokens}
+            chosen |= {"drafts": self.drafts, "draft_tokens": self.draft_tokens}
         if device.is_host:
             chosen["threads"] = threads
         if device.is_cpu_without_avx512:
@@ -217,6 +221,7 @@ class Experiment:
     By default it runs on devices of `families`; on devices of `on_request` only if -m or -k names it. `suffix` ends the
     name of experiments that have the same loader. `other_loaders` are loaded in the same test, one after another.
     `long_documents` is what is done with documents that do not fit in one prompt, and ends the name unless it is the usual.
+    `draft_model` is the student whose drafts the model verifies, empty for none.
     """
 
     model: str
@@ -227,6 +232,7 @@ class Experiment:
     suffix: str = ""
     other_loaders: tuple[str, ...] = ()
     long_documents: Strategy = Strategy.TRUNCATE
+    draft_model: str = ""
     is_beside_student: bool = False  # of a student, or of a teacher whose student is in this session
 
     @property
@@ -310,6 +316,7 @@ def read_loaders(path: Path = LOADERS_FILE) -> dict[str, Loader]:
             check_known(loader.dtype, DTYPES, f"{where}: dtype")
         if loader.quantization is not None:
             check_known(loader.quantization, QUANTIZATIONS, f"{where}: quantization")
+        check_known(loader.drafts, DRAFTS, f"{where}: drafts")
         if loader.eager_twin:
             check_known(loader.eager_twin, table, f"{where}: eager_twin")
         found[name] = loader
@@ -329,7 +336,7 @@ FASTEST = "-fastest"
 def experiments() -> tuple[Experiment, ...]:
     """Every model of this process with each of its loaders, compiled loaders last.
 
-    Students are left out: the kinds that measure them copy their teachers' experiments. So are loaders with prompt lookup,
+    Students are left out: the kinds that measure them copy their teachers' experiments. So are loaders that verify drafts,
     which decode one document at a time.
     """
     return tuple(each for each in _experiments() if not LOADERS[each.loader].draft_tokens)
@@ -337,7 +344,17 @@ def experiments() -> tuple[Experiment, ...]:
 
 def lookup_experiments() -> tuple[Experiment, ...]:
     """Every model of this process with each loader that decodes with prompt lookup, compiled loaders last."""
-    return tuple(each for each in _experiments() if LOADERS[each.loader].draft_tokens)
+    return _experiments_with_drafts(PROMPT_LOOKUP)
+
+
+def student_draft_experiments() -> tuple[Experiment, ...]:
+    """Every model of this process with each loader that verifies a student's drafts, whether it has a student or not."""
+    return _experiments_with_drafts(STUDENT)
+
+
+def _experiments_with_drafts(drafts: str) -> tuple[Experiment, ...]:
+    found = ((each, LOADERS[each.loader]) for each in _experiments())
+    return tuple(each for each, loader in found if loader.draft_tokens and loader.drafts == drafts)
 
 
 def _experiments() -> Iterator[Experiment]:

@@ -30,7 +30,12 @@ class Forecast:
 
 
 def forecast(
-    experiment: Experiment, shape: ModelShape, device: Device, sequence_tokens: int, stored_bytes: int | None = None
+    experiment: Experiment,
+    shape: ModelShape,
+    device: Device,
+    sequence_tokens: int,
+    stored_bytes: int | None = None,
+    student: ModelShape | None = None,
 ) -> Forecast:
     """Predict the memory for one document at a time.
 
@@ -38,12 +43,17 @@ def forecast(
 
     `stored_bytes` is the size of a quantized checkpoint, for the loader `as-stored`. Without it, 16-bit weights are assumed.
 
-    The largest need of the experiment's loaders counts. For architectures that shapes.py computes, this needs neither the
+    The largest need of the experiment's loaders counts. A `student` that drafts is loaded beside the model.
+
+    For architectures that shapes.py computes, this needs neither the
     weights nor torch.
     """
     loaders = (experiment.loader, *experiment.other_loaders)
     needed = max(_needed_bytes(loader, shape, device, sequence_tokens, stored_bytes) for loader in loaders)
-    return Forecast(needed_bytes=needed, memory_bytes=device.memory_bytes)
+    if student is not None:
+        needed += _needed_bytes(experiment.loader, student, device, sequence_tokens, None)
+    context_bytes = 0 if device.is_limited else device.context_bytes
+    return Forecast(needed_bytes=needed + context_bytes, memory_bytes=device.memory_bytes)
 
 
 def _needed_bytes(
@@ -54,5 +64,4 @@ def _needed_bytes(
     tokens = cache_tokens_for(tokens) if loader.is_compiled else tokens
     weights_bytes = stored_bytes if loader.quantization == AS_STORED else None
     settings = loader.settings(device, threads=1)  # their number does not matter
-    predicted = predict_memory(shape, settings, tokens, batch_size=1, weights_bytes=weights_bytes)
-    return predicted.total_bytes + (0 if device.is_limited else device.context_bytes)
+    return predict_memory(shape, settings, tokens, batch_size=1, weights_bytes=weights_bytes).total_bytes

@@ -1,12 +1,13 @@
 """Decoding with prompt lookup, one document at a time: transformers' own, or compiled.
 
 Drafts are copied from prompt and summary, and one forward pass verifies all of them. Of the drafts it keeps those that greedy
-decoding would have chosen, and adds one token of its own. So tokens arrive in groups.
+decoding would have chosen, and adds one token of its own. So tokens arrive in groups. The drafts of another model
+(student_drafts.py) are verified and counted in the same way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -36,11 +37,11 @@ class LookupCounts:
 
     def __post_init__(self) -> None:
         if self.first_tokens < 1 or self.steps < 0 or self.drafted < 0:
-            raise ValueError(f"impossible counts of prompt lookup: {self}")
+            raise ValueError(f"impossible counts of steps and drafts: {self}")
 
 
 class LookupEngine(TextGenerator, Protocol):
-    """Generates with prompt lookup, and keeps the tokens and the counts of each summary whose tokens were read."""
+    """Generates with drafts, and keeps the tokens and the counts of each summary whose tokens were read."""
 
     @property
     def summaries(self) -> Sequence[Sequence[int]]: ...
@@ -49,14 +50,17 @@ class LookupEngine(TextGenerator, Protocol):
     def counts(self) -> Sequence[LookupCounts]: ...
 
 
-class EagerLookup:
-    """transformers' own prompt lookup, which supports one document at a time."""
+class AssistedDecoding:
+    """transformers' own decoding with drafts, which supports one document at a time.
 
-    def __init__(self, loaded: LoadedModel, draft_tokens: int) -> None:
+    `assistance` are the options of its `generate` that say where drafts come from.
+    """
+
+    def __init__(self, loaded: LoadedModel, assistance: Mapping[str, Any]) -> None:
         self.summaries: list[list[int]] = []
         self.counts: list[LookupCounts] = []
         self._loaded = loaded
-        self._draft_tokens = draft_tokens
+        self._assistance = dict(assistance)
         self.prepare = loaded.prepare
         self.decode = loaded.decode
         self.ends_by_itself = loaded.ends_by_itself
@@ -72,11 +76,7 @@ class EagerLookup:
         hook = self._loaded.model.register_forward_pre_hook(counter.before_step, with_kwargs=True)
         try:
             sequences = self._loaded.generate_bare(
-                prepared,
-                max_new_tokens,
-                prompt_lookup_num_tokens=self._draft_tokens,
-                max_matching_ngram_size=LONGEST_MATCH,
-                stopping_criteria=[counter],
+                prepared, max_new_tokens, stopping_criteria=[counter], **self._assistance
             )
         finally:
             hook.remove()
@@ -88,6 +88,13 @@ class EagerLookup:
         self.summaries += found
         self.counts.append(counts)
         return found
+
+
+class EagerLookup(AssistedDecoding):
+    """transformers' own prompt lookup."""
+
+    def __init__(self, loaded: LoadedModel, draft_tokens: int) -> None:
+        super().__init__(loaded, {"prompt_lookup_num_tokens": draft_tokens, "max_matching_ngram_size": LONGEST_MATCH})
 
 
 class _StepCounter:

@@ -11,6 +11,7 @@ from summarybench.kinds.kind import Case, Kind, Marker, cases_of
 from summarybench.kinds.toolbox import Measurement, Toolbox
 from summarybench.measure.generation import Measured, translate_device_errors
 from summarybench.measure.lookup import (
+    Lookup,
     PlainSummary,
     compare_with_plain,
     dtype_of,
@@ -50,7 +51,7 @@ FIGURES = (
         format=".2f",
         higher_is_better=False,
         meaning="Seconds of a step that verifies drafts ÷ those of a step of plain decoding, in the same session. "
-        "Prompt lookup gains where this is below the tokens per step.",
+        "Drafts pay where this is below the tokens per step.",
     ),
     KindFigure(
         key="lookup.ratio",
@@ -111,39 +112,36 @@ class PromptLookupKind(Kind):
         loaded = toolbox.loaded_model()
         sample = toolbox.sample_for(loaded)
         draft_tokens = LOADERS[toolbox.experiment.loader].draft_tokens
-        with translate_device_errors(toolbox.device), toolbox.generating(loaded, "plain decoding"):
-            plain = plain_summaries(loaded, sample.prompts, sample.max_new_tokens, toolbox.clock)
+        plain = summarized_plainly(toolbox, loaded, sample)
         loaded.resize(0)  # a compiled decoder holds a cache, and a layout of the weights that lookup replaces
         toolbox.device.release_memory()
-        measured, engine = _measure_lookup(toolbox, loaded, sample, draft_tokens)
-        found = compare_with_plain(
-            draft_tokens,
-            measured.records,
-            engine.summaries,
-            engine.counts,
-            plain,
-            _spacings(toolbox, loaded, sample, engine, plain),
-        )
-        replaced = found.replaced_figures(
-            loaded.weights_read_bytes, loaded.cache_bytes_per_token, toolbox.copy_bandwidth
-        )
+        with translate_device_errors(toolbox.device):
+            engine = open_lookup(loaded, draft_tokens, sample.longest_sequence)
+        measured = toolbox.measure(loaded, sample, model=engine)
+        found = beside_plain(toolbox, loaded, sample, measured, engine, plain)
+        replaced = found.replaced_figures(loaded, toolbox.copy_bandwidth)
         return toolbox.measurement(
             loaded, sample, measured, extra_info={**replaced, "lookup": found.as_extra_info()}, finding=found
         )
 
 
-def _measure_lookup(
-    toolbox: Toolbox, loaded: LoadedModel, sample: Sample, draft_tokens: int
-) -> tuple[Measured, LookupEngine]:
-    with translate_device_errors(toolbox.device):
-        engine = open_lookup(loaded, draft_tokens, sample.longest_sequence)
-    return toolbox.measure(loaded, sample, model=engine), engine
+def summarized_plainly(toolbox: Toolbox, loaded: LoadedModel, sample: Sample) -> list[PlainSummary]:
+    """The summaries by plain decoding. Raises as `Kind.measure`."""
+    with translate_device_errors(toolbox.device), toolbox.generating(loaded, "plain decoding"):
+        return plain_summaries(loaded, sample.prompts, sample.max_new_tokens, toolbox.clock)
 
 
-def _spacings(
-    toolbox: Toolbox, loaded: LoadedModel, sample: Sample, engine: LookupEngine, plain: Sequence[PlainSummary]
-) -> list[float]:
-    """Examine the summaries that differ, if any do."""
+def beside_plain(
+    toolbox: Toolbox,
+    loaded: LoadedModel,
+    sample: Sample,
+    measured: Measured,
+    engine: LookupEngine,
+    plain: Sequence[PlainSummary],
+) -> Lookup:
+    """Compare what the engine has generated with plain decoding, and examine the summaries that differ."""
     tokens = [each.tokens for each in plain]
     with translate_device_errors(toolbox.device), toolbox.generating(loaded, "first differences"):
-        return tie_spacings(loaded, sample.prompts, engine.summaries, tokens, dtype_of(loaded.settings))
+        spacings = tie_spacings(loaded, sample.prompts, engine.summaries, tokens, dtype_of(loaded.settings))
+    draft_tokens = LOADERS[toolbox.experiment.loader].draft_tokens
+    return compare_with_plain(draft_tokens, measured.records, engine.summaries, engine.counts, plain, spacings)

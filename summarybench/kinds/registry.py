@@ -20,6 +20,7 @@ from summarybench.kinds.overhead import OverheadKind
 from summarybench.kinds.prompt_lookup import PromptLookupKind
 from summarybench.kinds.server import ServerKind
 from summarybench.kinds.server_overhead import ServerOverheadKind
+from summarybench.kinds.student_draft import StudentDraftKind
 from summarybench.kinds.summarize import SummarizeKind
 
 KINDS: dict[str, Kind] = {}
@@ -60,6 +61,7 @@ for _kind in (
     DistributedKind(),
     FidelityKind(),
     PromptLookupKind(),
+    StudentDraftKind(),
     MemoryKind(),
     OverheadKind(),
     ServerKind(),

@@ -1,8 +1,9 @@
-"""Prompt lookup beside plain decoding with the same weights: how many tokens does a step give, and are they the same?
+"""Decoding with drafts beside plain decoding with the same weights: how many tokens does a step give, and are they the same?
 
-Both must generate the same tokens, as prompt lookup keeps only what greedy decoding would have chosen. In half precision a
-forward pass over several tokens rounds differently from one over a single token. Where two tokens are almost equally likely,
-that can decide which one is chosen, and the rest of the summary with it. So the first difference of each pair is examined.
+Drafts come from prompt lookup or from a student. Both ways must generate the same tokens as plain decoding, because a step
+keeps only the drafts that greedy decoding would have chosen. In half precision a forward pass over several tokens rounds
+differently from one over a single token. Where two tokens are almost equally likely, that can decide which one is chosen,
+and the rest of the summary with it. So the first difference of each pair is examined.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import fsum, inf
+from typing import Protocol
 
 from summarybench.core.numbers import counted, significant
 from summarybench.core.outcomes import JudgementError
@@ -25,6 +27,16 @@ SPACING = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 """The distance between neighbouring numbers of a dtype ÷ the number."""
 MOST_SPACINGS_OF_A_TIE = 16.0
 """Two logits are a tie if they differ by at most so many spacings of the dtype, at the size of the largest logit."""
+
+
+class ReadBytes(Protocol):
+    """What one forward pass of a model reads, in bytes: its weights, and the cache of each token before."""
+
+    @property
+    def weights_read_bytes(self) -> int: ...
+
+    @property
+    def cache_bytes_per_token(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +95,7 @@ def dtype_of(settings: Mapping[str, JsonScalar]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lookup:
-    """Prompt lookup beside plain decoding, over the same documents in the same order.
+    """Decoding with drafts beside plain decoding, over the same documents in the same order.
 
     `spacings` has the result of `tie_spacings`.
     """
@@ -133,7 +145,7 @@ class Lookup:
 
     @property
     def step_cost(self) -> float | None:
-        """Seconds of a step ÷ those of a plain step: lookup gains where this is below the tokens per step."""
+        """Seconds of a step ÷ those of a plain step: drafts pay where this is below the tokens per step."""
         plain_steps = sum(len(each.tokens) - 1 for each in self.plain)
         plain_seconds = fsum(each.decode_seconds for each in self.plain)
         if not self.steps or not plain_steps or not plain_seconds:
@@ -157,24 +169,30 @@ class Lookup:
         }
 
     def replaced_figures(
-        self, weights_bytes: int, cache_bytes_per_token: int, copy_bandwidth: float | None
+        self, model: ReadBytes, copy_bandwidth: float | None, student: ReadBytes | None = None
     ) -> dict[str, float | None]:
         """General figures of the run file that would otherwise count one token per step.
 
-        A step reads the weights once, and the cache of the prompt and, on average, half the summary.
+        A step is one forward pass of the model, and each draft of a student one of the student.
         """
         seconds = self.decode_seconds
         if not seconds or not self.steps:
             return {"decode_tokens_per_second": None, "model_bandwidth_utilization": None}
-        cached_tokens = sum(
-            its.steps * (each.prompt_tokens + each.generated_tokens / 2)
-            for each, its in zip(self.records, self.counts, strict=True)
-        )
-        read_bytes = weights_bytes * self.steps + cache_bytes_per_token * cached_tokens
+        read_bytes = self._bytes_of(model, [each.steps for each in self.counts])
+        if student is not None:
+            read_bytes += self._bytes_of(student, [each.drafted for each in self.counts])
         return {
             "decode_tokens_per_second": self.later_tokens / seconds,
             "model_bandwidth_utilization": read_bytes / seconds / copy_bandwidth if copy_bandwidth else None,
         }
+
+    def _bytes_of(self, read: ReadBytes, passes: Sequence[int]) -> float:
+        """The bytes that so many forward passes read for each document: all weights, and on average half the summary's cache."""
+        cached_tokens = fsum(
+            count * (each.prompt_tokens + each.generated_tokens / 2)
+            for count, each in zip(passes, self.records, strict=True)
+        )
+        return read.weights_read_bytes * sum(passes) + read.cache_bytes_per_token * cached_tokens
 
 
 def compare_with_plain(

@@ -222,7 +222,7 @@ class FidelityRecord(TypedDict):
 
 
 class LookupRecord(TypedDict):
-    """Prompt lookup beside plain decoding. Lists have one item per document, in document order."""
+    """Decoding with drafts beside plain decoding. Lists have one item per document, in document order."""
 
     draft_tokens: Annotated[int, Key("most drafts of a step", unit="tokens", at_least=1)]
     first_tokens: Annotated[
@@ -277,4 +277,6 @@ class KindKeys(TypedDict):
     scaling: NotRequired[Annotated[ScalingRecord, Key("several processes against one")]]
     overhead: NotRequired[Annotated[OverheadRecord, Key("the harness against a bare loop")]]
     fidelity: NotRequired[Annotated[FidelityRecord, Key("a compiled loader against float32")]]
-    lookup: NotRequired[Annotated[LookupRecord, Key("prompt lookup beside plain decoding")]]
+    lookup: NotRequired[
+        Annotated[LookupRecord, Key("decoding with drafts, by prompt lookup or by a student, beside plain decoding")]
+    ]

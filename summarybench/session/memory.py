@@ -37,7 +37,10 @@ class MemoryForecasts:
             return Forecast(needed_bytes=0, memory_bytes=device.memory_bytes)
         limit = self._config.max_prompt_tokens + self._config.max_new_tokens
         own = MODELS[experiment.model].own
-        return forecast(experiment, shape, device, longest_sequence or limit, own.weights_bytes if own else None)
+        student = self._shape(experiment.draft_model) if experiment.draft_model else None
+        return forecast(
+            experiment, shape, device, longest_sequence or limit, own.weights_bytes if own else None, student
+        )
 
     def fits(self, experiment: Experiment) -> bool:
         return self.of(experiment).fits

@@ -77,7 +77,7 @@ def open_session(
     monitor = device.monitor()
     monitor.note_before_context()
     _check_saving(config)
-    for model in {experiment.model for experiment in selection.runnable.values()}:
+    for model in {name for each in selection.runnable.values() for name in (each.model, each.draft_model) if name}:
         sampler.check(model)
     if settings.document_options.reads_in_calls:
         check_long_documents(selection.runnable.values(), settings, sampler)

@@ -76,6 +76,7 @@ def test_markers_that_must_be_named_are_those_of_the_kinds_that_do_not_run_unask
     assert markers_to_name() == {
         "batching",
         "continuous",
+        "draft",
         "fastest",
         "distributed",
         "fidelity",
@@ -140,6 +141,8 @@ def test_test_of_an_unknown_kind_is_one_line_and_nothing_runs(project):
         ("distributed", RunContext(device=CPU), " -m torch.distributed.run --standalone --nproc-per-node 2 -m pytest"),
         ("distributed", RunContext(device=H100, process=Process(count=2)), ""),
         ("summarize", RunContext(device=CPU, synthetic_weights=True), ""),
+        ("student_draft", RunContext(device=CPU), "no student drafts here; add --student FOLDER"),
+        ("student_draft", RunContext(device=CPU, synthetic_weights=True), "leave out --weights synthetic"),
     ],
 )
 def test_kind_says_why_it_cannot_run(kind, context, why):

@@ -7,7 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from summarybench.catalogue.models import LOADERS, experiments, lookup_experiments
+from summarybench.catalogue.models import (
+    LOADERS,
+    experiments,
+    lookup_experiments,
+    student_draft_experiments,
+)
 from summarybench.core.outcomes import JudgementError
 from summarybench.engines.lookup import LookupCounts
 from summarybench.measure.generation import GenerationRecord
@@ -23,6 +28,7 @@ from tests.conftest import FAKE_MODELS
 from tests.fakes import FakeModel, FakeTime
 
 PROMPT = SimpleNamespace(token_ids=(5, 6))
+MODEL = SimpleNamespace(weights_read_bytes=1_000, cache_bytes_per_token=2)
 
 
 def record(document_id, generated, *, start=10.0, first=11.0, end=15.0):
@@ -73,10 +79,20 @@ def test_figures_follow_from_counts_and_times():
 
 
 def test_speed_of_decoding_leaves_out_the_whole_first_group_and_weights_are_read_once_a_step():
-    replaced = two_documents().replaced_figures(weights_bytes=1_000, cache_bytes_per_token=2, copy_bandwidth=10_000.0)
+    replaced = two_documents().replaced_figures(MODEL, copy_bandwidth=10_000.0)
     assert replaced["decode_tokens_per_second"] == 28 / 8
     cached = 4 * (100 + 21 / 2) + 2 * (100 + 11 / 2)
     assert replaced["model_bandwidth_utilization"] == (6 * 1_000 + 2 * cached) / 8 / 10_000
+
+
+def test_a_student_reads_its_weights_and_cache_once_for_each_draft():
+    student = SimpleNamespace(weights_read_bytes=100, cache_bytes_per_token=1)
+    replaced = two_documents().replaced_figures(MODEL, 10_000.0, student)
+    alone = two_documents().replaced_figures(MODEL, 10_000.0)
+    read_bytes = 50 * 100 + 40 * (100 + 21 / 2) + 10 * (100 + 11 / 2)
+    added = replaced["model_bandwidth_utilization"] - alone["model_bandwidth_utilization"]
+    assert added == pytest.approx(read_bytes / 8 / 10_000)
+    assert replaced["decode_tokens_per_second"] == alone["decode_tokens_per_second"]
 
 
 def test_without_a_step_there_are_no_figures_of_steps():
@@ -84,7 +100,7 @@ def test_without_a_step_there_are_no_figures_of_steps():
     found = compare_with_plain(10, [record("a", 1, end=11.0)], [[7]], [once], [plain([7], decode_seconds=0.0)], [])
     figures = found.as_extra_info()
     assert (figures["tokens_per_step"], figures["accepted_share"], figures["step_cost"]) == (None, None, None)
-    assert set(found.replaced_figures(1, 1, None).values()) == {None}
+    assert set(found.replaced_figures(MODEL, None).values()) == {None}
 
 
 def test_plain_pass_times_each_document_and_not_the_first_pass():
@@ -146,8 +162,10 @@ def test_loaders_that_compute_in_another_dtype_than_they_store_say_so():
 def test_no_other_kind_measures_loaders_with_prompt_lookup():
     names = {each.loader for each in lookup_experiments()}
     assert names == {"default-lookup", "fp16-lookup", "4-bit-lookup", "fp16-compiled-lookup"}
-    assert names.isdisjoint(each.loader for each in experiments())
-    assert all(LOADERS[name].draft_tokens > 0 for name in names)
+    of_students = {each.loader for each in student_draft_experiments()}
+    assert of_students == {"default-draft", "fp16-draft", "4-bit-draft"}
+    assert (names | of_students).isdisjoint(each.loader for each in experiments())
+    assert all(LOADERS[name].draft_tokens > 0 for name in names | of_students)
 
 
 FAKE_LOOKUP = (

@@ -69,3 +69,13 @@ def test_a_student_that_does_not_state_its_numbers_counts_as_its_teacher(monkeyp
     monkeypatch.setitem(MODELS, "student", student)
     found = forecasts(model_paths={"student": tmp_path}).of(replace(FP16, model="student"))
     assert found == forecasts().of(FP16)
+
+
+def test_a_student_that_drafts_is_loaded_beside_its_teacher(halved, monkeypatch):
+    monkeypatch.setitem(MODELS, "half", replace(LLAMA, name="half", teacher="llama2-7b-chat"))
+    found = forecasts(model_paths={"half": halved})
+    alone = found.of(FP16).needed_bytes
+    with_student = found.of(replace(FP16, draft_model="half")).needed_bytes
+    student = found.of(replace(FP16, model="half")).needed_bytes
+    assert with_student == alone + student - GPU.context_bytes
+    assert alone / 2 < student < alone
