@@ -1,11 +1,14 @@
-"""What does a step of prompt lookup cost at each batch size? Prints milliseconds of a plain step and of one with drafts.
+"""What does a step of prompt lookup cost at each batch size, and from which batch size does it lose?
 
-    python -m tests.lookup_steps --model llama2-7b-chat
+    python -m tests.lookup_steps --model llama2-7b-chat --tokens-per-step 1.8
     python -m tests.lookup_steps --model smollm2-135m-instruct --draft-tokens 3 7 --batch-sizes 1 8
+
+Prints the milliseconds of a plain step and of one with drafts. With --tokens-per-step, which `pytest benchmarks -m lookup`
+reports for a model and its documents, it also prints the batch size from which prompt lookup loses.
 
 Weights are random and of the model's shape, in float16 on a GPU and float32 on a CPU. Both kinds of step are captured on a GPU
 and are the same code: without drafts a document has one row, with K drafts K + 1. Their ratio is the tokens per step that
-prompt lookup must give at that batch size; compare it with `lookup.tokens_per_step` of `pytest benchmarks -m lookup`.
+prompt lookup must give at that batch size.
 """
 
 from __future__ import annotations
@@ -118,6 +121,19 @@ def step_costs(
             yield StepCost(documents=documents, draft_tokens=drafts, plain_seconds=plain, seconds=seconds)
 
 
+def where_it_loses(costs: Sequence[StepCost], tokens_per_step: float) -> Iterator[str]:
+    """One line for each number of drafts: the smallest measured batch size at which, and above which, a step costs too much."""
+    for drafts in sorted({each.draft_tokens for each in costs}):
+        batch_size = None
+        for cost in sorted((each for each in costs if each.draft_tokens == drafts), key=lambda each: -each.documents):
+            if cost.ratio < tokens_per_step:
+                break
+            batch_size = cost.documents
+        largest = max(each.documents for each in costs)
+        found = f"gains up to batch size {largest}" if batch_size is None else f"loses from batch size {batch_size} on"
+        yield f"{tokens_per_step:g} tokens per step, {drafts} drafts: prompt lookup {found}"
+
+
 def main() -> int:
     import torch
 
@@ -129,11 +145,13 @@ def main() -> int:
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--draft-tokens", type=int, nargs="+", default=[3, 7])
     parser.add_argument("--prompt-tokens", type=int, default=512)
+    parser.add_argument("--tokens-per-step", type=float)
     options = parser.parse_args()
     is_on_gpu = torch.cuda.is_available()
     model = random_model(options.model, "cuda" if is_on_gpu else "cpu")
     sys.stdout.write(f"{options.model}, {model.dtype}, {options.prompt_tokens} prompt tokens, {STEPS} steps\n")
     sys.stdout.write("batch size  drafts  plain step ms  step ms  tokens per step needed\n")
+    costs = []
     for cost in step_costs(
         model,
         torch_varlen_attn() if is_on_gpu else attend_document_by_document,
@@ -145,6 +163,9 @@ def main() -> int:
         milliseconds = f"{1000 * cost.plain_seconds:13.2f}  {1000 * cost.seconds:7.2f}"
         sys.stdout.write(f"{cost.documents:10}  {cost.draft_tokens:6}  {milliseconds}  {cost.ratio:22.2f}\n")
         sys.stdout.flush()
+        costs.append(cost)
+    if options.tokens_per_step:
+        sys.stdout.writelines(f"{line}\n" for line in where_it_loses(costs, options.tokens_per_step))
     return 0
 
 

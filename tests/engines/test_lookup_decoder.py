@@ -158,6 +158,32 @@ def test_step_costs_cover_each_batch_size_and_number_of_drafts(tiny_model, monke
     assert [(each.documents, each.draft_tokens) for each in found] == [(1, 2), (1, 4), (3, 2), (3, 4)]
 
 
+def cost(documents, ratio, draft_tokens=7):
+    return lookup_steps.StepCost(documents=documents, draft_tokens=draft_tokens, plain_seconds=0.5, seconds=0.5 * ratio)
+
+
+@pytest.mark.parametrize(
+    ("ratios", "found"),
+    [
+        ((1.1, 1.5, 1.9, 3.0), "loses from batch size 4 on"),
+        ((1.1, 2.0, 1.5, 3.0), "loses from batch size 8 on"),
+        ((1.8, 2.0, 2.1, 3.0), "loses from batch size 1 on"),
+        ((1.1, 1.2, 1.3, 1.4), "gains up to batch size 8"),
+    ],
+)
+def test_lookup_loses_from_the_batch_size_from_which_every_step_costs_more_than_it_gives(ratios, found):
+    costs = [cost(documents, ratio) for documents, ratio in zip((1, 2, 4, 8), ratios, strict=True)]
+    assert list(lookup_steps.where_it_loses(costs, 1.8)) == [f"1.8 tokens per step, 7 drafts: prompt lookup {found}"]
+
+
+def test_each_number_of_drafts_has_its_own_line():
+    costs = [cost(1, 1.2, draft_tokens=3), cost(1, 2.5), cost(2, 1.4, draft_tokens=3), cost(2, 3.0)]
+    assert list(lookup_steps.where_it_loses(costs, 1.5)) == [
+        "1.5 tokens per step, 3 drafts: prompt lookup gains up to batch size 2",
+        "1.5 tokens per step, 7 drafts: prompt lookup loses from batch size 1 on",
+    ]
+
+
 @pytest.mark.slow
 def test_compiled_bookkeeping_keeps_the_same_tokens(tiny_model, expected):
     from summarybench.engines.inductor import compile_with_inductor
