@@ -111,6 +111,22 @@ def test_a_loader_asks_for_what_the_device_computes_in(loader, where, expected):
     assert LOADERS[loader].settings(where, threads=6) == expected | on_a_gpu
 
 
+CAPTURED = {"attention": "static keys", "compiled": "CUDA graph"}
+
+
+@pytest.mark.parametrize(
+    ("loader", "expected"),
+    [
+        ("fp16-compiled", {"dtype": "float16"}),
+        ("4-bit-compiled", NF4 | {"dtype": "float16", "compute_dtype": "float16"}),
+    ],
+)
+@pytest.mark.parametrize("family", ["t4", "v100"])
+def test_gpus_without_bfloat16_capture_what_others_compile(loader, expected, family):
+    assert LOADERS[loader].settings(device(family, "float16"), threads=6) == expected | CAPTURED
+    assert LOADERS[loader].settings(H100, threads=6)["compiled"] == "inductor, CUDA graph"
+
+
 def test_how_threads_wait_belongs_to_the_workload_only_where_the_suite_chooses_it():
     for has_avx512, chosen in ((True, {}), (None, {}), (False, {"wait_policy": "passive"})):
         where = replace(A_CPU, has_avx512=has_avx512)
