@@ -22,7 +22,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-FAULTS = ("cut", "malformed", "silent", "die", "redirect", "huge", "hostile", "no usage", "empty")
+FAULTS = (
+    *("cut", "malformed", "silent", "drip", "die", "redirect"),
+    *("huge", "hostile", "no usage", "overcount", "empty"),
+)
 HOSTILE = "\x1b[2J</script><script>alert(1)</script>\u202e| a | `b` |\r\nx"
 
 
@@ -118,7 +121,8 @@ class Handler(BaseHTTPRequestHandler):
                 return
         self._part(body, "", "length" if words else "stop")
         if fault != "no usage":
-            self._event({"choices": [], "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": len(words)}})
+            generated = body["max_tokens"] + 1 if fault == "overcount" else len(words)
+            self._event({"choices": [], "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": generated}})
         self._chunk("data: [DONE]\n\n")
         self.wfile.write(b"0\r\n\r\n")
 
@@ -130,7 +134,11 @@ class Handler(BaseHTTPRequestHandler):
             self._chunk("data: {nonsense\n\n")
         if fault == "silent":
             time.sleep(60)
-        if fault in ("cut", "malformed", "silent"):
+        if fault == "drip":
+            for _ in range(240):
+                self._chunk("d")
+                time.sleep(0.25)
+        if fault in ("cut", "malformed", "silent", "drip"):
             self.close_connection = True
             return True
         return False

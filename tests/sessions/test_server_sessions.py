@@ -122,7 +122,9 @@ def test_label_replaces_the_version_so_that_versions_are_compared(served):
         ("redirect", "redirected to another address, which is refused"),
         ("huge", "exceeded the"),
         ("no usage", "the server does not count tokens"),
+        ("overcount", "the server counts 13 generated tokens, and 12 were the most that it was asked for"),
         ("silent", "silent for 2 s"),
+        ("drip", "silent for 2 s"),
     ],
 )
 def test_failed_request_is_one_line_and_the_finished_documents_are_kept(served, fault, said):
