@@ -88,7 +88,10 @@ def test_server_that_never_answers_is_given_up(tmp_path):
 def test_program_that_is_not_there_says_so(tmp_path):
     with (
         started_server("no-such-program {port}", {}, log=tmp_path / "log", environment=ENVIRONMENT) as server,
-        pytest.raises(UnavailableError, match=r"exit code 127 .*: no-such-program: No such file or directory"),
+        pytest.raises(
+            UnavailableError,
+            match=r"exit code 127 \(install its program, .*: no-such-program: No such file or directory",
+        ),
     ):
         server.wait_until_ready()
 

@@ -103,8 +103,14 @@ class ServerProcess:
         return f"; its log ({self.log}) ends with: {said}" if said else f"; its log ({self.log}) is empty"
 
 
+NO_PROGRAM = 127
+"""The exit code of a command whose program could not be started, as in a shell."""
+
+
 def _how(code: int) -> str:
     """How a process has ended, from its exit code: 128 and a signal's number stand for that signal, as in a shell."""
+    if code == NO_PROGRAM:
+        return f"with exit code {code} (install its program, or give its path in --server-command)"
     try:
         return f"by {signal.Signals(code - 128).name}"
     except ValueError:
