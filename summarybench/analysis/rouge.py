@@ -12,7 +12,7 @@ language by that language's words and stems.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, Protocol
@@ -21,7 +21,7 @@ from summarybench.documents.languages import ENGLISH, Language
 from summarybench.documents.words import is_ascii_in_letters
 from summarybench.runs.run_file import ROUGE_TYPES
 
-LSUM = "rougeLsum"
+L, LSUM = "rougeL", "rougeLsum"
 STEMS_KEPT = 2**16
 """The number of words whose stems are remembered."""
 
@@ -37,19 +37,29 @@ class Tokenizer(Hashable, Protocol):
 def rouge_f1(
     summary: str, reference: str, types: tuple[str, ...] = ROUGE_TYPES, language: Language = ENGLISH
 ) -> dict[str, float]:
-    """F1 of ROUGE-1, ROUGE-2 and ROUGE-Lsum, or of `types`, with one sentence per line."""
+    """F1 of ROUGE-1, ROUGE-2, ROUGE-L and ROUGE-Lsum, or of `types`, with one sentence per line."""
     is_plain = language.is_english and is_ascii_in_letters(reference)
     tokenizer = _english() if is_plain else _Stems(language)
     sentences = language.sentences
     found = {}
-    if others := tuple(name for name in types if name != LSUM):
+    if others := tuple(name for name in types if name not in (L, LSUM)):
         scores = _scorer(others, tokenizer).score("\n".join(sentences(reference)), "\n".join(sentences(summary)))
         found = {name: float(scores[name].fmeasure) for name in others}
-    if LSUM in types:
-        found[LSUM] = lsum_f1(
-            *([tokenizer.tokenize(each) for each in sentences(text)] for text in (reference, summary))
-        )
+    if L in types or LSUM in types:
+        texts = [[tokenizer.tokenize(each) for each in sentences(text)] for text in (reference, summary)]
+        found[L] = l_f1(*([word for sentence in text for word in sentence] for text in texts)) if L in types else 0.0
+        found[LSUM] = lsum_f1(*texts) if LSUM in types else 0.0
     return {name: found[name] for name in types}
+
+
+def l_f1(reference: Words, summary: Words) -> float:
+    """ROUGE-L of two texts: the longest common subsequence of all their words, whatever the sentences."""
+    if not reference or not summary:
+        return 0.0
+    *_, row = _rows(reference, summary)
+    length = len(summary) - row.bit_count()
+    recall, precision = length / len(reference), length / len(summary)
+    return 2 * precision * recall / (precision + recall) if length else 0.0
 
 
 def lsum_f1(reference: Sequence[Words], summary: Sequence[Words]) -> float:
@@ -77,21 +87,29 @@ def lsum_f1(reference: Sequence[Words], summary: Sequence[Words]) -> float:
 def common_subsequence(reference: Words, other: Words) -> list[int]:
     """The indices, from the last, of the words of `reference` in a longest common subsequence with `other`.
 
-    Of several, the one that rouge_score chooses. Row i of the table is an integer: bit j is 0 where the length for the first i
-    reference words and the first j + 1 other words exceeds that for j (Hyyrö, 2004).
+    Of several, the one that rouge_score chooses.
+    """
+    known = set(other)
+    shared = [index for index, word in enumerate(reference) if word in known]
+    common = [reference[index] for index in shared]
+    return _read_back(list(_rows(common, other)), common, shared, other)
+
+
+def _rows(reference: Words, other: Words) -> Iterator[int]:
+    """The table of the lengths of common subsequences, row by row, from that of no reference words on.
+
+    Row i is an integer: bit j is 0 where the length for the first i reference words and the first j + 1 other words exceeds
+    that for j (Hyyrö, 2004). A reference word that `other` lacks repeats the row before it.
     """
     places: dict[str, int] = {}
     for index, word in enumerate(other):
         places[word] = places.get(word, 0) | 1 << index
-    # A reference word that `other` lacks repeats the row before it.
-    shared = [index for index, word in enumerate(reference) if word in places]
-    everything = (1 << len(other)) - 1
-    rows = [everything]
-    for index in shared:
-        row = rows[-1]
-        matches = row & places[reference[index]]
-        rows.append((row + matches | row - matches) & everything)
-    return _read_back(rows, [reference[index] for index in shared], shared, other)
+    row = everything = (1 << len(other)) - 1
+    yield row
+    for word in reference:
+        matches = row & places.get(word, 0)
+        row = (row + matches | row - matches) & everything
+        yield row
 
 
 def _read_back(rows: Sequence[int], common: Words, indices: Sequence[int], other: Words) -> list[int]:

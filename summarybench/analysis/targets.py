@@ -18,7 +18,13 @@ from summarybench.runs.profile_record import ProfileRecord
 from summarybench.runs.run_file import ROUGE_TYPES
 from summarybench.stats.intervals import ALARM_CONFIDENCE, mean_upper_bound
 
-NAMES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeLsum": "ROUGE-Lsum", "characters": "length in characters"}
+NAMES = {
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rougeL": "ROUGE-L",
+    "rougeLsum": "ROUGE-Lsum",
+    "characters": "length in characters",
+}
 
 
 class Reached(StrEnum):
@@ -72,17 +78,22 @@ def targets_of(
     """The targets of a session's profile. None without reference scores, or for summaries that were not scored.
 
     `scores` has the ROUGE scores by type and document, None without a reference summary, and `characters` the length of each
-    summary.
+    summary. A score that the reference or an older run does not have is no target.
     """
-    known = {key: tuple(each for each in scores[key] if each is not None) for key in ROUGE_TYPES}
+    known = {key: tuple(each for each in scores.get(key, ()) if each is not None) for key in ROUGE_TYPES}
     if profile is None or profile["reference"] is None or not known["rouge1"]:
         return ()
     reference = profile["reference"]
+    required = {
+        "rouge1": reference["rouge1"],
+        "rouge2": reference["rouge2"],
+        "rougeL": reference.get("rougeL"),
+        "rougeLsum": reference["rougeLsum"],
+    }
     rouge = [
         Target(key=key, values=known[key], reference=value, at_least=profile["quality_share"])
-        for key, value in zip(
-            ROUGE_TYPES, (reference["rouge1"], reference["rouge2"], reference["rougeLsum"]), strict=True
-        )
+        for key, value in required.items()
+        if value is not None and known[key]
     ]
     if reference["characters"] is None or not characters:
         return tuple(rouge)

@@ -35,12 +35,16 @@ class Profile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """Mean scores to hold summaries against: ROUGE F1 in percent, and characters of a summary; None if unknown."""
+    """Mean scores to hold summaries against: ROUGE F1 in percent, and characters of a summary.
+
+    None if unknown, or not required.
+    """
 
     name: str
-    rouge1: float
-    rouge2: float
-    rougeLsum: float  # noqa: N815  # the name of the score
+    rouge1: float | None
+    rouge2: float | None
+    rougeL: float | None  # noqa: N815  # the name of the score
+    rougeLsum: float | None  # noqa: N815
     source: str
     characters: float | None = None
 

@@ -167,6 +167,7 @@ PROFILE = columns_of(
     profile.WITHIN_OBJECTIVE,
     profile.ROUGE1_SHARE,
     profile.ROUGE2_SHARE,
+    profile.ROUGE_L_SHARE,
     profile.ROUGE_LSUM_SHARE,
     profile.LENGTH_SHARE,
     profile.TARGETS,
@@ -202,6 +203,7 @@ OVERVIEW = columns_of(
 )
 SCORES = (
     quality.ROUGE2,
+    quality.ROUGE_L,
     quality.ROUGE_LSUM,
     quality.LEAD3,
     quality.FLOOR,

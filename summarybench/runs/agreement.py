@@ -21,7 +21,7 @@ LISTS_BY_DOCUMENT = (
     "summary_sha256",
 )
 """The lists of `extra_info` with one item per document."""
-LISTS_OF_ROUGE = ("rouge1_scores", "rouge2_scores", "rougeLsum_scores")
+LISTS_OF_ROUGE = ("rouge1_scores", "rouge2_scores", "rougeL_scores", "rougeLsum_scores")
 LISTS_OF_SCORES = (*LISTS_OF_ROUGE, "finish_seconds")
 """The same, but empty or absent where there is nothing to list."""
 

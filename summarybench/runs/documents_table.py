@@ -100,6 +100,7 @@ OF_SUMMARY = (
         "double",
         rouge1="ROUGE-1 F1, 0 to 1; null where outputs are not scored",
         rouge2="ROUGE-2 F1, likewise",
+        rougeL="ROUGE-L F1, likewise; null in older runs",
         rougeLsum="ROUGE-Lsum F1, likewise",
     ),
 )
@@ -247,7 +248,7 @@ def _rows(
             **{column.name: record[column.name] for column in OF_DOCUMENT},
             "summary_sha256": info["summary_sha256"][number],
             **_flags(degenerate, document_id),
-            **{name: _item(info[f"{name}_scores"], number) for name in ROUGE_TYPES},
+            **{name: _item(info.get(f"{name}_scores", ()), number) for name in ROUGE_TYPES},
             **{name: _item(faithfulness[name], number) for name in FAITHFULNESS_LISTS},
             **{column.name: getattr(document, column.name, None) for column in OF_SOURCE},
             **{name: _item(values, number) for name, values in scores.items()},

@@ -149,6 +149,9 @@ class Measurements(TypedDict):
 
     rouge1: Annotated[float | None, Key("mean ROUGE-1 F1; null if not scored", at_most=1)]
     rouge2: Annotated[float | None, Key("mean ROUGE-2 F1; null if not scored", at_most=1)]
+    rougeL: NotRequired[
+        Annotated[float | None, Key("mean ROUGE-L F1; null if not scored, absent in older runs", at_most=1)]
+    ]
     rougeLsum: Annotated[float | None, Key("mean ROUGE-Lsum F1; null if not scored", at_most=1)]
     rouge1_scores: Annotated[
         list[float | None],
@@ -157,6 +160,12 @@ class Measurements(TypedDict):
     rouge2_scores: Annotated[
         list[float | None],
         Key("ROUGE-2 F1 of each document, null without a reference; empty if none is scored", at_most=1),
+    ]
+    rougeL_scores: NotRequired[
+        Annotated[
+            list[float | None],
+            Key("ROUGE-L F1 of each document, likewise; absent in older runs", at_most=1),
+        ]
     ]
     rougeLsum_scores: Annotated[
         list[float | None],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, TypedDict
+from typing import Annotated, NotRequired, TypedDict
 
 from summarybench.core.numbers import percent
 from summarybench.runs.declared_keys import SMALLEST_POSITIVE, Key
@@ -14,9 +14,10 @@ from summarybench.runs.kind_facts import KindFacts, Unit
 class ReferenceScores(TypedDict):
     """Mean scores to hold summaries against."""
 
-    rouge1: Annotated[float, Key("ROUGE-1 F1", at_most=1)]
-    rouge2: Annotated[float, Key("ROUGE-2 F1", at_most=1)]
-    rougeLsum: Annotated[float, Key("ROUGE-Lsum F1", at_most=1)]
+    rouge1: Annotated[float | None, Key("ROUGE-1 F1; null, as the next ones, if not required", at_most=1)]
+    rouge2: Annotated[float | None, Key("ROUGE-2 F1", at_most=1)]
+    rougeL: NotRequired[Annotated[float | None, Key("ROUGE-L F1; absent in older runs", at_most=1)]]
+    rougeLsum: Annotated[float | None, Key("ROUGE-Lsum F1", at_most=1)]
     characters: Annotated[
         float | None, Key("mean characters of a summary; null if unknown", at_least=SMALLEST_POSITIVE)
     ]

@@ -44,7 +44,7 @@ __all__ = [
     "seconds_per_document",
 ]
 
-ROUGE_TYPES = ("rouge1", "rouge2", "rougeLsum")
+ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 DEGENERATE_KINDS = ("empty", "repeating")
 """Outputs that only look fast."""
 

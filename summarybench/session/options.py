@@ -283,9 +283,9 @@ GENERAL_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "--reference-rouge",
-        "with --profile: reference scores that the summaries must reach, in percent (ROUGE-1, ROUGE-2, ROUGE-Lsum), or a name: "
-        f"{', '.join(REFERENCES)}",
-        example="--reference-rouge 38.7792,15.9075,35.793",
+        "with --profile: reference scores that the summaries must reach, in percent (ROUGE-1, ROUGE-2, ROUGE-L, ROUGE-Lsum; - for "
+        f"one that is not required), or a name: {', '.join(REFERENCES)}",
+        example="--reference-rouge 38.7792,15.9075,24.4957,35.793",
         metavar="SCORES",
     ),
     Option(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from summarybench.catalogue.profiles import PROFILES, REFERENCES, Profile, Reference
 from summarybench.core.numbers import trimmed
 from summarybench.core.outcomes import InputError
 from summarybench.runs.profile_record import ProfileRecord
+from summarybench.runs.run_file import ROUGE_TYPES
 
 SOURCES = ("documents_file", "dataset", "document_source")
 LIMITS = ("max_prompt_tokens", "max_new_tokens", "slo")
 MOST_PERCENT = 100
+NOT_REQUIRED = "-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,13 +39,18 @@ class ChosenProfile:
             "reference": None
             if found is None
             else {
-                "rouge1": found.rouge1 / 100,
-                "rouge2": found.rouge2 / 100,
-                "rougeLsum": found.rougeLsum / 100,
+                "rouge1": _share(found.rouge1),
+                "rouge2": _share(found.rouge2),
+                "rougeL": _share(found.rougeL),
+                "rougeLsum": _share(found.rougeLsum),
                 "characters": found.characters,
                 "source": found.source,
             },
         }
+
+
+def _share(percent: float | None) -> float | None:
+    return None if percent is None else percent / 100
 
 
 def with_profile(option: Any) -> Any:
@@ -101,7 +108,7 @@ def _name(key: str) -> str:
 
 
 def _reference_of(option: Any) -> Reference | None:
-    """The scores of the catalogue, or three numbers in percent. --reference-length replaces the length."""
+    """The scores of the catalogue, or numbers in percent. --reference-length replaces the length."""
     text, length = option.reference_rouge, option.reference_length
     if length is not None and not 0 < length < float("inf"):
         raise InputError(f"--reference-length {trimmed(length)}: give the mean characters of a summary, such as 611")
@@ -109,23 +116,31 @@ def _reference_of(option: Any) -> Reference | None:
         return None
     if text in REFERENCES:
         known = REFERENCES[text]
-        return Reference(
-            name=known.name,
-            rouge1=known.rouge1,
-            rouge2=known.rouge2,
-            rougeLsum=known.rougeLsum,
-            source=known.source,
-            characters=known.characters if length is None else length,
-        )
-    try:
-        rouge1, rouge2, rouge_lsum = (float(each) for each in text.split(","))
-    except ValueError:
-        rouge1 = rouge2 = rouge_lsum = 0.0
-    if not all(1 < each <= MOST_PERCENT for each in (rouge1, rouge2, rouge_lsum)):
+        return known if length is None else replace(known, characters=length)
+    scores = _scores_in(text)
+    if scores is None:
         raise InputError(
-            f"--reference-rouge {text}: give ROUGE-1, ROUGE-2 and ROUGE-Lsum in percent, such as 38.7792,15.9075,35.793, or "
-            f"{', '.join(REFERENCES)}"
+            f"--reference-rouge {text}: give ROUGE-1, ROUGE-2, ROUGE-L and ROUGE-Lsum in percent, such as "
+            f"38.7792,15.9075,24.4957,35.793 ({NOT_REQUIRED} for one that is not required), or {', '.join(REFERENCES)}"
         )
+    rouge1, rouge2, rouge_l, rouge_lsum = scores
     return Reference(
-        name="", rouge1=rouge1, rouge2=rouge2, rougeLsum=rouge_lsum, source="--reference-rouge", characters=length
+        name="",
+        rouge1=rouge1,
+        rouge2=rouge2,
+        rougeL=rouge_l,
+        rougeLsum=rouge_lsum,
+        source="--reference-rouge",
+        characters=length,
     )
+
+
+def _scores_in(text: str) -> list[float | None] | None:
+    """The four scores in percent, each None if it is not required; None for anything else."""
+    try:
+        scores = [None if each.strip() == NOT_REQUIRED else float(each) for each in text.split(",")]
+    except ValueError:
+        return None
+    given = [each for each in scores if each is not None]
+    is_whole = len(scores) == len(ROUGE_TYPES) and given
+    return scores if is_whole and all(1 < each <= MOST_PERCENT for each in given) else None

@@ -10,7 +10,14 @@ from summarybench.analysis.quality import Quality, assert_rouge_floor
 from summarybench.analysis.targets import Reached, Target, targets_of
 from summarybench.core.outcomes import QualityError
 
-REFERENCE = {"rouge1": 0.40, "rouge2": 0.16, "rougeLsum": 0.32, "characters": 600.0, "source": "a paper"}
+REFERENCE = {
+    "rouge1": 0.40,
+    "rouge2": 0.16,
+    "rougeL": 0.24,
+    "rougeLsum": 0.32,
+    "characters": 600.0,
+    "source": "a paper",
+}
 PROFILE: Any = {
     "name": "mlperf-cnndm",
     "title": "MLPerf-shaped, not a submission",
@@ -23,9 +30,9 @@ PROFILE: Any = {
 
 
 def scores(rouge1: float) -> dict[str, list[float]]:
-    """20 documents that vary by a little, with ROUGE-2 and ROUGE-Lsum at the reference."""
+    """20 documents that vary by a little, with all scores but ROUGE-1 at the reference."""
     spread = [0.99, 1.01] * 10
-    means = {"rouge1": rouge1, "rouge2": 0.16, "rougeLsum": 0.32}
+    means = {"rouge1": rouge1, "rouge2": 0.16, "rougeL": 0.24, "rougeLsum": 0.32}
     return {name: [mean * each for each in spread] for name, mean in means.items()}
 
 
@@ -65,12 +72,29 @@ def test_the_length_must_be_within_its_band(characters, expected):
 def test_there_are_no_targets_without_profile_reference_or_scores():
     assert targets_of(None, scores(0.4), [600]) == ()
     assert targets_of({**PROFILE, "reference": None}, scores(0.4), [600]) == ()
-    assert targets_of(PROFILE, {"rouge1": [], "rouge2": [], "rougeLsum": []}, [600]) == ()
+    assert targets_of(PROFILE, {"rouge1": [], "rouge2": [], "rougeL": [], "rougeLsum": []}, [600]) == ()
 
 
 def test_without_a_reference_length_only_the_scores_count():
     profile = {**PROFILE, "reference": {**REFERENCE, "characters": None}}
-    assert [each.key for each in targets_of(profile, scores(0.4), [600] * 20)] == ["rouge1", "rouge2", "rougeLsum"]
+    found = targets_of(profile, scores(0.4), [600] * 20)
+    assert [each.key for each in found] == ["rouge1", "rouge2", "rougeL", "rougeLsum"]
+
+
+def test_rouge_l_is_a_target_of_its_own_and_falls_alone():
+    low = scores(0.40) | {"rougeL": [0.20, 0.21] * 10}
+    found = {each.key: each.reached for each in targets_of(PROFILE, low, [600, 601] * 10)}
+    assert found.pop("rougeL") is Reached.MISSED
+    assert set(found.values()) == {Reached.REACHED}
+
+
+def test_scores_that_reference_or_run_lack_are_no_targets():
+    without = {**PROFILE, "reference": {**REFERENCE, "rougeLsum": None}}
+    assert [each.key for each in targets_of(without, scores(0.4), [])] == ["rouge1", "rouge2", "rougeL"]
+    older = {key: values for key, values in scores(0.4).items() if key != "rougeL"}
+    assert [each.key for each in targets_of(PROFILE, older, [])] == ["rouge1", "rouge2", "rougeLsum"]
+    of_older = {**PROFILE, "reference": {key: value for key, value in REFERENCE.items() if key != "rougeL"}}
+    assert [each.key for each in targets_of(of_older, scores(0.4), [])] == ["rouge1", "rouge2", "rougeLsum"]
 
 
 def test_a_missed_target_fails_for_quality_and_says_by_how_much():

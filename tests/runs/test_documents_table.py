@@ -87,6 +87,7 @@ def test_row_has_the_facts_of_one_document_and_experiment(written):
         "repeating": True,
         "rouge1": 0.25,
         "rouge2": 0.0625,
+        "rougeL": 0.1,
         "rougeLsum": 0.125,
         **dict.fromkeys(FAITHFULNESS_LISTS),
         "url": "https://x",
@@ -104,7 +105,7 @@ def test_row_has_the_faithfulness_of_its_summary(written):
 
 
 def test_types_are_the_schema_s_also_where_every_value_is_missing(written):
-    unscored = {f"{name}_scores": [] for name in ("rouge1", "rouge2", "rougeLsum")}
+    unscored = {f"{name}_scores": [] for name in ("rouge1", "rouge2", "rougeL", "rougeLsum")}
     table = written(benchmark(degenerate_document_ids=None, **unscored), documents=())
     assert {field.name: str(field.type) for field in table.schema} == {each.name: each.type for each in COLUMNS}
     assert table["rouge1"].null_count == table["empty"].null_count == table["text"].null_count == 8
@@ -141,7 +142,7 @@ def test_columns_of_version_1_are_what_they_were():
         "string": "experiment model loader weights workload document_id summary summary_sha256 url section reference text",
         "int64": "batch_size max_new_tokens max_prompt_tokens document_tokens prompt_tokens generated_tokens",
         "bool": "truncated hit_cap empty repeating",
-        "double": "start_seconds first_token_seconds end_seconds host_rate_per_second rouge1 rouge2 rougeLsum",
+        "double": "start_seconds first_token_seconds end_seconds host_rate_per_second rouge1 rouge2 rougeL rougeLsum",
     }
     now = {each.name: each.type for each in COLUMNS}
     assert {name: now.get(name) for names in first.values() for name in names.split()} == {

@@ -45,11 +45,16 @@ def test_options_of_the_user_replace_the_profile_s_and_are_said():
 
 
 def test_reference_scores_are_given_in_percent_or_by_name():
-    given = options(profile="mlperf-cnndm", reference_rouge="42.9865,20.1235,29.9881", reference_length=300.0)
+    given = options(profile="mlperf-cnndm", reference_rouge="42.9865,20.1235,29.9881,-", reference_length=300.0)
     found = chosen_profile(given).as_record()["reference"]
     assert (round(found["rouge1"], 6), round(found["rouge2"], 6), found["characters"]) == (0.429865, 0.201235, 300.0)
+    assert (round(found["rougeL"], 6), found["rougeLsum"]) == (0.299881, None)
     known = chosen_profile(options(profile="mlperf-cnndm", reference_rouge="llama3.1-8b")).as_record()["reference"]
-    assert (round(known["rougeLsum"], 5), known["characters"]) == (0.35793, 610.985)
+    assert (round(known["rougeLsum"], 5), round(known["rougeL"], 6), known["characters"]) == (
+        0.35793,
+        0.244957,
+        610.985,
+    )
 
 
 @pytest.mark.parametrize(
@@ -57,11 +62,12 @@ def test_reference_scores_are_given_in_percent_or_by_name():
     [
         ({"profile": "mlperf"}, "--profile mlperf: no such profile; there is mlperf-cnndm"),
         (
-            {"profile": "mlperf-cnndm", "reference_rouge": "0.38,0.15,0.35"},
-            "--reference-rouge 0.38,0.15,0.35: give ROUGE-1",
+            {"profile": "mlperf-cnndm", "reference_rouge": "0.38,0.15,0.24,0.35"},
+            "--reference-rouge 0.38,0.15,0.24,0.35: give ROUGE-1",
         ),
-        ({"profile": "mlperf-cnndm", "reference_rouge": "nan,1,2"}, "--reference-rouge nan,1,2: give ROUGE-1"),
-        ({"profile": "mlperf-cnndm", "reference_rouge": "38,15"}, "--reference-rouge 38,15: give ROUGE-1"),
+        ({"profile": "mlperf-cnndm", "reference_rouge": "nan,2,2,2"}, "--reference-rouge nan,2,2,2: give ROUGE-1"),
+        ({"profile": "mlperf-cnndm", "reference_rouge": "38,15,35"}, "--reference-rouge 38,15,35: give ROUGE-1"),
+        ({"profile": "mlperf-cnndm", "reference_rouge": "-,-,-,-"}, "--reference-rouge -,-,-,-: give ROUGE-1"),
         ({"reference_rouge": "llama3.1-8b"}, "--reference-rouge is for --profile; give it too"),
         (
             {"profile": "mlperf-cnndm", "reference_length": 5.0},

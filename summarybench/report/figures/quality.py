@@ -56,6 +56,16 @@ ROUGE2 = Figure(
     value=lambda experiment: experiment.info["rouge2"],
     definition="F1 score of the word pairs that summary and reference share, 0 to 1; the mean over documents.",
 )
+ROUGE_L = Figure(
+    key="rougel-whole",
+    name="ROUGE-L",
+    heading="ROUGE-L",
+    short="ROUGE\n-L",
+    format=THOUSANDTHS,
+    better=Better.HIGHER,
+    value=lambda experiment: experiment.info.get("rougeL"),
+    definition="F1 score of the longest common subsequence of the whole texts, 0 to 1; the mean over documents.",
+)
 ROUGE_LSUM = Figure(
     key="rougel",
     name="ROUGE-Lsum",
@@ -157,6 +167,7 @@ GROUP = Group(
     terms=(
         ROUGE1,
         ROUGE2,
+        ROUGE_L,
         ROUGE_LSUM,
         LEAD3,
         SCORED,
