@@ -79,6 +79,7 @@ def notes_of(
         yield _plain(
             "synthetic weights: speed and memory are those of the real model; its summaries are noise, so quality is not reported"
         )
+    yield from map(_plain, _unpacked_notes(infos))
     yield from map(_plain, _language_notes(infos))
     reported = {
         info["experiment"]: _reported_of(info, confirmed) for info, confirmed in zip(infos, losses, strict=True)
@@ -279,6 +280,20 @@ def _language_notes(infos: Sequence[ExtraInfo]) -> Iterator[str]:
     for language in (LANGUAGES[code] for code in sorted(codes & LANGUAGES.keys())):
         if not language.is_english:
             yield f"language {language.code}: summaries are scored as {language.name}, {language.scored_by}"
+
+
+def _unpacked_notes(infos: Sequence[ExtraInfo]) -> Iterator[str]:
+    """The experiments whose own quantization transformers has unpacked, one line for each method."""
+    names: dict[str, list[str]] = {}
+    for info in infos:
+        settings = info["workload_settings"]["loader_settings"]
+        if settings.get("unpacked"):
+            names.setdefault(str(settings["quantization"]), []).append(info["experiment"])
+    for method, experiments in names.items():
+        yield (
+            f"{', '.join(experiments)}: transformers has unpacked the {method} weights to 16 bits, since this device or an installed "
+            "package has no kernels for them: speed and memory are those of 16-bit weights"
+        )
 
 
 def _document_notes(infos: Sequence[ExtraInfo]) -> Iterator[str]:

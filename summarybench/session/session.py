@@ -20,7 +20,6 @@ from summarybench.engines.fitting import Forecast
 from summarybench.engines.loaded_model import LoadedModel
 from summarybench.engines.loading import load
 from summarybench.engines.not_loaded import NotLoaded
-from summarybench.engines.precision import UNPACKED
 from summarybench.engines.weights import Weights, find_weights
 from summarybench.kinds.kind import Kind
 from summarybench.kinds.toolbox import Measurement, Toolbox
@@ -99,7 +98,7 @@ class Session:
 
     def load(self, experiment: Experiment, clock: Clock) -> LoadedModel | NotLoaded:
         """The experiment's model on the device, or why it could not be loaded."""
-        found = load(
+        return load(
             experiment,
             lambda: self._find_weights(experiment),
             self.device,
@@ -107,12 +106,6 @@ class Session:
             longest_sequence=lambda chat: self.sampler.longest_sequence_for(experiment.model, chat),
             predict=self.config.settings.predict_memory,
         )
-        if isinstance(found, LoadedModel) and found.settings.get(UNPACKED):
-            self.progress.warn(
-                f"{experiment.name}: transformers has unpacked the {found.settings['quantization']} weights to 16 bits, since this "
-                "device or an installed package has no kernels for them: speed and memory are those of 16-bit weights"
-            )
-        return found
 
     def _find_weights(self, experiment: Experiment) -> Weights:
         settings = self.config.settings

@@ -53,6 +53,25 @@ def lines(shown):
     return [line.strip() for line in shown]
 
 
+def test_weights_that_were_unpacked_are_named_by_their_method(noted):
+    def as_stored(name, method, *, unpacked):
+        settings = {"loader_settings": {"dtype": "bfloat16", "quantization": method, "unpacked": unpacked}}
+        return benchmark(name, workload_settings=settings)
+
+    last = "llama2-7b-chat-8-bit"
+    run = run_of(
+        as_stored(NAME, "fp8", unpacked=True),
+        as_stored(OTHER, "compressed-tensors", unpacked=True),
+        as_stored("llama2-7b-chat-default", "gptq", unpacked=False),
+        as_stored(last, "fp8", unpacked=True),
+    )
+    why = "since this device or an installed package has no kernels for them: speed and memory are those of 16-bit weights"
+    assert [line for line in lines(noted(run)) if "unpacked" in line] == [
+        f"{NAME}, {last}: transformers has unpacked the fp8 weights to 16 bits, {why}",
+        f"{OTHER}: transformers has unpacked the compressed-tensors weights to 16 bits, {why}",
+    ]
+
+
 def test_attribution_the_first_pass_and_the_anchor_follow_the_verdict(noted):
     run = run_of(benchmark(**COMPARED, attribution=SITS, first_pass=FIRST, anchor=ANCHOR))
     assert lines(noted(run))[:4] == [
