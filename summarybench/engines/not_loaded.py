@@ -8,6 +8,7 @@ from summarybench.catalogue.models import Experiment
 from summarybench.core.outcomes import (
     ContradictedLoaderError,
     DeviceMemoryError,
+    InputError,
     Outcome,
     SuiteError,
     UnavailableError,
@@ -24,13 +25,15 @@ class NotLoaded:
 
     Fixtures therefore never raise.
 
-    `is_of_loader` is True if another loader may be able to load the model.
+    `is_of_loader` is True if another loader may be able to load the model. `is_wrong_input` is True if an option or a file
+    cannot be used.
     """
 
     experiment: Experiment
     outcome: Outcome
     detail: str
     is_of_loader: bool = False
+    is_wrong_input: bool = False
 
 
 def explain(error: BaseException, experiment: Experiment) -> NotLoaded:
@@ -44,6 +47,7 @@ def explain(error: BaseException, experiment: Experiment) -> NotLoaded:
         outcome=outcome,
         detail=detail,
         is_of_loader=isinstance(error, ContradictedLoaderError),
+        is_wrong_input=isinstance(error, InputError),
     )
 
 

@@ -10,6 +10,7 @@ from summarybench.catalogue.models import Experiment
 from summarybench.core.outcomes import (
     DeviceLostError,
     DeviceMemoryError,
+    InputError,
     JudgementError,
     Outcome,
     UnavailableError,
@@ -54,6 +55,8 @@ def loaded_or_raise(found: LoadedModel | NotLoaded) -> LoadedModel:
             raise DeviceLostError(found.detail)
         case Outcome.UNAVAILABLE:
             raise UnavailableError(found.detail)
+        case _ if found.is_wrong_input:
+            raise InputError(found.detail)
         case _:
             raise JudgementError(found.detail)
 

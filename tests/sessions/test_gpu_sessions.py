@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.conftest import FAKE_MODELS
+from tests.sessions.test_warnings import beside
 
 MIB = 1024**2
 LLAMA = ("llama2-7b-chat-default", "llama2-7b-chat-8-bit", "llama2-7b-chat-4-bit")
@@ -229,3 +232,72 @@ def test_report_says_which_of_two_gpus_was_measured(project):
     project.use(fake_gpu(more=two))
     session = project.bench(*LLAMA_ON_A_T4, "-k", "4-bit")
     assert "measured on GPU 1 of 2: Tesla T4 (GPU-1111)" in session.output
+
+
+# The machine's GPUs ----------------------------------------------------------------------------------------------
+
+GB10_BESIDE_A_LOST_GPU = """
+
+def nvmlInit(): ...
+def nvmlShutdown(): ...
+def nvmlDeviceGetCount(): return 2
+def nvmlDeviceGetName(handle): return "NVIDIA GB10"
+def nvmlDeviceGetUUID(handle): return "GPU-2222-bbbb"
+def nvmlDeviceGetCudaComputeCapability(handle): return 12, 1
+
+def nvmlDeviceGetHandleByIndex(index):
+    if index == 0:
+        raise NVMLError(NVML_ERROR_GPU_IS_LOST)
+    return index
+
+def _not_supported(*arguments):
+    raise NVMLError(NVML_ERROR_NOT_SUPPORTED)
+
+nvmlDeviceGetMemoryInfo = nvmlDeviceGetEnforcedPowerLimit = nvmlDeviceGetComputeMode = _not_supported
+nvmlDeviceGetMaxPcieLinkGeneration = nvmlDeviceGetMaxPcieLinkWidth = _not_supported
+"""
+TORCH_THAT_STATES_MEMORY = """
+    import sys
+    from types import SimpleNamespace
+
+    properties = SimpleNamespace(total_memory=120 * 1024**3)
+    sys.modules["torch"] = SimpleNamespace(cuda=SimpleNamespace(get_device_properties=lambda index: properties))
+"""
+TORCH_THAT_DOES_NOT = """
+    import sys
+    from types import SimpleNamespace
+
+    def get_device_properties(index):
+        raise RuntimeError("no CUDA")
+
+    sys.modules["torch"] = SimpleNamespace(cuda=SimpleNamespace(get_device_properties=get_device_properties))
+"""
+
+
+@pytest.fixture
+def gb10_beside_a_lost_gpu(project):
+    """The variables of a machine whose first GPU is lost, and whose second one shares the host's memory."""
+    import pynvml
+
+    source = Path(pynvml.__file__).read_text(encoding="utf-8")
+    return {
+        "PYTHONPATH": beside(project, "pynvml", source + GB10_BESIDE_A_LOST_GPU),
+        "CUDA_VISIBLE_DEVICES": "GPU-2222",
+    }
+
+
+def test_memory_that_nvml_does_not_state_is_torchs_and_a_lost_gpu_is_passed_over(project, gb10_beside_a_lost_gpu):
+    project.use(TORCH_THAT_STATES_MEMORY)
+    session = project.bench("-m", "llama2", "--dry-run", **gb10_beside_a_lost_gpu)
+    assert session.exit_code == 0, session.output
+    assert "this device has 120.00 GiB" in session.output
+    assert "llama2-7b-chat-4-bit" in session.output
+
+
+def test_memory_that_neither_nvml_nor_torch_states_is_one_line(project, gb10_beside_a_lost_gpu, one_error_line):
+    project.use(TORCH_THAT_DOES_NOT)
+    session = project.bench("-m", "llama2", "--dry-run", **gb10_beside_a_lost_gpu)
+    assert session.exit_code == 4
+    line = one_error_line(session)
+    assert "neither NVML nor torch states the memory of the NVIDIA GB10 (no CUDA)" in line
+    assert "CUDA_VISIBLE_DEVICES= (empty) measures on the CPU" in line

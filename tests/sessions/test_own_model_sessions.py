@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -53,6 +54,40 @@ def test_a_model_without_access_is_unavailable_and_the_hub_is_asked_once(project
     assert said.startswith(
         "gated-default, gated-8-bit, gated-4-bit: unavailable: org/gated is gated: accept the licence"
     )
+
+
+def test_templates_of_parts_and_of_a_system_message_are_measured_or_refused_in_one_line(project, tiny_llama, tmp_path):
+    every = "{% for m in messages %}"
+    templates = {
+        "parts": every + "<user> {% for p in m['content'] %}{{ p['text'] }}{% endfor %}<end>{% endfor %}<assistant>",
+        "without-system": every
+        + "{% if m['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}<user> {{ m['content'] }}<end>"
+        + "{% endfor %}<assistant>",
+        "with-system": "{% if messages[0]['role'] != 'system' %}{{ raise_exception('a system message is needed') }}{% endif %}",
+    }
+    arguments = []
+    for name, template in templates.items():
+        shutil.copytree(tiny_llama, tmp_path / name)
+        (tmp_path / name / "chat_template.jinja").write_text(template, encoding="utf-8")
+        arguments += ["--model", str(tmp_path / name)]
+    project.use("")
+    session = project.bench(*arguments, "-k", "default", *QUICK)
+    assert session.outcomes == {
+        "parts-default": "passed",
+        "without-system-default": "passed",
+        "with-system-default": "unavailable",
+    }
+    said = f"the chat template of {tmp_path / 'with-system'} does not take a single message of the user (a system message is needed)"
+    assert f"with-system-default: unavailable: {said}; " in session.output
+    assert "Traceback" not in session.output
+
+
+def test_new_tokens_beyond_the_context_are_wrong_input(project, tiny_llama):
+    project.use("")
+    session = project.bench("--model", f"mine={tiny_llama}", "-k", "default", "--max-new-tokens", "511")
+    assert (session.exit_code, session.left_behind) == (4, "4")
+    assert "mine-default: failed: --max-new-tokens 511: the model's context has 512 tokens, and " in session.output
+    assert "Traceback" not in session.output
 
 
 def test_other_models_are_not_measured_beside_a_named_one(project, tiny_qwen):
