@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from summarybench.core.outcomes import DeviceMemoryError, explain_out_of_memory
+from summarybench.core.device_errors import explain_out_of_memory
+from summarybench.core.outcomes import DeviceMemoryError
 from summarybench.engines.compiled import CompiledDecoders
 from summarybench.engines.static_attention import attend_to_static_cache
 from summarybench.engines.static_cache import cache_tokens_for

@@ -23,7 +23,8 @@ from distillation.schedule import micro_batch_size, total_steps
 from distillation.settings import DistillSettings
 from distillation.trainer import DistillationTrainer
 from distillation.training_batches import Collator
-from summarybench.core.outcomes import DeviceMemoryError, explain_out_of_memory
+from summarybench.core.device_errors import explain_out_of_memory
+from summarybench.core.outcomes import DeviceMemoryError
 from summarybench.machine.device import Device
 
 WARM_UP_SHARE = 0.05

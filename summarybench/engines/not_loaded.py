@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from summarybench.catalogue.models import Experiment
+from summarybench.core.device_errors import is_device_lost, is_out_of_memory, out_of_memory_figures
 from summarybench.core.outcomes import (
     ContradictedLoaderError,
     DeviceMemoryError,
@@ -13,9 +14,6 @@ from summarybench.core.outcomes import (
     SuiteError,
     UnavailableError,
     first_line,
-    is_device_lost,
-    is_out_of_memory,
-    out_of_memory_figures,
 )
 
 

@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from math import ceil
 from typing import Any
 
+from summarybench.core.device_errors import is_device_lost, is_out_of_memory
 from summarybench.core.numbers import gib
-from summarybench.core.outcomes import DeviceMemoryError, RequestsFailedError, is_device_lost, is_out_of_memory
+from summarybench.core.outcomes import DeviceMemoryError, RequestsFailedError
 from summarybench.documents.prompts import Prompt
 from summarybench.engines.engine import ConcurrentEngine, JsonScalar, Limits, RequestResult
 from summarybench.engines.loaded_model import LoadedModel

@@ -14,7 +14,7 @@ from math import log, sqrt
 from statistics import fmean, geometric_mean, median, stdev
 from typing import TYPE_CHECKING, Any, Protocol
 
-from summarybench.core.outcomes import is_out_of_memory
+from summarybench.core.device_errors import is_out_of_memory
 from summarybench.machine.clock import Clock
 
 if TYPE_CHECKING:

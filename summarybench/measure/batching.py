@@ -13,15 +13,9 @@ from math import ceil
 from typing import Any
 
 from summarybench.catalogue.models import Experiment
+from summarybench.core.device_errors import explain_out_of_memory, is_device_lost
 from summarybench.core.numbers import gib
-from summarybench.core.outcomes import (
-    BatchTooLargeError,
-    DeviceLostError,
-    DeviceMemoryError,
-    explain_out_of_memory,
-    first_line,
-    is_device_lost,
-)
+from summarybench.core.outcomes import BatchTooLargeError, DeviceLostError, DeviceMemoryError, first_line
 from summarybench.documents.prompts import Prompt
 from summarybench.engines.engine import BatchEngine
 from summarybench.engines.memory_model import MemoryPrediction

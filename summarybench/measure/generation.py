@@ -12,14 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from summarybench.core.outcomes import (
-    DeviceLostError,
-    DeviceMemoryError,
-    InputError,
-    explain_out_of_memory,
-    first_line,
-    is_device_lost,
-)
+from summarybench.core.device_errors import explain_out_of_memory, is_device_lost
+from summarybench.core.outcomes import DeviceLostError, DeviceMemoryError, InputError, first_line
 from summarybench.documents.document import Document
 from summarybench.documents.long_documents import Room, prompt_for
 from summarybench.documents.prompts import INSTRUCTION, Prompt, message_with

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from summarybench.core.outcomes import is_out_of_memory
+from summarybench.core.device_errors import is_out_of_memory
 from summarybench.machine.clock import Clock
 from summarybench.machine.device import Device
 from summarybench.machine.probes import ProbeReadings, copy_bandwidth, host_probe, measure_probes

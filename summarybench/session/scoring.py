@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from summarybench.core.cache import cache_folder
+from summarybench.core.device_errors import is_device_lost, is_out_of_memory
 from summarybench.core.numbers import counted
-from summarybench.core.outcomes import CheckpointError, UnavailableError, first_line, is_device_lost, is_out_of_memory
+from summarybench.core.outcomes import CheckpointError, UnavailableError, first_line
 from summarybench.documents.document import Document
 from summarybench.engines.scorer_models import ScorerSource
 from summarybench.engines.scorers import ScoredText, opened_scorer

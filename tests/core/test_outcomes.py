@@ -1,5 +1,6 @@
 import pytest
 
+from summarybench.core.device_errors import is_out_of_memory, out_of_memory_figures
 from summarybench.core.outcomes import (
     DeviceInvalidError,
     DeviceMemoryError,
@@ -11,8 +12,6 @@ from summarybench.core.outcomes import (
     RegressionError,
     TestOutcome,
     UnavailableError,
-    is_out_of_memory,
-    out_of_memory_figures,
     outcome_of_test,
     session_exit_code,
     with_what_came_later,
