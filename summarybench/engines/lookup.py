@@ -100,31 +100,34 @@ class EagerLookup(AssistedDecoding):
 class _StepCounter:
     """Counts forward passes and drafts, without synchronizing the device: it reads shapes only.
 
-    It is a hook before each forward pass, and a stopping criterion after it that never stops.
+    It is a hook before each forward pass, and a stopping criterion after it that never stops. transformers up to 5.17 also asks
+    the stopping criteria about drafts, before the pass that verifies them: until the first pass, such calls are ignored.
     """
 
     def __init__(self, prompt_tokens: int, on_first_token: Callable[[], None]) -> None:
         self._prompt_tokens = prompt_tokens
         self._on_first_token = on_first_token
         self._first_tokens = 0
-        self._steps = 0
+        self._passes = 0
         self._drafted = 0
         self._never: Any = None
 
     @property
     def counts(self) -> LookupCounts:
-        return LookupCounts(first_tokens=self._first_tokens, steps=self._steps, drafted=self._drafted)
+        """Of the passes after the first one, which is the prefill."""
+        return LookupCounts(first_tokens=self._first_tokens, steps=max(0, self._passes - 1), drafted=self._drafted)
 
     def before_step(self, _model: Any, _arguments: Any, inputs: dict[str, Any]) -> None:
-        if self._never is not None:  # the first pass is the prefill
-            self._steps += 1
+        if self._passes:
             self._drafted += inputs["input_ids"].shape[1] - 1
+        self._passes += 1
 
     def __call__(self, input_ids: Any, *_: Any, **__: Any) -> Any:
         if self._never is None:
             import torch
 
             self._never = input_ids.new_zeros(1, dtype=torch.bool)
+        if self._passes and not self._first_tokens:
             self._first_tokens = input_ids.shape[1] - self._prompt_tokens
             self._on_first_token()
         return self._never

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from summarybench.catalogue.models import MODELS, lookup_experiments
 from summarybench.core.outcomes import UnavailableError
@@ -91,6 +92,22 @@ def test_first_token_is_announced_once_and_hooks_are_gone_afterwards(loaded, mon
         generated(engine, on_first_token=lambda seen=seen: seen.append(1))
         assert seen == [1]
     assert not loaded.model._forward_pre_hooks
+
+
+def test_criteria_asked_about_drafts_before_the_first_pass_count_nothing():
+    """As transformers 5.17 asks them: its drafts were counted as the first tokens, and the prefill as a step."""
+    arrived = []
+    counter = lookup._StepCounter(3, lambda: arrived.append("first"))
+    counter(torch.zeros(1, 3 + 10))
+    assert not arrived
+    counter.before_step(None, (), {"input_ids": torch.zeros(1, 3 + 10)})
+    counter(torch.zeros(1, 3 + 1))
+    assert arrived == ["first"]
+    counter(torch.zeros(1, 4 + 10))
+    counter.before_step(None, (), {"input_ids": torch.zeros(1, 1 + 10)})
+    counter(torch.zeros(1, 3 + 5))
+    assert counter.counts == LookupCounts(first_tokens=1, steps=1, drafted=10)
+    assert arrived == ["first"]
 
 
 def test_summary_of_one_token_takes_no_step(loaded, monkeypatch):
