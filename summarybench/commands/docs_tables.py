@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from summarybench.catalogue.models import LOADERS, MODELS
 from summarybench.catalogue.published import published_rows
@@ -27,13 +27,13 @@ def stored_tables(baselines: Path) -> dict[str, str]:
     stored = {folder: list(stored_experiments(folder)) for folder in sorted(baselines.glob("*")) if folder.is_dir()}
     newest = [each for experiments in stored.values() for each in newest_of(experiments)]
     of_one_process = [each for each in newest if not _is_distributed(each)]
-    groups = [group for experiments in stored.values() for group in ways_of(experiments)]
+    runs = [run for experiments in stored.values() for run in runs_with_ways(experiments)]
     return {
         "published": _as_published([each for each in of_one_process if _is_plain(each)]),
         "measured": _measured(of_one_process),
         "scaling": _scaling([each for each in newest if _is_distributed(each)]),
-        "headline": _headline(groups),
-        "ways": _ways(groups),
+        "headline": _headline([group for run in runs for group in run if _has_ways(group)]),
+        "ways": _ways(runs),
         "fastest": _fastest(of_one_process),
     }
 
@@ -59,21 +59,33 @@ def newest_of(experiments: Sequence[ExperimentView]) -> list[ExperimentView]:
     return sorted(newest.values(), key=_order)
 
 
-def ways_of(experiments: Sequence[ExperimentView]) -> list[list[ExperimentView]]:
-    """The experiments of each run that ran one model and precision in more than one way, eager first.
+Ways: TypeAlias = Sequence[ExperimentView]
+"""The experiments of one run with one model and precision, eager first."""
+
+
+def runs_with_ways(experiments: Sequence[ExperimentView]) -> list[list[Ways]]:
+    """The precisions of one model in each run that ran at least one of them in more than one way.
 
     A server whose label names the precision is one of its ways.
     """
-    groups: dict[tuple[Path, str, str], list[ExperimentView]] = {}
+    runs: dict[tuple[Path, str], dict[str, list[ExperimentView]]] = {}
     for each in experiments:
         if _is_way(each):
-            precision = label_of_server(each.entry) or each.precision
-            groups.setdefault((each.source.stored.path, each.info["model"], precision), []).append(each)
+            precision = _precision(each)
+            run = runs.setdefault((each.source.stored.path, each.info["model"]), {})
+            run.setdefault(precision, []).append(each)
     return [
-        sorted(group, key=lambda each: (each.kind.place, each.info["batch_size"], each.info["loader"]))
-        for group in groups.values()
-        if len({each.way for each in group}) > 1
+        [
+            sorted(group, key=lambda each: (each.kind.place, each.info["batch_size"], each.info["loader"]))
+            for group in run
+        ]
+        for run in ([*run.values()] for run in runs.values())
+        if any(map(_has_ways, run))
     ]
+
+
+def _has_ways(group: Ways) -> bool:
+    return len({each.way for each in group}) > 1
 
 
 def _is_distributed(experiment: ExperimentView) -> bool:
@@ -178,18 +190,19 @@ def _measured(experiments: Sequence[ExperimentView]) -> str:
 NO_WAYS = "No run of several ways is stored.\n"
 
 
-def _ways(groups: Sequence[Sequence[ExperimentView]]) -> str:
-    """A table for each group, with all conditions in its title."""
+def _ways(runs: Sequence[Sequence[Ways]]) -> str:
+    """A table for each run and model, with all conditions in its title."""
 
-    def titled(group: Sequence[ExperimentView]) -> str:
-        first = group[0]
+    def table(run: Sequence[Ways]) -> str:
+        first = run[0][0]
         (documents,) = _text(first, speed.DOCUMENTS)
-        return f"{first.info['model']}, {first.precision}, {documents} documents ({conditions_of(first)})"
+        title = f"{first.info['model']}, {documents} documents ({conditions_of(first)})"
+        return _side_by_side(title, run, SIDE_BY_SIDE, lambda each: f"{_precision(each)}, {_way(each)}")
 
-    return "\n".join(_side_by_side(titled(group), group, SIDE_BY_SIDE) for group in groups) or NO_WAYS
+    return "\n".join(map(table, runs)) or NO_WAYS
 
 
-def _headline(groups: Sequence[Sequence[ExperimentView]]) -> str:
+def _headline(groups: Sequence[Ways]) -> str:
     """The run with the most ways, and the newest of several. Its versions are on the page of all ways."""
     if not groups:
         return NO_WAYS
@@ -197,12 +210,22 @@ def _headline(groups: Sequence[Sequence[ExperimentView]]) -> str:
     first = group[0]
     (documents,) = _text(first, speed.DOCUMENTS)
     title = f"{first.info['model']}, {first.precision}, {_device(first)}, {documents} documents ({_when(first)})"
-    return _side_by_side(title, group, [each for each in SIDE_BY_SIDE if each.figure is not device.UTILIZATION])
+    return _side_by_side(title, [group], [each for each in SIDE_BY_SIDE if each.figure is not device.UTILIZATION], _way)
 
 
-def _side_by_side(title: str, group: Sequence[ExperimentView], columns: Sequence[Column]) -> str:
-    rows = [[_way(row.experiment), *(cell.text for cell in row.cells[1:])] for row in way_rows(group, columns)]
+def _side_by_side(
+    title: str, run: Sequence[Ways], columns: Sequence[Column], name_of: Callable[[ExperimentView], str]
+) -> str:
+    rows = [
+        [name_of(row.experiment), *(cell.text for cell in row.cells[1:])]
+        for group in run
+        for row in way_rows(group, columns)
+    ]
     return f"**{escaped(title)}**\n\n{_table([column.long_heading for column in columns], rows)}"
+
+
+def _precision(experiment: ExperimentView) -> str:
+    return label_of_server(experiment.entry) or experiment.precision
 
 
 def _way(experiment: ExperimentView) -> str:

@@ -87,12 +87,23 @@ def test_ways_of_one_run_are_side_by_side_and_those_of_two_runs_are_not(store):
     assert ways.splitlines()[2:] == [
         "| way | generated tok/s | × eager | documents/s | bandwidth utilization | peak GiB |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
-        "| eager | 50.0 | 1.00 | 0.50 | 0.500 | 5.00 |",
-        "| compiled | 200.0 | 4.00 | 2.00 | 0.500 | 5.00 |",
+        "| fp16, eager | 50.0 | 1.00 | 0.50 | 0.500 | 5.00 |",
+        "| fp16, compiled | 200.0 | 4.00 | 2.00 | 0.500 | 5.00 |",
     ]
     apart = store(benchmark("llama2-7b-chat-bf16"), number=2)
     (apart / A100.slug / "0001_main.json").unlink()
     assert tables_of(apart)["ways"] == tables_of(apart)["headline"] == "No run of several ways is stored.\n"
+
+
+def test_precisions_of_one_run_share_a_table(store):
+    eager, compiled = benchmark("llama2-7b-chat-fp16"), benchmark("llama2-7b-chat-fp16-compiled", seconds=(0.5,) * 8)
+    alone = benchmark("llama2-7b-chat-4-bit") | {"name": "test_summarize[alone]"}
+    ways = tables_of(store(eager, compiled | {"name": "test_summarize[compiled]"}, alone))["ways"]
+    assert [line.split(" | ")[:3] for line in ways.splitlines()[4:]] == [
+        ["| fp16, eager", "50.0", "1.00"],
+        ["| fp16, compiled", "200.0", "4.00"],
+        ["| 4-bit, eager", "50.0", "1.00"],
+    ]
 
 
 def test_headline_is_the_run_with_the_most_ways(store):
