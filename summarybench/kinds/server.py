@@ -297,11 +297,11 @@ def _check_name(key: str, name: str | None) -> None:
 
 
 def open_served_model(toolbox: Toolbox) -> ServedModel:
-    """The served model of this test, which stays open for the tests that follow.
+    """The served model of this test, which stays open for the tests that follow. A server that has died is started again.
 
     Raises UnavailableError where a server does not start or does not answer.
     """
-    opened = toolbox.kept_open(toolbox.experiment.model, lambda: _opened(toolbox))
+    opened = toolbox.kept_open(toolbox.experiment.model, lambda: _opened(toolbox), lambda model: model.is_running)
     return replace(opened, experiment=toolbox.experiment)
 
 

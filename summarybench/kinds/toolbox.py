@@ -146,10 +146,15 @@ class Toolbox(ABC):
         """Show a line that stays on the terminal."""
 
     @abstractmethod
-    def kept_open(self, key: str, make: Callable[[], AbstractContextManager[T]]) -> T:
-        """Enter `make()`, and keep it open for the tests that follow with the same key.
+    def kept_open(
+        self,
+        key: str,
+        make: Callable[[], AbstractContextManager[T]],
+        is_usable: Callable[[T], bool] = lambda _: True,
+    ) -> T:
+        """Enter `make()`, and keep it open for the tests that follow with the same key, as long as it is usable.
 
-        It is closed before another key's is opened, and after the last test of the kind.
+        It is closed before another one is opened, and after the last test of the kind.
         """
 
     @abstractmethod

@@ -36,6 +36,9 @@ from summarybench.measure.passes import Passes
 
 Answer = Completion | Failure
 
+DEATH_SECONDS = 2.0
+"""How long after a failed request a server may take to be known as dead."""
+
 _PASSES = count()
 """Numbers the passes of this process: caches of prompts must not know a prompt from an earlier pass."""
 
@@ -212,7 +215,7 @@ def record_of(prompt: Prompt, answer: Completion, host_sample: float | None) -> 
 
 def why_failed(last: Round, model: ServedModel) -> str:
     """Why the first request of a round failed: the server's end, if it has ended."""
-    died = model.process.why_dead() if model.process else ""
+    died = model.process.why_dead(DEATH_SECONDS) if model.process else ""
     return died or last.failures[0].reason
 
 

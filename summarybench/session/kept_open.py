@@ -20,14 +20,19 @@ class KeptOpen:
         self._failed: dict[str, SuiteError] = {}
         self._stack = ExitStack()
 
-    def get(self, key: str, make: Callable[[], AbstractContextManager[T]]) -> T:
-        """The open context of this key, opened now unless it is open. Another key's is closed first.
+    def get(
+        self,
+        key: str,
+        make: Callable[[], AbstractContextManager[T]],
+        is_usable: Callable[[T], bool] = lambda _: True,
+    ) -> T:
+        """The open context of this key, opened now unless it is open and usable. Any other is closed first.
 
         What could not be opened is not tried again: the same error is raised.
         """
         if error := self._failed.get(key):
             raise type(error)(str(error))
-        if key != self._key:
+        if key != self._key or not is_usable(cast(T, self._value)):
             self.close()
             try:
                 self._value = self._stack.enter_context(make())

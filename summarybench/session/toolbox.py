@@ -168,9 +168,14 @@ class SessionToolbox(Toolbox):
     def say(self, line: str) -> None:
         self.progress.note(line)
 
-    def kept_open(self, key: str, make: Callable[[], AbstractContextManager[T]]) -> T:
+    def kept_open(
+        self,
+        key: str,
+        make: Callable[[], AbstractContextManager[T]],
+        is_usable: Callable[[T], bool] = lambda _: True,
+    ) -> T:
         with self.seconds.loading():
-            return self.open_for_tests.get(key, make)
+            return self.open_for_tests.get(key, make, is_usable)
 
     def show(self, text: str) -> None:
         self.progress.show(text)

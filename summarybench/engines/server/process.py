@@ -25,6 +25,8 @@ POLL_SECONDS, HEALTH_SECONDS = 0.5, 5.0
 LOG_LINES = 5
 END_SECONDS = 30.0
 HOST = "127.0.0.1"
+NO_PROGRAM = 127
+"""The exit code of a command whose program could not be started, as in a shell."""
 SECRET = re.compile(r"--(api-key|hf-token|token|password|secret)(=|$)|\w*(KEY|TOKEN|SECRET|PASSWORD)=", re.IGNORECASE)
 """Words of a command line that are followed by a secret or hold one."""
 
@@ -40,7 +42,7 @@ class ServerProcess:
         self.log = log
         self._command = command
         keeper = [sys.executable, "-m", "summarybench.engines.server.keeper", *command]
-        with log.open("wb") as output:
+        with log.open("ab") as output:  # it may hold the log of a server that has died
             self._keeper = subprocess.Popen(  # noqa: S603  (the command that the person gave)
                 keeper, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, env=dict(environment)
             )
@@ -70,10 +72,13 @@ class ServerProcess:
             on_wait(waited)
             time.sleep(POLL_SECONDS)
 
-    def why_dead(self) -> str:
-        """One line if the server has ended by itself; empty while it runs."""
-        code = self._keeper.poll()
-        return "" if code is None else f"the server ended {_how(code)}{self._last_words()}"
+    def why_dead(self, patience_seconds: float = 0.0) -> str:
+        """One line if the server has ended by itself, or does so within `patience_seconds`; empty while it runs."""
+        try:
+            code = self._keeper.wait(patience_seconds)
+        except subprocess.TimeoutExpired:
+            return ""
+        return f"the server ended {_how(code)}{self._last_words()}"
 
     def peak_memory_bytes(self) -> int:
         """The sum of the largest resident sets of the server's processes: an upper bound of their peak together."""
@@ -101,10 +106,6 @@ class ServerProcess:
         lines = [line for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
         said = " | ".join(shortened(line.strip()) for line in lines[-LOG_LINES:])
         return f"; its log ({self.log}) ends with: {said}" if said else f"; its log ({self.log}) is empty"
-
-
-NO_PROGRAM = 127
-"""The exit code of a command whose program could not be started, as in a shell."""
 
 
 def _how(code: int) -> str:

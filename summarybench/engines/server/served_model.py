@@ -164,6 +164,11 @@ class ServedModel:
         }
 
     @property
+    def is_running(self) -> bool:
+        """False if the suite has started the server, and it has ended."""
+        return not (self.process and self.process.why_dead())
+
+    @property
     def compile_seconds(self) -> float | None:
         return None
 
