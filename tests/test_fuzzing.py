@@ -1,6 +1,7 @@
 """Damaged and hostile files through every command that reads them: one line and a documented exit code, and nothing else.
 
-Each kind of file is damaged MUTATIONS times, seeded by the kind. For each, one of its commands runs.
+Each kind of file is damaged MUTATIONS times, seeded by the kind. For each, one of its commands runs. The variable
+SUMMARYBENCH_TEST_MUTATIONS sets another number; the first ones stay the same.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import contextlib
 import gc
 import io
 import json
+import os
 import random
 import shutil
 from collections import Counter
@@ -32,7 +34,7 @@ from tests.fakes import leave_out_pages
 from tests.kill_at_random import run_session
 from tests.mutations import damaged_bytes, damaged_checked_line, damaged_json, damaged_line
 
-MUTATIONS = 1_000
+MUTATIONS = int(os.environ.get("SUMMARYBENCH_TEST_MUTATIONS", "250"))
 EXIT_CODES = set(ExitCode)
 STORED = Path("baselines/a-cpu")
 HISTORY = STORED / "history.json"

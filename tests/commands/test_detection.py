@@ -288,8 +288,9 @@ def test_gpu_that_is_asked_for_and_not_there_is_one_line_before_anything_is_draw
 @pytest.mark.slow
 def test_command_simulates_and_tries_the_real_thing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(spot_check, "ON_CPU", replace(spot_check.ON_CPU, documents=2, max_new_tokens=4))
+    monkeypatch.setattr(spot_check, "DELAYS", (0.0, 0.2))
     path = tmp_path / "table.md"
-    given = ["--quick", "--trials", "20", "--device", "cpu", "--output", str(path)]
+    given = ["--quick", "--trials", "2", "--device", "cpu", "--output", str(path)]
     assert main(given) == 0
     found = json.loads(path.with_suffix(".json").read_text())
     (checks,) = found["spot_checks"]
