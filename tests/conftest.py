@@ -21,7 +21,12 @@ import pytest
 from tests.forked import ENVIRONMENT, ROOT, ForkedProcess, forked_python
 from tests.known_noise import write_replicates
 
-READ_LATE = frozenset({"ATEN_CPU_CAPABILITY", "COLUMNS", "PYTEST_XDIST_WORKER", "RANK", "WORLD_SIZE", "XDG_CACHE_HOME"})
+READ_LATE = frozenset(
+    {
+        *("ATEN_CPU_CAPABILITY", "COLUMNS", "HOME", "MY_KEY", "PYTEST_XDIST_WORKER"),
+        *("LOCAL_RANK", "LOCAL_WORLD_SIZE", "RANK", "WORLD_SIZE", "XDG_CACHE_HOME"),
+    }
+)
 """Variables that a session reads after its libraries are imported: a fork may have other ones than its server."""
 
 LEFT_BEHIND = ("results", "baselines", "begun")

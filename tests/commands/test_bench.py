@@ -16,6 +16,7 @@ import pytest
 from summarybench.commands import bench as passes
 from tests.command import command
 from tests.conftest import ROOT, Project, newest_results
+from tests.forked import forked_python
 from tests.sessions.test_sessions import A_T4, EMBEDDED, FLOOR_OF_NINETY_PERCENT, heed_interrupts, lines_with
 
 SMALL = ("--documents", "8")
@@ -261,7 +262,7 @@ def test_two_passes_without_a_baseline_are_one_that_is_saved(project):
 @pytest.mark.parametrize(("script", "expected", "of_make"), [((SLOW,), "1", 2), ((ONCE_SLOW, {}), "0", 0)])
 def test_night_leaves_the_code_and_the_run_of_its_second_pass(stored, script, expected, of_make):
     stored.script(*script)
-    command = ["make", "-f", str(ROOT / "Makefile"), "nightly", f"PY={sys.executable}", "INSTALLED=pytest.ini"]
+    command = ["make", "-f", str(ROOT / "Makefile"), "nightly", f"PY={forked_python()}", "INSTALLED=pytest.ini"]
     environment = {**stored.environment, "MAKEFLAGS": "", "FAMILY": "cpu"}
     made = subprocess.run(
         [*command, "--assume-old=pytest.ini"], cwd=stored.folder, env=environment, capture_output=True, check=False

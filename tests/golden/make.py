@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -132,12 +132,18 @@ def _read_page(names: Iterable[str], baselines: Path) -> PageText:
 
 
 def _readme_block(name: str, baselines: Path) -> str:
-    return adapter.readme_blocks(baselines)[name]
+    return _readme_blocks(baselines)[name]
 
 
 def _names_of_readme_blocks(baselines: Path) -> str:
     """So that a block that is added is seen."""
-    return _lines(adapter.readme_blocks(baselines))
+    return _lines(_readme_blocks(baselines))
+
+
+@cache
+def _readme_blocks(baselines: Path) -> dict[str, str]:
+    """All of them: they are made at once, and `baselines` is a copy that nobody changes after the first is read."""
+    return adapter.readme_blocks(baselines)
 
 
 def _spread(baselines: Path) -> str:

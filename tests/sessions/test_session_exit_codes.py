@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from summarybench.report.headline import EXIT_CODES_IN_WORDS
 from tests.conftest import FAKE_MODELS, ROOT, newest_results
+from tests.forked import forked_python
 from tests.sessions.test_sessions import A_T4, FLOOR_OF_NINETY_PERCENT, UNAVAILABLE_MODELS, failing
 
 LLAMA_ON_A_T4 = ("-m", "t4 and llama2", "--document-source", "embedded")
@@ -78,7 +78,7 @@ def test_session_that_never_began_leaves_no_folder_and_so_no_code(project, optio
 
 def test_make_turns_every_failure_into_2_and_the_file_has_the_real_one(project):
     project.use(FAKE_MODELS + FLOOR_OF_NINETY_PERCENT)
-    command = ["make", "-f", str(ROOT / "Makefile"), "nightly", f"PY={sys.executable}", "INSTALLED=pytest.ini"]
+    command = ["make", "-f", str(ROOT / "Makefile"), "nightly", f"PY={forked_python()}", "INSTALLED=pytest.ini"]
     environment = {**project.environment, "MAKEFLAGS": "", "FAMILY": "cpu"}
     made = subprocess.run(
         [*command, "--assume-old=pytest.ini"], cwd=project.folder, env=environment, capture_output=True, check=False
