@@ -1,6 +1,6 @@
 """Does a compiled loader compute what its eager twin computes?
 
-And how far are both from float32?
+And how far are both, and the eager loaders without a compiled one, from float32?
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from summarybench.measure.fidelity import assert_faithful
 def test_fidelity(measure):
     """Float32, the eager twin and the compiled loader, one after the other.
 
-    The device holds one of them at a time.
+    The device holds one of them at a time. An eager loader is compared with float32, and what its format loses fails nothing.
     """
     measurement, comparison = measure()
-    assert_faithful(measurement.finding)
-    assert_quality_held(at_level(measurement.finding.quality, comparison.quality_level))
+    found = measurement.finding
+    assert_faithful(found)
+    if found.is_beside_twin:
+        assert_quality_held(at_level(found.quality, comparison.quality_level))

@@ -1,11 +1,11 @@
-"""Compiled loaders and their eager twins, both against float32."""
+"""Compiled loaders and their eager twins, both against float32, and eager loaders against float32 alone."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from summarybench.catalogue.models import LOADERS, MODELS, REFERENCE_LOADER, Experiment, experiments
+from summarybench.catalogue.models import AS_STORED, LOADERS, MODELS, REFERENCE_LOADER, Experiment, Loader, experiments
 from summarybench.engines.loaded_model import LoadedModel
 from summarybench.kinds.kind import Case, Kind, Marker, RunContext, cases_of
 from summarybench.kinds.toolbox import Measurement, Toolbox
@@ -19,26 +19,27 @@ from summarybench.measure.fidelity import (
     logit_error,
     make_reference,
     quality_beside,
+    reference_side,
 )
 from summarybench.measure.generation import translate_device_errors
 from summarybench.runs import built_in_kinds
 
 
 class FidelityKind(Kind):
-    """Float32, the eager twin and the compiled loader are loaded one after the other."""
+    """Float32, the eager twin and the compiled loader are loaded one after the other.
+
+    An eager loader has float32 in place of a twin.
+    """
 
     facts = built_in_kinds.FIDELITY
     marker = Marker(
         name="fidelity",
-        description="compiled loaders and their eager twins against float32; runs when -m names it",
+        description="compiled and quantized loaders against float32, and against their eager twins; runs when -m names it",
     )
 
     def cases(self) -> Sequence[Case]:
-        """Each compiled loader with its eager twin and the float32 model."""
-        compiled = (each for each in experiments() if LOADERS[each.loader].eager_twin)
-        return cases_of(
-            [replace(each, other_loaders=(LOADERS[each.loader].eager_twin, REFERENCE_LOADER)) for each in compiled]
-        )
+        """Each loader with the float32 model, and each compiled one with its eager twin too."""
+        return cases_of([each for each in map(_with_other_loaders, experiments()) if each.other_loaders])
 
     def measure(self, toolbox: Toolbox) -> Measurement:
         """The finding is a `Fidelity`.
@@ -46,7 +47,8 @@ class FidelityKind(Kind):
         The float32 model is loaded once for all loaders of a model. Raises as `Kind.measure`, and JudgementError where
         the disk has no room for the logits or a logit is not finite.
         """
-        experiment, twin = toolbox.experiment, LOADERS[toolbox.experiment.loader].eager_twin
+        experiment = toolbox.experiment
+        beside = experiment.other_loaders[0]
 
         def reference_of(loaded: LoadedModel) -> Reference:
             sample = toolbox.sample_for(loaded)
@@ -58,14 +60,19 @@ class FidelityKind(Kind):
         def eager_side_of(loaded: LoadedModel) -> EagerSide:
             sample = toolbox.sample_for(loaded)
             with translate_device_errors(toolbox.device):
-                return eager_side(loaded, twin, sample.prompts, sample.max_new_tokens, reference)
+                if beside == REFERENCE_LOADER:
+                    return reference_side(loaded, sample.prompts, sample.max_new_tokens, reference)
+                return eager_side(loaded, beside, sample.prompts, sample.max_new_tokens, reference)
 
         reference = toolbox.once(
             f"reference logits of {experiment.model}",
             lambda: toolbox.lend(experiment.loaded_as(REFERENCE_LOADER), reference_of),
         )
-        eager = toolbox.lend(experiment.loaded_as(twin), eager_side_of)
-        return toolbox.lend(experiment, lambda loaded: _measure_compiled(toolbox, loaded, reference, eager))
+        eager = toolbox.once(
+            f"{beside} of {experiment.model} against float32",
+            lambda: toolbox.lend(experiment.loaded_as(beside), eager_side_of),
+        )
+        return toolbox.lend(experiment, lambda loaded: _measure_beside(toolbox, loaded, reference, eager))
 
     def markers_of(self, experiment: Experiment) -> tuple[str, ...]:
         """The markers of the model and of all its device families.
@@ -80,8 +87,21 @@ class FidelityKind(Kind):
         return "random weights produce no meaningful summaries to compare; leave out --weights synthetic"
 
 
-def _measure_compiled(toolbox: Toolbox, loaded: LoadedModel, reference: Reference, eager: EagerSide) -> Measurement:
-    """Time the compiled loader, and compare its summaries with its eager twin's.
+def _with_other_loaders(experiment: Experiment) -> Experiment:
+    """The experiment with the loaders that it is compared with: none where there is nothing to compare."""
+    return replace(experiment, other_loaders=_compared_with(LOADERS[experiment.loader]))
+
+
+def _compared_with(loader: Loader) -> tuple[str, ...]:
+    if loader.eager_twin:
+        return loader.eager_twin, REFERENCE_LOADER
+    # The plain weights of a checkpoint that was published quantized are not at hand.
+    is_compared = not (loader.is_compiled or loader.name == REFERENCE_LOADER or loader.quantization == AS_STORED)
+    return (REFERENCE_LOADER,) if is_compared else ()
+
+
+def _measure_beside(toolbox: Toolbox, loaded: LoadedModel, reference: Reference, eager: EagerSide) -> Measurement:
+    """Time the loader, and compare its summaries with its eager twin's or float32's.
 
     The compared summaries are the ones that were timed.
     """

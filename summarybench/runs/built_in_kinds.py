@@ -97,7 +97,7 @@ FIDELITY_FIGURES = (
         unit="",
         format=".3g",
         higher_is_better=False,
-        meaning="The relative error of the compiled loader's logits against those of float32.",
+        meaning="‖logits − float32's‖ ÷ ‖float32's‖, over all tokens of float32's summaries.",
     ),
     KindFigure(
         key="fidelity.eager_logit_error",
@@ -107,7 +107,8 @@ FIDELITY_FIGURES = (
         unit="",
         format=".3g",
         higher_is_better=False,
-        meaning="The relative error of the eager twin's logits against those of float32.",
+        meaning="The logit error of the eager loader that does the same arithmetic; 0 for a loader that is compared with "
+        "float32 alone.",
     ),
     KindFigure(
         key="fidelity.ratio",
@@ -117,7 +118,7 @@ FIDELITY_FIGURES = (
         unit="",
         format=".3f",
         higher_is_better=False,
-        meaning="The compiled loader's logit error ÷ that of its eager twin.",
+        meaning="The compiled loader's logit error ÷ that of its eager twin; – for a loader without one.",
     ),
     KindFigure(
         key="fidelity.forced_tokens",
@@ -136,7 +137,7 @@ FIDELITY_FIGURES = (
         unit="",
         format="d",
         higher_is_better=True,
-        meaning="The number of summaries of the compiled loader with the same tokens as those of its eager twin.",
+        meaning="The number of summaries with the same tokens as those of the eager twin, or of float32 for an eager loader.",
     ),
     KindFigure(
         key="fidelity.eager_agreement.equal_summaries",
@@ -145,7 +146,7 @@ FIDELITY_FIGURES = (
         short="equal in two\neager passes",
         unit="",
         format="d",
-        meaning="The number of summaries that have the same tokens in two passes of the eager twin.",
+        meaning="The number of summaries that have the same tokens in two passes of the eager twin, or of float32.",
     ),
 )
 FASTEST_FIGURES = (

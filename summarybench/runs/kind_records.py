@@ -206,11 +206,11 @@ class AgreementRecord(TypedDict):
 
 
 class FidelityRecord(TypedDict):
-    """A compiled loader beside its eager counterpart, both against float32."""
+    """A compiled loader beside its eager counterpart, both against float32; an eager loader beside float32 itself."""
 
     reference_loader: Annotated[str, Key("the loader with float32 weights")]
-    eager_loader: Annotated[str, Key("the eager counterpart")]
-    logit_error: Annotated[float, Key("relative error of the compiled loader's logits")]
+    eager_loader: Annotated[str, Key("the eager counterpart; the reference loader for an eager loader")]
+    logit_error: Annotated[float, Key("relative error of the loader's logits")]
     eager_logit_error: Annotated[float, Key("relative error of the eager counterpart's logits")]
     ratio: Annotated[float | None, Key("logit error ÷ the eager counterpart's; null if that is 0")]
     forced_tokens: Annotated[int, Key("tokens whose logits were compared", unit="tokens")]
@@ -276,7 +276,7 @@ class KindKeys(TypedDict):
     ]
     scaling: NotRequired[Annotated[ScalingRecord, Key("several processes against one")]]
     overhead: NotRequired[Annotated[OverheadRecord, Key("the harness against a bare loop")]]
-    fidelity: NotRequired[Annotated[FidelityRecord, Key("a compiled loader against float32")]]
+    fidelity: NotRequired[Annotated[FidelityRecord, Key("a loader against float32")]]
     lookup: NotRequired[
         Annotated[LookupRecord, Key("decoding with drafts, by prompt lookup or by a student, beside plain decoding")]
     ]

@@ -99,9 +99,21 @@ def test_loss_of_faithfulness_against_the_teacher_counts_and_fails_too():
     assert failing_losses([measured(1, SAME, teacher_change=change), *others]) == {}  # 0.00195 > 0.01 ÷ 6
 
 
-@pytest.mark.parametrize("key", ["teacher_change", "fidelity"])
-def test_comparisons_within_the_session_count_and_fail_too(key):
-    lost = {"quality_change": LOST | {"baseline": "default of this run"}}
+BESIDE_TWIN = {"eager_loader": "4-bit", "reference_loader": "default"}
+
+
+@pytest.mark.parametrize(("key", "facts"), [("teacher_change", {}), ("fidelity", BESIDE_TWIN)])
+def test_comparisons_within_the_session_count_and_fail_too(key, facts):
+    lost = {"quality_change": LOST | {"baseline": "default of this run"}, **facts}
     assert list(failing_losses([measured(1, SAME, **{key: lost})])) == ["test 1"]
     others = [measured(number, HELD) for number in (2, 3)]
     assert failing_losses([measured(1, SAME, **{key: lost}), *others]) == {}
+
+
+def test_what_a_format_loses_against_float32_neither_counts_nor_fails():
+    lost = {"quality_change": LOST | {"baseline": "default of this session"}, **BESIDE_TWIN, "eager_loader": "default"}
+    assert failing_losses([measured(1, SAME, fidelity=lost)]) == {}
+    others = [measured(number, HELD) for number in (2, 3)]
+    alone = failing_losses([measured(1, LOST), measured(4, SAME, fidelity=lost)])
+    assert list(alone) == ["test 1"]
+    assert failing_losses([measured(1, LOST), *others]) == {}  # as many tests more would raise the bar

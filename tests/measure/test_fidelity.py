@@ -48,15 +48,18 @@ def test_eager_twin_has_the_same_numerics_and_compiles_nothing(loader):
     assert {key for key in {*here, *there} if here.get(key) != there.get(key)} == {"attention", "compiled"}
 
 
-def test_every_compiled_experiment_is_held_against_its_twin_where_float32_fits():
+def test_every_loader_is_held_against_float32_and_a_compiled_one_against_its_twin():
     assert {name for name, loader in LOADERS.items() if loader.is_compiled and not loader.eager_twin} == {
         "default-compiled",  # float32 itself is the reference
         "fp16-compiled-lookup",  # its own kind holds it against plain decoding
     }
-    names = {each.name for each in EXPERIMENTS if LOADERS[each.loader].eager_twin}
-    assert {each.name for each in FidelityKind().experiments()} == names
-    (llama,) = (each for each in FidelityKind().experiments() if each.name == "llama2-7b-chat-4-bit-compiled")
-    assert llama.other_loaders == ("4-bit", "default")
+    compared = {each.name: each for each in FidelityKind().experiments()}
+    assert {each.name for each in EXPERIMENTS} - compared.keys() == {
+        each.name for each in EXPERIMENTS if each.loader in ("default", "default-compiled")
+    }
+    assert compared["llama2-7b-chat-4-bit-compiled"].other_loaders == ("4-bit", "default")
+    assert compared["llama2-7b-chat-4-bit"].other_loaders == ("default",)
+    assert not any(each.loader == "as-stored" for each in compared.values())
 
 
 # The figures ----------------------------------------------------------------------------------------------------------
@@ -262,7 +265,7 @@ FAKE_H100 = (
     GPU = FakeGpu(
         name="NVIDIA H100", slug="h100", family="h100", memory_bytes=80 * 1024**3, memory=FakeMemory(7 * MIB)
     )
-    ERRORS = {"default": 0.0, "fp16": 0.01, "8-bit-threshold-0": 0.05, "4-bit": 0.1} | {
+    ERRORS = {"default": 0.0, "fp16": 0.01, "bf16": 0.02, "8-bit": 0.04, "8-bit-threshold-0": 0.05, "4-bit": 0.1} | {
         "fp16-compiled": 0.0102, "8-bit-compiled": 0.05, "4-bit-compiled": FOUR_BIT, "w8a16": 0.02, "w8a16-compiled": 0.02,
         "w4a16": 0.08, "w4a16-compiled": 0.08, "fp8": 0.03, "fp8-compiled": 0.03
     }
@@ -299,7 +302,8 @@ FAKE_H100 = (
         print("LOADED", *LOADED)
 """
 )
-FIDELITY = ("-m", "h100 and embedded and fidelity", "--documents", "8", "-s")
+ALL_LOADERS = ("-m", "h100 and embedded and fidelity", "--documents", "8", "-s")
+FIDELITY = (*ALL_LOADERS, "-k", "compiled")
 
 
 def test_each_compiled_loader_is_held_against_its_twin_and_float32_alone_on_the_device(project):
@@ -368,9 +372,34 @@ def test_model_that_cannot_be_had_is_unavailable_whichever_loader_finds_out(proj
     assert session.exit_code == 11
 
 
+def test_eager_loaders_are_held_against_float32_which_is_loaded_twice_for_all_of_them(project):
+    project.use(FAKE_H100.replace("FOUR_BIT", "0.109"))
+    session = project.bench(*ALL_LOADERS, "-k", "not compiled")
+    assert session.exit_code == 0, session.output
+    loaded = next(line for line in session.output.splitlines() if "LOADED" in line).partition("LOADED ")[2]
+    loaders = ["fp16", "bf16", "8-bit", "4-bit"]
+    assert [each.removeprefix("smollm2-135m-instruct-") for each in loaded.split()] == ["default", "default", *loaders]
+    facts = {loader: session.infos[loader]["fidelity"] for loader in loaders}
+    errors = [facts[loader]["logit_error"] for loader in loaders]
+    assert errors == pytest.approx([0.01, 0.02, 0.04, 0.1], rel=1e-4)
+    assert {each["eager_loader"] for each in facts.values()} == {"default"}
+    assert {(each["eager_logit_error"], each["ratio"]) for each in facts.values()} == {(0.0, None)}
+    assert facts["4-bit"]["agreement"] == {"documents": 8, "equal_summaries": 8, "equal_tokens": 40, "tokens": 40}
+    assert "smollm2-135m-instruct-4-bit: quality NON-INFERIOR to default of this session" in session.output
+
+
+def test_what_a_format_loses_against_float32_fails_nothing(project):
+    worthless = "tokens=60, summary='zzz zz' if experiment.loader == '4-bit' else None,"
+    project.use(FAKE_H100.replace("FOUR_BIT", "0.1").replace("tokens=5,", worthless))
+    session = project.bench(*ALL_LOADERS, "-k", "4-bit and not compiled")
+    assert session.infos["4-bit"]["fidelity"]["quality_change"]["verdict"] == "INFERIOR"
+    assert session.outcomes == {"smollm2-135m-instruct-4-bit": "passed"}
+    assert session.exit_code == 0, session.output
+
+
 @pytest.mark.parametrize("markers", ["compiled and embedded", "embedded and fidelity"])
 def test_compiled_loaders_are_skipped_on_a_cpu_and_the_reason_says_what_they_need(project, markers):
-    session = project.bench("-m", markers)
+    session = project.bench("-m", markers, "-k", "compiled")
     assert session.exit_code == 12
     assert set(session.outcomes.values()) == {"skipped"}
     output = " ".join(session.output.split())
@@ -390,7 +419,7 @@ def test_fidelity_runs_only_when_named(project):
 def test_summaries_worse_than_the_twins_end_with_the_exit_code_of_quality(project):
     worthless = "tokens=60, summary='zzz' if experiment.loader == '4-bit-compiled' else None,"
     project.use(FAKE_H100.replace("FOUR_BIT", "0.1").replace("tokens=5,", worthless))
-    session = project.bench(*FIDELITY, "-k", "4-bit")
+    session = project.bench(*ALL_LOADERS, "-k", "4-bit-compiled")
     assert session.outcomes == {"smollm2-135m-instruct-4-bit-compiled": "failed"}
     assert session.exit_code == 10
     assert session.infos["4-bit-compiled"]["fidelity"]["agreement"]["equal_summaries"] == 8
