@@ -1,8 +1,18 @@
 """Labels of charts fit into their margins."""
 
-import pytest
+from pathlib import Path
 
-from summarybench.report.charts.svg import CHARACTER_WIDTH, LABEL_GAP, wrapped_label
+import matplotlib as mpl
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from summarybench.report.charts import tradeoff
+from summarybench.report.charts.svg import CHARACTER_WIDTH, LABEL_GAP, NARROW, STYLE, wrapped_label
+from summarybench.report.experiment import Source
+from summarybench.report.view import view_of
+from summarybench.runs.baselines import StoredRun
+from tests.run_files import A100, benchmark, run_of
 
 
 @pytest.mark.parametrize(
@@ -21,3 +31,19 @@ def test_a_label_is_wrapped_to_its_margin(columns, expected):
 
 def test_a_name_without_a_place_to_break_is_broken_all_the_same():
     assert wrapped_label("m" * 30, LABEL_GAP + 20 * CHARACTER_WIDTH) == f"{'m' * 20}\n{'m' * 10}"
+
+
+def test_tick_labels_of_close_scores_leave_the_axis_label_within_the_chart():
+    run = run_of(benchmark(rouge1=0.0235), benchmark("llama2-7b-chat-8-bit", rouge1=0.0239))
+    view = view_of([Source(stored=StoredRun(path=Path("run.json"), run=run), device=A100)])
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(NARROW / 72, 330 / 72), dpi=72)
+        FigureCanvasAgg(figure)
+        drawn = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tradeoff, "chart", lambda _, __, draw, ___: drawn.append(draw(figure, NARROW)))
+            tradeoff.tradeoff_chart(view)
+        figure.canvas.draw()
+        (axes,) = figure.axes
+        assert drawn
+        assert axes.yaxis.label.get_window_extent().x0 >= 0

@@ -21,6 +21,8 @@ WIDE_RANGE = 5
 PLAIN_AREA = 110
 """Area of a point in square pixels where it shows nothing."""
 LEAST_AREA, MOST_AREA = 60, 900
+LEFT = 66
+"""Pixels for tick labels of six characters, such as 0.0325, and the label of the axis."""
 
 Box = tuple[float, float, float, float]
 """Left, bottom, right and top in pixels."""
@@ -41,7 +43,7 @@ def tradeoff_chart(view: RunView) -> Chart:
     lost = [each for each in view.not_measured if each.is_out_of_memory]
 
     def draw(figure: Any, width: float) -> dict[str, str]:
-        axes = axes_in(figure, width, left=56, bottom=52 + 19 * len(lost), top=14)
+        axes = axes_in(figure, width, left=LEFT, bottom=52 + 19 * len(lost), top=14)
         points = [(each.label, _across(each, priced=priced), _height(each, scored=scored)) for each in shown]
         areas = _areas(shown) if scored else [PLAIN_AREA] * len(shown)
         _draw_frontier(axes, view)
