@@ -16,7 +16,7 @@ from summarybench.catalogue.models import ModelSpec
 from summarybench.core.outcomes import InputError, UnavailableError
 from summarybench.core.paths import user_path
 from summarybench.engines.checkpoint_files import check_checkpoint, read_json
-from summarybench.engines.hub import describe, download, page_of
+from summarybench.engines.hub import WITHOUT_HUB, describe, download, page_of
 from summarybench.engines.weights import folder_digest
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
@@ -78,7 +78,7 @@ def _read_scorer(pair: str) -> ScorerSource:
     name, separator, given = pair.partition("=")
     if not separator or not given or not NAME.fullmatch(name):
         raise InputError(f"{option}: give NAME=FOLDER or NAME=ORG/MODEL, with a NAME such as nli or bertscore-large")
-    folder, source = _folder_of(given, option)
+    folder, source = _folder_of(name, given, option)
     config = _config_in(folder, option)
     check_checkpoint(folder, option)
     kind, entailment = kind_of(config, name, option)
@@ -87,7 +87,7 @@ def _read_scorer(pair: str) -> ScorerSource:
     )
 
 
-def _folder_of(given: str, option: str) -> tuple[Path, str]:
+def _folder_of(name: str, given: str, option: str) -> tuple[Path, str]:
     """The folder of a scorer, and what to call it. A folder that exists is never taken for a repository of the hub."""
     path = user_path(given).absolute()
     if path.is_dir():
@@ -108,7 +108,8 @@ def _folder_of(given: str, option: str) -> tuple[Path, str]:
         )
         return download(spec), f"{repository}@{commit}"
     except UnavailableError as error:
-        raise InputError(f"{option}: {error}") from error
+        remedy = f"without the hub, name a local folder (--scorer {name}=FOLDER)"
+        raise InputError(f"{option}: {str(error).replace(WITHOUT_HUB, remedy)}") from error
 
 
 def _config_in(folder: Path, option: str) -> dict[str, Any]:

@@ -6,7 +6,9 @@ import json
 
 import pytest
 
-from summarybench.core.outcomes import CheckpointError, InputError
+from summarybench.core.outcomes import CheckpointError, InputError, UnavailableError
+from summarybench.engines import scorer_models
+from summarybench.engines.hub import WITHOUT_HUB
 from summarybench.engines.scorer_models import ScorerKind, read_scorers
 from summarybench.engines.scorers import BertScorer, NliScorer, ScoredText, opened_scorer
 from tests.fakes import FakeCpu
@@ -103,6 +105,16 @@ def test_what_is_no_scorer_is_refused_in_one_line(nli, encoder, tiny_llama, tmp_
     assert "LlamaForCausalLM generates text; a scorer is an encoder" in refusal(f"x={tiny_llama}")
     assert "is no NLI model: it needs ForSequenceClassification with a label 'entailment'" in refusal(f"nli={encoder}")
     assert refusal(f"x={nli}", f"x={encoder}").endswith("another scorer has the name 'x'; give each its own")
+
+
+def test_scorer_that_the_hub_does_not_give_is_replaced_by_a_folder_for_it(monkeypatch):
+    def fail(*_):
+        raise UnavailableError(f"org/model could not be downloaded; {WITHOUT_HUB}")
+
+    monkeypatch.setattr(scorer_models, "describe", fail)
+    assert refusal("nli=org/model") == (
+        "--scorer nli=org/model: org/model could not be downloaded; without the hub, name a local folder (--scorer nli=FOLDER)"
+    )
 
 
 def changed_copy(folder, copy, **changes):
