@@ -10,6 +10,8 @@ import pytest
 
 from summarybench.catalogue.models import COMPILED_ARCHITECTURES, LOADERS
 from summarybench.core.outcomes import UnavailableError
+from summarybench.documents.document import Document
+from summarybench.documents.strategy import Strategy
 from summarybench.engines import graph_decoder
 from summarybench.engines.compiled import CompiledDecoders
 from summarybench.engines.graph_decoder import CompiledDecoder
@@ -19,7 +21,10 @@ from summarybench.engines.static_attention import ATTENTION, attend
 from summarybench.engines.static_cache import cache_tokens_for
 from summarybench.machine.cpu_device import CpuDevice
 from summarybench.machine.probes import EVERY_PROBE, OF_THE_GPU
+from summarybench.machine.telemetry import NullMonitor
 from summarybench.measure.batching import find_largest_batch
+from summarybench.measure.generation import Instruments, build_prompts, measure
+from summarybench.measure.spot_check import _Rounds
 from tests.engines.test_loading import CPU, load_tiny
 
 END, PAD, VOCABULARY, CACHE_TOKENS = 3, 7, 97, 64
@@ -447,6 +452,24 @@ def test_compiled_loader_generates_what_its_eager_twin_does(tiny_llama, uncompil
         assert answers[0] == answers[1]
     assert found.decoders.for_batch_size(1).batch_size == 2
     assert found.compile_seconds is not None
+
+
+@pytest.mark.parametrize("strategy", [Strategy.MAP_REDUCE, Strategy.REFINE])
+def test_compiled_loader_reads_a_long_document_as_its_eager_twin_does(tiny_llama, uncompiled, strategy):
+    text = " ".join(f"Step {number} is to turn the screw once." for number in range(20))
+    document = Document(url="u", section="s", text=text, reference="")
+    found = []
+    for loader in ("4-bit", "4-bit-compiled"):
+        model = load_tiny(tiny_llama, loader, device=COMPILING_CPU)
+        prompts = build_prompts(model.chat, [document], 80, 8, "Sum up.", strategy)
+        instruments = Instruments(device=COMPILING_CPU, clock=COMPILING_CPU.clock(), monitor=NullMonitor())
+        measured = measure(
+            _Rounds(), model, prompts, max_new_tokens=8, instruments=instruments, on_record=lambda _: None
+        )
+        (record,) = measured.records
+        found.append((record.summary, record.earlier_calls, record.earlier_generated_tokens, record.prompt_tokens))
+    assert found[0] == found[1]
+    assert found[0][1] >= 3
 
 
 @pytest.mark.slow
