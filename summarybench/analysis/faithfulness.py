@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from itertools import pairwise
 from typing import cast
 
-from summarybench.analysis.dates_in_text import dates_in
+from summarybench.analysis.dates_in_text import Day, dates_in
 from summarybench.analysis.names_in_text import has_names, name_words, names_in
 from summarybench.analysis.numbers_in_text import Values, numbers_in
 from summarybench.analysis.spans import Span, outside, places_of
@@ -107,17 +108,12 @@ def marks_in(summary: str, document: str, language: Language = ENGLISH) -> list[
 
 def _counts_in(summary: str, document: str, language: Language) -> Iterator[Mark]:
     """The numbers and dates. The document is only searched if there are any: it may be long."""
-    has_number_words = language.is_english and is_ascii_in_letters(summary) and is_ascii_in_letters(document)
+    has_number_words = language.is_english and is_ascii_in_letters(summary) and _is_ascii(document)
     dates = dates_in(summary)
     numbers = numbers_in(summary, has_number_words=has_number_words, without=places_of(dates))
     if not dates and not numbers:
         return
-    source_dates = dates_in(document)
-    source_numbers = numbers_in(document, has_number_words=has_number_words, without=places_of(source_dates))
-    days = frozenset(day for each in source_dates for day in each.readings)
-    values: Values = frozenset[Fraction | str]().union(
-        *(each.values for each in source_numbers), *(each.values for each in source_dates)
-    )
+    days, values = _counts_of(document, has_number_words=has_number_words)
     for date in dates:
         yield _mark(DATE, date, date.readings, is_novel=not date.is_among(days, values))
     for number in numbers:
@@ -125,14 +121,29 @@ def _counts_in(summary: str, document: str, language: Language) -> Iterator[Mark
             yield _mark(NUMBER, number, number.readings, is_novel=not number.is_among(values))
 
 
+# A report asks about all summaries of a document, one after the other.
+@lru_cache(maxsize=1)
+def _counts_of(document: str, *, has_number_words: bool) -> tuple[frozenset[Day], Values]:
+    """The days and the numbers of a document."""
+    dates = dates_in(document)
+    numbers = numbers_in(document, has_number_words=has_number_words, without=places_of(dates))
+    days = frozenset(day for each in dates for day in each.readings)
+    return days, frozenset[Fraction | str]().union(*(each.values for each in numbers), *(each.values for each in dates))
+
+
 def _names_in(summary: str, document: str, language: Language) -> Iterator[Mark]:
     if not _has_names(document, language) or not (names := names_in(summary)):
         return
-    known = name_words(document)
+    known = _name_words(document)
     for name in outside(names, places_of(dates_in(summary))):  # no name: the month of a date
         yield _mark(NAME, name, name.key, is_novel=not name.is_among(known))
 
 
+_name_words = lru_cache(maxsize=1)(name_words)
+_is_ascii = lru_cache(maxsize=1)(is_ascii_in_letters)
+
+
+@lru_cache(maxsize=1)
 def _has_names(document: str, language: Language) -> bool:
     return language.code != "de" and has_names(document)
 

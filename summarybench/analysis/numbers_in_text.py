@@ -76,20 +76,19 @@ _WORD_NUMBER = regex.compile(
     (?:[ -](?P<scale>{"|".join(_SCALES)})s?)?\b""",
     flags=regex.VERBOSE | regex.IGNORECASE,
 )
+_SEPARATORS = {"\u066b": ".", "\u066c": ",", "\u066a": "%", "\uff05": "%"}
+_OTHER_DIGIT = regex.compile(rf"[[\p{{Nd}}--[0-9]]{''.join(_SEPARATORS)}]", flags=regex.V1)
 _LIST_MARK = regex.compile(r"^[ \t]*(?:\(?\d{1,3}[.)](?=\s)|step \d{1,3}\b)", flags=regex.MULTILINE | regex.IGNORECASE)
 
 
 def with_ascii_digits(text: str) -> str:
     """The text with the digits of every script as 0 to 9, and Arabic separators as Latin ones; no character moves."""
-    if text.isascii():
-        return text
-    return "".join(_ascii_digit(each) for each in text)
+    plain: str = _OTHER_DIGIT.sub(lambda match: _ascii_digit(match[0]), text)
+    return plain
 
 
 def _ascii_digit(character: str) -> str:
-    if character.isdecimal():
-        return str(unicodedata.decimal(character))
-    return {"\u066b": ".", "\u066c": ",", "\u066a": "%", "\uff05": "%"}.get(character, character)
+    return _SEPARATORS.get(character) or str(unicodedata.decimal(character, character))
 
 
 def numbers_in(text: str, *, has_number_words: bool, without: Sequence[tuple[int, int]] = ()) -> list[Number]:

@@ -52,7 +52,10 @@ def _inert_record(value: Any, secrets: tuple[str, ...], keep: str, line_breaks_i
 
 
 def _visible(text: str, keep: str) -> str:
-    if text.isprintable():
+    others = text
+    for character in keep:
+        others = others.replace(character, "")
+    if others.isprintable():
         return text
     return "".join(
         character if character in keep or unicodedata.category(character) not in INVISIBLE else _escape(character)
