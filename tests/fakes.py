@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import sys
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
@@ -111,6 +110,8 @@ class FakeModel:
     predicted_memory_bytes = 3_000
     bytes_per_row = 10
     words: ClassVar[list[str]] = []  # shared, as loaders of one model share a vocabulary
+    ids: ClassVar[dict[str, int]] = {}
+    """The place of each word in `words`."""
 
     def __init__(
         self,
@@ -144,9 +145,11 @@ class FakeModel:
         return offsets
 
     def chat_ids(self, message: str) -> Sequence[int]:
-        words = message.split()
-        self.words.extend(map(sys.intern, words))  # a thousand documents have few different ones
-        return range(len(self.words) - len(words), len(self.words))
+        found = message.split()
+        for word in found:
+            if self.ids.setdefault(word, len(self.ids)) == len(self.words):
+                self.words.append(word)
+        return [self.ids[word] for word in found]
 
     def memory_for(self, sequence_tokens: int, batch_size: int) -> MemoryPrediction:
         return MemoryPrediction(

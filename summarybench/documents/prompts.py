@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 from summarybench.core.outcomes import InputError
@@ -114,12 +115,18 @@ def fit(text: str, tokenizer: ChatTokenizer, max_prompt_tokens: int, message_of:
     while kept > 0:
         end = offsets[kept - 1][1]
         message = message_of(text[:end])
-        token_ids = tuple(tokenizer.chat_ids(message))
+        token_ids = tuple(map(_shared, tokenizer.chat_ids(message)))
         excess = len(token_ids) - max_prompt_tokens
         if excess <= 0:
             return Fitted(message=message, token_ids=token_ids, kept=kept, end=end, is_whole=kept == len(offsets))
         kept -= excess
     return None
+
+
+@cache
+def _shared(token_id: int) -> int:
+    """One object for all ids that are equal: without it, each token of each prompt would take 28 bytes more."""
+    return token_id
 
 
 def build_prompt(

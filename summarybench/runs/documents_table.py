@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -153,11 +156,10 @@ def write_documents_table(path: Path, journal: JournalContents, documents: Itera
     A document that is not among `documents` has its raw facts and its summary, but no other text. The file's metadata have
     the schema's version, the device, the commit and the start of the session; each column's metadata have its meaning.
     """
-    import pyarrow
     from pyarrow import parquet
 
     by_id = {document.id: document for document in documents}
-    facts = {(record["nodeid"], record["document_id"]): migrated_document(record) for record in journal.documents}
+    facts = {(record["nodeid"], record["document_id"]): record for record in journal.documents}
     scorers = _columns_of_scorers(journal)
     rows = chain.from_iterable(
         _rows(experiment, facts, by_id, _scores(journal, experiment, scorers)) for experiment in journal.experiments
@@ -167,25 +169,50 @@ def write_documents_table(path: Path, journal: JournalContents, documents: Itera
     temporary, schema = path.with_name(f".{path.name}"), _schema(journal.session, scorers)
     try:
         with parquet.ParquetWriter(temporary, schema) as writer:
-            while some := list(
-                islice(rows, ROWS_AT_ONCE)
-            ):  # all texts at once would take more memory than measuring did
-                writer.write_table(pyarrow.Table.from_pylist(some, schema=schema))
+            # All texts at once would take more memory than measuring did.
+            while some := list(islice(rows, ROWS_AT_ONCE)):
+                writer.write_table(_as_table(some, schema))
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def _as_table(rows: Sequence[Mapping[str, Any]], schema: Any) -> Any:
+    """The rows as an arrow table, by way of JSON: `Table.from_pylist` would import pandas, which takes 50 MB."""
+    from pyarrow import json as arrow_json
+
+    lines = "\n".join(json.dumps(row, allow_nan=False) for row in rows).encode()
+    return arrow_json.read_json(
+        BytesIO(lines),
+        read_options=arrow_json.ReadOptions(use_threads=False, block_size=len(lines)),
+        parse_options=arrow_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error"),
+    ).cast(schema)  # for the metadata
+
+
 def read_documents_table(path: Path) -> list[dict[str, Any]]:
-    """The rows, by column name. Raises InputError if the file is missing or cannot be read."""
-    from pyarrow import ArrowException, parquet
+    """All rows, by column name. Raises InputError if the file is missing or cannot be read."""
+    with errors_named(path):
+        return list(opened(path).read().to_pylist())
+
+
+def opened(path: Path) -> Any:
+    """The file as a ParquetFile, which does not import pandas as `read_table` does. Raises InputError if it is missing."""
+    from pyarrow import parquet
 
     check_within(path, path.parent)
     if not path.exists():
         resume = this_invocation().command("bench", "--resume", path.parent)
         raise InputError(f"{path}: not there, so the run was cut short; finish it with {resume} and the options it had")
+    return parquet.ParquetFile(path)
+
+
+@contextmanager
+def errors_named(path: Path) -> Iterator[None]:
+    """Raise InputError with the file's name for whatever pyarrow raises of a damaged file."""
+    from pyarrow import ArrowException
+
     try:
-        return list(parquet.read_table(path).to_pylist())
+        yield
     except (ArrowException, OSError, ValueError) as error:  # bytes that are not UTF-8, too
         raise InputError(f"cannot read {path}: {first_line(error)}; `--resume` writes it anew") from error
 
@@ -241,7 +268,7 @@ def _rows(
     faithfulness: Mapping[str, Any] = info["faithfulness"] or dict.fromkeys(FAITHFULNESS_LISTS, ())
     degenerate = None if stated is None else {kind: frozenset(stated[kind]) for kind in DEGENERATE_KINDS}
     for number, document_id in enumerate(info["document_ids"]):
-        record: Mapping[str, Any] = facts[experiment["fullname"], document_id]
+        record: Mapping[str, Any] = migrated_document(facts[experiment["fullname"], document_id])
         document = by_id.get(document_id)
         yield {
             **{column.name: info[column.name] for column in OF_EXPERIMENT},

@@ -174,10 +174,10 @@ def _not_run(session: SessionRecord, outcomes: Iterable[OutcomeRecord]) -> Itera
 def _whole_lines(path: Path) -> tuple[list[Line], int]:
     """The lines, and how many last lines a crash cut off: 0 or 1."""
     try:
-        lines = list(lines_in(path.read_bytes()))
+        lines = list(lines_in(path))
     except OSError as error:
         raise InputError(f"cannot read the journal {path}: {error.strerror}") from error
-    is_cut_off = lines[-1].record is None
+    is_cut_off = not lines or lines[-1].record is None
     lines = lines[:-1] if is_cut_off else lines
     if not any(line.is_checked for line in lines):
         for line in lines:

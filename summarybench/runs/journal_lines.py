@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from summarybench.core.inert_text import inert_record
@@ -43,14 +45,13 @@ class Line:
     """Whether it has a checksum, right or wrong."""
 
 
-def lines_in(content: bytes) -> Iterator[Line]:
-    """The lines of a journal.
+def lines_in(path: Path) -> Iterator[Line]:
+    """The lines of a journal. Raises OSError.
 
     Older versions wrote no checksums. Where one line has a checksum, a line without one is damaged.
     """
-    lines = content.removesuffix(b"\n").split(b"\n")
-    has_checksums = any(CHECKED.fullmatch(line) for line in lines)
-    for number, line in enumerate(lines, start=1):
+    has_checksums = any(CHECKED.fullmatch(line) for line in _raw_lines(path))
+    for number, line in enumerate(_raw_lines(path), start=1):
         match = CHECKED.fullmatch(line)
         if match is None:
             yield _parsed(number, line, "has no checksum" if has_checksums else "")
@@ -61,6 +62,13 @@ def lines_in(content: bytes) -> Iterator[Line]:
             yield replace(found, is_checked=True)
 
 
+def _raw_lines(path: Path) -> Iterator[bytes]:
+    """One line after the other, without line breaks: a long journal in one piece would take as much memory as its records."""
+    with path.open("rb") as file:
+        for line in file:
+            yield line.removesuffix(b"\n")
+
+
 def _parsed(number: int, text: bytes, fault: str) -> Line:
     try:
         record = parse_json(text)
@@ -68,4 +76,5 @@ def _parsed(number: int, text: bytes, fault: str) -> Line:
         return Line(number, None, str(error))
     if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
         return Line(number, None, "is not a record")
-    return Line(number, record, fault)
+    # The parser makes new strings for the same keys in each line.
+    return Line(number, {sys.intern(name): value for name, value in record.items()}, fault)
