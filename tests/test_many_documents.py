@@ -9,16 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from summarybench.documents.document import Document
+from summarybench.documents.prompts import build_prompt
 from summarybench.measure import generation
 from summarybench.report import documents as report_documents
 from summarybench.report.documents import documents_of
 from summarybench.report.experiment import Source, experiments_of
+from summarybench.report.text_budget import TextBudget
 from summarybench.runs.baselines import StoredRun
+from summarybench.runs.journal import Journal, read_journal
 from summarybench.runs.run_file import Entry
 from summarybench.session.progress import Progress, Tally
 from summarybench.stats.intervals import mean_interval
 from tests.kill_at_random import run_session
-from tests.run_files import benchmark, run_of
+from tests.run_files import benchmark, faithfulness_of_documents, run_of
 
 MIB = 2**20
 
@@ -84,6 +88,65 @@ def test_page_looks_up_counterparts_and_flags_once_for_each_experiment(monkeypat
     calls.clear()
     assert len(list(documents_of(experiments))) == count
     assert calls == {"degenerate": 2, "counterpart": 2}
+
+
+@pytest.mark.parametrize("count", [40, 400])
+def test_page_compares_and_marks_only_the_summaries_that_it_shows(monkeypatch, count):
+    calls = Counter()
+
+    def counted(name):
+        real = getattr(report_documents, name)
+        return lambda *arguments: (calls.update([name]), real(*arguments))[1]
+
+    for name in ("marks_in", "word_changes"):
+        monkeypatch.setattr(report_documents, name, counted(name))
+    names, shown = ("llama2-7b-chat-fp16", "llama2-7b-chat-4-bit"), TextBudget(most_bytes=20 * len("one two six text"))
+    faithfulness = {name: each[:1] * count for name, each in faithfulness_of_documents().items()}
+    entries = [benchmark(name, seconds=(2.0,) * count, faithfulness=faithfulness) for name in names]
+    rows = {
+        (name, f"document {number}"): {"text": "text", "summary": summary}
+        for name, summary in zip(names, ("one two", "one six"), strict=True)
+        for number in range(1, count + 1)
+    }
+    run = StoredRun(path=Path("run.json"), run=run_of(*entries))
+    found = list(documents_of(experiments_of([Source(stored=run, documents=rows)]), shown))
+    assert len(found) == count
+    with_texts = sum(each.text is not None for each in found)
+    assert 0 < with_texts < 20
+    assert calls == {"marks_in": 2 * (with_texts + 1), "word_changes": with_texts + 1}
+
+
+def test_journal_takes_little_more_memory_than_its_records_while_it_is_read(tmp_path):
+    def peak(characters):
+        path = tmp_path / f"{characters}.jsonl"
+        journal = Journal(path)
+        journal.begin({})
+        for number in range(200):
+            journal.append("document", {"nodeid": "a", "document_id": str(number), "summary": "x" * characters})
+        tracemalloc.start()
+        try:
+            read_journal(path)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(1)  # imports
+    assert peak(10_000) - peak(1) < 1.2 * 200 * 10_000
+
+
+def test_equal_tokens_of_prompts_are_one_object():
+    class Tokenizer:
+        def document_offsets(self, text):
+            return [(place, place + 1) for place in range(len(text))]
+
+        def chat_ids(self, message):
+            return [int(f"{1_000 + ord(each)}") for each in message]
+
+    document = Document(url="u", section="", text="abc" * 100, reference="")
+    one, other = (build_prompt(document, Tokenizer(), 1_000).token_ids for _ in range(2))
+    assert one == other
+    assert {id(each) for each in one} == {id(each) for each in other}
+    assert len({id(each) for each in one}) == len(set(one))
 
 
 def test_many_measured_documents_are_read_from_the_journal_a_few_times_only(tmp_path, monkeypatch):

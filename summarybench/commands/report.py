@@ -13,7 +13,7 @@ from summarybench.core.outcomes import ExitCode, InputError
 from summarybench.core.paths import user_path
 from summarybench.core.price import parse_price
 from summarybench.report.experiment import Source
-from summarybench.report.html import page_text, source_of
+from summarybench.report.html import page_parts, source_of
 from summarybench.runs.baselines import open_run, read_baselines
 from summarybench.runs.run_file import device_of
 from summarybench.runs.run_folder import shown
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
         _with_baselines(path, options.baselines, price) for path, price in zip(options.runs, prices, strict=True)
     ]
     path = options.output or _default_output(sources)
-    write_where_asked(path, page_text(sources))
+    write_where_asked(path, page_parts(sources))
     print(f"report: {shown(path.resolve())}")
     return ExitCode.CLEAN
 

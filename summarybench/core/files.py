@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from summarybench.core.outcomes import InputError
@@ -11,21 +12,21 @@ READABLE_BY_ALL = 0o644
 """The mode of files that git keeps, whatever the umask of who writes them."""
 
 
-def write_atomically(path: Path, text: str, *, mode: int | None = None) -> None:
+def write_atomically(path: Path, text: str | Iterable[str], *, mode: int | None = None) -> None:
     """Write `path` completely or not at all, with this mode or the umask's. Raises OSError.
 
-    It writes a temporary file, calls fsync, and renames the file.
+    It writes a temporary file, calls fsync, and renames the file. A long text may come in parts, which are never all in memory.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        _write_through(temporary, text, mode)
+        _write_through(temporary, (text,) if isinstance(text, str) else text, mode)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_where_asked(path: Path, text: str) -> None:
-    """Write a file that the user asked for, and its folder.
+def write_where_asked(path: Path, text: str | Iterable[str]) -> None:
+    """Write a file that the user asked for, and its folder. A long text may come in parts.
 
     Raises InputError if it cannot be written.
     """
@@ -40,7 +41,7 @@ def write_exclusively(path: Path, text: str, *, mode: int | None = None) -> None
     """Like `write_atomically`, but raises FileExistsError instead of replacing a file."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        _write_through(temporary, text, mode)
+        _write_through(temporary, (text,), mode)
         _link(temporary, path, text, mode)
     finally:
         temporary.unlink(missing_ok=True)
@@ -68,13 +69,13 @@ def _link(temporary: Path, path: Path, text: str, mode: int | None) -> None:
                 raise
 
 
-def _write_through(path: Path, text: str, mode: int | None) -> None:
+def _write_through(path: Path, parts: Iterable[str], mode: int | None) -> None:
     path.unlink(
         missing_ok=True
     )  # a killed process with the same id may have left one, hard-linked to the file that it stored
     with path.open("w", encoding="utf-8") as file:
         if mode is not None:
             os.fchmod(file.fileno(), mode)
-        file.write(text)
+        file.writelines(parts)
         file.flush()
         os.fsync(file.fileno())

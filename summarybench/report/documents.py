@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from functools import cached_property
@@ -86,32 +86,49 @@ class DocumentView:
         return min(seconds), max(seconds)
 
 
-def documents_of(experiments: Sequence[ExperimentView]) -> Iterator[DocumentView]:
-    """The documents of all experiments, in the order of the first experiment that has them."""
+def documents_of(
+    experiments: Sequence[ExperimentView], has_room_for: Callable[[DocumentView], bool] = lambda _: True
+) -> Iterator[DocumentView]:
+    """The documents of all experiments, in the order of the first experiment that has them.
+
+    `has_room_for` is asked about each document in turn. From the first one for which there is no room on, they have the figures
+    of their summaries alone, as those of a stored run.
+    """
     holders = [_Holder(each) for each in experiments]
     ids = dict.fromkeys(document_id for each in holders for document_id in each.places)
     counterparts: dict[tuple[int, ...], list[_Holder | None]] = {}  # mostly all experiments have the same documents
+    has_room = True
     for number, document_id in enumerate(ids, start=1):
         holding = [each for each in holders if document_id in each.places]
         numbers = tuple(each.experiment.number for each in holding)
         if numbers not in counterparts:
             counterparts[numbers] = [_counterpart(each, holding) for each in holding]
-        known: DocumentRow = next((found for each in holding if (found := each.record(document_id))), {})
-        yield DocumentView(
-            number=number,
-            id=document_id,
-            tokens=holding[0].experiment.info["document_tokens"][holding[0].places[document_id]],
-            title=_title(known.get("url") or "") or document_id,
-            section=known.get("section") or "",
-            url=known.get("url") or "",
-            language=holding[0].experiment.info["workload_settings"].get("language", ENGLISH.code),
-            text=known.get("text"),
-            reference=known.get("reference"),
-            summaries=tuple(
-                _summary_view(each, document_id, other)
-                for each, other in zip(holding, counterparts[numbers], strict=True)
-            ),
-        )
+        pairs = list(zip(holding, counterparts[numbers], strict=True))
+        if has_room:
+            document = _document_view(number, document_id, pairs)
+            has_room = has_room_for(document)
+        yield document if has_room else _document_view(number, document_id, pairs, has_texts=False)
+
+
+def _document_view(
+    number: int, document_id: str, pairs: Sequence[tuple[_Holder, _Holder | None]], *, has_texts: bool = True
+) -> DocumentView:
+    """`pairs` are the experiments that have the document, each with the one that its summary is compared with."""
+    first = pairs[0][0].experiment
+    known: DocumentRow = next((found for each, _ in pairs if (found := each.record(document_id))), {})
+    url = known.get("url") or ""
+    return DocumentView(
+        number=number,
+        id=document_id,
+        tokens=first.info["document_tokens"][pairs[0][0].places[document_id]],
+        title=_title(url) or document_id,
+        section=known.get("section") or "",
+        url=url,
+        language=first.info["workload_settings"].get("language", ENGLISH.code),
+        text=known.get("text") if has_texts else None,
+        reference=known.get("reference") if has_texts else None,
+        summaries=tuple(_summary_view(each, document_id, other, has_texts=has_texts) for each, other in pairs),
+    )
 
 
 def _title(url: str) -> str:
@@ -146,7 +163,7 @@ class _Holder:
 
     def record(self, document_id: str) -> DocumentRow | None:
         """The document's row of documents.parquet."""
-        return self.experiment.source.by_document.get((self.experiment.name, document_id))
+        return self.experiment.source.documents.get((self.experiment.name, document_id))
 
     def summary(self, document_id: str) -> str | None:
         record = self.record(document_id)
@@ -158,8 +175,9 @@ class _Holder:
         return scores[self.places[document_id]] if scores else None
 
 
-def _summary_view(holder: _Holder, document_id: str, counterpart: _Holder | None) -> SummaryView:
-    experiment, place, summary = holder.experiment, holder.places[document_id], holder.summary(document_id)
+def _summary_view(holder: _Holder, document_id: str, counterpart: _Holder | None, *, has_texts: bool) -> SummaryView:
+    experiment, place = holder.experiment, holder.places[document_id]
+    summary = holder.summary(document_id) if has_texts else None
     other = counterpart if summary is not None and not experiment.is_synthetic else None
     before = other.summary(document_id) if other else None
     changes = word_changes(before, summary) if before is not None and summary is not None else ()
@@ -168,7 +186,7 @@ def _summary_view(holder: _Holder, document_id: str, counterpart: _Holder | None
         tokens=experiment.info["generated_tokens"][place],
         seconds=experiment.document_seconds[document_id],
         rouge1=holder.score(document_id),
-        flags=tuple(_flags(holder, document_id, summary)),
+        flags=tuple(_flags(holder, document_id)),
         summary=summary,
         changes=changes,
         pieces=_pieces(holder, document_id, summary, changes),
@@ -197,9 +215,10 @@ def _counterpart(holder: _Holder, holding: Sequence[_Holder]) -> _Holder | None:
     return None if reference is holder else reference
 
 
-def _flags(holder: _Holder, document_id: str, summary: str | None) -> Iterator[str]:
+def _flags(holder: _Holder, document_id: str) -> Iterator[str]:
     info, is_synthetic, place = holder.experiment.info, holder.experiment.is_synthetic, holder.places[document_id]
     stated = holder.degenerate
+    summary = holder.summary(document_id) if stated is None else None
     for kind, has_it in DEGENERATE.items():
         if stated is not None:
             if document_id in stated[kind]:

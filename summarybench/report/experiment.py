@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import fmean
 from string import ascii_uppercase
@@ -32,27 +32,22 @@ LOOKUP = "-lookup"
 """Ends the name of a loader that decodes with prompt lookup, compiled or not."""
 
 
-@dataclass(frozen=True, kw_only=True)  # without slots, for cached properties
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """What a report is made from: a run, its documents, and the runs stored for its device.
 
-    `documents` is empty for a run file without its folder. `device` defaults to the one that the run file states. `tag`
-    is the letter that distinguishes the runs of one report; empty for a single run. `is_saved` says that the run has just
-    become a baseline. `gpu_hour_price` replaces the price that the run file states.
+    `documents` are by experiment and document id, and empty for a run file without its folder. `device` defaults to the
+    one that the run file states. `tag` is the letter that distinguishes the runs of one report; empty for a single run.
+    `is_saved` says that the run has just become a baseline. `gpu_hour_price` replaces the price that the run file states.
     """
 
     stored: StoredRun
     device: DeviceRecord | None = None
     baselines: Baselines | None = None
-    documents: Sequence[DocumentRow] = ()
+    documents: Mapping[tuple[str, str], DocumentRow] = field(default_factory=dict)
     tag: str = ""
     is_saved: bool = False
     gpu_hour_price: float | None = None
-
-    @cached_property
-    def by_document(self) -> dict[tuple[str, str], DocumentRow]:
-        """The documents by experiment and document id."""
-        return {(each["experiment"], each["document_id"]): each for each in self.documents}
 
     @property
     def record(self) -> DeviceRecord:

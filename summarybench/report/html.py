@@ -8,13 +8,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from summarybench.core.files import write_where_asked
-from summarybench.core.inert_text import inert
 from summarybench.core.numbers import decimal, percent, prefixed, span
 from summarybench.core.outcomes import InputError
 from summarybench.report import tables
@@ -34,7 +33,7 @@ from summarybench.report.glossary import terms_of
 from summarybench.report.probes import probes_of
 from summarybench.report.view import RunView, view_of
 from summarybench.runs.baselines import Baselines, open_run
-from summarybench.runs.documents_table import read_documents_table
+from summarybench.runs.document_rows import DocumentRows
 from summarybench.stats.sequential import FEWEST_NIGHTS
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -43,17 +42,22 @@ NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def report_html(sources: Sequence[Source]) -> str:
-    """The page.
+    """The page. Raises as `_parts`."""
+    return "".join(_parts(sources))
+
+
+def _parts(sources: Sequence[Source]) -> Iterator[str]:
+    """The page in small parts.
 
     Raises KeyError, TypeError, ValueError, AttributeError or Jinja2's UndefinedError if a run is damaged.
     """
     view = view_of(sources)
     has_experiments = bool(view.experiments)
     script = _asset("report.js")
-    text: str = (
+    yield from (
         _environment()
         .get_template("report.html.j2")
-        .render(
+        .generate(
             view=view,
             terms=terms_of(view),
             overview=tables.overview(view.experiments),
@@ -74,7 +78,6 @@ def report_html(sources: Sequence[Source]) -> str:
             script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         )
     )
-    return text
 
 
 def _prices(view: RunView) -> str:
@@ -125,7 +128,7 @@ def _asset(name: str) -> Any:
 def write_report(run: Path, baselines: Baselines | None) -> Path:
     """Write report.html into a run's folder. Raises InputError if the run is damaged or the page cannot be written."""
     path = run / "report.html"
-    write_where_asked(path, page_text([source_of(run, baselines)]))
+    write_where_asked(path, page_parts([source_of(run, baselines)]))
     return path
 
 
@@ -134,21 +137,16 @@ def source_of(path: Path, baselines: Baselines | None, gpu_hour_price: float | N
     stored = open_run(path)
     table = stored.path.with_name(DOCUMENTS)
     is_of_run = stored.path.name == "run.json" and table.is_file()
-    documents = [_inert(row) for row in read_documents_table(table)] if is_of_run else []
+    documents = DocumentRows(table) if is_of_run else {}
     return Source(stored=stored, baselines=baselines, documents=documents, gpu_hour_price=gpu_hour_price)
 
 
-def _inert(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of the table with harmless texts that keep their lines."""
-    return {name: inert(value, keep="\n\t") if isinstance(value, str) else value for name, value in row.items()}
-
-
-def page_text(sources: Sequence[Source]) -> str:
-    """The page. Raises InputError if a run is damaged."""
+def page_parts(sources: Sequence[Source]) -> Iterator[str]:
+    """The page in parts, since that of many documents takes much memory as a whole. Raises InputError if a run is damaged."""
     from jinja2 import UndefinedError
 
     try:
-        return report_html(sources)
+        yield from _parts(sources)
     except (KeyError, TypeError, ValueError, AttributeError, UndefinedError) as error:
         named = ", ".join(str(source.stored.path) for source in sources)
         raise InputError(f"{named}: not a whole run of this suite ({type(error).__name__}: {error})") from error

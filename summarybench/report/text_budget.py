@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
-
 from summarybench.report.documents import DocumentView
 
 MOST_TEXT_BYTES = 2_500_000
@@ -13,12 +10,15 @@ BYTES_OF_A_MARK = 11
 """`<ins></ins>`, around each change that is highlighted."""
 
 
-def within_budget(documents: Iterable[DocumentView], most_bytes: int = MOST_TEXT_BYTES) -> Iterator[DocumentView]:
-    """The documents in the same order. From the first one whose texts no longer fit on, they have figures alone."""
-    left = most_bytes
-    for document in documents:
-        left -= text_bytes(document) if left >= 0 else 0
-        yield document if left >= 0 else without_texts(document)
+class TextBudget:
+    """The bytes that are left for texts. Call it with each document in turn: it says whether the document's texts still fit."""
+
+    def __init__(self, most_bytes: int = MOST_TEXT_BYTES) -> None:
+        self._left = most_bytes
+
+    def __call__(self, document: DocumentView) -> bool:
+        self._left -= text_bytes(document)
+        return self._left >= 0
 
 
 def text_bytes(document: DocumentView) -> int:
@@ -29,9 +29,3 @@ def text_bytes(document: DocumentView) -> int:
         texts += [piece.text for piece in each.changes] if each.changes else [each.summary]
         marks += sum(piece.kind != "same" for piece in each.changes)
     return sum(len(text.encode()) for text in texts if text) + BYTES_OF_A_MARK * marks
-
-
-def without_texts(document: DocumentView) -> DocumentView:
-    """The document with the figures of its summaries alone, as a stored run has it."""
-    summaries = tuple(replace(each, summary=None, changes=(), against="") for each in document.summaries)
-    return replace(document, text=None, reference=None, summaries=summaries)

@@ -17,7 +17,7 @@ from summarybench.report.history import History, histories_of
 from summarybench.report.layout import Table
 from summarybench.report.notes import Note, notes_of
 from summarybench.report.tables import kind_tables, run_tables
-from summarybench.report.text_budget import within_budget
+from summarybench.report.text_budget import TextBudget
 from summarybench.runs.run_file import entries_of
 
 
@@ -59,7 +59,7 @@ class RunView:
     @cached_property
     def documents(self) -> tuple[DocumentView, ...]:
         """The documents, without their texts from where a page would become too long."""
-        return tuple(within_budget(documents_of(self.experiments)))
+        return tuple(documents_of(self.experiments, has_room_for=TextBudget()))
 
     @cached_property
     def histories(self) -> tuple[History, ...]:

@@ -14,7 +14,7 @@ from summarybench.report.figures.declared import declared_figure, group_of_kind
 from summarybench.report.figures.figure import Better, Column, Estimate, Extremes, Figure, Format, Part, Percentiles
 from summarybench.report.figures.quality import ROUGE1
 from summarybench.report.glossary import COMMON, OF_SOME_KINDS
-from summarybench.report.html import page_text, source_of
+from summarybench.report.html import page_parts, source_of
 from summarybench.report.layout import TableLayout
 from summarybench.report.terminal import final_report
 from summarybench.runs.kind_facts import KindFacts, KindFigure, Unit
@@ -120,7 +120,7 @@ def test_markdown_shows_the_figures_that_a_kind_declares(run_file, capsys):
 
 
 def test_page_shows_and_explains_the_figures_that_a_kind_declares(run_file):
-    page = page_text([source_of(run_file, None)])
+    page = "".join(page_parts([source_of(run_file, None)]))
     assert ">Toy kind</caption>" in page
     assert 'popovertarget="term-toy-kind-toy-words"' in page
     assert "Mean words of a summary." in page

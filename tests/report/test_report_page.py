@@ -42,7 +42,8 @@ def whole(run, date="2026-11-23T10:00:00+00:00"):
 
 def source(*benchmarks, outcomes=(), documents=(), baselines=None, path="results/a-run/run.json", **keys):
     run = whole(run_of(*benchmarks, outcomes=tuple(outcomes)), **keys)
-    return Source(stored=StoredRun(path=Path(path), run=run), documents=documents, baselines=baselines)
+    by_document = {(each["experiment"], each["document_id"]): each for each in documents}
+    return Source(stored=StoredRun(path=Path(path), run=run), documents=by_document, baselines=baselines)
 
 
 def stored(*benchmarks, name="0001_main.json", date="2026-11-20T10:00:00+00:00"):

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from summarybench.report.documents import DocumentView, Segment, SummaryView
-from summarybench.report.text_budget import text_bytes, within_budget, without_texts
+from summarybench.report.documents import DocumentView, Segment, SummaryView, documents_of
+from summarybench.report.text_budget import TextBudget, text_bytes
+from summarybench.report.view import view_of
+from tests.report.test_marked_summaries import FOUR, FP16, NEW, TEXT
+from tests.report.test_report_page import records, source
+from tests.run_files import benchmark
+
+TEXTS = ("Anna paid 100 dollars.", "Anna paid 200 dollars.")
 
 SUMMARY = SummaryView(
     experiment=None, tokens=9, seconds=2.0, rouge1=0.5, flags=("cap-hit",), summary="né", changes=(), against=""
@@ -38,14 +44,33 @@ def test_bytes_are_those_of_texts_and_marks_and_not_of_characters():
     assert text_bytes(document(1, replace(SUMMARY, summary=None), text=None, reference=None)) == 0
 
 
-def test_documents_beyond_the_budget_keep_their_figures_alone():
-    one, two, three = (document(number) for number in (1, 2, 3))
-    assert list(within_budget([one, two, three], most_bytes=2 * 113)) == [one, two, without_texts(three)]
-    bare = without_texts(document(3, CHANGED))
-    assert (bare.text, bare.reference, bare.summaries[0].summary, bare.summaries[0].changes) == (None, None, None, ())
-    assert (bare.tokens, bare.summaries[0].rouge1, bare.flags) == (50, 0.5, ["cap-hit"])
+def test_documents_fit_until_the_budget_is_used_up():
+    fits = TextBudget(most_bytes=2 * 113)
+    assert [fits(document(number)) for number in (1, 2, 3)] == [True, True, False]
 
 
-def test_a_short_document_after_the_first_left_out_is_left_out_too():
-    long, short = document(1, text="x" * 1_000), document(2, text="", reference="")
-    assert list(within_budget([long, short], most_bytes=500)) == [without_texts(long), without_texts(short)]
+def views(has_room_for):
+    """Eight documents of two experiments; the second one's summary of the first document has a new number."""
+    rows = [
+        row for name, text in zip((FP16, FOUR), TEXTS, strict=True) for row in records(name, *[text] * 8, text=TEXT)
+    ]
+    entries = [benchmark(name, faithfulness=NEW) for name in (FP16, FOUR)]
+    return list(documents_of(view_of([source(*entries, documents=rows)]).experiments, has_room_for))
+
+
+def test_documents_without_room_keep_their_figures_alone():
+    (whole, *_), (bare, *_) = views(lambda _: True), views(lambda _: False)
+    assert (whole.text, whole.reference) == (TEXT, "Boil it.")
+    assert [each.summary for each in whole.summaries] == list(TEXTS)
+    assert whole.summaries[1].changes
+    assert whole.summaries[1].pieces
+    figures = [replace(each, summary=None, changes=(), pieces=(), against="") for each in whole.summaries]
+    assert bare == replace(whole, text=None, reference=None, summaries=tuple(figures))
+    assert bare.flags == whole.flags == ["repeating", "new-number", "new-name"]
+
+
+def test_documents_after_the_first_without_room_are_not_asked_about_and_have_no_texts():
+    asked = []
+    found = views(lambda document: asked.append(document.number) or document.number < 3)
+    assert asked == [1, 2, 3]
+    assert [each.text is not None for each in found] == [True, True, *[False] * 6]

@@ -15,7 +15,9 @@ from tests.conftest import FAKE_MODELS, newest_results
 
 pytestmark = pytest.mark.slow
 
-DOCUMENTS, FEW, KILLED_AT = 1_000, 100, 900
+DOCUMENTS, FEW, KILLED_AT, MANY = 1_000, 100, 900, 5_000
+MOST_BYTES_A_DOCUMENT = 25_000
+"""Of memory, for each more document of a session with two experiments and the page. The documents have 3,000 characters."""
 MOST_PAGE_BYTES = 5_000_000
 SMALLEST_REAL_PEAK = 1_000_000_000
 """The peak of a session with the embedded model, in bytes: libraries and weights, which fakes do without."""
@@ -82,6 +84,13 @@ def test_memory_and_page_stay_small(project):
     assert page.count("<li data-number=") == DOCUMENTS, "the page has figures of each document"
     assert f" of {DOCUMENTS} documents have their texts here" in page
     assert [len(info["document_ids"]) for info in session.infos.values()] == [DOCUMENTS, DOCUMENTS]
+
+
+def test_each_further_document_takes_little_memory(project):
+    project.use(WITH_PAGE_AND_PEAK)
+    _, fewer_peak = measured(project, DOCUMENTS)
+    _, peak = measured(project, MANY)
+    assert (peak - fewer_peak) / (MANY - DOCUMENTS) <= MOST_BYTES_A_DOCUMENT
 
 
 def test_run_that_is_killed_at_document_900_is_resumed(project):

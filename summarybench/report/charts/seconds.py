@@ -1,7 +1,8 @@
-"""Seconds per document: each document is a dot, the middle half a box, the median a line."""
+"""Seconds per document: a document is a dot, the middle half a box, the median a line."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from summarybench.core.numbers import counted, trimmed
@@ -11,6 +12,8 @@ from summarybench.report.figures.figure import Percentiles
 from summarybench.report.figures.speed import SECONDS
 from summarybench.report.view import RunView
 
+MOST_DOTS = 200
+"""Of an experiment. More would cover each other, and make the page large; box and median are those of all documents."""
 LOGARITHMIC_FROM = 12
 """Ratio of the longest to the shortest time from which the axis is logarithmic."""
 
@@ -32,7 +35,7 @@ def seconds_chart(view: RunView) -> Chart:
 
 
 def _draw_documents(axes: Any, place: int, experiment: ExperimentView) -> None:
-    seconds = list(experiment.document_seconds.values())
+    seconds = dots_of(list(experiment.document_seconds.values()))
     # The dots of equal times would cover each other, so they are spread over the height of the box in a fixed pattern.
     spread = [place + 0.26 * ((7 * number % 11) / 5 - 1) for number in range(len(seconds))]
     axes.scatter(
@@ -46,7 +49,7 @@ def _draw_documents(axes: Any, place: int, experiment: ExperimentView) -> None:
         zorder=2,
     )
     axes.boxplot(
-        [seconds],
+        [list(experiment.document_seconds.values())],
         positions=[place],
         orientation="horizontal",
         widths=0.62,
@@ -57,6 +60,14 @@ def _draw_documents(axes: Any, place: int, experiment: ExperimentView) -> None:
         whiskerprops={"color": INK, "linewidth": 1},
         capprops={"color": INK, "linewidth": 1},
     )
+
+
+def dots_of(seconds: Sequence[float]) -> Sequence[float]:
+    """The times that are drawn: all, or MOST_DOTS from the shortest to the longest with as many others between any two."""
+    if len(seconds) <= MOST_DOTS:
+        return seconds
+    ordered = sorted(seconds)
+    return [ordered[number * (len(ordered) - 1) // (MOST_DOTS - 1)] for number in range(MOST_DOTS)]
 
 
 def _scale(axes: Any, seconds: list[float]) -> None:
