@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -390,12 +391,14 @@ def test_server_that_dies_in_a_round_is_the_reason(served):
 @pytest.mark.slow
 def test_server_that_has_died_is_started_again_for_the_next_experiment(served):
     served.use("from tests.fakes import leave_out_pages, pretend_avx512, probes\nleave_out_pages()\npretend_avx512()\n")
-    # Two to warm up and three documents; then one and three.
+    # Two to warm up and three documents; then one and three. The fifth request may take the one beside it along.
     session = launch(served, scripted_command(faults={"5": "die"}), "--concurrency", "2,1", "--rounds", "1")
     outcomes = {each["experiment"]: each for each in session.run["outcomes"]}
     died, fine = (outcomes[f"smollm2-135m-instruct-server-concurrency{number}"] for number in (2, 1))
     assert died["outcome"] == "failed"
-    assert died["detail"].startswith("1 of 3 requests failed: the server ended with exit code 3; its log (")
+    assert re.match(
+        r"[12] of 3 requests failed: the server ended with exit code 3; its log \(.*\) is empty", died["detail"]
+    )
     assert fine["outcome"] == "passed", fine["detail"]
     assert len(session.by_experiment["smollm2-135m-instruct-server-concurrency1"]["document_ids"]) == 3
 
