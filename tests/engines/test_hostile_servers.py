@@ -38,6 +38,16 @@ def usage(prompt, generated):
 WHOLE = part("Two") + part(" words", "stop") + usage(12, 2) + b"data: [DONE]\n\n"
 
 
+OLLAMA = part("Two") + part(" words") + part("", "stop") + usage(12, 2) + b"data: [DONE]\n\n"
+"""The reason comes in a part without text, and the counts in an event of their own (openai/openai.go)."""
+TGI = (
+    event(choices=[{"index": 0, "delta": {"role": "assistant", "content": "Two"}, "finish_reason": None}], usage=None)
+    + event(choices=[{"index": 0, "delta": {"content": " words"}, "finish_reason": "eos_token"}], usage=None)
+    + usage(12, 2)
+).replace(b"data: ", b"data:")
+"""The reason has a name of its own, and no space follows the colon."""
+
+
 def kept(body):
     """A whole answer after which the connection stays open."""
     head = HEAD.replace(b"Connection: close", b"Content-Length: %d" % len(body))
@@ -242,6 +252,8 @@ def test_compressed_facts_are_refused_before_they_are_unpacked():
         pytest.param(EVENTS + b": ping\r\n\r\n" + WHOLE.replace(b"\n", b"\r\n"), id="comment-and-crlf"),
         pytest.param(EVENTS + WHOLE.replace(b"data: {", b"event: x\ndata: {\ndata: "), id="data-in-two-lines"),
         pytest.param(EVENTS + event(choices=[], usage=None) + WHOLE, id="no-choices-first"),
+        pytest.param(EVENTS + OLLAMA, id="as-ollama-ends"),
+        pytest.param(EVENTS + TGI, id="as-tgi-writes"),
     ],
 )
 def test_unusual_but_valid_stream_is_read(answer):
