@@ -13,6 +13,7 @@ from summarybench.report.plan import plan_report
 from summarybench.runs.profile_record import describe_profile
 from summarybench.session.config import Config
 from summarybench.session.dry_run import dry_run
+from summarybench.session.launch import command_for
 from summarybench.session.opening import Selection
 from summarybench.session.plan import plan
 from summarybench.session.progress import Progress
@@ -27,17 +28,25 @@ def is_asked(option: Any) -> bool:
     return bool(option.plan or option.dry_run or option.show_prompt)
 
 
+def _question(option: Any) -> str:
+    """The option that asks."""
+    return "--plan" if option.plan else "--dry-run" if option.dry_run else "--show-prompt"
+
+
 def answer_to(
     option: Any, selection: Selection, kinds: Mapping[str, Kind], config: Config, progress: Progress
 ) -> Answer:
-    """What the parsed options ask about the selected tests, and the profile. `kinds` has the kind of each by nodeid.
+    """What the parsed options ask about the selected tests, what was chosen for this CPU, and the profile.
+
+    `kinds` has the kind of each test by nodeid.
 
     Raises InputError for documents or baselines that cannot be used, and where nothing is selected for this device.
     """
     answer = _answer_to(option, selection, kinds, config, progress)
     profile = config.settings.profile
-    note = f"{describe_profile(profile.as_record())}\n" if profile else ""
-    return lambda width, color: answer(width, color) + note
+    notes = (config.choices, describe_profile(profile.as_record()) if profile else "")
+    below = "".join(f"{note}\n" for note in notes if note)
+    return lambda width, color: answer(width, color) + below
 
 
 def _answer_to(
@@ -47,7 +56,8 @@ def _answer_to(
     if not runnable:
         skipped = ", ".join(sorted({each.name for each in selection.skipped.values()}))
         raise InputError(
-            f"none of the selected experiments is for this device, {config.device} ({skipped}); leave out or change -m and -k"
+            f"none of the selected experiments is for this device, {config.device} ({skipped}); for this one: "
+            f"{command_for(config.device, option.markexpr, _question(option))}"
         )
     if option.show_prompt:
         prompts = "\n".join(first_prompts(runnable.values(), config, progress))

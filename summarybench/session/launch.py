@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from summarybench.core.invocation import STARTED_BY, StartedBy
+from summarybench.core.invocation import STARTED_BY, StartedBy, this_invocation
+from summarybench.machine.device import Device
+from summarybench.machine.families import FAMILIES
 
 BENCHMARKS = "benchmarks"
 HOME = Path(__file__).parents[2]
@@ -41,6 +44,19 @@ def typed_arguments(arguments: Sequence[str], started_by: StartedBy) -> tuple[st
     """
     added = [] if started_by is StartedBy.PYTEST else _found_by(Path.cwd())
     return tuple(arguments[len(added) :] if list(arguments[: len(added)]) == added else arguments)
+
+
+def command_for(device: Device, markers: str, *options: str) -> str:
+    """The command that measures on this device what the expression `markers` of -m selects for another."""
+    own = markers_for(device, markers)
+    return this_invocation(StartedBy.PYTEST).benchmarks(BENCHMARKS, *(("-m", own) if own else ()), *options)
+
+
+def markers_for(device: Device, expression: str) -> str:
+    """The expression of -m with this device's family in place of others. A CPU runs what it can without any."""
+    if device.is_host:
+        return ""
+    return re.sub(r"[A-Za-z_]\w*", lambda word: device.family if word[0] in FAMILIES else word[0], expression)
 
 
 def is_checkout(folder: Path) -> bool:

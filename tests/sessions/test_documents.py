@@ -148,8 +148,19 @@ def test_dry_run_expects_the_time_of_an_earlier_run(project):
 @pytest.mark.parametrize("option", ["--dry-run", "--plan", "--show-prompt"])
 def test_question_about_models_of_other_devices_says_so(project, one_error_line, option):
     session = project.bench(option, "-m", "llama2", *FOUR_BIT)
-    assert "none of the selected experiments is for this device" in one_error_line(session)
+    line = one_error_line(session)
+    assert "none of the selected experiments is for this device" in line
+    assert "; for this one: " in line
+    assert line.endswith(f"pytest benchmarks {option}")
     assert session.exit_code == 4
+
+
+@pytest.mark.parametrize("option", ["--dry-run", "--plan"])
+def test_answer_says_what_was_chosen_for_the_cpu(project, option):
+    session = project.bench(option, *FOUR_BIT, ATEN_CPU_CAPABILITY="avx2")
+    assert session.exit_code == 0, session.output
+    chosen = "a document has at most 12 new tokens and 128 prompt tokens (for more: --max-new-tokens 48 --max-prompt-tokens 2048)"
+    assert f"this CPU has no AVX-512, so quantized models are slow on it: {chosen}" in session.output
 
 
 def test_first_prompt_is_shown_as_the_model_gets_it(project, table, tiny_llama):

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from fixtures.terminal import markers_for
+from summarybench.session.launch import markers_for
 from tests.conftest import FAKE_MODELS, ROOT, make_project
 from tests.fakes import FakeGpu
 from tests.forked import forked_python
