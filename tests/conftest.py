@@ -168,9 +168,9 @@ class Project:
         write_replicates(folder, deviation, runs=1001, one_night=one_night)
 
     @property
-    def loads_models(self) -> bool:
-        """Whether its sessions load real models: no fake stands in for loading."""
-        return "def load_model" not in self._conftest
+    def imports_torch(self) -> bool:
+        """Whether its sessions do: they load real models, no fake standing in for them, or their fakes need tensors."""
+        return "def load_model" not in self._conftest or "import torch" in self._conftest
 
     @property
     def begun(self) -> list[int]:
@@ -247,7 +247,7 @@ class Project:
     def _finish(self, command: list[str], environment: dict[str, str], *, imports_torch: bool = False) -> Session:
         other = {name for name, value in environment.items() if ENVIRONMENT.get(name) != value}
         if other <= READ_LATE:
-            with_models = imports_torch or self.loads_models or "--model" in command or "--show-prompt" in command
+            with_models = imports_torch or self.imports_torch or "--model" in command or "--show-prompt" in command
             command = [forked_python(with_models=with_models), *command[1:]]
         return self._run(command, {**self.environment, **environment})
 
