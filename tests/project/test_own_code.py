@@ -18,7 +18,7 @@ from summarybench.engines.not_loaded import NotLoaded
 from summarybench.engines.weights import Weights
 from tests.checkpoints import changed_copy
 from tests.engines.test_loading import load_tiny
-from tests.forked import ENVIRONMENT, ROOT
+from tests.forked import ENVIRONMENT, ROOT, forked_python
 
 SOURCES = sorted(
     path
@@ -203,7 +203,7 @@ def test_a_distillation_asks_nothing_on_standard_input(with_own_code, tiny_llama
     options = ("--teacher", teacher, "--model-path", f"{teacher}={tiny_llama}", "--out", "student", "--documents", "4")
     with answers.open() as stdin:
         done = subprocess.run(
-            [sys.executable, "-m", "distillation", *options, "--student-from", str(with_own_code)],
+            [forked_python(with_models=True), "-m", "distillation", *options, "--student-from", str(with_own_code)],
             cwd=tmp_path, env=ENVIRONMENT, stdin=stdin, capture_output=True, text=True, timeout=240, check=False,
         )  # fmt: skip
         read = os.lseek(stdin.fileno(), 0, os.SEEK_CUR)

@@ -53,10 +53,14 @@ def copy_of_the_project(folder):
     shutil.copytree(ROOT / "baselines", folder / "baselines", dirs_exist_ok=True)
 
 
+@pytest.fixture(scope="module")
+def tables():
+    return tables_of(ROOT / "baselines") | simulated_tables(ROOT / "docs" / "explanation")
+
+
 @pytest.mark.parametrize("name", FILES, ids=str)
-def test_tables_are_not_stale(name):
+def test_tables_are_not_stale(name, tables):
     text = (ROOT / name).read_text(encoding="utf-8")
-    tables = tables_of(ROOT / "baselines") | simulated_tables(ROOT / "docs" / "explanation")
     assert rewritten(text, tables, name) == text, "stale: run `make readme`"
 
 
