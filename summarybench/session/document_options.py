@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,17 +88,24 @@ def document_options_of(option: Any) -> DocumentOptions:
 def parse_dataset(specification: str, split: str | None) -> tuple[HubDataset, Columns]:
     """The dataset of NAME[:CONFIG][@REV] and its columns, as far as the catalogue knows them.
 
-    Without a revision it is the catalogue's, or the newest commit: the one that is read becomes part of the workload.
+    Without a revision it is the catalogue's, or the newest commit: the one that is read becomes part of the workload. Raises
+    InputError for another form, and for a misspelled short name.
     """
     match = _SPECIFICATION.fullmatch(specification)
     name = match["name"] if match else ""
-    known = DATASETS.get(name.lower().replace("/", "_").replace("-", "_"))
+    short = name.lower().replace("/", "_").replace("-", "_")
+    known = DATASETS.get(short)
     if match is None:
         raise InputError(
             f"--dataset {specification}: give NAME[:CONFIG][@REV], a dataset on the hub with a commit, tag or branch, or one of "
             f"{', '.join(DATASETS)}"
         )
     if known is None:
+        close = difflib.get_close_matches(short, DATASETS, n=1, cutoff=0.8)
+        if close and "/" not in name:  # the hub's own names have an owner
+            raise InputError(
+                f"--dataset {specification}: there is no short name {name!r}; did you mean {close[0]}? Other datasets are OWNER/NAME"
+            )
         dataset = HubDataset(
             repository=name,
             configuration=match["configuration"],

@@ -78,6 +78,8 @@ def test_columns_of_a_known_dataset_can_be_overridden():
     [
         ({"dataset": "owner/name@"}, "--dataset owner/name@: give NAME[:CONFIG][@REV]"),
         ({"dataset": ""}, "or one of cnn_dailymail, xsum, samsum"),
+        ({"dataset": "samsun"}, "--dataset samsun: there is no short name 'samsun'; did you mean samsum?"),
+        ({"dataset": "cnn_dailymial@main"}, "did you mean cnn_dailymail?"),
         ({"dataset": "xsum", "documents_file": "a.csv"}, "--documents-file and --dataset name 2 sources"),
         (
             {"document_source": "embedded", "documents_file": "a"},
