@@ -49,16 +49,24 @@ def tables_that_fit(console: Any, grids: Sequence[Grid]) -> list[Any]:
     """
     full = [_narrowed(console, grid, _rows_with_full_names) for grid in grids]
     if all(_fits(console, each) for each in full):
-        return full
-    return [table for grid in grids for table in _parts_that_fit(console, grid)]
+        return [_titled(grid, table) for grid, table in zip(grids, full, strict=True)]
+    return [_titled(part, table) for grid in grids for part, table in _parts_that_fit(console, grid)]
 
 
-def _parts_that_fit(console: Any, grid: Grid) -> list[Any]:
+def _titled(grid: Grid, table: Any) -> Any:
+    """The table below its title, which may be wider than the table: rich breaks a table's own title at its width."""
+    from rich.console import Group
+    from rich.text import Text
+
+    return Group(Text(grid.title, style="bold"), table)
+
+
+def _parts_that_fit(console: Any, grid: Grid) -> list[tuple[Grid, Any]]:
     """The grid as the fewest tables that fit, with about as many columns each; with one column each if none do."""
-    parts: list[Any] = []
+    parts: list[tuple[Grid, Any]] = []
     for count in range(1, max(len(grid.headings), 1) + 1):
-        parts = [_narrowed(console, each, _rows_below_models) for each in _divided(grid, count)]
-        if all(_fits(console, each) for each in parts):
+        parts = [(each, _narrowed(console, each, _rows_below_models)) for each in _divided(grid, count)]
+        if all(_fits(console, table) for _, table in parts):
             break
     return parts
 
@@ -76,8 +84,8 @@ def _divided(grid: Grid, count: int) -> Iterator[Grid]:
 
 def _narrowed(console: Any, grid: Grid, rows_of: Callable[[Grid], Iterable[Sequence[Any]]]) -> Any:
     rows = list(rows_of(grid))
-    wide = _table(grid.title, [on_one_line(each) for each in grid.headings], rows, gap=2)
-    return wide if _fits(console, wide) else _table(grid.title, grid.headings, rows, gap=1)
+    wide = _table([on_one_line(each) for each in grid.headings], rows, gap=2)
+    return wide if _fits(console, wide) else _table(grid.headings, rows, gap=1)
 
 
 def on_one_line(heading: str) -> str:
@@ -90,15 +98,12 @@ def _fits(console: Any, made: Any) -> bool:
     return bool(console.measure(made, options=unbounded).maximum <= console.width)
 
 
-def _table(title: str, headings: Sequence[str], rows: Sequence[Sequence[Any]], *, gap: int) -> Any:
+def _table(headings: Sequence[str], rows: Sequence[Sequence[Any]], *, gap: int) -> Any:
     """The table with `gap` blanks between two columns."""
     from rich import box
     from rich.table import Table
 
     made = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
         box=box.SIMPLE_HEAD,
         show_edge=False,
         padding=(0, 0, 0, gap - 1),  # the box has one blank of its own

@@ -13,7 +13,7 @@ from summarybench.machine.device import GIB
 from summarybench.report.notes import quiet_notes
 from summarybench.report.terminal import final_report
 from summarybench.runs.run_file import device_of, read_run
-from tests.run_files import A100, benchmark, outcome, run_of
+from tests.run_files import A100, benchmark, faithfulness_of_documents, outcome, run_of
 
 ROOT = Path(__file__).parent.parent.parent
 NAME = "llama2-7b-chat-4-bit"
@@ -130,6 +130,12 @@ def test_table_that_is_too_wide_for_80_columns_is_divided_and_its_names_stay_who
         assert max(map(len, rows)) <= 80
         (whole,) = (each for each in tables if each.startswith(f"{title.removesuffix(' (continued)')}\n"))
         assert [row.split()[0] for row in whole.split("─\n")[1].splitlines()] == [row.split()[0] for row in rows]
+
+
+def test_title_that_is_wider_than_its_table_stays_on_one_line():
+    figures = faithfulness_of_documents(novel_numbers=[1] * 8, numbers=[1] * 8)
+    shown = report(run_of(benchmark(faithfulness=figures, generated_tokens_per_second=12_345.6)), width=80).splitlines()
+    assert "Faithfulness: what summaries have that their documents do not" in shown
 
 
 def test_headings_take_one_line_where_the_width_allows_it():
