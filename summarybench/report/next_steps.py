@@ -57,7 +57,8 @@ def next_steps(finished: Finished) -> Iterator[str]:
     verdicts = _experiments_by_verdict(finished.run["benchmarks"])
     if regressed := verdicts.get(Verdict.REGRESSED):
         yield f"next: {Verdict.REGRESSED} {_named(regressed)}: {_after_regression(finished)}"
-    if unfinished := _unfinished(finished.run):
+    # After wrong input alone, there is nothing to continue, and the same options would fail again.
+    if finished.exit_code != ExitCode.WRONG_INPUT and (unfinished := _unfinished(finished.run)):
         yield f"next: after removing the cause, measure only {_named(unfinished)}: {finished.again_with('--resume')}"
     if undecided := verdicts.get(Verdict.INCONCLUSIVE):
         yield (

@@ -83,6 +83,12 @@ def test_what_was_invalid_or_cut_short_is_to_be_resumed():
     ]
 
 
+def test_nothing_is_to_be_resumed_where_wrong_input_left_nothing_to_measure():
+    wrong = outcome("a", "failed") | {"is_final": False, "wrong_input": True}
+    assert steps(outcomes=[wrong], exit_code=4) == []
+    assert "measure only a: " in "".join(steps(outcomes=[wrong, outcome("b", "passed")], exit_code=1))
+
+
 @pytest.mark.parametrize(
     ("invocation", "arguments", "resume", "adopt"),
     [
