@@ -1,6 +1,7 @@
 """The fastest way to run each precision on a device.
 
-Decoding is compiled where the device can compile. A trial chooses between large batches and all documents at once.
+Decoding is compiled where the device can compile. A trial chooses between large batches, single documents and all documents at
+once.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from summarybench.measure.continuous import WARM_UP_TOKENS
 from summarybench.measure.sample import Sample
 from summarybench.runs import built_in_kinds
 from summarybench.runs.kind_facts import Unit
+from summarybench.runs.kind_records import Trial
 
+SINGLE_DOCUMENTS, ALL_AT_ONCE = "single documents", "all documents at once"
 TRIAL_TOKENS = 16
 """New tokens of a document in a trial on a CPU, where all of them would take minutes."""
 
@@ -61,38 +64,49 @@ class FastestKind(Kind):
         return experiment.markers_but_compiled
 
     def measure(self, toolbox: Toolbox) -> Measurement:
-        """Try batches of even size and all documents at once, and measure what was faster.
+        """Try batches of even size, single documents and all documents at once, and measure what was fastest.
 
         Raises as `Kind.measure`.
         """
         loaded = toolbox.loaded_model()
         sample = toolbox.sample_for(loaded)
-        batch_size = even_batch_size(loaded, sample.longest_sequence, len(sample.prompts), toolbox.device)
-        experiment = replace(loaded.experiment, batch_size=batch_size)
+        trial = self._try_batch_sizes(toolbox, loaded, sample)
         if loaded.experiment.loader not in LOADERS_AT_ONCE:
-            return measure_in_batches(toolbox, loaded, experiment)
-        in_batches = self._try_batches(toolbox, loaded, sample, batch_size)
+            return self._measure_batches(toolbox, loaded, trial)
         engine = self.start_engine(toolbox, loaded, sample)
         try:
-            at_once = self._try_at_once(toolbox, loaded, sample, engine)
+            trial["at_once_documents_per_second"] = self._try_at_once(toolbox, loaded, sample, engine)
         except BaseException:
             engine.close()
             raise
-        trial = {
-            "batch_size": batch_size,
-            "batches_documents_per_second": in_batches,
-            "at_once_documents_per_second": at_once,
-        }
-        chosen = "all documents at once" if at_once > in_batches else f"batches of {batch_size}"
-        toolbox.say(
-            f"{experiment.name}: measured with {chosen}; in a trial, batches of {batch_size} gave "
-            f"{decimal(in_batches, 2)} documents/s, and all at once {decimal(at_once, 2)}"
-        )
-        if at_once > in_batches:
-            in_rounds = {"kind": replace(self.facts, unit=Unit.ROUND).as_record(), "batch_document_ids": None}
-            return measure_all_at_once(toolbox, loaded, sample, lambda: engine, {**in_rounds, "trial": trial})
-        engine.close()
-        return measure_in_batches(toolbox, loaded, experiment, {"trial": trial})
+        if fastest_way(trial) != ALL_AT_ONCE:
+            engine.close()
+            return self._measure_batches(toolbox, loaded, trial)
+        toolbox.say(f"{loaded.experiment.name}: {in_words(trial)}")
+        in_rounds = {"kind": replace(self.facts, unit=Unit.ROUND).as_record(), "batch_document_ids": None}
+        return measure_all_at_once(toolbox, loaded, sample, lambda: engine, {**in_rounds, "trial": trial})
+
+    def _try_batch_sizes(self, toolbox: Toolbox, loaded: LoadedModel, sample: Sample) -> Trial:
+        """Batches of even size; on a CPU, where a batch can be slower, single documents too.
+
+        A loader with one way only is not tried.
+        """
+        batch_size = even_batch_size(loaded, sample.longest_sequence, len(sample.prompts), toolbox.device)
+        trial: Trial = {"batch_size": batch_size}
+        has_singles = batch_size > 1 and not toolbox.device.affords_large_samples
+        if has_singles or loaded.experiment.loader in LOADERS_AT_ONCE:
+            trial["batches_documents_per_second"] = self._try_batches(toolbox, loaded, sample, batch_size)
+        if has_singles:
+            trial["singles_documents_per_second"] = self._try_batches(toolbox, loaded, sample, 1)
+        return trial
+
+    @staticmethod
+    def _measure_batches(toolbox: Toolbox, loaded: LoadedModel, trial: Trial) -> Measurement:
+        toolbox.say(f"{loaded.experiment.name}: {in_words(trial)}")
+        batch_size = 1 if fastest_way(trial) == SINGLE_DOCUMENTS else trial["batch_size"]
+        was_tried = "batches_documents_per_second" in trial
+        extra_info = {"trial": trial} if was_tried else None
+        return measure_in_batches(toolbox, loaded, replace(loaded.experiment, batch_size=batch_size), extra_info)
 
     def start_engine(self, toolbox: Toolbox, loaded: LoadedModel, sample: Sample) -> ConcurrentEngine:
         """Start continuous batching with this model and sample."""
@@ -125,6 +139,34 @@ class FastestKind(Kind):
             engine.run(prompts, trial_tokens(toolbox, sample))
             seconds = toolbox.clock() - start
         return len(prompts) / seconds
+
+
+def fastest_way(trial: Trial) -> str:
+    """The way that gave most documents per second; batches where nothing else was tried."""
+    speeds = _speeds(trial)
+    return max(speeds, key=lambda way: speeds[way])
+
+
+def in_words(trial: Trial) -> str:
+    """What is measured, and how fast each way was in the trial."""
+    speeds = _speeds(trial)
+    chosen = f"measured with {fastest_way(trial)}"
+    if len(speeds) == 1:
+        return f"{chosen}, the only way of this loader"
+    first, *others = (f"{way} {decimal(speed, 2)}" for way, speed in speeds.items())
+    *between, last = others
+    way, _, speed = first.rpartition(" ")
+    return f"{chosen}; in a trial, {', '.join([f'{way} gave {speed} documents/s', *between])}, and {last}"
+
+
+def _speeds(trial: Trial) -> dict[str, float]:
+    """Documents per second by way, those that were tried. Batches are always among them, and come first."""
+    found = {f"batches of {trial['batch_size']}": trial.get("batches_documents_per_second", 0.0)}
+    if (singles := trial.get("singles_documents_per_second")) is not None:
+        found[SINGLE_DOCUMENTS] = singles
+    if (at_once := trial.get("at_once_documents_per_second")) is not None:
+        found[ALL_AT_ONCE] = at_once
+    return found
 
 
 def trial_tokens(toolbox: Toolbox, sample: Sample) -> int:

@@ -161,6 +161,16 @@ FASTEST_FIGURES = (
         meaning="Documents per second of one batch before the measurement, to choose the faster way.",
     ),
     KindFigure(
+        key="trial.singles_documents_per_second",
+        name="Single documents in the trial",
+        heading="trial of singles documents/s",
+        short="trial of\nsingles docs/s",
+        unit="documents/s",
+        format=".2f",
+        higher_is_better=True,
+        meaning="Documents per second of one document alone before the measurement, on a CPU, to choose the faster way.",
+    ),
+    KindFigure(
         key="trial.at_once_documents_per_second",
         name="All at once in the trial",
         heading="trial at once documents/s",

@@ -247,8 +247,11 @@ class Trial(TypedDict):
     """What the fastest way was chosen by."""
 
     batch_size: Annotated[int, Key("documents of a batch", at_least=1)]
-    batches_documents_per_second: Annotated[float, Key("speed of one batch")]
-    at_once_documents_per_second: Annotated[float, Key("speed of continuous batching over the sample")]
+    batches_documents_per_second: NotRequired[Annotated[float, Key("speed of one batch")]]
+    singles_documents_per_second: NotRequired[Annotated[float, Key("speed of one document alone; on a CPU")]]
+    at_once_documents_per_second: NotRequired[
+        Annotated[float, Key("speed of continuous batching over the sample, where the loader has it")]
+    ]
 
 
 class KindKeys(TypedDict):
@@ -262,7 +265,7 @@ class KindKeys(TypedDict):
     batch_tries: NotRequired[
         Annotated[list[list[int | bool]], Key("batch sizes in the order of the tries, and whether each ran")]
     ]
-    trial: NotRequired[Annotated[Trial, Key("fastest way: batches against all documents at once")]]
+    trial: NotRequired[Annotated[Trial, Key("fastest way: batches, single documents and all documents at once")]]
     continuous: NotRequired[Annotated[Continuous, Key("continuous batching")]]
     finish_seconds: NotRequired[
         Annotated[list[float], Key("continuous batching: from the start to the end of each summary", unit="s")]

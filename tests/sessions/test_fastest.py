@@ -12,7 +12,7 @@ from summarybench.core import session_seconds
 from summarybench.core.session_seconds import SessionSeconds, session_line
 from summarybench.engines.inductor import inductor_options
 from summarybench.engines.memory_model import MemoryPrediction
-from summarybench.kinds.fastest import FastestKind
+from summarybench.kinds.fastest import FastestKind, in_words
 from summarybench.kinds.registry import KINDS
 from summarybench.machine.device import GIB
 from summarybench.machine.families import GPU_FAMILIES
@@ -170,6 +170,60 @@ def test_workload_tells_loader_and_rows_and_the_session_where_its_time_went(proj
     assert f"{session_line(spent)}\n" in session.output
     journal = (session.folder / "results" / "latest" / "journal.jsonl").read_text().splitlines()
     assert [json.loads(line)["kind"] for line in journal][-1] == "session_seconds"
+
+
+def trial(batches=None, singles=None, at_once=None):
+    speeds = {"batches": batches, "singles": singles, "at_once": at_once}
+    return {"batch_size": 8} | {f"{way}_documents_per_second": speed for way, speed in speeds.items() if speed}
+
+
+@pytest.mark.parametrize(
+    ("tried", "words"),
+    [
+        (trial(), "measured with batches of 8, the only way of this loader"),
+        (
+            trial(1.0, at_once=2.5),
+            "measured with all documents at once; in a trial, batches of 8 gave 1.00 documents/s, and all documents at once 2.50",
+        ),
+        (
+            trial(0.5, 0.75),
+            "measured with single documents; in a trial, batches of 8 gave 0.50 documents/s, and single documents 0.75",
+        ),
+        (
+            trial(1.0, 0.5, 1.0),
+            "measured with batches of 8; in a trial, batches of 8 gave 1.00 documents/s, single documents 0.50, and all documents "
+            "at once 1.00",
+        ),
+    ],
+)
+def test_line_says_what_is_measured_and_how_fast_each_way_was(tried, words):
+    assert in_words(tried) == words
+
+
+SLOWER_BATCHES = """
+    class SlowInBatches(FakeModel):
+        def generate(self, prepared, max_new_tokens, on_first_token):
+            TIME.pass_by(60 if len(prepared) > 1 else 0)
+            return super().generate(prepared, max_new_tokens, on_first_token)
+
+    @pytest.fixture(scope="session")
+    def load_model():
+        return lambda experiment: SlowInBatches(experiment, TIME)
+"""
+
+
+def test_single_documents_are_measured_on_a_cpu_where_batches_are_slower(project):
+    project.use(FAKE_MODELS + SLOWER_BATCHES + fake_fastest(60))
+    session = project.bench("--fastest", "-m", "cpu and embedded", "-k", "default", "--documents", "10")
+    assert session.exit_code == 0, session.output
+    assert "smollm2-135m-instruct-default-fastest: measured with single documents; in a trial, " in session.output
+    info = session.by_experiment["smollm2-135m-instruct-default-fastest"]
+    assert [len(ids) for ids in info["batch_document_ids"]] == [1] * 10
+    assert info["trial"].keys() == {
+        "batch_size",
+        "batches_documents_per_second",
+        "singles_documents_per_second",
+    }
 
 
 # Where time goes ------------------------------------------------------------------------------------------------------
