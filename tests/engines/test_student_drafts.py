@@ -30,11 +30,11 @@ def student_of(teacher, folder, layers, name="small"):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(teacher)
+    model = AutoModelForCausalLM.from_pretrained(teacher, trust_remote_code=False)
     model.model.layers = torch.nn.ModuleList(model.model.layers[number] for number in layers)
     model.config.num_hidden_layers = len(layers)
     model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(teacher).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(teacher, trust_remote_code=False).save_pretrained(folder)
     provenance = {"schema": 1, "name": name, "teacher": {"name": TEACHER}, "architecture": "llama", "trained_on": []}
     (folder / "distillation.json").write_text(json.dumps(provenance))
     return folder

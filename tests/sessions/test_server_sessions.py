@@ -316,7 +316,7 @@ def test_fleet_of_two_models_is_wrong_input(served, one_error_line):
 def test_fleet_of_two_engines_is_wrong_input(served):
     with serving(owned_by="vllm", version="1") as one, serving(owned_by="vllm", version="2") as other:
         session = measure(served, one.address, "--server", other.address)
-    assert session.exit_code == 1
+    assert session.exit_code == 4
     assert "one fleet serves one model with one engine" in session.output
 
 
