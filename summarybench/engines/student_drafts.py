@@ -41,7 +41,7 @@ def check_same_tokens(teacher: LoadedModel, student: LoadedModel) -> None:
     if tokens := {token for token, _ in ours ^ theirs}:
         difference = f"their tokenizers differ in {counted(tokens, 'token')}"
     elif size != wanted:
-        difference = f"it has embeddings for {size} tokens and not for {wanted}"
+        difference = f"it has embeddings for {size} tokens, and its teacher for {wanted}"
     else:
         return
     raise UnavailableError(

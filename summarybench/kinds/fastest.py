@@ -152,7 +152,7 @@ def in_words(trial: Trial) -> str:
     speeds = _speeds(trial)
     chosen = f"measured with {fastest_way(trial)}"
     if len(speeds) == 1:
-        return f"{chosen}, the only way of this loader"
+        return f"{chosen}, the only way that this loader supports"
     first, *others = (f"{way} {decimal(speed, 2)}" for way, speed in speeds.items())
     *between, last = others
     way, _, speed = first.rpartition(" ")

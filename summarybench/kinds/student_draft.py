@@ -15,7 +15,7 @@ from summarybench.runs.kind_facts import KindFacts
 
 
 class StudentDraftKind(Kind):
-    """One document is one timed round. Plain decoding summarizes the same documents just before, untimed by the rounds."""
+    """One document is one timed round. Plain decoding summarizes the same documents first, outside the rounds."""
 
     facts = KindFacts(name="student_draft", title="drafts of a student", place=0, figures=FIGURES)
     marker = Marker(
@@ -40,9 +40,9 @@ class StudentDraftKind(Kind):
 
     def skip_reason(self, context: RunContext) -> str:
         if context.synthetic_weights:
-            return "random weights agree with no draft; leave out --weights synthetic"
+            return "with random weights the teacher would accept no draft; leave out --weights synthetic"
         if not _students_by_teacher():
-            return "no student drafts here; add --student FOLDER, with a student made by make distill"
+            return "there is no student to draft tokens; add --student FOLDER, with a student made by make distill"
         return ""
 
     def measure(self, toolbox: Toolbox) -> Measurement:

@@ -107,8 +107,8 @@ FIDELITY_FIGURES = (
         unit="",
         format=".3g",
         higher_is_better=False,
-        meaning="The logit error of the eager loader that does the same arithmetic; 0 for a loader that is compared with "
-        "float32 alone.",
+        meaning="The logit error of the eager loader that does the same arithmetic; 0 for eager loaders, which are "
+        "compared with float32 alone.",
     ),
     KindFigure(
         key="fidelity.ratio",
@@ -118,7 +118,7 @@ FIDELITY_FIGURES = (
         unit="",
         format=".3f",
         higher_is_better=False,
-        meaning="The compiled loader's logit error ÷ that of its eager twin; – for a loader without one.",
+        meaning="The compiled loader's logit error ÷ that of its eager twin; shown as – for eager loaders, which have none.",
     ),
     KindFigure(
         key="fidelity.forced_tokens",
@@ -146,39 +146,39 @@ FIDELITY_FIGURES = (
         short="equal in two\neager passes",
         unit="",
         format="d",
-        meaning="The number of summaries that have the same tokens in two passes of the eager twin, or of float32.",
+        meaning="The number of summaries with the same tokens in two passes of the eager twin, or of float32 for an eager loader.",
     ),
 )
 FASTEST_FIGURES = (
     KindFigure(
         key="trial.batches_documents_per_second",
         name="Batches in the trial",
-        heading="trial of batches documents/s",
-        short="trial of\nbatches docs/s",
+        heading="trial, batches: documents/s",
+        short="trial, batches:\ndocs/s",
         unit="documents/s",
         format=".2f",
         higher_is_better=True,
-        meaning="Documents per second of one batch before the measurement, to choose the faster way.",
+        meaning="Documents per second of one batch, in a trial before the measurement that chooses the fastest way.",
     ),
     KindFigure(
         key="trial.singles_documents_per_second",
         name="Single documents in the trial",
-        heading="trial of singles documents/s",
-        short="trial of\nsingles docs/s",
+        heading="trial, single documents: documents/s",
+        short="trial, single:\ndocs/s",
         unit="documents/s",
         format=".2f",
         higher_is_better=True,
-        meaning="Documents per second of one document alone before the measurement, on a CPU, to choose the faster way.",
+        meaning="Documents per second of one document alone, in the same trial; on a CPU only.",
     ),
     KindFigure(
         key="trial.at_once_documents_per_second",
         name="All at once in the trial",
-        heading="trial at once documents/s",
-        short="trial at\nonce docs/s",
+        heading="trial, all at once: documents/s",
+        short="trial, at once:\ndocs/s",
         unit="documents/s",
         format=".2f",
         higher_is_better=True,
-        meaning="Documents per second of continuous batching over the sample before the measurement, to choose the faster way.",
+        meaning="Documents per second of continuous batching over the whole sample, in the same trial.",
     ),
 )
 MEMORY_FIGURES = (

@@ -135,7 +135,7 @@ class FaithfulnessChangeRecord(TypedDict):
     """What is new in summaries and not in their documents, against another run, paired by document."""
 
     verdict: Annotated[str, Key(f"the worst verdict of `counted`, such as {_listed(QualityVerdict)}")]
-    baseline: Annotated[str, Key("the run or experiment that was compared with")]
+    baseline: Annotated[str, Key("the run or experiment that this one was compared with")]
     changed_summaries: Annotated[int, Key("documents whose summaries differ")]
     confidence: Annotated[float, Key("confidence of the intervals", at_most=1)]
     margin: Annotated[float, Key("net share of summaries that counts as none", at_most=1)]
@@ -209,7 +209,7 @@ class TeacherChangeRecord(TypedDict):
         Annotated[
             float,
             Key(
-                "seconds per document, student ÷ teacher; absent in older runs, as the next two",
+                "seconds per document, student ÷ teacher; absent in older runs, like the next two keys",
                 at_least=SMALLEST_POSITIVE,
             ),
         ]

@@ -120,7 +120,7 @@ class ServedRecord(TypedDict):
     failed_requests: Annotated[int, Key("requests that were not answered")]
     first_failure: Annotated[str | None, Key("why the first of them failed; null if none did")]
     resent_requests: NotRequired[
-        Annotated[int, Key("requests sent again: the server had closed the unused connection before they arrived")]
+        Annotated[int, Key("requests sent again, because the server had closed their idle connection before they arrived")]
     ]
     concurrency: Annotated[int | None, Key("requests in flight in a closed loop; null for an open one", at_least=1)]
     arrivals_per_second: Annotated[
@@ -206,10 +206,10 @@ class AgreementRecord(TypedDict):
 
 
 class FidelityRecord(TypedDict):
-    """A compiled loader beside its eager counterpart, both against float32; an eager loader beside float32 itself."""
+    """A compiled loader and its eager counterpart, each compared with float32; or an eager loader compared with float32."""
 
     reference_loader: Annotated[str, Key("the loader with float32 weights")]
-    eager_loader: Annotated[str, Key("the eager counterpart; the reference loader for an eager loader")]
+    eager_loader: Annotated[str, Key("the eager counterpart; for an eager loader, the reference loader")]
     logit_error: Annotated[float, Key("relative error of the loader's logits")]
     eager_logit_error: Annotated[float, Key("relative error of the eager counterpart's logits")]
     ratio: Annotated[float | None, Key("logit error ÷ the eager counterpart's; null if that is 0")]
@@ -244,13 +244,13 @@ class LookupRecord(TypedDict):
 
 
 class Trial(TypedDict):
-    """What the fastest way was chosen by."""
+    """The trial by which the fastest way was chosen. Speeds are documents per second."""
 
     batch_size: Annotated[int, Key("documents of a batch", at_least=1)]
     batches_documents_per_second: NotRequired[Annotated[float, Key("speed of one batch")]]
-    singles_documents_per_second: NotRequired[Annotated[float, Key("speed of one document alone; on a CPU")]]
+    singles_documents_per_second: NotRequired[Annotated[float, Key("speed of one document alone; on a CPU only")]]
     at_once_documents_per_second: NotRequired[
-        Annotated[float, Key("speed of continuous batching over the sample, where the loader has it")]
+        Annotated[float, Key("speed of continuous batching over the sample, for loaders that have it")]
     ]
 
 
@@ -265,7 +265,7 @@ class KindKeys(TypedDict):
     batch_tries: NotRequired[
         Annotated[list[list[int | bool]], Key("batch sizes in the order of the tries, and whether each ran")]
     ]
-    trial: NotRequired[Annotated[Trial, Key("fastest way: batches, single documents and all documents at once")]]
+    trial: NotRequired[Annotated[Trial, Key("fastest way: the speeds of the ways that were tried")]]
     continuous: NotRequired[Annotated[Continuous, Key("continuous batching")]]
     finish_seconds: NotRequired[
         Annotated[list[float], Key("continuous batching: from the start to the end of each summary", unit="s")]

@@ -56,7 +56,7 @@ def _answer_to(
     if not runnable:
         skipped = ", ".join(sorted({each.name for each in selection.skipped.values()}))
         raise InputError(
-            f"none of the selected experiments is for this device, {config.device} ({skipped}); for this one: "
+            f"none of the selected experiments is for this device, {config.device} ({skipped}); for this device, use: "
             f"{command_for(config.device, option.markexpr, _question(option))}"
         )
     if option.show_prompt:

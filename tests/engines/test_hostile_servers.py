@@ -214,12 +214,12 @@ def test_slow_server_may_take_longer_than_it_may_be_silent():
         ),
         pytest.param(
             answering(EVENTS, part("Two", "stop"), usage(12, 0)),
-            "counts no generated token for an answer with text",
+            "counts 0 generated tokens for an answer that has text",
             id="no-tokens",
         ),
         pytest.param(
             answering(EVENTS, part("Two", "abort"), usage(12, 1)),
-            "broke its answer off: its finish_reason is abort",
+            "broke off its answer: its finish_reason is abort",
             id="aborted",
         ),
         pytest.param(

@@ -166,7 +166,7 @@ def test_file_that_the_arguments_name_replaces_the_models_own(named):
 def test_gguf_file_is_the_only_one_of_the_folder(tmp_path):
     weights = Weights(kind="path", revision="r", location=str(tmp_path))
     with pytest.raises(
-        UnavailableError, match=r"reads one GGUF file, and .* has none; name it, such as --server-command"
+        UnavailableError, match=r"reads one GGUF file, and .* has none; name one, such as --server-command"
     ):
         gguf_file_of(weights)
     (tmp_path / "a.gguf").touch()

@@ -129,7 +129,7 @@ def with_tokens(loaded, tokens, size=1_000):
         ({"a": 0, "b": 2}, 1_000, "their tokenizers differ in 1 token;"),
         ({"a": 0}, 1_000, "their tokenizers differ in 1 token;"),
         ({"a": 1, "b": 0, "c": 2}, 1_000, "their tokenizers differ in 3 tokens;"),
-        ({"a": 0, "b": 1}, 999, "it has embeddings for 999 tokens and not for 1000;"),
+        ({"a": 0, "b": 1}, 999, "it has embeddings for 999 tokens, and its teacher for 1000;"),
     ],
 )
 def test_student_with_other_tokens_is_refused_in_one_line(teacher, student, tokens, size, said):

@@ -141,7 +141,7 @@ def test_test_of_an_unknown_kind_is_one_line_and_nothing_runs(project):
         ("distributed", RunContext(device=CPU), " -m torch.distributed.run --standalone --nproc-per-node 2 -m pytest"),
         ("distributed", RunContext(device=H100, process=Process(count=2)), ""),
         ("summarize", RunContext(device=CPU, synthetic_weights=True), ""),
-        ("student_draft", RunContext(device=CPU), "no student drafts here; add --student FOLDER"),
+        ("student_draft", RunContext(device=CPU), "there is no student to draft tokens; add --student FOLDER"),
         ("student_draft", RunContext(device=CPU, synthetic_weights=True), "leave out --weights synthetic"),
     ],
 )

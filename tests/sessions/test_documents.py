@@ -150,7 +150,7 @@ def test_question_about_models_of_other_devices_says_so(project, one_error_line,
     session = project.bench(option, "-m", "llama2", *FOUR_BIT)
     line = one_error_line(session)
     assert "none of the selected experiments is for this device" in line
-    assert "; for this one: " in line
+    assert "; for this device, use: " in line
     assert line.endswith(f"pytest benchmarks {option}")
     assert session.exit_code == 4
 

@@ -180,7 +180,7 @@ def trial(batches=None, singles=None, at_once=None):
 @pytest.mark.parametrize(
     ("tried", "words"),
     [
-        (trial(), "measured with batches of 8, the only way of this loader"),
+        (trial(), "measured with batches of 8, the only way that this loader supports"),
         (
             trial(1.0, at_once=2.5),
             "measured with all documents at once; in a trial, batches of 8 gave 1.00 documents/s, and all documents at once 2.50",

@@ -123,7 +123,7 @@ def test_label_replaces_the_version_so_that_versions_are_compared(served):
         ("redirect", "redirected to another address, which is refused"),
         ("huge", "exceeded the"),
         ("no usage", "the server does not count tokens"),
-        ("overcount", "the server counts 13 generated tokens, and 12 were the most that it was asked for"),
+        ("overcount", "the server counts 13 generated tokens, but was asked for at most 12"),
         ("silent", "silent for 2 s"),
         ("drip", "silent for 2 s"),
     ],

@@ -148,16 +148,16 @@ class StreamedAnswer:
         if not self._finish_reason:
             raise AnswerError(f"the stream ended after {len(self._arrivals)} parts, before the answer did")
         if self._finish_reason in BROKEN_OFF:
-            raise AnswerError(f"the server broke its answer off: its finish_reason is {self._finish_reason}")
+            raise AnswerError(f"the server broke off its answer: its finish_reason is {self._finish_reason}")
         if self._usage is None:
             raise AnswerError("the server does not count tokens; it must support stream_options.include_usage")
         text, generated = "".join(self._parts), self._usage.completion_tokens
         if generated > self._most_tokens:
             raise AnswerError(
-                f"the server counts {generated:,} generated tokens, and {self._most_tokens:,} were the most that it was asked for"
+                f"the server counts {generated:,} generated tokens, but was asked for at most {self._most_tokens:,}"
             )
         if text and not generated:
-            raise AnswerError("the server counts no generated token for an answer with text")
+            raise AnswerError("the server counts 0 generated tokens for an answer that has text")
         return Completion(
             text=text,
             finish_reason=self._finish_reason,

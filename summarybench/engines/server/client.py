@@ -97,7 +97,7 @@ class ServerClient:
     """A client for the API below `address`, such as http://127.0.0.1:8000/v1. To be used as an async context manager.
 
     Raises InputError for an address that is none. Every request raises ServerError where it fails. It fails, too, if the
-    server sends no part of its answer for `silence_seconds`; comments and half a line are no part.
+    server sends no part of its answer for `silence_seconds`; comments and incomplete lines do not count.
     """
 
     def __init__(
@@ -210,7 +210,7 @@ class ServerClient:
         """Raise AnswerError for a response that is compressed, or not a success."""
         if (coding := response.headers.get("Content-Encoding", "identity").lower()) != "identity":
             raise AnswerError(
-                f"the answer is compressed ({shortened(coding)}) though the request forbids it; switch compression off"
+                f"the answer is compressed ({shortened(coding)}) though the request forbids it; switch off compression in the server"
             )
         if response.status == 200:
             return

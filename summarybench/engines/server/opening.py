@@ -216,7 +216,7 @@ def gguf_file_of(weights: Weights) -> Path:
     if len(found) != 1:
         names = ", ".join(each.name for each in found) or "none"
         raise UnavailableError(
-            f"llama.cpp reads one GGUF file, and {weights.location} has {names}; name it, such as --server-command "
+            f"llama.cpp reads one GGUF file, and {weights.location} has {names}; name one, such as --server-command "
             "'llama.cpp --model FILE.gguf'"
         )
     return found[0]

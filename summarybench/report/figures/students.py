@@ -59,8 +59,8 @@ STUDENT_SECONDS = Figure(
     better=Better.LOWER,
     value=lambda experiment: _teacher_change(experiment).get("seconds_ratio"),
     definition=(
-        "Seconds per document of the student ÷ those of its teacher: the ratio of their costs, whatever an hour costs. It "
-        "counts that the student's summaries may be longer or shorter."
+        "Seconds per document of the student ÷ those of its teacher, which is also the ratio of their costs at any price. It "
+        "includes the effect of longer or shorter summaries."
     ),
 )
 STUDENT_SAVING = Figure(
@@ -73,8 +73,8 @@ STUDENT_SAVING = Figure(
     better=Better.HIGHER,
     value=_saving,
     definition=(
-        "The teacher's cost per 1,000 documents less the student's, at the stated price of a GPU-hour. What the training cost ÷ "
-        "this is the number of thousands of documents after which it has paid for itself."
+        "The teacher's cost per 1,000 documents minus the student's, at the stated price of a GPU-hour. The cost of the training ÷ "
+        "this saving is the number of documents, in thousands, after which the training has paid for itself."
     ),
 )
 STUDENT_WEIGHTS = Figure(
@@ -144,8 +144,8 @@ STUDENT_FAITHFULNESS = Figure(
     is_verdict=True,
     value=_faithfulness,
     definition=(
-        "The worst verdict on summaries with new numbers, dates or names, of the student against its teacher. The margin is that "
-        "of comparisons with a baseline: 5 points."
+        "The student against its teacher: the worst of the verdicts on summaries with new numbers, dates and names. The margin is "
+        "5 points, as in comparisons with a baseline."
     ),
 )
 
