@@ -120,7 +120,9 @@ class ServedRecord(TypedDict):
     failed_requests: Annotated[int, Key("requests that were not answered")]
     first_failure: Annotated[str | None, Key("why the first of them failed; null if none did")]
     resent_requests: NotRequired[
-        Annotated[int, Key("requests sent again, because the server had closed their idle connection before they arrived")]
+        Annotated[
+            int, Key("requests sent again, because the server had closed their idle connection before they arrived")
+        ]
     ]
     concurrency: Annotated[int | None, Key("requests in flight in a closed loop; null for an open one", at_least=1)]
     arrivals_per_second: Annotated[

@@ -16,7 +16,9 @@ class ReferenceScores(TypedDict):
 
     rouge1: Annotated[float | None, Key("ROUGE-1 F1; null if not required", at_most=1)]
     rouge2: Annotated[float | None, Key("ROUGE-2 F1; null if not required", at_most=1)]
-    rougeL: NotRequired[Annotated[float | None, Key("ROUGE-L F1; null if not required, absent in older runs", at_most=1)]]
+    rougeL: NotRequired[
+        Annotated[float | None, Key("ROUGE-L F1; null if not required, absent in older runs", at_most=1)]
+    ]
     rougeLsum: Annotated[float | None, Key("ROUGE-Lsum F1; null if not required", at_most=1)]
     characters: Annotated[
         float | None, Key("mean characters of a summary; null if unknown", at_least=SMALLEST_POSITIVE)

@@ -117,7 +117,10 @@ def test_without_a_student_the_session_says_what_is_missing(project):
     assert session.exit_code == 12, session.output
     assert session.outcomes[f"{TEACHER}-default-draft"] == "skipped"
     assert set(session.outcomes.values()) == {"skipped"}
-    assert "there is no student to draft tokens; add --student FOLDER, with a student made by make distill" in session.output
+    assert (
+        "there is no student to draft tokens; add --student FOLDER, with a student made by make distill"
+        in session.output
+    )
 
 
 def test_drafts_are_measured_only_when_named(project, tmp_path):
