@@ -30,7 +30,7 @@ FIGURES = (
         unit="",
         format=".2f",
         higher_is_better=True,
-        meaning="Tokens after the first ones ÷ forward passes that gave them; plain decoding has 1.",
+        meaning="Tokens that did not arrive with the first token ÷ forward passes that gave them; plain decoding has 1.",
     ),
     KindFigure(
         key="lookup.accepted_share",
@@ -51,7 +51,7 @@ FIGURES = (
         format=".2f",
         higher_is_better=False,
         meaning="Seconds of a step that verifies drafts ÷ those of a step of plain decoding, in the same session. "
-        "Drafts pay where this is below the tokens per step.",
+        "Drafts help where this is below the tokens per step.",
     ),
     KindFigure(
         key="lookup.ratio",
