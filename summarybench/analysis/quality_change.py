@@ -23,7 +23,7 @@ from summarybench.runs.comparison_records import McNemarRecord, QualityChangeRec
 from summarybench.runs.run_file import Entry
 from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
 from summarybench.stats.decision import MOST_DOCUMENTS, fewest
-from summarybench.stats.intervals import ALARM_CONFIDENCE, Interval, student_quantile
+from summarybench.stats.intervals import ALARM_CONFIDENCE, Interval, student_probability, student_quantile
 from summarybench.stats.paired_proportions import mcnemar_p_value
 
 ROUGE1_MARGIN = 0.015
@@ -68,11 +68,9 @@ class PairedDifference:
     @property
     def p_value(self) -> float:
         """The probability of a loss this large, or larger, without a change."""
-        from scipy.stats import t
-
         if self.standard_error == 0:
             return 1.0
-        return float(t.cdf(self.mean / self.standard_error, self.documents - 1))
+        return student_probability(self.mean / self.standard_error, self.documents - 1)
 
 
 def paired_difference(now: Sequence[float], before: Sequence[float]) -> PairedDifference:

@@ -2,7 +2,7 @@
 
 rouge_score fills a table of (reference words × summary words) in Python and stems each occurrence of a word: 200,000 words
 take it half a minute. Here the table's rows are bits of an integer, and each word is stemmed once. All figures are equal to
-rouge_score's.
+rouge_score's, of which only the tokenizer is imported: its scorer imports all of nltk.
 
 Its tokenizer knows the letters a to z alone, which is kept where an English reference has no others, so that figures of English
 texts are those of everybody else. Other references are scored by the words of their scripts, not stemmed, and texts in another
@@ -15,8 +15,9 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any, Protocol
+from typing import Protocol
 
+from summarybench.analysis.porter import porter_stemmer
 from summarybench.documents.languages import ENGLISH, Language
 from summarybench.documents.words import is_ascii_in_letters
 from summarybench.runs.run_file import ROUGE_TYPES
@@ -43,13 +44,21 @@ def rouge_f1(
     sentences = language.sentences
     found = {}
     if others := tuple(name for name in types if name not in (L, LSUM)):
-        scores = _scorer(others, tokenizer).score("\n".join(sentences(reference)), "\n".join(sentences(summary)))
-        found = {name: float(scores[name].fmeasure) for name in others}
+        expected, said = (tokenizer.tokenize("\n".join(sentences(text))) for text in (reference, summary))
+        found = {name: n_gram_f1(expected, said, int(name.removeprefix("rouge"))) for name in others}
     if L in types or LSUM in types:
         texts = [[tokenizer.tokenize(each) for each in sentences(text)] for text in (reference, summary)]
         found[L] = l_f1(*([word for sentence in text for word in sentence] for text in texts)) if L in types else 0.0
         found[LSUM] = lsum_f1(*texts) if LSUM in types else 0.0
     return {name: found[name] for name in types}
+
+
+def n_gram_f1(reference: Words, summary: Words, length: int) -> float:
+    """ROUGE-N of two texts: the sequences of `length` words that they share, each as often as both have it."""
+    counts = [Counter(zip(*(words[start:] for start in range(length)), strict=False)) for words in (reference, summary)]
+    hits = (counts[0] & counts[1]).total()
+    recall, precision = (hits / max(each.total(), 1) for each in counts)
+    return 2 * precision * recall / (precision + recall) if hits else 0.0
 
 
 def l_f1(reference: Words, summary: Words) -> float:
@@ -146,10 +155,7 @@ class _English:
     """rouge_score's own words, stemmed: those of the letters a to z and digits."""
 
     def __init__(self) -> None:
-        from rouge_score.tokenizers import DefaultTokenizer
-
-        stemming = DefaultTokenizer(use_stemmer=True)
-        self.stem = lru_cache(maxsize=STEMS_KEPT)(lambda word: "".join(stemming.tokenize(word)))
+        self.stem = lru_cache(maxsize=STEMS_KEPT)(porter_stemmer().stem)
 
     def tokenize(self, text: str) -> list[str]:
         from rouge_score.tokenize import tokenize
@@ -160,10 +166,3 @@ class _English:
 @cache
 def _english() -> Tokenizer:
     return _English()
-
-
-@cache
-def _scorer(types: tuple[str, ...], tokenizer: Tokenizer) -> Any:
-    from rouge_score.rouge_scorer import RougeScorer
-
-    return RougeScorer(list(types), tokenizer=tokenizer)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import stdev
 
-from summarybench.stats.intervals import INTERVAL_CONFIDENCE, Interval, student_quantile
+from summarybench.stats.intervals import INTERVAL_CONFIDENCE, Interval, student_probability, student_quantile
 from summarybench.stats.noise_parts import NoiseTerm
 from summarybench.stats.timings import Timing, added_up, influences, log_speed
 
@@ -81,12 +81,10 @@ class Change:
     @property
     def p_value(self) -> float:
         """The probability of a slowdown this large, or larger, without a change."""
-        from scipy.stats import t
-
         error = self.standard_error
         if error == 0:
             return 1.0 if self.log_ratio >= 0 else 0.0
-        return float(t.cdf(self.log_ratio / error, self.degrees_of_freedom))
+        return student_probability(self.log_ratio / error, self.degrees_of_freedom)
 
     def interval(self, confidence: float = INTERVAL_CONFIDENCE) -> Interval:
         """The two-sided interval of the ratio."""

@@ -61,7 +61,14 @@ def mean_upper_bound(
 
 
 def student_quantile(probability: float, degrees_of_freedom: float) -> float:
-    """A quantile of Student's t distribution; `degrees_of_freedom` may be infinite."""
-    from scipy.stats import t
+    """A quantile of Student's t distribution; `degrees_of_freedom` may be infinite, `probability` lies between 0 and 1."""
+    from scipy.special import stdtrit  # as scipy.stats.t.ppf, which takes 46 MB and a second to import
 
-    return float(t.ppf(probability, degrees_of_freedom))
+    return float(stdtrit(degrees_of_freedom, probability))
+
+
+def student_probability(value: float, degrees_of_freedom: float) -> float:
+    """The probability that a value of Student's t distribution is at most `value`; `degrees_of_freedom` may be infinite."""
+    from scipy.special import stdtr  # as scipy.stats.t.cdf
+
+    return float(stdtr(degrees_of_freedom, value))

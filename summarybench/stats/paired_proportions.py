@@ -26,9 +26,9 @@ def score_interval(more: int, fewer: int, pairs: int, confidence: float) -> Inte
 
 def _upper_bound(more: int, fewer: int, pairs: int, confidence: float) -> float:
     from scipy.optimize import brentq
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
-    quantile = float(norm.ppf((1 + confidence) / 2))
+    quantile = float(ndtri((1 + confidence) / 2))
 
     def beyond(difference: float) -> float:
         return _score(more, fewer, pairs, difference) + quantile
@@ -55,7 +55,8 @@ def mcnemar_p_value(more: int, fewer: int) -> float:
 
     McNemar, Psychometrika 12 (1947).
     """
+    if more + fewer == 0:
+        return 1.0
     from scipy.stats import binomtest
 
-    # scipy needs at least one trial
-    return float(binomtest(more, more + fewer, alternative="greater").pvalue) if more + fewer else 1.0
+    return float(binomtest(more, more + fewer, alternative="greater").pvalue)

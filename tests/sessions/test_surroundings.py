@@ -92,11 +92,12 @@ def test_without_a_home_folder_the_cache_is_a_temporary_folder(tmp_path):
 
 
 def test_summaries_are_scored_without_a_home_folder(tmp_path):
-    """nltk, which rouge_score imports, asks for a home folder."""
+    """nltk, whose stemmer German has, asks for a home folder."""
     code = (
         "import os; os.environ.pop('HOME', None); os.getuid = lambda: 54321\n"
         "from summarybench.core.home import provide_home; provide_home()\n"
-        "from summarybench.analysis.rouge import rouge_f1; print(rouge_f1('a b', 'a b')['rouge1'], os.environ['HOME'])"
+        "from summarybench.analysis.rouge import rouge_f1; from summarybench.documents.languages import LANGUAGES\n"
+        "print(rouge_f1('a b', 'a b', language=LANGUAGES['de'])['rouge1'], os.environ['HOME'])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -18,6 +18,8 @@ pytestmark = pytest.mark.slow
 DOCUMENTS, FEW, KILLED_AT, MANY = 1_000, 100, 900, 5_000
 MOST_BYTES_A_DOCUMENT = 25_000
 """Of memory, for each more document of a session with two experiments and the page. The documents have 3,000 characters."""
+MOST_PEAK_BYTES = 300 * 2**20
+"""Of such a session with 5,000 documents."""
 MOST_PAGE_BYTES = 5_000_000
 SMALLEST_REAL_PEAK = 1_000_000_000
 """The peak of a session with the embedded model, in bytes: libraries and weights, which fakes do without."""
@@ -91,6 +93,7 @@ def test_each_further_document_takes_little_memory(project):
     _, fewer_peak = measured(project, DOCUMENTS)
     _, peak = measured(project, MANY)
     assert (peak - fewer_peak) / (MANY - DOCUMENTS) <= MOST_BYTES_A_DOCUMENT
+    assert peak <= MOST_PEAK_BYTES
 
 
 def test_run_that_is_killed_at_document_900_is_resumed(project):
