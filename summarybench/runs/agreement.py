@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from summarybench.core.numbers import counted
@@ -21,9 +21,12 @@ LISTS_BY_DOCUMENT = (
     "summary_sha256",
 )
 """The lists of `extra_info` with one item per document."""
+LISTS_OF_SOME = ("summary_characters", "finish_seconds")
+"""The same, but absent in older runs or for other kinds."""
 LISTS_OF_ROUGE = ("rouge1_scores", "rouge2_scores", "rougeL_scores", "rougeLsum_scores")
-LISTS_OF_SCORES = (*LISTS_OF_ROUGE, "finish_seconds")
-"""The same, but empty or absent where there is nothing to list."""
+"""The same, but empty where nothing is scored."""
+RECORDS_BY_DOCUMENT = ("long_documents", "lookup")
+"""Keys of records whose lists have one item per document. Some experiments lack them."""
 
 
 def check_agreement(benchmark: Benchmark, where: str) -> None:
@@ -53,21 +56,27 @@ def _lists_problem(info: ExtraInfo, _: Sequence[float]) -> Problem:
         return "extra_info.document_ids", "is empty, and must name the documents"
     if len(set(ids)) != len(ids):
         return "extra_info.document_ids", "names a document twice"
-    for name in LISTS_BY_DOCUMENT:
-        if len(found[name]) != len(ids):
-            return _unequal(name, found[name], ids)
-    for name, each in found.get("long_documents", {}).items():
-        if isinstance(each, list) and len(each) != len(ids):
-            return _unequal(f"long_documents.{name}", each, ids)
-    for name in LISTS_OF_SCORES:
-        if found.get(name) and len(found[name]) != len(ids):
-            return _unequal(name, found[name], ids)
+    for name, each in _lists_by_document(found):
+        if len(each) != len(ids):
+            return _unequal(name, each, ids)
     if bool(info["rouge1_scores"]) is (info["rouge1"] is None):
         return (
             "extra_info.rouge1",
             f"is {info['rouge1']}, with {counted(info['rouge1_scores'], 'item')} in rouge1_scores",
         )
     return _scores_problem(found)
+
+
+def _lists_by_document(info: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[Any]]]:
+    """The lists that must have one item per document, with their names, apart from those of faithfulness."""
+    yield from ((name, info[name]) for name in LISTS_BY_DOCUMENT)
+    yield from ((name, info[name]) for name in LISTS_OF_SOME if name in info)
+    yield from ((name, info[name]) for name in LISTS_OF_ROUGE if info.get(name))
+    for record in RECORDS_BY_DOCUMENT:
+        lists = ((name, each) for name, each in info.get(record, {}).items() if isinstance(each, list))
+        yield from ((f"{record}.{name}", each) for name, each in lists)
+    for scorer, facts in info.get("model_scores", {}).items():
+        yield from ((f"model_scores.{scorer}.scores.{name}", each) for name, each in facts["scores"].items())
 
 
 def _scores_problem(info: Mapping[str, Any]) -> Problem:

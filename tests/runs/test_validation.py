@@ -104,6 +104,10 @@ def names_the_key(message, place):
     return key in message or agreeing.get(key, "batch_document_ids") in message
 
 
+def scores_by_model(**scores):
+    return {"kind": "nli", "source": "x", "digest": "d", "means": {}, "scores": scores}
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -136,6 +140,14 @@ def names_the_key(message, place):
             "extra_info.faithfulness.coverage has 7 items, and must have one per document: 8",
         ),
         (
+            {"summary_characters": [10] * 7},
+            "extra_info.summary_characters has 7 items, and must have one per document: 8",
+        ),
+        (
+            {"model_scores": {"nli": scores_by_model(entailment=[0.5] * 9)}},
+            "extra_info.model_scores.nli.scores.entailment has 9 items, and must have one per document: 8",
+        ),
+        (
             {"faithfulness": faithfulness_of_documents(novel_dates=[0, 0, 1, 0, 0, 0, 0, 0])},
             "extra_info.faithfulness.novel_dates[2] is 1, and dates[2] is 0",
         ),
@@ -156,6 +168,17 @@ def test_value_that_cannot_be_is_named_with_its_key(changes, said):
         check_run(run_of(benchmark(**changes)))
     assert said in str(refused.value)
     assert str(refused.value).startswith("benchmarks[0].extra_info.")
+
+
+@pytest.mark.parametrize("name", ["first_tokens", "steps", "drafted_tokens"])
+def test_drafts_are_counted_for_each_document(name):
+    run = read_run(ROOT / "baselines" / "nvidia-h200" / "0009_lookup.json")
+    info = next(each["extra_info"] for each in run["benchmarks"] if "lookup" in each["extra_info"])
+    info["lookup"][name].pop()
+    with pytest.raises(
+        InvalidValueError, match=rf"extra_info\.lookup\.{name} has 15 items, and must have one per document: 16"
+    ):
+        check_run(run)
 
 
 def test_number_of_rounds_must_be_that_of_the_durations():
