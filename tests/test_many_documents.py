@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import json
 import tracemalloc
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -15,14 +17,15 @@ from summarybench.measure import generation
 from summarybench.report import documents as report_documents
 from summarybench.report.documents import documents_of
 from summarybench.report.experiment import Source, experiments_of
-from summarybench.report.text_budget import TextBudget
+from summarybench.report.page_budget import PageBudget
 from summarybench.runs.baselines import StoredRun
 from summarybench.runs.journal import Journal, read_journal
 from summarybench.runs.run_file import Entry
 from summarybench.session.progress import Progress, Tally
 from summarybench.stats.intervals import mean_interval
+from tests.command import command
 from tests.kill_at_random import run_session
-from tests.run_files import benchmark, faithfulness_of_documents, run_of
+from tests.run_files import A100, benchmark, faithfulness_of_documents, run_of
 
 MIB = 2**20
 
@@ -100,7 +103,7 @@ def test_page_compares_and_marks_only_the_summaries_that_it_shows(monkeypatch, c
 
     for name in ("marks_in", "word_changes"):
         monkeypatch.setattr(report_documents, name, counted(name))
-    names, shown = ("llama2-7b-chat-fp16", "llama2-7b-chat-4-bit"), TextBudget(most_bytes=20 * len("one two six text"))
+    names, budget = ("llama2-7b-chat-fp16", "llama2-7b-chat-4-bit"), PageBudget(most_bytes=20 * len("one two six text"))
     faithfulness = {name: each[:1] * count for name, each in faithfulness_of_documents().items()}
     entries = [benchmark(name, seconds=(2.0,) * count, faithfulness=faithfulness) for name in names]
     rows = {
@@ -109,7 +112,7 @@ def test_page_compares_and_marks_only_the_summaries_that_it_shows(monkeypatch, c
         for number in range(1, count + 1)
     }
     run = StoredRun(path=Path("run.json"), run=run_of(*entries))
-    found = list(documents_of(experiments_of([Source(stored=run, documents=rows)]), shown))
+    found = list(documents_of(experiments_of([Source(stored=run, documents=rows)]), budget.has_room_for_texts))
     assert len(found) == count
     with_texts = sum(each.text is not None for each in found)
     assert 0 < with_texts < 20
@@ -159,3 +162,16 @@ def test_many_measured_documents_are_read_from_the_journal_a_few_times_only(tmp_
     monkeypatch.setattr("summarybench.session.closing.write_report", lambda folder, baselines: folder)
     run_session(tmp_path, lambda _: None)
     assert len(reads) < 10
+
+
+def test_report_reads_its_run_once(tmp_path, monkeypatch):
+    from summarybench.runs import baselines
+
+    reads = []
+    read_run = baselines.read_run
+    monkeypatch.setattr(baselines, "read_run", lambda path: (reads.append(path), read_run(path))[1])
+    run = {**run_of(benchmark()), "device": asdict(A100)}
+    path = tmp_path / "one.json"
+    path.write_text(json.dumps(run), encoding="utf-8")
+    assert command("report")([str(path), "--output", str(tmp_path / "report.html"), "--baselines", str(tmp_path)]) == 0
+    assert reads == [path]

@@ -54,14 +54,15 @@ def _at_lengths(entry: Entry, lengths_of: Entry) -> dict[str, Timing]:
     A round of equal lengths keeps exactly what was measured. The rounds of a batch end with its longest summary. Rounds over
     the whole sample are taken as they are: their documents come and go.
     """
-    if entry.is_at_once:
-        return entry.timings
+    timings = entry.timings
+    if entry.is_at_once or entry is lengths_of:
+        return timings
     there, steps_there = lengths_of.timings, _decoding_steps(lengths_of)
     steps, first = _decoding_steps(entry), entry.first_token_seconds
     decoded = sum(count - 1 for count in steps.values())
-    decoding = math.fsum(timing.seconds - first[each] for each, timing in entry.timings.items())
+    decoding = math.fsum(timing.seconds - first[each] for each, timing in timings.items())
     found = {}
-    for each, timing in entry.timings.items():
+    for each, timing in timings.items():
         if each not in there:
             continue
         if (timing.tokens, steps[each]) == (there[each].tokens, steps_there[each]) or decoded < 1:

@@ -61,8 +61,8 @@ def _prices(texts: Sequence[str], runs: int) -> Sequence[float | None]:
 
 
 def _with_baselines(path: Path, folder: Path, price: float | None) -> Source:
-    device = device_of(open_run(path).run)
-    return source_of(path, read_baselines(folder / device.slug), price)
+    stored = open_run(path)
+    return source_of(stored, read_baselines(folder / device_of(stored.run).slug), price)
 
 
 def _default_output(sources: Sequence[Source]) -> Path:

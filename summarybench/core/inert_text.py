@@ -21,6 +21,8 @@ INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 USER_INFO = re.compile(r"(?<=://)[^/\s?#\"'<>]*@")
 TOKENS = re.compile(r"\bhf_\w{16,}|(?<=[Bb]earer )[\w.~+/=-]{8,}")
 NAMES_OF_SECRETS = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL")
+WITHOUT_TEXT = frozenset({int, float, bool, type(None)})
+"""The types of long lists of figures, which are not looked at one by one."""
 SHORTEST_SECRET = 8
 """A shorter value of such a variable may be a common word, and hiding it would garble messages."""
 
@@ -47,6 +49,8 @@ def _inert_record(value: Any, secrets: tuple[str, ...], keep: str, line_breaks_i
             for name, item in value.items()
         }
     if isinstance(value, list | tuple):
+        if WITHOUT_TEXT.issuperset(map(type, value)):
+            return list(value)
         return [_inert_record(item, secrets, keep, line_breaks_in) for item in value]
     return value
 

@@ -8,4 +8,9 @@ def printable(text: str, *, kept: str = "") -> str:
 
     A terminal or a page must not obey what a model or a server wrote.
     """
+    others = text
+    for character in kept:
+        others = others.replace(character, "")
+    if others.isprintable():
+        return text
     return "".join(each if each.isprintable() or each in kept else ascii(each)[1:-1] for each in text)

@@ -86,27 +86,36 @@ class DocumentView:
         return min(seconds), max(seconds)
 
 
-def documents_of(
-    experiments: Sequence[ExperimentView], has_room_for: Callable[[DocumentView], bool] = lambda _: True
-) -> Iterator[DocumentView]:
-    """The documents of all experiments, in the order of the first experiment that has them.
+def ids_of(experiments: Sequence[ExperimentView]) -> Sequence[str]:
+    """The ids of the documents of all experiments, in the order of the first experiment that has them."""
+    return list(dict.fromkeys(document_id for each in experiments for document_id in each.info["document_ids"]))
 
-    `has_room_for` is asked about each document in turn. From the first one for which there is no room on, they have the figures
-    of their summaries alone, as those of a stored run.
+
+def documents_of(
+    experiments: Sequence[ExperimentView],
+    has_room_for_texts: Callable[[DocumentView], bool] = lambda _: True,
+    has_room_for_figures: Callable[[int], bool] = lambda _: True,
+) -> Iterator[DocumentView]:
+    """The documents of all experiments, in the order of `ids_of`, as far as there is room.
+
+    `has_room_for_figures` is asked about each document in turn, with the number of its experiments. The first one for which
+    there is no room ends the documents. `has_room_for_texts` is asked likewise. From the first one for which there is no room
+    on, they have the figures of their summaries alone, as those of a stored run.
     """
     holders = [_Holder(each) for each in experiments]
-    ids = dict.fromkeys(document_id for each in holders for document_id in each.places)
     counterparts: dict[tuple[int, ...], list[_Holder | None]] = {}  # mostly all experiments have the same documents
     has_room = True
-    for number, document_id in enumerate(ids, start=1):
+    for number, document_id in enumerate(ids_of(experiments), start=1):
         holding = [each for each in holders if document_id in each.places]
+        if not has_room_for_figures(len(holding)):
+            return
         numbers = tuple(each.experiment.number for each in holding)
         if numbers not in counterparts:
             counterparts[numbers] = [_counterpart(each, holding) for each in holding]
         pairs = list(zip(holding, counterparts[numbers], strict=True))
         if has_room:
             document = _document_view(number, document_id, pairs)
-            has_room = has_room_for(document)
+            has_room = has_room_for_texts(document)
         yield document if has_room else _document_view(number, document_id, pairs, has_texts=False)
 
 

@@ -32,7 +32,7 @@ from summarybench.report.figures.speed import GENERATED
 from summarybench.report.glossary import terms_of
 from summarybench.report.probes import probes_of
 from summarybench.report.view import RunView, view_of
-from summarybench.runs.baselines import Baselines, open_run
+from summarybench.runs.baselines import Baselines, StoredRun, open_run
 from summarybench.runs.document_rows import DocumentRows
 from summarybench.stats.sequential import FEWEST_NIGHTS
 
@@ -128,13 +128,12 @@ def _asset(name: str) -> Any:
 def write_report(run: Path, baselines: Baselines | None) -> Path:
     """Write report.html into a run's folder. Raises InputError if the run is damaged or the page cannot be written."""
     path = run / "report.html"
-    write_where_asked(path, page_parts([source_of(run, baselines)]))
+    write_where_asked(path, page_parts([source_of(open_run(run), baselines)]))
     return path
 
 
-def source_of(path: Path, baselines: Baselines | None, gpu_hour_price: float | None = None) -> Source:
-    """A run with its documents, if its folder has them. Raises InputError if it cannot be read."""
-    stored = open_run(path)
+def source_of(stored: StoredRun, baselines: Baselines | None, gpu_hour_price: float | None = None) -> Source:
+    """A run with its documents, if its folder has them. Raises InputError if they cannot be read."""
     table = stored.path.with_name(DOCUMENTS)
     is_of_run = stored.path.name == "run.json" and table.is_file()
     documents = DocumentRows(table) if is_of_run else {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from summarybench.core.outcomes import Outcome
-from summarybench.report.documents import DocumentView, documents_of
+from summarybench.report.documents import DocumentView, documents_of, ids_of
 from summarybench.report.environment import Environments, environments_of
 from summarybench.report.experiment import ExperimentView, Source, experiments_of, tagged
 from summarybench.report.frontier import frontier_of
@@ -16,8 +16,8 @@ from summarybench.report.headline import Headline, NotMeasured, headline_of
 from summarybench.report.history import History, histories_of
 from summarybench.report.layout import Table
 from summarybench.report.notes import Note, notes_of
+from summarybench.report.page_budget import PageBudget
 from summarybench.report.tables import kind_tables, run_tables
-from summarybench.report.text_budget import TextBudget
 from summarybench.runs.run_file import entries_of
 
 
@@ -58,8 +58,14 @@ class RunView:
 
     @cached_property
     def documents(self) -> tuple[DocumentView, ...]:
-        """The documents, without their texts from where a page would become too long."""
-        return tuple(documents_of(self.experiments, has_room_for=TextBudget()))
+        """The documents, without their texts from where a page would become too long, and none from where it still would."""
+        budget = PageBudget()
+        return tuple(documents_of(self.experiments, budget.has_room_for_texts, budget.has_room_for_figures))
+
+    @cached_property
+    def document_count(self) -> int:
+        """The number of documents that were summarized, those included that the page has no room for."""
+        return len(ids_of(self.experiments))
 
     @cached_property
     def histories(self) -> tuple[History, ...]:

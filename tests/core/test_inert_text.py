@@ -26,6 +26,14 @@ def test_control_and_format_characters_are_visible(text, shown):
     assert inert(text) == shown
 
 
+def test_texts_in_lists_of_figures_are_found():
+    figures = [1, 2.5, True, None]
+    assert inert_record({"figures": figures, "mixed": [*figures, "a\x07", (1, "b\x07")]}) == {
+        "figures": figures,
+        "mixed": [*figures, r"a\x07", [1, r"b\x07"]],
+    }
+
+
 def test_line_breaks_are_kept_where_they_are_asked_for():
     assert inert("a\nb\x07", keep="\n\t") == "a\nb\\x07"
 

@@ -1,4 +1,4 @@
-"""Labels of charts fit into their margins."""
+"""Labels of charts fit into their margins, and charts of many documents stay small."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from summarybench.report.charts import tradeoff
+from summarybench.report.charts import seconds, tradeoff
 from summarybench.report.charts.svg import CHARACTER_WIDTH, LABEL_GAP, NARROW, STYLE, wrapped_label
 from summarybench.report.experiment import Source
 from summarybench.report.view import view_of
@@ -47,3 +47,18 @@ def test_tick_labels_of_close_scores_leave_the_axis_label_within_the_chart():
         (axes,) = figure.axes
         assert drawn
         assert axes.yaxis.label.get_window_extent().x0 >= 0
+
+
+def test_dots_are_spread_over_all_times():
+    assert seconds.dots_of([4.0, 1.0, 3.0, 2.0, 0.0], 3) == [0.0, 2.0, 4.0]
+    assert seconds.dots_of([4.0, 1.0], 3) == [4.0, 1.0]
+    assert seconds.dots_of([4.0, 1.0], 1) == [1.0]
+
+
+@pytest.mark.parametrize(("limit", "most", "left"), [("MOST_DOTS", 3, 3), ("MOST_DOTS_IN_ALL", 11, 5)])
+def test_chart_of_seconds_draws_a_limited_number_of_dots(monkeypatch, limit, most, left):
+    run = run_of(benchmark(), benchmark("llama2-7b-chat-8-bit"))
+    view = view_of([Source(stored=StoredRun(path=Path("run.json"), run=run), device=A100)])
+    whole = seconds.seconds_chart(view).wide.count("<use ")
+    monkeypatch.setattr(seconds, limit, most)
+    assert whole - seconds.seconds_chart(view).wide.count("<use ") == 2 * (8 - left)

@@ -17,6 +17,7 @@ from summarybench.report.glossary import COMMON, OF_SOME_KINDS
 from summarybench.report.html import page_parts, source_of
 from summarybench.report.layout import TableLayout
 from summarybench.report.terminal import final_report
+from summarybench.runs.baselines import open_run
 from summarybench.runs.kind_facts import KindFacts, KindFigure, Unit
 from tests.command import command
 from tests.run_files import A100, benchmark, run_of
@@ -122,7 +123,7 @@ def test_markdown_shows_the_figures_that_a_kind_declares(run_file, capsys):
 
 
 def test_page_shows_and_explains_the_figures_that_a_kind_declares(run_file):
-    page = "".join(page_parts([source_of(run_file, None)]))
+    page = "".join(page_parts([source_of(open_run(run_file), None)]))
     assert ">Toy kind</caption>" in page
     assert 'popovertarget="term-toy-kind-toy-words"' in page
     assert "Mean words of a summary." in page

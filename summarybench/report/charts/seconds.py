@@ -12,8 +12,9 @@ from summarybench.report.figures.figure import Percentiles
 from summarybench.report.figures.speed import SECONDS
 from summarybench.report.view import RunView
 
-MOST_DOTS = 200
-"""Of an experiment. More would cover each other, and make the page large; box and median are those of all documents."""
+MOST_DOTS, MOST_DOTS_IN_ALL = 200, 4_000
+"""Of an experiment, and of the chart. More would cover each other, and make the page large; box and median are those of all
+documents."""
 LOGARITHMIC_FROM = 12
 """Ratio of the longest to the shortest time from which the axis is logarithmic."""
 
@@ -24,7 +25,7 @@ def seconds_chart(view: RunView) -> Chart:
     def draw(figure: Any, width: float) -> dict[str, str]:
         axes = axes_in(figure, width, left=label_margin(shown, width), bottom=44)
         for place, each in enumerate(reversed(shown)):
-            _draw_documents(axes, place, each)
+            _draw_documents(axes, place, each, min(MOST_DOTS, MOST_DOTS_IN_ALL // len(shown)))
         _scale(axes, [seconds for each in shown for seconds in each.document_seconds.values()])
         name_lines(axes, shown)
         axes.set_xlabel("seconds per document" if width == WIDE else "seconds")
@@ -34,8 +35,8 @@ def seconds_chart(view: RunView) -> Chart:
     return chart("seconds", words, draw, lambda _: 62 + 46 * len(shown))
 
 
-def _draw_documents(axes: Any, place: int, experiment: ExperimentView) -> None:
-    seconds = dots_of(list(experiment.document_seconds.values()))
+def _draw_documents(axes: Any, place: int, experiment: ExperimentView, most_dots: int) -> None:
+    seconds = dots_of(list(experiment.document_seconds.values()), most_dots)
     # The dots of equal times would cover each other, so they are spread over the height of the box in a fixed pattern.
     spread = [place + 0.26 * ((7 * number % 11) / 5 - 1) for number in range(len(seconds))]
     axes.scatter(
@@ -62,12 +63,12 @@ def _draw_documents(axes: Any, place: int, experiment: ExperimentView) -> None:
     )
 
 
-def dots_of(seconds: Sequence[float]) -> Sequence[float]:
-    """The times that are drawn: all, or MOST_DOTS from the shortest to the longest with as many others between any two."""
-    if len(seconds) <= MOST_DOTS:
+def dots_of(seconds: Sequence[float], most: int = MOST_DOTS) -> Sequence[float]:
+    """The times that are drawn: all, or `most` from the shortest to the longest with as many others between any two."""
+    if len(seconds) <= most:
         return seconds
     ordered = sorted(seconds)
-    return [ordered[number * (len(ordered) - 1) // (MOST_DOTS - 1)] for number in range(MOST_DOTS)]
+    return [ordered[number * (len(ordered) - 1) // max(most - 1, 1)] for number in range(most)]
 
 
 def _scale(axes: Any, seconds: list[float]) -> None:
