@@ -90,10 +90,6 @@ class RunView:
         """Whether any summary has something marked that its document does not have."""
         return any(piece.novel for document in self.documents for each in document.summaries for piece in each.pieces)
 
-    @property
-    def is_compared(self) -> bool:
-        return any(each.change for each in self.experiments)
-
     @cached_property
     def frontier(self) -> tuple[ExperimentView, ...]:
         """The experiments that no other beats in both figures of the trade-off chart, slowest or dearest first."""

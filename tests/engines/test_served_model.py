@@ -172,7 +172,7 @@ def test_gguf_file_is_the_only_one_of_the_folder(tmp_path):
     (tmp_path / "a.gguf").touch()
     assert gguf_file_of(weights) == tmp_path / "a.gguf"
     (tmp_path / "b.gguf").touch()
-    with pytest.raises(UnavailableError, match=r"has a\.gguf, b\.gguf; name it"):
+    with pytest.raises(UnavailableError, match=r"has a\.gguf, b\.gguf; name one"):
         gguf_file_of(weights)
 
 
