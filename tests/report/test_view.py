@@ -79,3 +79,10 @@ def test_ways_of_different_runs_are_not_compared():
     two_runs = view_of([source(eager), source(compiled, path="b/run.json")])
     assert "Side by side" in [each.title for each in one_run.tables]
     assert "Side by side" not in [each.title for each in two_runs.tables]
+
+
+def test_long_documents_of_which_none_was_too_long_have_no_table():
+    lists = ("unread_tokens", "earlier_calls", "earlier_prompt_tokens", "earlier_generated_tokens")
+    none, one = (source(benchmark(long_documents={name: [count, *[0] * 7] for name in lists})) for count in (0, 3))
+    titles = [[table.title for table in view_of([each]).tables] for each in (none, one)]
+    assert ["Long documents" in each for each in titles] == [False, True]

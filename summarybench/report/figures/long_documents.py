@@ -14,7 +14,9 @@ WHOLE = Format(spec=".0f")
 
 
 def _facts(experiment: ExperimentView) -> LongDocuments | None:
-    return experiment.info.get("long_documents")
+    """None where all documents fitted."""
+    facts = experiment.info.get("long_documents")
+    return facts if facts and _places(facts) else None
 
 
 def _places(facts: LongDocuments) -> list[int]:
