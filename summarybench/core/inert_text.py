@@ -15,6 +15,8 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote
 
+from summarybench.core.text import is_printable_apart_from
+
 HIDDEN = "***"
 INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode's categories of characters that a terminal or a page does not show as they are."""
@@ -56,10 +58,7 @@ def _inert_record(value: Any, secrets: tuple[str, ...], keep: str, line_breaks_i
 
 
 def _visible(text: str, keep: str) -> str:
-    others = text
-    for character in keep:
-        others = others.replace(character, "")
-    if others.isprintable():
+    if is_printable_apart_from(keep, text):
         return text
     return "".join(
         character if character in keep or unicodedata.category(character) not in INVISIBLE else _escape(character)

@@ -75,7 +75,11 @@ def check_values(value: Any, where: str, levels: int = DEEPEST_NESTING) -> None:
 
 def is_valid_unicode(text: str) -> bool:
     """Whether a text has no half of a surrogate pair, which no file can hold."""
-    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+    try:
+        text.encode("utf-8")  # fails at surrogates
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def inside(where: str, name: str) -> str:

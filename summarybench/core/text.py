@@ -8,9 +8,13 @@ def printable(text: str, *, kept: str = "") -> str:
 
     A terminal or a page must not obey what a model or a server wrote.
     """
-    others = text
-    for character in kept:
-        others = others.replace(character, "")
-    if others.isprintable():
+    if is_printable_apart_from(kept, text):
         return text
     return "".join(each if each.isprintable() or each in kept else ascii(each)[1:-1] for each in text)
+
+
+def is_printable_apart_from(kept: str, text: str) -> bool:
+    """Whether all characters but those in `kept` are printable: most texts are, and are not looked at one by one."""
+    for character in kept:
+        text = text.replace(character, "")
+    return text.isprintable()

@@ -11,6 +11,7 @@ from itertools import chain
 from typing import Any
 
 from summarybench.core.outcomes import InputError
+from summarybench.core.strict_json import is_valid_unicode
 from summarybench.documents.document import Document, Reason
 from summarybench.documents.words import has_words
 
@@ -144,7 +145,7 @@ def _sections(located: Located) -> Iterator[Document]:
             f" with lists of one length ({type(error).__name__}: {error}); docs/guide/documents.md shows all formats"
         ) from error
     for value in (url, *chain.from_iterable(sections)):
-        if not isinstance(value, str) or not _is_valid_unicode(value):
+        if not isinstance(value, str) or not is_valid_unicode(value):
             raise InputError(f"{where}: url, section names, documents and summaries must be strings of valid Unicode")
     for name, text, summary in sections:
         yield Document(url=url, section=name, text=text.strip(), reference=summary.strip())
@@ -154,14 +155,6 @@ def _listed(column: Any) -> list[Any]:
     if not isinstance(column, list):
         raise TypeError(f"{type(column).__name__} in place of a list")
     return column
-
-
-def _is_valid_unicode(text: str) -> bool:
-    try:
-        text.encode("utf-8")  # fails at surrogates
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 # Flat columns --------------------------------------------------------------------------------------------------------
@@ -206,7 +199,7 @@ class _Layout:
             return ""
         if is_name and isinstance(value, (int, float)):
             value = str(value)
-        if not isinstance(value, str) or not _is_valid_unicode(value):
+        if not isinstance(value, str) or not is_valid_unicode(value):
             raise InputError(f"{where}: column {column!r} must hold text in valid Unicode, not {type(value).__name__}")
         return value.strip()
 
