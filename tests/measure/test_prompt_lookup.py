@@ -168,15 +168,16 @@ def test_no_other_kind_measures_loaders_with_prompt_lookup():
     assert all(LOADERS[name].draft_tokens > 0 for name in names | of_students)
 
 
-FAKE_LOOKUP = (
+FAKE_DECODING_WITH_DRAFTS = (
     FAKE_MODELS
     + """
     from summarybench.engines.lookup import LookupCounts
-    from summarybench.kinds import prompt_lookup
 
-    class FakeLookup:
-        def __init__(self, loaded, draft_tokens, longest_sequence):
-            self.summaries, self.counts, self._loaded = [], [], loaded
+    class FakeDecodingWithDrafts:
+        counts_of_a_summary = None  # a subclass has them
+
+        def __init__(self, loaded):
+            self.summaries, self.counts = [], []
             self.prepare, self.decode, self.ends_by_itself = loaded.prepare, loaded.decode, loaded.ends_by_itself
 
         def generate(self, prepared, max_new_tokens, on_first_token):
@@ -188,7 +189,7 @@ FAKE_LOOKUP = (
         def generated_ids(self, output, prepared):
             found = [[*row[:-1], WORD(row[-1])] for row in output]
             self.summaries += found
-            self.counts.append(LookupCounts(first_tokens=1, steps=4, drafted=40))
+            self.counts.append(self.counts_of_a_summary)
             return found
 
     def forced_logits(self, prompt, summary):
@@ -199,6 +200,19 @@ FAKE_LOOKUP = (
 
     WORD = lambda word: word
     FakeModel.forced_logits = forced_logits
+"""
+)
+FAKE_LOOKUP = (
+    FAKE_DECODING_WITH_DRAFTS
+    + """
+    from summarybench.kinds import prompt_lookup
+
+    class FakeLookup(FakeDecodingWithDrafts):
+        counts_of_a_summary = LookupCounts(first_tokens=1, steps=4, drafted=40)
+
+        def __init__(self, loaded, draft_tokens, longest_sequence):
+            super().__init__(loaded)
+
     prompt_lookup.open_lookup = FakeLookup
 """
 )

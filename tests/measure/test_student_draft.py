@@ -6,49 +6,29 @@ import pytest
 
 from summarybench.documents.sources import embedded_documents
 from summarybench.session.students import text_digest
-from tests.conftest import FAKE_MODELS
 from tests.distillation.test_distillation import student_folder
+from tests.measure.test_prompt_lookup import FAKE_DECODING_WITH_DRAFTS
 
 FAKE_DRAFTS = (
-    FAKE_MODELS
+    FAKE_DECODING_WITH_DRAFTS
     + """
     from summarybench.core.outcomes import UnavailableError
-    from summarybench.engines.lookup import LookupCounts
     from summarybench.kinds import student_draft
 
-    class FakeDrafts:
+    class FakeDrafts(FakeDecodingWithDrafts):
+        counts_of_a_summary = LookupCounts(first_tokens=1, steps=8, drafted=16)
+
         def __init__(self, teacher, student, draft_tokens):
             if student.experiment.model == "strange":
                 raise UnavailableError("strange cannot draft")
             assert (teacher.experiment.model, draft_tokens) == ("smollm2-135m-instruct", 2)
-            self.summaries, self.counts = [], []
-            self.prepare, self.decode, self.ends_by_itself = teacher.prepare, teacher.decode, teacher.ends_by_itself
-
-        def generate(self, prepared, max_new_tokens, on_first_token):
-            TIME.pass_by(0.01)
-            on_first_token()
-            TIME.pass_by(0.05)
-            return [row[-max_new_tokens:] for row in prepared]
-
-        def generated_ids(self, output, prepared):
-            found = [[*row[:-1], WORD(row[-1])] for row in output]
-            self.summaries += found
-            self.counts.append(LookupCounts(first_tokens=1, steps=8, drafted=16))
-            return found
+            super().__init__(teacher)
 
     def with_settings(experiment, teacher, student, sequence_tokens):
         both = teacher.as_experiment(experiment, teacher.memory_for(sequence_tokens, 1))
         both.settings = {**teacher.settings, "draft_model": student.experiment.name}
         return both
 
-    def forced_logits(self, prompt, summary):
-        import torch
-        logits = torch.zeros(1, 1 + max(FakeModel.words.__len__(), *summary))
-        logits[0, summary[-1]] = 1.0
-        return logits
-
-    WORD = lambda word: word
-    FakeModel.forced_logits = forced_logits
     student_draft.StudentDrafts = FakeDrafts
     student_draft.beside_student = with_settings
 """
