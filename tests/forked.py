@@ -147,7 +147,7 @@ class ForkedProcess(subprocess.Popen[str]):
 
     def send_signal(self, sig: int) -> None:
         if self.poll() is None:
-            with contextlib.suppress(ProcessLookupError):  # it has ended, and nobody has heard of it yet
+            with contextlib.suppress(ProcessLookupError):  # it has ended since it was polled
                 os.kill(self.forked_id, sig)
 
 

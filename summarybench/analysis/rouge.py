@@ -48,8 +48,10 @@ def rouge_f1(
         found = {name: n_gram_f1(expected, said, int(name.removeprefix("rouge"))) for name in others}
     if L in types or LSUM in types:
         texts = [[tokenizer.tokenize(each) for each in sentences(text)] for text in (reference, summary)]
-        found[L] = l_f1(*([word for sentence in text for word in sentence] for text in texts)) if L in types else 0.0
-        found[LSUM] = lsum_f1(*texts) if LSUM in types else 0.0
+        if L in types:
+            found[L] = l_f1(*([word for sentence in text for word in sentence] for text in texts))
+        if LSUM in types:
+            found[LSUM] = lsum_f1(*texts)
     return {name: found[name] for name in types}
 
 

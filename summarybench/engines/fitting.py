@@ -45,8 +45,7 @@ def forecast(
 
     The largest need of the experiment's loaders counts. A `student` that drafts is loaded beside the model.
 
-    For architectures that shapes.py computes, this needs neither the
-    weights nor torch.
+    For architectures that shapes.py computes, this needs neither the weights nor torch.
     """
     loaders = (experiment.loader, *experiment.other_loaders)
     needed = max(_needed_bytes(loader, shape, device, sequence_tokens, stored_bytes) for loader in loaders)

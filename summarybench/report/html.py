@@ -141,7 +141,7 @@ def source_of(stored: StoredRun, baselines: Baselines | None, gpu_hour_price: fl
 
 
 def page_parts(sources: Sequence[Source]) -> Iterator[str]:
-    """The page in parts, since that of many documents takes much memory as a whole. Raises InputError if a run is damaged."""
+    """The page in parts: as one text, the page of many documents would take much memory. Raises InputError if a run is damaged."""
     from jinja2 import UndefinedError
 
     try:

@@ -118,7 +118,7 @@ FIDELITY_FIGURES = (
         unit="",
         format=".3f",
         higher_is_better=False,
-        meaning="The compiled loader's logit error ÷ that of its eager twin; shown as – for eager loaders, which have none.",
+        meaning="The compiled loader's logit error ÷ that of its eager twin. Eager loaders have no twin, so – is shown for them.",
     ),
     KindFigure(
         key="fidelity.forced_tokens",

@@ -1,4 +1,4 @@
-"""What stays open between tests: one thing at a time, as long as it is usable."""
+"""What a kind keeps open between its tests: one thing at a time, until another is opened or it is no longer usable."""
 
 from __future__ import annotations
 

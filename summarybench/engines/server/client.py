@@ -125,7 +125,7 @@ class ServerClient:
         self._session = ClientSession(
             headers=self._headers,
             timeout=ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
-            auto_decompress=False,  # compressed answers are refused: a few bytes of them may stand for gigabytes
+            auto_decompress=False,  # compressed answers are refused: a few bytes may unpack to gigabytes
             trace_configs=[_reuse_noted()],
             # No limit: the load decides how many requests are in flight.
             connector=TCPConnector(limit=0, keepalive_timeout=KEPT_CONNECTION_SECONDS),
