@@ -12,7 +12,7 @@ from summarybench.report.experiment import Source
 from summarybench.report.headline import exit_headline
 from summarybench.report.history import ROW_HEADINGS, history_rows
 from summarybench.report.layout import Table
-from summarybench.report.tables import SUMMARY
+from summarybench.report.tables import SUMMARY, summary_tables
 from summarybench.report.view import RunView, view_of
 from summarybench.runs.baselines import StoredRun
 from summarybench.runs.run_folder import Results
@@ -59,7 +59,7 @@ def _text(found: StoredRun, view: RunView, details: str) -> str:
         paragraphs.append(details)
     if view.experiments:
         paragraphs.append(_table(SUMMARY.table(view.experiments)))
-    for table in view.kind_tables:
+    for table in summary_tables(view.experiments):
         paragraphs += [f"**{escaped(table.title)}**", _table(table)]
     if rows := history_rows(view.experiments):
         paragraphs += ["**History**", markdown_table(ROW_HEADINGS, rows, ("experiment", "history", "nights", "since"))]

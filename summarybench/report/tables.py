@@ -290,8 +290,12 @@ def _declared_tables(experiments: Sequence[ExperimentView]) -> Iterator[Table]:
 
 def page_tables(experiments: Sequence[ExperimentView]) -> list[Table]:
     """The page's tables between the main one and the further figures."""
-    first = [side_by_side(experiments), FAITHFULNESS_IN_FULL.table(experiments)]
-    return [each for each in (*first, *kind_tables(experiments)) if each.rows]
+    return [each for each in (side_by_side(experiments), *summary_tables(experiments)) if each.rows]
+
+
+def summary_tables(experiments: Sequence[ExperimentView]) -> list[Table]:
+    """The tables of the markdown page below the one of all experiments."""
+    return [each for each in (FAITHFULNESS_IN_FULL.table(experiments), *kind_tables(experiments)) if each.rows]
 
 
 def overview(experiments: Sequence[ExperimentView]) -> Table:

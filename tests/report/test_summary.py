@@ -12,7 +12,7 @@ from summarybench.report.headline import EXIT_CODES_IN_WORDS
 from summarybench.report.markdown import escaped
 from tests.command import command
 from tests.commands.test_adopt import A100
-from tests.run_files import benchmark, outcome, run_of
+from tests.run_files import benchmark, faithfulness_of_documents, outcome, run_of
 
 main = command("summary")
 
@@ -94,6 +94,25 @@ def test_tested_series_have_a_table_of_their_own(summarize):
         "| 4-bit | STEADY | 28, 18 of them the reference | 50.0 | 1.004 | 1.0% | – |"
     ]
     assert "**History**" not in summarize(benchmark(history={**history, "trend": "COLLECTING"}))
+
+
+def test_faithfulness_has_the_table_of_the_html_page(summarize):
+    lists = {name: [2, 0] * 4 for name in ("numbers", "novel_numbers", "dates", "novel_dates", "names", "novel_names")}
+    shares = {"novel_words": [0.25] * 8, "novel_bigrams": [0.5] * 8, "novel_trigrams": [0.75] * 8}
+    measured = benchmark(faithfulness=faithfulness_of_documents(**shares, **lists))
+    paragraphs = summarize(measured, benchmark("llama2-7b-chat-fp16"))
+    title = "**Faithfulness: what summaries have that their documents do not, how much they copy, and their length**"
+    heading, _, *rows = paragraphs[paragraphs.index(title) + 1].splitlines()
+    assert [each.strip() for each in heading.split("|")[2:8]] == [
+        "new words",
+        "new word pairs",
+        "new word triples",
+        "with new numbers",
+        "with new dates",
+        "with new names",
+    ]
+    (row,) = rows
+    assert [each.strip() for each in row.split("|")[1:8]] == [NAME, "25%", "50%", "75%", "4", "4", "4"]
 
 
 def test_notes_are_the_terminal_s_a_list_entry_each(summarize):
