@@ -4,7 +4,7 @@ import copy
 import json
 import re
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow
@@ -20,11 +20,13 @@ from summarybench.report.environment import EnvironmentFact
 from summarybench.report.experiment import Source
 from summarybench.report.headline import Headline
 from summarybench.report.probes import Probe, probes_of
+from summarybench.report.tables import STUDENTS
 from summarybench.report.view import view_of
 from summarybench.runs.baselines import Baselines, StoredRun
 from tests.command import command
 from tests.conftest import FAKE_MODELS
 from tests.forked import forked_python
+from tests.report.test_report_terminal import QUALITY_CHANGE
 from tests.run_files import A100, benchmark, outcome, run_of
 
 ROOT = Path(__file__).parents[2]
@@ -582,6 +584,36 @@ def test_the_page_never_scrolls_sideways(open_page, width):
     opened = open_page(viewport={"width": width, "height": 844})
     opened.page.locator("details").evaluate_all("all => all.forEach(each => { each.open = true; })")
     assert opened.page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_all_figures_of_students_fit_1200_pixels(browser, tmp_path):
+    """With the widest verdicts, a price and a long name."""
+    counted = {"verdict": "NON-INFERIOR", "before": 0, "more": 0, "fewer": 0, "documents": 8, "mean": 0.0}
+    counted |= {"low": 0.0, "high": 0.0, "p_value": 1.0}
+    faithfulness = {"verdict": "NON-INFERIOR", "baseline": FP16, "changed_summaries": 8, "confidence": 0.95}
+    faithfulness |= {"margin": 0.05, "level": 0.01, "counted": {"novel_names": counted}, "shares": {}}
+    change = {
+        "generated_tokens_per_second": {"ratio": 12.0, "low": 11.4, "high": 12.6},
+        "seconds_ratio": 0.08,
+        "weights_ratio": 0.6,
+        "peak_memory_ratio": 0.7,
+        "rouge1_ratio": 0.9,
+        "margin": 0.02,
+        "length_ratio": 0.8,
+        "quality_change": QUALITY_CHANGE | {"verdict": "NON-INFERIOR", "baseline": FP16},
+        "faithfulness_change": faithfulness,
+    }
+    name = "llama2-7b-chat-with-24-of-32-layers"
+    student = benchmark(experiment=f"{name}-4-bit", model=name, teacher="llama2-7b-chat", teacher_change=change)
+    path = tmp_path / "report.html"
+    priced = replace(source(benchmark(FP16), student), gpu_hour_price=1.80)
+    path.write_text(report_html.report_html([priced]), encoding="utf-8")
+    opened = Opened(browser, path, viewport={"width": 1200, "height": 900})
+    table = opened.page.locator(".scroll", has_text=STUDENTS.title)
+    assert table.locator("thead th").count() == 1 + len(STUDENTS.columns)
+    visible, whole_table = table.evaluate("each => [each.clientWidth, each.scrollWidth]")
+    opened.context.close()
+    assert whole_table <= visible
 
 
 def test_the_theme_is_switched_and_seen(open_page):

@@ -53,7 +53,7 @@ STUDENT_SPEED = Figure(
 STUDENT_SECONDS = Figure(
     key="student-seconds",
     name="Student's seconds per document",
-    heading="s/document ratio",
+    heading="s/doc ratio",
     short="s/doc\nratio",
     format=HUNDREDTHS,
     better=Better.LOWER,
@@ -66,7 +66,7 @@ STUDENT_SECONDS = Figure(
 STUDENT_SAVING = Figure(
     key="student-saving",
     name="Saved per 1,000 documents",
-    heading="saved per 1,000 documents",
+    heading="saved per 1,000 docs",
     short="saved/1k\ndocs",
     unit=MONEY,
     format=Format(spec=".4f"),
