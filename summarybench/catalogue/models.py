@@ -5,7 +5,7 @@ Models and loaders are read from the TOML tables beside this module.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,15 @@ from summarybench.core.outcomes import InputError
 from summarybench.core.tables import entry_of, read_table, shown
 from summarybench.documents.strategy import Strategy
 from summarybench.machine.device import Device
-from summarybench.machine.families import BFLOAT16_CAPABILITY, CPU_FAMILY, FAMILIES, GPU_FAMILIES, gpus_from
+from summarybench.machine.families import (
+    BFLOAT16_CAPABILITY,
+    CPU_FAMILY,
+    FAMILIES,
+    GPU_FAMILIES,
+    UNKNOWN_GPU_FAMILY,
+    gpus_from,
+    major_and_minor,
+)
 
 MODELS_FILE = Path(__file__).with_name("models.toml")
 LOADERS_FILE = Path(__file__).with_name("loaders.toml")
@@ -179,6 +187,11 @@ class Loader:
         """The device families that can run it."""
         return gpus_from(self.compute_capability) | (CPU if self.runs_on_cpu else frozenset())
 
+    def runs_on(self, device: Device) -> bool:
+        """Whether a GPU has the compute capability that the loader needs. True for a device that has none."""
+        found = device.compute_capability()
+        return found is None or found >= major_and_minor(self.compute_capability)
+
     def settings(
         self, device: Device, threads: int, wait_policy: str = "default"
     ) -> dict[str, str | float | bool | int]:
@@ -244,6 +257,13 @@ class Experiment:
         """The same model with another loader."""
         return replace(self, loader=loader)
 
+    def is_for(self, device: Device, *, named: bool) -> bool:
+        """Whether it belongs to a device, if -m or -k named it or not. A GPU of an unknown family gets whatever it can run."""
+        families = self.families | (self.on_request if named else frozenset())
+        if device.family == UNKNOWN_GPU_FAMILY:
+            return bool(families - CPU) and LOADERS[self.loader].runs_on(device)
+        return device.family in families
+
     @property
     def markers(self) -> tuple[str, ...]:
         kinds = ("compiled",) if LOADERS[self.loader].is_compiled else ()
@@ -259,11 +279,6 @@ class Experiment:
 def add_model(spec: ModelSpec) -> None:
     """Register a model in this process: a student, or a model of --model or --models."""
     MODELS[spec.name] = spec
-
-
-def model_markers(models: Iterable[ModelSpec]) -> dict[str, str]:
-    """The description of each model's marker, for `pytest --markers`."""
-    return {spec.marker: f"experiments with {spec.title}" for spec in models if spec.title}
 
 
 def read_models(path: Path = MODELS_FILE) -> dict[str, ModelSpec]:

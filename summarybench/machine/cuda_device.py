@@ -12,7 +12,7 @@ from summarybench.core.numbers import gib
 from summarybench.core.outcomes import UnavailableError
 from summarybench.machine.clock import Clock
 from summarybench.machine.device import GIB, Device, DeviceRecord
-from summarybench.machine.families import GPU_FAMILIES
+from summarybench.machine.families import GPU_FAMILIES, major_and_minor
 from summarybench.machine.nvml import MIG_REMEDY, driver_version, what_the_driver_offers
 from summarybench.machine.probes import (
     COPY_BANDWIDTH,
@@ -86,10 +86,14 @@ class CudaProbes:
         return float(start.elapsed_time(end)) / 1000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CudaDevice(Device):
-    """The first GPU that this process sees. Memory is what torch's allocator counts."""
+    """The first GPU that this process sees. Memory is what torch's allocator counts.
 
-    __slots__ = ()
+    `capability` is its compute capability as NVML states it; None asks torch.
+    """
+
+    capability: tuple[int, int] | None = None
 
     is_host = False
     is_shared_by_processes = False
@@ -129,13 +133,10 @@ class CudaDevice(Device):
         return driver_version()
 
     def compute_capability(self) -> tuple[int, int] | None:
-        import torch
-
-        own: tuple[int, int] = torch.cuda.get_device_capability(0)
+        own = self.capability or _capability_from_torch()
         if not self.stands_in or self.family not in GPU_FAMILIES:
             return own
-        major, minor = divmod(round(10 * GPU_FAMILIES[self.family].compute_capability), 10)
-        return min(own, (major, minor))
+        return min(own, major_and_minor(GPU_FAMILIES[self.family].compute_capability))
 
     def reset_peak_memory(self) -> None:
         import torch
@@ -189,6 +190,13 @@ class CudaDevice(Device):
             f"warning: {holder} is using this GPU: figures of both will be invalid; "
             "wait for its end, or choose another GPU with CUDA_VISIBLE_DEVICES"
         )
+
+
+def _capability_from_torch() -> tuple[int, int]:
+    import torch
+
+    found: tuple[int, int] = torch.cuda.get_device_capability(0)
+    return found
 
 
 def _why_torch_has_no_gpu(device: DeviceRecord, torch_version: str, torch_cuda: str | None) -> str:

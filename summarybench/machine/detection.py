@@ -78,7 +78,7 @@ def _described(nvml: Any, index: int) -> CudaDevice:
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
     gpu = NvmlGpu(nvml, handle)
     name = str(nvml.nvmlDeviceGetName(handle))
-    major, _minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+    major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
     return CudaDevice(
         kind="cuda",
         name=name,
@@ -92,6 +92,7 @@ def _described(nvml: Any, index: int) -> CudaDevice:
         power_limit_watts=gpu.watts("nvmlDeviceGetEnforcedPowerLimit"),
         pcie=_pcie(gpu),
         compute_mode=_compute_mode(gpu),
+        capability=(major, minor),
     )
 
 

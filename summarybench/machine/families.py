@@ -63,6 +63,12 @@ def gpus_from(compute_capability: float) -> frozenset[str]:
     )
 
 
+def major_and_minor(compute_capability: float) -> tuple[int, int]:
+    """A compute capability as NVML and torch state it: 8.9 is (8, 9)."""
+    major, minor = divmod(round(10 * compute_capability), 10)
+    return major, minor
+
+
 def family_of(product: str) -> str:
     """The family marker of a product name from NVML; 'gpu' for an unknown product."""
     for marker, family in GPU_FAMILIES.items():

@@ -10,7 +10,6 @@ from summarybench.core.outcomes import InputError
 from summarybench.engines.fitting import Forecast, forecast
 from summarybench.engines.shapes import shape_of_model
 from summarybench.machine.device import Device
-from summarybench.machine.families import UNKNOWN_GPU_FAMILY
 from summarybench.session.config import default_sample_on
 
 
@@ -26,10 +25,8 @@ def loaders_here(spec: ModelSpec, device: Device) -> dict[str, Forecast]:
     found: dict[str, Forecast] = {}
     for each in experiments():
         loader = LOADERS[each.loader]
-        is_meant = device.family in each.families | each.on_request or (
-            device.family == UNKNOWN_GPU_FAMILY and each.families | each.on_request != {"cpu"}
-        )
-        if each.model == spec.name and is_meant and not (loader.is_compiled and spec.obstacle_to_compiling):
+        is_meant = each.model == spec.name and each.is_for(device, named=True)
+        if is_meant and not (loader.is_compiled and spec.obstacle_to_compiling):
             found[each.loader] = forecast(each, shape, device, tokens, stored_bytes)
     return found
 

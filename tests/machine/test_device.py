@@ -202,6 +202,7 @@ def test_a_gpu_is_described_as_nvml_has_it(monkeypatch):
         power_limit_watts=70.0,
         pcie="generation 3, 16 lanes",
         compute_mode="default",
+        capability=(7, 5),
     )
 
 

@@ -26,7 +26,10 @@ def test_loaders_that_fit_come_before_those_that_are_too_large():
 
 
 def test_a_gpu_of_no_known_family_has_the_loaders_of_gpus():
-    assert {"fp16", "4-bit"} <= loaders_here(LLAMA, replace(T4, family="gpu")).keys()
+    turing, ada = (replace(T4, family="gpu", capability=each) for each in ((7, 5), (8, 9)))
+    too_new = {"bf16", "default-compiled", "8-bit-compiled", "w8a16-compiled", "w4a16-compiled", "fp8-compiled"}
+    assert {"fp16", "4-bit"} <= loaders_here(LLAMA, turing).keys()
+    assert loaders_here(LLAMA, ada).keys() - loaders_here(LLAMA, turing).keys() == too_new
 
 
 def test_a_model_for_other_devices_says_so():

@@ -52,6 +52,18 @@ def fake_gpu(*, predicted_mib: int = 100, more: str = "") -> str:
     return FAKE_GPU.replace("PREDICTED", str(predicted_mib)) + more
 
 
+def test_loader_that_an_unknown_gpu_is_too_old_for_is_skipped_and_the_reason_says_so(project):
+    turing = 'GPU = replace(GPU, family="gpu", slug="a-gpu", name="A GPU", capability=(7, 5))'
+    project.use(fake_gpu(more=f"\n    from dataclasses import replace\n    {turing}\n"))
+    session = project.bench("-m", "compiled and embedded", "-k", "fp8 or 4-bit", "--document-source", "embedded")
+    outcomes = {name.removeprefix("smollm2-135m-instruct-"): outcome for name, outcome in session.outcomes.items()}
+    assert outcomes == {"4-bit-compiled": "passed", "fp8-compiled": "skipped"}, session.output
+    assert (
+        "the loader fp8-compiled needs a GPU of compute capability 8.9 or newer, and this one (A GPU) has 7.5: "
+        "measure smollm2-135m-instruct with another loader" in " ".join(session.output.split())
+    )
+
+
 LLAMA_ON_A_T4 = ("-m", "t4 and llama2", "--document-source", "embedded", "--documents", "2")
 MEMORY_OF_LLAMA = ("-m", "t4 and llama2 and memory", "--document-source", "embedded")
 
