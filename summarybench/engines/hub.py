@@ -52,12 +52,12 @@ def describe(repository: str, revision: str | None) -> HubModel:
     import huggingface_hub as hub
 
     wanted = revision or DEFAULT_REVISION
-    if (folder := _cached(repository, wanted)) and folder.name == wanted:
+    if (folder := cached_folder(repository, wanted)) and folder.name == wanted:
         return HubModel(commit=folder.name, config=_config_in(folder, repository), weights_bytes=None)
     try:
         info = _ask(repository, wanted)
     except UnavailableError:
-        if (folder := _cached(repository, wanted)) is None:
+        if (folder := cached_folder(repository, wanted)) is None:
             raise
         return HubModel(commit=folder.name, config=_config_in(folder, repository), weights_bytes=None)
     with _explaining(repository, wanted):
@@ -78,7 +78,7 @@ def download(spec: ModelSpec) -> Path:
     import huggingface_hub as hub
 
     repository, revision = spec.repository, spec.revision
-    if (cached := _cached(repository, revision)) and _is_whole(cached):
+    if (cached := cached_folder(repository, revision)) and _is_whole(cached):
         return cached
     info = _ask(repository, revision, spec.licence_url)
     names = {each.rfilename for each in info.siblings}
@@ -96,7 +96,7 @@ def download(spec: ModelSpec) -> Path:
     return Path(folder)
 
 
-def _cached(repository: str, revision: str) -> Path | None:
+def cached_folder(repository: str, revision: str) -> Path | None:
     """The folder of this revision in the hub's cache, if its config.json is there."""
     import huggingface_hub as hub
 

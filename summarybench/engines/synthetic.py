@@ -44,6 +44,11 @@ def synthetic_revision(spec: ModelSpec) -> str:
     return f"{spec.name}-{digest}-shape-{GENERATION}"
 
 
+def synthetic_folder(spec: ModelSpec) -> Path:
+    """The folder of a model's random weights, which may not exist yet."""
+    return cache_folder() / f"synthetic-{synthetic_revision(spec)}"
+
+
 def synthetic_model_folder(spec: ModelSpec) -> Path:
     """The folder with random float16 safetensors.
 
@@ -51,7 +56,7 @@ def synthetic_model_folder(spec: ModelSpec) -> Path:
 
     Raises UnavailableError if the disk has too little space.
     """
-    folder = cache_folder() / f"synthetic-{synthetic_revision(spec)}"
+    folder = synthetic_folder(spec)
     if not folder.is_dir():
         config = model_config(spec)
         _check_room(folder, config)

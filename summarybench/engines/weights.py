@@ -14,11 +14,11 @@ from pathlib import Path
 
 from summarybench.catalogue.models import ModelSpec
 from summarybench.core.outcomes import InputError, UnavailableError, first_line
-from summarybench.engines.checkpoint_files import check_checkpoint, files_beside_weights, files_of_weights
+from summarybench.engines.checkpoint_files import VOCABULARIES, check_checkpoint, files_beside_weights, files_of_weights
 from summarybench.engines.digests import file_digests
-from summarybench.engines.embedded import embedded_model_folder, embedded_revision
-from summarybench.engines.hub import download
-from summarybench.engines.synthetic import synthetic_model_folder, synthetic_revision
+from summarybench.engines.embedded import converted_folder, embedded_model_folder, embedded_revision
+from summarybench.engines.hub import cached_folder, download
+from summarybench.engines.synthetic import synthetic_folder, synthetic_model_folder, synthetic_revision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +59,17 @@ def find_weights(
     if spec.is_embedded:
         return Weights(kind="embedded", revision=embedded_revision(), location=str(embedded_model_folder()))
     return Weights(kind="hub", revision=spec.revision, location=str(download(spec)))
+
+
+def tokenizer_at_hand(spec: ModelSpec, model_paths: Mapping[str, Path], *, synthetic: bool = False) -> Path | None:
+    """The folder with a model's tokenizer, if it is on this machine. Nothing is made or downloaded."""
+    if synthetic:
+        folder: Path | None = synthetic_folder(spec)
+    elif spec.name in model_paths:
+        folder = model_paths[spec.name]
+    else:
+        folder = converted_folder() if spec.is_embedded else cached_folder(spec.repository, spec.revision)
+    return folder if folder and any((folder / name).is_file() for name in VOCABULARIES) else None
 
 
 def check_model_folder(spec: ModelSpec, folder: Path, option: str | None = None) -> None:

@@ -10,6 +10,7 @@ from summarybench.report.dry_run import Foreseen
 from summarybench.runs.baselines import StoredRun, read_baselines
 from summarybench.runs.run_file import Entry, read_run
 from summarybench.session.config import Config
+from summarybench.session.long_documents import check_long_documents_at_hand
 from summarybench.session.memory import MemoryForecasts
 from summarybench.session.plan import count_documents
 from summarybench.session.progress import Progress
@@ -20,9 +21,11 @@ def dry_run(tests: Mapping[str, Experiment], config: Config, progress: Progress)
     """What is foreseen for the selected experiments (by nodeid).
 
     The time is estimated from the newest run of the same test on this device, in proportion to documents and new tokens.
-    Raises InputError for documents or baselines that cannot be used.
+    Raises InputError for documents or baselines that cannot be used, and for limits that leave no room in prompts.
     """
     forecasts, sampler = MemoryForecasts(config), Sampler(config, progress)
+    if config.settings.document_options.reads_in_calls:
+        check_long_documents_at_hand(tests.values(), config.settings, sampler)
     documents = {model: count_documents(model, config, sampler) for model in {each.model for each in tests.values()}}
     earlier = list(_earlier_runs(config))
     found = []

@@ -12,7 +12,7 @@ from summarybench.catalogue.models import MODELS
 from summarybench.core.outcomes import Outcome, UnavailableError
 from summarybench.engines import hub
 from summarybench.engines.not_loaded import explain
-from summarybench.engines.weights import find_weights
+from summarybench.engines.weights import find_weights, tokenizer_at_hand
 from tests.fake_hub import COMMIT, GATED, SILENT, fake_hub
 
 LLAMA = MODELS["llama2-7b-chat"]
@@ -68,6 +68,25 @@ def test_a_commit_in_the_cache_needs_no_hub(asked):
     assert hub.download(spec_of("org/tiny", COMMIT)) == folder
     assert hub.describe("org/tiny", COMMIT).commit == COMMIT
     assert asked == []
+
+
+def test_a_tokenizer_is_at_hand_once_it_was_downloaded_and_nothing_is_asked_of_the_hub(asked):
+    spec = spec_of("org/tiny", COMMIT)
+    assert tokenizer_at_hand(spec, {}) is None
+    assert asked == []
+    folder = hub.download(spec)
+    asked.clear()
+    assert tokenizer_at_hand(spec, {}) == folder
+    (folder / "tokenizer.json").unlink()
+    assert tokenizer_at_hand(spec, {}) is None
+    assert asked == []
+
+
+@pytest.mark.parametrize(("model", "synthetic"), [("smollm2-135m-instruct", False), ("llama2-7b-chat", True)])
+def test_a_tokenizer_that_would_have_to_be_made_is_not_at_hand(tmp_path, monkeypatch, model, synthetic):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert tokenizer_at_hand(MODELS[model], {}, synthetic=synthetic) is None
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_cached_commit_that_lacks_a_file_is_downloaded_again(asked):

@@ -69,6 +69,16 @@ def test_kinds_that_read_a_document_in_one_call_are_refused(shared, one_error_li
     )
 
 
+@pytest.mark.parametrize("strategy", ["map-reduce", "refine"])
+def test_dry_run_says_that_a_limit_has_no_room_if_the_tokenizer_is_at_hand(
+    shared, tiny_llama, one_error_line, strategy
+):
+    asked = (*LIMITS, "--max-prompt-tokens", "40", "--long-documents", strategy, "--dry-run")
+    found = shared.bench(*asked, "--model-path", f"smollm2-135m-instruct={tiny_llama}")
+    assert found.exit_code == 4
+    assert f"--long-documents {strategy}: a prompt of 40 tokens leaves" in one_error_line(found)
+
+
 @pytest.mark.slow
 def test_a_limit_without_room_for_the_strategys_prompts_is_one_line_of_wrong_input(shared):
     limits = [*LIMITS, "--max-prompt-tokens", "60"]
