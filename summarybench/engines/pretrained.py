@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from summarybench.core.outcomes import CheckpointError, UnavailableError, first_line
+from summarybench.core.outcomes import CheckpointError, SuiteError, UnavailableError, first_line
 
 HUB_ADVICE = re.compile(r"\.? (?:If you were trying to load|Make sure that|and it looks like|We couldn't connect)")
 """Where transformers' messages about a missing file begin to speak of the hub."""
@@ -69,12 +69,18 @@ def has_fused_attention(config: Any) -> bool:
 def load_tokenizer(location: str | Path, **options: Any) -> Any:
     """Load a checkpoint's tokenizer.
 
-    Raises UnavailableError if it needs the checkpoint's own Python code.
+    Raises UnavailableError if it needs the checkpoint's own Python code, or if its files are damaged.
     """
     from transformers import AutoTokenizer
 
-    with explaining(location):
-        return AutoTokenizer.from_pretrained(location, trust_remote_code=False, local_files_only=True, **options)
+    try:
+        with explaining(location):
+            return AutoTokenizer.from_pretrained(location, trust_remote_code=False, local_files_only=True, **options)
+    except SuiteError:
+        raise
+    except Exception as error:  # the tokenizers package raises plain Exceptions
+        why = f"{type(error).__name__}: {first_line(error)}"
+        raise UnavailableError(f"{location}: its tokenizer cannot be read ({why}); download it again") from error
 
 
 def load_causal_lm(location: str | Path, *, dtype: str, **options: Any) -> Any:

@@ -68,6 +68,15 @@ def test_a_fault_of_a_folder_is_never_the_hubs(folder):
     assert "huggingface.co" not in str(raised.value)
 
 
+@pytest.mark.parametrize("text", ["", "{", "{}", '{"version": "1.0", "added_tokens": [], "model": {"type": "No"}}'])
+def test_a_damaged_tokenizer_is_one_line(folder, text):
+    (folder / "tokenizer.json").write_text(text)
+    with pytest.raises(UnavailableError) as raised:
+        open_chat(Weights(kind="path", revision="", location=str(folder)))
+    assert str(raised.value).startswith(f"{folder}: its tokenizer cannot be read (")
+    assert "\n" not in str(raised.value)
+
+
 def test_an_architecture_that_transformers_does_not_know_is_one_line(folder):
     (folder / "config.json").write_text(json.dumps({"model_type": "next-years-model"}))
     with pytest.raises(UnavailableError, match="does not know its architecture") as raised:
