@@ -51,14 +51,29 @@ def find_weights(
     """
     if spec.own and spec.own.obstacle:
         raise UnavailableError(spec.own.obstacle)
+    kind, revision = identify(spec, model_paths, synthetic=synthetic)
+    match kind:
+        case "synthetic":
+            folder = synthetic_model_folder(spec)
+        case "path":
+            folder = model_paths[spec.name]
+        case "embedded":
+            folder = embedded_model_folder()
+        case _:
+            folder = download(spec)
+    return Weights(kind=kind, revision=revision, location=str(folder))
+
+
+def identify(spec: ModelSpec, model_paths: Mapping[str, Path], *, synthetic: bool = False) -> tuple[str, str]:
+    """Kind and revision of a model's weights, as in `Weights`. Nothing is made or downloaded.
+
+    Raises InputError if a file of a local folder cannot be read.
+    """
     if synthetic:
-        return Weights(kind="synthetic", revision=synthetic_revision(spec), location=str(synthetic_model_folder(spec)))
+        return "synthetic", synthetic_revision(spec)
     if spec.name in model_paths:
-        folder = model_paths[spec.name]
-        return Weights(kind="path", revision=folder_digest(folder), location=str(folder))
-    if spec.is_embedded:
-        return Weights(kind="embedded", revision=embedded_revision(), location=str(embedded_model_folder()))
-    return Weights(kind="hub", revision=spec.revision, location=str(download(spec)))
+        return "path", folder_digest(model_paths[spec.name])
+    return ("embedded", embedded_revision()) if spec.is_embedded else ("hub", spec.revision)
 
 
 def tokenizer_at_hand(spec: ModelSpec, model_paths: Mapping[str, Path], *, synthetic: bool = False) -> Path | None:

@@ -17,7 +17,7 @@ COLUMNS = ("docs", "memory GiB", "expected time", "as in run")
 class Foreseen:
     """One experiment that a session would measure.
 
-    `seconds` is None where no run of this device has the experiment; `origin` names the run that has it.
+    `seconds` is None where no run of this device has the experiment with this workload; `origin` names the run that has it.
     """
 
     experiment: Experiment
@@ -66,6 +66,6 @@ def _notes(foreseen: Sequence[Foreseen]) -> Iterator[str]:
         yield f"time: {duration(sum(known))} for {counted(known, 'experiment')}, without starting and downloading"
     if unknown := len(fitting) - len(known):
         yield (
-            f"time: unknown for {counted(unknown, 'experiment')}, which no run of this device has; the session says how long "
-            "each should take after its warm-up"
+            f"time: unknown for {counted(unknown, 'experiment')}, which no run of this device has with this workload; the session says "
+            "how long each should take after its warm-up"
         )

@@ -94,6 +94,11 @@ class Sampler:
         found = (sample.longest_sequence for (name, _), sample in self._samples.items() if name == model)
         return max(found, default=None)
 
+    def local_revision(self, model: str) -> str | None:
+        """The revision of the model's documents. None for those of the hub, which are not read for it."""
+        source = self._settings.document_source_of(model)
+        return None if source.needs_hub else self._collection(source).revision
+
     def documents(self, models: Iterable[str]) -> Iterator[Document]:
         """The documents of these models.
 

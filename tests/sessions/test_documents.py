@@ -8,7 +8,7 @@ from statistics import fmean
 
 import pytest
 
-from tests.conftest import newest_results
+from tests.conftest import FAKE_MODELS, newest_results
 
 FOUR_BIT = ("-k", "4-bit")
 
@@ -86,8 +86,6 @@ def test_documents_without_references_are_measured_for_speed_and_sanity(project)
 
 
 def test_nonsense_without_references_still_fails(project):
-    from tests.conftest import FAKE_MODELS
-
     project.use(FAKE_MODELS.replace("experiment, TIME)", "experiment, TIME, summary=' ')"))
     path = jsonl(project, [{"text": f"Text {n} about tea."} for n in range(10)])
     session = project.bench(*FOUR_BIT, "--documents-file", path)
@@ -138,11 +136,40 @@ def test_dry_run_lists_experiments_and_measures_nothing(project):
     assert not (project.folder / "results").exists()
 
 
+WITH_THE_WHEEL_S_REVISION = (
+    FAKE_MODELS.replace("return lambda experiment: FakeModel(experiment, TIME)", "return embedded")
+    + """
+    from summarybench.engines.embedded import embedded_revision
+    from summarybench.engines.weights import Weights
+
+    def embedded(experiment):
+        found = FakeModel(experiment, TIME)
+        found.weights = Weights(kind="embedded", revision=embedded_revision(), location="nowhere")
+        return found
+"""
+)
+
+
 def test_dry_run_expects_the_time_of_an_earlier_run(project):
+    project.use(WITH_THE_WHEEL_S_REVISION)
     project.bench(*FOUR_BIT, "--documents", "8", "--max-new-tokens", "40")
     session = project.bench(*FOUR_BIT, "--documents", "16", "--max-new-tokens", "80", "--dry-run")
     # 1.5 s for loading, and 17 times 80 tokens of 0.01 s, with up to a tenth more that the fakes add to a round
     assert "time: 16 s for 1 experiment, without starting and downloading" in session.output
+
+
+def test_dry_run_takes_no_time_from_another_workload(project, table, tiny_llama):
+    project.use(WITH_THE_WHEEL_S_REVISION)
+    project.bench(*FOUR_BIT, "--documents", "8")
+    for other in (
+        ("--model-path", f"smollm2-135m-instruct={tiny_llama}"),
+        ("--max-prompt-tokens", "1024"),
+        COLUMNS,
+        ("--weights", "synthetic"),
+    ):
+        session = project.bench(*FOUR_BIT, *other, "--dry-run")
+        assert "time: unknown for 1 experiment, which no run of this device has with this workload" in session.output
+    assert "time: unknown" not in project.bench(*FOUR_BIT, "--dry-run").output
 
 
 @pytest.mark.parametrize("option", ["--dry-run", "--plan", "--show-prompt"])
