@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,6 @@ from summarybench.documents.rows import Columns, Located, extract, extract_pinne
 from summarybench.documents.sources import collection_of
 
 HUB_TIMEOUT_SECONDS = 20.0
-
-INSTEAD = "use --document-source embedded or --documents-file PATH"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +48,9 @@ def wikilingua_documents(language: Language = ENGLISH) -> Collection:
     Raises UnavailableError if they could not be downloaded, and InputError if WikiLingua has none in this language.
     """
     check_wikilingua(language)
-    found = extract_pinned(_rows(replace(WIKILINGUA, configuration=language.wikilingua)))
+    local = "--document-source embedded or --documents-file PATH" if language.is_english else "--documents-file PATH"
+    with _advising(f"use {local}"):
+        found = extract_pinned(_rows(replace(WIKILINGUA, configuration=language.wikilingua)))
     if not language.is_english:  # the stored runs fix which English documents there are
         found = with_words_only(found)
     return Collection(
@@ -70,15 +71,25 @@ def check_wikilingua(language: Language) -> None:
 
 
 def documents_of_hub(dataset: HubDataset, columns: Columns) -> Collection:
-    """The documents of any dataset on the hub, or of its copy in the cache.
+    """The documents of the dataset that --dataset names, from the hub or its cache.
 
     The collection's name and revision state the commit. Raises UnavailableError if the dataset could not be downloaded, and
     InputError if its columns cannot be used.
     """
-    pinned = replace(dataset, revision=resolved_commit(dataset))
-    found = extract(_rows(pinned), columns)
+    with _advising(f"give --documents-file PATH in place of --dataset {dataset.repository}"):
+        pinned = replace(dataset, revision=resolved_commit(dataset))
+        found = extract(_rows(pinned), columns)
     commit = "" if pinned == dataset else f" (commit {pinned.revision})"
     return collection_of(DocumentSource.HUB, f"{pinned} {pinned.split}", f"--dataset {dataset}{commit}", found)
+
+
+@contextmanager
+def _advising(instead: str) -> Iterator[None]:
+    """Add what to do without the hub to errors of documents that could not be downloaded."""
+    try:
+        yield
+    except UnavailableError as error:
+        raise UnavailableError(f"{error}; or {instead}") from error
 
 
 def resolved_commit(dataset: HubDataset) -> str:
@@ -156,11 +167,9 @@ def _explained(dataset: HubDataset, error: BaseException) -> str:
     for each in _chain(error):
         for kind, reason in reasons.items():
             if isinstance(each, kind):
-                return f"the documents of {dataset.repository} could not be downloaded: {reason}; or {INSTEAD}"
-    return (
-        f"the documents of {dataset.repository} could not be downloaded ({type(error).__name__}: {first_line(error)}); connect to "
-        f"the hub once, or {INSTEAD}"
-    )
+                return f"the documents of {dataset.repository} could not be downloaded: {reason}"
+    why = f"{type(error).__name__}: {first_line(error)}"
+    return f"the documents of {dataset.repository} could not be downloaded ({why}); connect to the hub once"
 
 
 def _chain(error: BaseException | None) -> Iterator[Any]:

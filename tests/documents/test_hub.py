@@ -123,6 +123,21 @@ def test_wikilingua_that_cannot_be_fetched_says_what_to_use_instead(hub, error):
     assert "\n" not in str(caught.value)
 
 
+def test_advice_without_the_hub_fits_what_was_asked_for(hub):
+    hub.error = ConnectionError("no route")
+    for ask, advice in (
+        (wikilingua_documents, "use --document-source embedded or --documents-file PATH"),
+        (
+            lambda: wikilingua_documents(LANGUAGES["de"]),
+            "use --documents-file PATH",
+        ),  # the built-in articles are English
+        (lambda: documents_of_hub(NEWS, Columns()), "give --documents-file PATH in place of --dataset example/news"),
+    ):
+        with pytest.raises(UnavailableError) as caught:
+            ask()
+        assert str(caught.value).endswith(f"connect to the hub once; or {advice}")
+
+
 def test_a_dataset_is_read_whole_at_its_commit(hub):
     hub.rows = [{"article": f"Text {number}.", "highlights": "Do.", "id": str(number)} for number in range(40)]
     collection = documents_of_hub(NEWS, Columns())
