@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from summarybench.core.outcomes import InputError, UnavailableError
-from summarybench.engines.server.process import command_of, started_server
+from summarybench.engines.server.process import LOG_LINES, command_of, last_words, started_server
 from tests.forked import ENVIRONMENT, ROOT
 
 ANSWERS = """
@@ -75,6 +75,43 @@ def test_server_that_ends_early_is_one_line_with_the_end_of_its_log(tmp_path):
             f"the server ended with exit code 3 before it was ready; its log ({server.log}) ends with: no such model"
         )
         assert server.why_dead().startswith("the server ended with exit code 3; ")
+
+
+HELP = [f"  --option-{number}  What it does." for number in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "cause"),
+    [
+        (["Usage: serve [OPTIONS]", "Error: No such option '--dtpe'.", *HELP], "Error: No such option '--dtpe'."),
+        (["serve: error: unrecognized arguments: --dtpe", *HELP], "serve: error: unrecognized arguments: --dtpe"),
+        (["an early ValueError: one", "torch.OutOfMemoryError: two", *HELP], "torch.OutOfMemoryError: two"),
+        (
+            ["(Core) ERROR [core.py:9] ValueError: No room.", *HELP, "RuntimeError: It failed. See root cause above."],
+            "(Core) ERROR [core.py:9] ValueError: No room.",
+        ),
+    ],
+)
+def test_line_that_names_the_cause_is_shown_although_help_follows_it(lines, cause):
+    said = last_words("\n".join(lines))
+    assert said.startswith(f"says: {cause} | and ends with: --option-")
+    assert said.count("|") == LOG_LINES
+
+
+@pytest.mark.parametrize(
+    "lines", [HELP, [*HELP, "ValueError: No."], ["No Errors", *HELP], ["Error: one", *HELP, "Error: two"]]
+)
+def test_log_without_an_earlier_cause_has_its_last_lines_alone(lines):
+    assert last_words("\n".join(lines)) == f"ends with: {' | '.join(line.strip() for line in lines[-LOG_LINES:])}"
+
+
+def test_log_of_an_earlier_server_names_no_cause(tmp_path):
+    (tmp_path / "server.log").write_text("Error: of a server before\n" + "it ends\n" * 9)
+    with (
+        start("import sys; print('no such model'); sys.exit(3)", tmp_path) as server,
+        pytest.raises(UnavailableError, match=r"its log \(.*\) ends with: no such model$"),
+    ):
+        server.wait_until_ready()
 
 
 def test_server_that_never_answers_is_given_up(tmp_path):

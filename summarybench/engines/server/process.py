@@ -27,6 +27,10 @@ END_SECONDS = 30.0
 HOST = "127.0.0.1"
 NO_PROGRAM = 127
 """The exit code of a command whose program could not be started, as in a shell."""
+CAUSE = re.compile(r"(?:^|[\s(])(?:[A-Za-z_][\w.]*(?:Error|Exception)|[Ee]rror|ERROR|[Ff]atal|FATAL): ")
+"""Begins the message of an error, of Python or of a program that refuses its options."""
+CAUSE_ABOVE = "root cause above"
+"""vLLM's last error refers to an earlier one with these words."""
 SECRET = re.compile(r"--(api-key|hf-token|token|password|secret)(=|$)|\w*(KEY|TOKEN|SECRET|PASSWORD)=", re.IGNORECASE)
 """Words of a command line that are followed by a secret or hold one."""
 
@@ -43,6 +47,7 @@ class ServerProcess:
         self._command = command
         keeper = [sys.executable, "-m", "summarybench.engines.server.keeper", *command]
         with log.open("ab") as output:  # it may hold the log of a server that has died
+            self._log_start = output.tell()
             self._keeper = subprocess.Popen(  # noqa: S603  (the command that the person gave)
                 keeper, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, env=dict(environment)
             )
@@ -103,9 +108,25 @@ class ServerProcess:
             self._keeper.wait()
 
     def _last_words(self) -> str:
-        lines = [line for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-        said = " | ".join(shortened(line.strip()) for line in lines[-LOG_LINES:])
-        return f"; its log ({self.log}) ends with: {said}" if said else f"; its log ({self.log}) is empty"
+        with self.log.open("rb") as file:
+            file.seek(self._log_start)
+            text = file.read().decode(errors="replace")
+        return f"; its log ({self.log}) {last_words(text)}"
+
+
+def last_words(log: str) -> str:
+    """What a server's log ends with, after the line that names the cause if it is further up."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    if not lines:
+        return "is empty"
+    before, last = lines[:-LOG_LINES], lines[-LOG_LINES:]
+    said = f"ends with: {' | '.join(map(shortened, last))}"
+    cause = "" if any(map(_names_cause, last)) else next(filter(_names_cause, reversed(before)), "")
+    return f"says: {shortened(cause)} | and {said}" if cause else said
+
+
+def _names_cause(line: str) -> bool:
+    return CAUSE.search(line) is not None and CAUSE_ABOVE not in line
 
 
 def _how(code: int) -> str:
