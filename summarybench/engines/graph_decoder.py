@@ -84,8 +84,8 @@ class CompiledDecoder:
         self._last = torch.zeros(1, dtype=torch.long, device=device)
         # A model that is sampled from may be in training, and its weights must not be rearranged.
         has_row_step = batch_size == 1 and top_k is None and compiled is not uncompiled
-        compiled = compiled or compile_with_inductor(batch_size)
         self._row_step = _row_step(model, self._cache) if has_row_step else None
+        compiled = compiled or compile_with_inductor(batch_size, has_own_products=self._row_step is not None)
         self.own_kernels = self._row_step.kernels if self._row_step else []
         self._enter = compiled(self._before_layers)
         self._through = compiled(self._row_step.through_layer if self._row_step else _through_layer)

@@ -391,7 +391,9 @@ def test_incomplete_checkpoint_is_skipped(tmp_path):
 @pytest.fixture(params=["transformers", "compiled"])
 def generator(request, tiny, monkeypatch):
     """Generates from three prompts at a time, with up to 24 tokens of prompt and text together."""
-    monkeypatch.setattr("summarybench.engines.graph_decoder.compile_with_inductor", lambda rows: lambda piece: piece)
+    monkeypatch.setattr(
+        "summarybench.engines.graph_decoder.compile_with_inductor", lambda rows, **_: lambda piece: piece
+    )
     monkeypatch.setattr("distillation.generation.is_compiled_for", lambda device: request.param == "compiled")
     yield BatchGenerator(tiny, CPU, 3, 24)
     tiny.set_attn_implementation("sdpa")

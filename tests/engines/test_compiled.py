@@ -314,7 +314,7 @@ def uncompiled(monkeypatch):
     """Each building takes 10 s on the clock that is handed back, and compiles nothing."""
     seconds = [0.0]
 
-    def compile_slowly(batch_size):
+    def compile_slowly(batch_size, **_):
         seconds[0] += 10
         return lambda piece: piece
 
@@ -397,7 +397,7 @@ def test_kernels_are_those_of_the_current_decoder(llama, uncompiled, monkeypatch
     monkeypatch.setattr(
         graph_decoder,
         "compile_with_inductor",
-        lambda batch_size: loaded.append({2: two, 3: three}[batch_size]) or (lambda piece: piece),
+        lambda batch_size, **_: loaded.append({2: two, 3: three}[batch_size]) or (lambda piece: piece),
     )
     decoders = CompiledDecoders(llama, tokens=CACHE_TOKENS, end_tokens=[END], pad_token=PAD, clock=uncompiled)
     assert decoders.tuned_kernels is None

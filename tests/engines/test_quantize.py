@@ -88,7 +88,7 @@ def test_logits_stray_no_further_from_float32_than_so_many_bits_allow(tiny_llama
 
 @pytest.mark.parametrize("loader", ["w4a16", "fp8", "w8a16"])
 def test_compiled_decoder_computes_what_the_eager_layers_do(tiny_llama, loader, monkeypatch):
-    monkeypatch.setattr(graph_decoder, "compile_with_inductor", lambda rows: lambda piece: piece)
+    monkeypatch.setattr(graph_decoder, "compile_with_inductor", lambda rows, **_: lambda piece: piece)
     eager = load_tiny(tiny_llama, loader)
     prompt, summary = eager.chat.chat_ids("Say something."), [30, 31, 32, 33]
     expected = eager.forced_logits(prompt, summary)

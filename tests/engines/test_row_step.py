@@ -16,7 +16,7 @@ from tests.engines.test_loading import load_tiny
 
 @pytest.fixture(autouse=True)
 def uncompiled(monkeypatch):
-    monkeypatch.setattr(graph_decoder, "compile_with_inductor", lambda rows: lambda piece: piece)
+    monkeypatch.setattr(graph_decoder, "compile_with_inductor", lambda rows, **_: lambda piece: piece)
 
 
 def decoder_for(model, **options):

@@ -74,7 +74,7 @@ def test_logits_stray_less_from_float32_than_those_of_int8_activations(tiny_llam
 
 
 def test_compiled_decoder_computes_what_the_eager_layers_do(tiny_llama, found, monkeypatch):
-    monkeypatch.setattr(graph_decoder, "compile_with_inductor", lambda rows: lambda piece: piece)
+    monkeypatch.setattr(graph_decoder, "compile_with_inductor", lambda rows, **_: lambda piece: piece)
     prompt, summary = found.chat.chat_ids("Say something."), [30, 31, 32, 33]
     expected = found.forced_logits(prompt, summary)
     decoded = load_tiny(tiny_llama, "w8a16-compiled").forced_logits(prompt, summary)

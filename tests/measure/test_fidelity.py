@@ -180,7 +180,7 @@ def test_few_documents_have_no_verdict_on_quality():
 
 @pytest.fixture
 def uncompiled(monkeypatch):
-    monkeypatch.setattr(graph_decoder, "compile_with_inductor", lambda rows: lambda piece: piece)
+    monkeypatch.setattr(graph_decoder, "compile_with_inductor", lambda rows, **_: lambda piece: piece)
 
 
 @pytest.fixture(scope="module")
