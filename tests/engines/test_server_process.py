@@ -26,6 +26,30 @@ class Handler(http.server.BaseHTTPRequestHandler):
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 
+ENDS_ITS_WORKER = """
+import signal, subprocess, sys, time
+worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+def end(number, frame):
+    time.sleep(0.5)
+    print("running" if worker.poll() is None else "crashed", flush=True)
+    worker.kill()
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+print("worker", worker.pid, flush=True)
+signal.pause()
+"""
+
+
+def test_server_ends_its_own_worker(tmp_path):
+    with start(ENDS_ITS_WORKER, tmp_path) as server:
+        deadline = time.monotonic() + 20
+        while not server.log.read_text().endswith("\n"):
+            assert time.monotonic() < deadline, "the server does not start"
+            time.sleep(0.05)
+        worker = worker_in(server.log)
+    assert server.log.read_text() == f"worker {worker}\nrunning\n"
+    assert_gone(worker)
+
 
 def test_signal_that_ended_the_server_is_named(tmp_path):
     with start("import os, signal; os.kill(os.getpid(), signal.SIGILL)", tmp_path) as server:

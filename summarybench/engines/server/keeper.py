@@ -17,7 +17,7 @@ from contextlib import suppress
 
 PR_SET_CHILD_SUBREAPER = 36
 PATIENCE_SECONDS = 10.0
-"""How long a server may take to end by itself."""
+"""How long a server may take to end by itself, and its workers after that."""
 
 
 def main(command: list[str]) -> int:
@@ -40,7 +40,7 @@ def main(command: list[str]) -> int:
         if select.select([sys.stdin], [], [], 0.2)[0] and not os.read(sys.stdin.fileno(), 1):
             break
     code = server.poll()
-    _end_descendants()
+    _end(server)
     if code is None:
         return 0
     return code if code >= 0 else 128 - code
@@ -51,10 +51,17 @@ def _with_default_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def _end_descendants() -> None:
-    """Ask every descendant to end, and kill those that have not after PATIENCE_SECONDS."""
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """Ask the server to end, then each descendant that is left, and kill those that remain.
+
+    The server comes first because it ends its own workers. If they ended before it, it would take that for a crash, and
+    SGLang would then spend seconds on a diagnosis. Each of the two steps takes PATIENCE_SECONDS at most.
+    """
     import psutil
 
+    with suppress(subprocess.TimeoutExpired):
+        server.terminate()  # does nothing if it has ended
+        server.wait(PATIENCE_SECONDS)
     found = psutil.Process().children(recursive=True)
     for each in found:
         with suppress(psutil.Error):
