@@ -14,7 +14,7 @@ from summarybench.core.outcomes import JudgementError
 from summarybench.documents.prompts import Prompt
 from summarybench.engines.server.answers import Completion
 from summarybench.engines.server.bare_stream import BareAnswer, BareStream
-from summarybench.engines.server.served_model import ServedModel
+from summarybench.engines.server.served_model import ServedModel, fresh_salt
 from summarybench.machine.probes import as_extra_info as probes_as_extra_info
 from summarybench.machine.telemetry import Telemetry
 from summarybench.measure.generation import Benchmark, GenerationRecord, Instruments, Measured, WarmUp, collector_off
@@ -64,14 +64,12 @@ class _Interleaved:
         self._bare = bare
         self._max_new_tokens = max_new_tokens
         self._turns = iter([(prompt, side) for prompt in prompts for side in ORDER])
-        self._number = 0
 
     def next_turn(self) -> tuple[tuple[Prompt, str], dict[str, Any]]:
         return next(self._turns), {}
 
     def send(self, prompt: Prompt, side: str) -> None:
-        self._number += 1
-        salt = f"overhead {self._number}"
+        salt = fresh_salt()
         if side == HARNESS:
             answer: Completion | BareAnswer = self._model.connections.run(
                 self._model.answer(prompt, self._max_new_tokens, salt=salt)
@@ -102,7 +100,7 @@ def compare_with_bare_stream(
     try:
         start = instruments.clock()
         _Interleaved(model, bare, prompts[:1], max_new_tokens).send(prompts[0], HARNESS)
-        bare.send(model.request(prompts[0], max_new_tokens, salt="warm-up"))
+        bare.send(model.request(prompts[0], max_new_tokens, salt=fresh_salt()))
         warm_up_seconds = instruments.clock() - start
         rounds = len(prompts) * len(ORDER)
         instruments.on_warm_up(WarmUp(seconds=warm_up_seconds, warmed_rounds=0, rounds=rounds))
@@ -158,9 +156,10 @@ def _first_token(answer: Answered) -> float:
 
 def _cpu_share(model: ServedModel, prompts: Sequence[Prompt], max_new_tokens: int) -> float:
     """CPU time of this process ÷ duration, with 256 requests in flight. Raises ValueError where none is answered."""
+    salt = fresh_salt()
 
     async def send_one(prompt: Prompt) -> Completion:
-        return await model.answer(prompt, max_new_tokens, salt="256 in flight")
+        return await model.answer(prompt, max_new_tokens, salt=salt)
 
     many = list(islice(cycle(prompts), 2 * IN_FLIGHT))
     start = time.process_time()

@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import count
 from typing import Any
 
 from summarybench.core.outcomes import RequestsFailedError
 from summarybench.documents.prompts import Prompt
 from summarybench.engines.server.answers import Completion
 from summarybench.engines.server.process import ServerProcess
-from summarybench.engines.server.served_model import ServedModel
+from summarybench.engines.server.served_model import ServedModel, fresh_salt
 from summarybench.machine.probes import as_extra_info as probes_as_extra_info
 from summarybench.machine.telemetry import Monitor, Reading, Telemetry
 from summarybench.measure.generation import (
@@ -38,9 +37,6 @@ Answer = Completion | Failure
 
 DEATH_SECONDS = 2.0
 """How long after a failed request a server may take to be known as dead."""
-
-_PASSES = count()
-"""Numbers the passes of this process: caches of prompts must not know a prompt from an earlier pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +112,7 @@ def pass_over(
     model: ServedModel, prompts: Sequence[Prompt], load: Load, max_new_tokens: int, *, server: int | None = None
 ) -> list[Answer]:
     """Send each prompt once under this load. The servers of a fleet take turns, unless one of them is named."""
-    salt = f"pass {next(_PASSES)}"
+    salt = fresh_salt()
 
     async def send_one(numbered: tuple[int, Prompt]) -> Completion:
         number, prompt = numbered

@@ -103,6 +103,16 @@ def test_eight_rounds_of_one_engine_and_version_are_compared(served):
     assert "engine_version 2, 1 there" in other["verdict_detail"]
 
 
+def test_prompt_cache_has_no_prompt_of_an_earlier_pass_or_session(served):
+    with serving(owned_by="vllm") as server:
+        for _ in range(2):
+            assert measure(served, server.address, "--rounds", "2").exit_code == 0
+        asked = [body for _, _, body in server.requests if body and body["max_tokens"] > 1]
+    cached_by = [(body["cache_salt"], body["messages"][0]["content"]) for body in asked]
+    assert len(cached_by) >= 2 * 2 * 4
+    assert len(set(cached_by)) == len(cached_by)
+
+
 def test_label_replaces_the_version_so_that_versions_are_compared(served):
     labelled = ("--rounds", "8", "--server-label", "mine")
     with serving(owned_by="vllm", version="1") as server:
@@ -321,7 +331,7 @@ def test_fleet_of_two_engines_is_wrong_input(served):
 
 
 def test_overhead_of_the_client_is_measured_against_a_bare_loop(served):
-    with serving() as server:
+    with serving(owned_by="vllm") as server:
         session = measure(served, server.address, "-m", "server and overhead")
         asked = [body for path, _, body in server.requests if path == "/v1/chat/completions"]
     name = "my-model-server"
@@ -332,6 +342,8 @@ def test_overhead_of_the_client_is_measured_against_a_bare_loop(served):
     assert info["served_overhead"]["client_cpu_share"] > 0
     # Which way of prompting works, two to warm up, four for each document, and 512 under load.
     assert len(asked) == 1 + 2 + 4 * 4 + 512
+    salts = [each.pop("cache_salt") for each in asked if each["max_tokens"] > 1]
+    assert len(set(salts[: 2 + 4 * 4])) == 2 + 4 * 4  # a prompt cache helps neither side
     bodies = {json.dumps(each, sort_keys=True) for each in asked if each["max_tokens"] > 1}
     assert len(bodies) == 4  # both sides send the same four requests
     assert "client TTFT ms" in session.output

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from secrets import token_hex
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, cast
 
@@ -216,6 +217,11 @@ class ServedModel:
         if isinstance(self.chat, WordChat):
             return None
         return completion.prompt_tokens == len(prompt.token_ids)
+
+
+def fresh_salt() -> str:
+    """A random word for `request`, so that a prompt cache cannot reuse an earlier pass, of this session or another one."""
+    return token_hex(8)
 
 
 def identify(
