@@ -120,10 +120,11 @@ def served(owner, *, chat=None, is_full_length=False, preset=None, model_id=""):
             )
 
 
-def test_rounds_differ_in_a_salt_and_random_weights_are_kept_generating():
-    body = served("vllm", is_full_length=True).request(prompt(), 7, salt="round 3").body
+@pytest.mark.parametrize("owner", ["vllm", "sglang"])
+def test_rounds_differ_in_a_salt_and_random_weights_are_kept_generating(owner):
+    body = served(owner, is_full_length=True).request(prompt(), 7, salt="round 3").body
     assert (body["cache_salt"], body["ignore_eos"], body["max_tokens"]) == ("round 3", True, 7)
-    assert "ignore_eos" not in served("vllm").request(prompt(), 7, salt="round 3").body
+    assert "ignore_eos" not in served(owner).request(prompt(), 7, salt="round 3").body
 
 
 def test_document_that_no_text_stands_for_is_a_failed_request():
