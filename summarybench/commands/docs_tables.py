@@ -145,12 +145,13 @@ def _when(experiment: ExperimentView) -> str:
 
 
 def conditions_of(experiment: ExperimentView) -> str:
-    """What the rows of one table have in common: device, day, versions, weights, documents and limit."""
+    """What the rows of one table have in common: device, day, versions, weights, documents and limits."""
     stored = experiment.source.stored
     settings = experiment.info["workload_settings"]
     what = [
         _weights(experiment),
         *([f"documents {settings['document_source']}"] if settings.get("document_source") else []),
+        f"prompts of at most {experiment.info['max_prompt_tokens']:,} tokens",
         f"{experiment.info['max_new_tokens']} new tokens at most",
     ]
     versions = ", ".join(versions_of(stored.environment))

@@ -13,19 +13,19 @@ def inductor_options(batch_size: int, *, has_own_products: bool = False) -> dict
     """Options for inductor to compile a decoder for this batch size.
 
     With `has_own_products` the matrix products are this project's own kernels, as in Llama-type models at batch size 1.
-    Inductor generates only norms and activations, and takes its default configuration for each: timing such small kernels
-    is a lottery, and its winners differ from one tuning to the next. In other models at batch size 1 the products are
-    inductor's reductions, which are worth tuning. At larger batch sizes cuBLAS computes the products, and tuning would only
-    cost minutes.
+    Inductor generates only norms and activations then. Timing many variants of such small kernels is a lottery, whose
+    winners differ from one tuning to the next, so it times at most two variants of a norm. In other models at batch size 1
+    the products are inductor's reductions, which are worth tuning. At larger batch sizes cuBLAS computes the products, and
+    tuning would only cost minutes.
 
     Later processes must reuse tuned kernels. By torch's defaults they would tune again: a kernel that returns from a
     worker process or from the static launcher has lost the mark that it was tuned, and `dynamic_scale_rblock` compares
     a kernel with a variant of half the block size in each process. The options below avoid all three.
     """
-    untimed = {"triton.autotune_pointwise": False, "dynamic_scale_rblock": False}
+    barely_tuned = {"triton.autotune_pointwise": False, "dynamic_scale_rblock": False}
     tuned = {"coordinate_descent_tuning": True, "compile_threads": 1, "dynamic_scale_rblock": False}
     return {
-        **(untimed if has_own_products else tuned if batch_size == 1 else {}),
+        **(barely_tuned if has_own_products else tuned if batch_size == 1 else {}),
         "use_static_cuda_launcher": False,
         "triton.cudagraphs": False,  # the decoder captures graphs itself, its own bookkeeping included
     }

@@ -187,7 +187,7 @@ def test_rows_of_other_versions_dates_or_weights_are_a_table_of_their_own(store)
     titles = [line for line in measured.splitlines() if line.startswith("**")]
     assert len(titles) == 4
     assert titles[1].startswith("**NVIDIA A100-SXM4-40GB, 2026-11-24: driver 580.95.05, cuda 13.0, ")
-    assert titles[3].endswith("; hub weights, 100 new tokens at most**")
+    assert titles[3].endswith("; hub weights, prompts of at most 2,048 tokens, 100 new tokens at most**")
 
 
 def test_runs_of_cpus_and_tests_of_memory_are_left_out(store):
