@@ -258,7 +258,7 @@ class Experiment:
         return replace(self, loader=loader)
 
     def is_for(self, device: Device, *, named: bool) -> bool:
-        """Whether it belongs to a device, if -m or -k named it or not. A GPU of an unknown family gets whatever it can run."""
+        """Whether it is meant for a device; `on_request` counts if -m or -k named it. An unknown GPU gets whatever it can run."""
         families = self.families | (self.on_request if named else frozenset())
         if device.family == UNKNOWN_GPU_FAMILY:
             return bool(families - CPU) and LOADERS[self.loader].runs_on(device)

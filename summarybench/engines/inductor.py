@@ -13,8 +13,8 @@ def inductor_options(batch_size: int, *, has_own_products: bool = False) -> dict
     """Options for inductor to compile a decoder for this batch size.
 
     With `has_own_products` the matrix products are this project's own kernels, as in Llama-type models at batch size 1.
-    Inductor generates only norms and activations then. Timing many variants of such small kernels is a lottery, whose
-    winners differ from one tuning to the next, so it times at most two variants of a norm. In other models at batch size 1
+    Inductor generates only norms and activations then. Of many variants of such small kernels, another one wins the timing
+    in each tuning, so inductor times at most two variants of a norm. In other models at batch size 1
     the products are inductor's reductions, which are worth tuning. At larger batch sizes cuBLAS computes the products, and
     tuning would only cost minutes.
 

@@ -66,6 +66,6 @@ def _notes(foreseen: Sequence[Foreseen]) -> Iterator[str]:
         yield f"time: {duration(sum(known))} for {counted(known, 'experiment')}, without starting and downloading"
     if unknown := len(fitting) - len(known):
         yield (
-            f"time: unknown for {counted(unknown, 'experiment')}, which no run of this device has with this workload; the session says "
-            "how long each should take after its warm-up"
+            f"time: unknown for {counted(unknown, 'experiment')}: this device has no earlier run of the same work; the session "
+            "estimates the time after the warm-up"
         )

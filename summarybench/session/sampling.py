@@ -95,7 +95,7 @@ class Sampler:
         return max(found, default=None)
 
     def local_revision(self, model: str) -> str | None:
-        """The revision of the model's documents. None for those of the hub, which are not read for it."""
+        """The revision of the model's documents. None for documents of the hub, which this does not read."""
         source = self._settings.document_source_of(model)
         return None if source.needs_hub else self._collection(source).revision
 

@@ -32,4 +32,7 @@ def test_known_unknown_and_too_large_experiments_are_told_apart():
     assert "memory: predicted peak; this device has 15.00 GiB" in lines
     assert "1 experiment would be reported as out_of_memory and would not run" in lines
     assert "time: 1 min 30 s for 1 experiment, without starting and downloading" in lines
-    assert any(line.startswith("time: unknown for 1 experiment, which no run of this device has") for line in lines)
+    assert any(
+        line.startswith("time: unknown for 1 experiment: this device has no earlier run of the same work")
+        for line in lines
+    )

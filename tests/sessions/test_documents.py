@@ -131,7 +131,7 @@ def test_dry_run_lists_experiments_and_measures_nothing(project):
     session = project.bench("--dry-run")
     for loader in ("default", "8-bit", "4-bit"):
         assert f"smollm2-135m-instruct-{loader} " in session.output
-    assert "time: unknown for 3 experiments, which no run of this device has" in session.output
+    assert "time: unknown for 3 experiments: this device has no earlier run of the same work" in session.output
     assert session.exit_code == 0
     assert not (project.folder / "results").exists()
 
@@ -168,7 +168,7 @@ def test_dry_run_takes_no_time_from_another_workload(project, table, tiny_llama)
         ("--weights", "synthetic"),
     ):
         session = project.bench(*FOUR_BIT, *other, "--dry-run")
-        assert "time: unknown for 1 experiment, which no run of this device has with this workload" in session.output
+        assert "time: unknown for 1 experiment: this device has no earlier run of the same work" in session.output
     assert "time: unknown" not in project.bench(*FOUR_BIT, "--dry-run").output
 
 

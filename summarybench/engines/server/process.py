@@ -115,7 +115,7 @@ class ServerProcess:
 
 
 def last_words(log: str) -> str:
-    """What a server's log ends with, after the line that names the cause if it is further up."""
+    """The last lines of a server's log, preceded by the line that names the cause if that is further up."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     if not lines:
         return "is empty"
