@@ -305,9 +305,10 @@ def read_models(path: Path = MODELS_FILE) -> dict[str, ModelSpec]:
 def check_marker(marker: str, where: str) -> None:
     """Raise InputError for a marker that is taken or that pytest cannot select."""
     taken = FAMILIES | RESERVED_MARKERS
-    if not marker.isidentifier() or marker in taken:
+    if not marker.isidentifier() or marker.startswith("_") or marker in taken:
         raise InputError(
-            f"{where}: {marker!r} must be a word of letters, digits and underscores, and none of {', '.join(sorted(taken))}"
+            f"{where}: {marker!r} must be a word of letters, digits and underscores that begins with a letter, and none of "
+            f"{', '.join(sorted(taken))}"
         )
 
 

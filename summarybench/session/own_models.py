@@ -23,6 +23,7 @@ from summarybench.catalogue.models import (
     OwnFacts,
     check_marker,
 )
+from summarybench.core.numbers import counted
 from summarybench.core.outcomes import InputError, UnavailableError
 from summarybench.core.paths import user_path
 from summarybench.core.tables import entry_of, read_table
@@ -37,6 +38,10 @@ REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
 SNAPSHOT = re.compile(r"models--(?:.+--)?(?P<name>.+?)/snapshots/[0-9a-f]{40}$")
 """A model's folder in the hub's cache."""
 CONFIG = "config.json"
+ADAPTER = "adapter_config.json"
+MERGE = "an adapter is not a model: merge it into its base model (PEFT's merge_and_unload) and save that"
+WITHOUT_GENERATION = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
+"""Endings of the classes of transformers that cannot write a summary."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +118,8 @@ def chosen_models(models: Sequence[str], own: Mapping[str, ModelSpec]) -> frozen
 def _named(text: str) -> Named:
     name, equals, source = text.partition("=")
     if not equals or Path(text).exists():
-        name, source = "", text
-    if (equals and not NAME.fullmatch(name) and name) or not source:
+        name, equals, source = "", "", text
+    if (equals and not NAME.fullmatch(name)) or not source:
         raise InputError(
             f"--model {text}: give a hub id, a folder, or NAME=X with a NAME of letters, digits, '.', '_' and '-'"
         )
@@ -123,7 +128,10 @@ def _named(text: str) -> Named:
 
 def _entries_in(path: Path) -> Iterator[Named]:
     """The tables of a --models file. Relative folders are relative to it."""
-    for name, values in read_table(path).items():
+    table = read_table(path)
+    if not table:
+        raise InputError(f'--models {path}: names no model; give each a table: [NAME] with model = "FOLDER"')
+    for name, values in table.items():
         where = f"{path}: [{name}]"
         entry = entry_of(ModelEntry, values, where)
         if not NAME.fullmatch(name):
@@ -206,12 +214,32 @@ def _of_files(spec: ModelSpec, named: Named, path: Path | None, *, synthetic: bo
     elif not synthetic:
         raise InputError(f"{named.option}: is a file; give the model's folder, or add --weights synthetic")
     if not file.is_file():
-        raise InputError(f"{named.option}: has no {CONFIG}; name a folder that save_pretrained wrote")
+        raise InputError(f"{named.option}: has no {CONFIG}; {_remedy_without_config(file.parent)}")
+    if named.config is None:
+        _check_is_no_adapter(file.parent, named.option)
     spec = _with_config(spec, read_json(file), str(file), synthetic=synthetic)
     if synthetic or path is None or spec.own is None:
         return spec
     check_model_folder(spec, path, named.option)
     return replace(spec, own=replace(spec.own, folder=path, weights_bytes=weights_bytes(path)))
+
+
+def _remedy_without_config(folder: Path) -> str:
+    """What the user can do about a folder without config.json, from what else it holds."""
+    if (folder / ADAPTER).is_file():
+        return MERGE
+    if any(folder.glob("*.gguf")):
+        return "GGUF files are not loaded; name a folder with the model's safetensors"
+    models = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
+    if models:
+        return f"it holds {counted(models, 'model')}; name one of them, such as {folder / models[-1]}"
+    return "name a folder that save_pretrained wrote"
+
+
+def _check_is_no_adapter(folder: Path, option: str) -> None:
+    """Raise InputError for a folder with an adapter, which transformers would load in place of, or on top of, the model."""
+    if (folder / ADAPTER).is_file():
+        raise InputError(f"{option}: has an {ADAPTER}; {MERGE}")
 
 
 def _of_hub(spec: ModelSpec, named: Named, *, synthetic: bool) -> ModelSpec:
@@ -229,8 +257,22 @@ def _with_config(spec: ModelSpec, config: Mapping[str, Any], where: str, *, synt
     architecture = config.get("model_type")
     if not isinstance(architecture, str):
         raise InputError(f"{where}: states no model_type, so transformers cannot load it")
+    _check_generates(config, where)
     own = replace(spec.own or OwnFacts(), quantization="" if synthetic else _quantization_in(config, where))
     return replace(spec, architecture=architecture, config=dict(config), own=own)
+
+
+def _check_generates(config: Mapping[str, Any], where: str) -> None:
+    """Raise InputError for a model that is not a causal language model, such as T5 or BERT."""
+    kinds = config.get("architectures") or ()
+    names = [str(kind) for kind in kinds] if isinstance(kinds, Sequence) and not isinstance(kinds, str) else []
+    if config.get("is_encoder_decoder") is True:
+        what = "an encoder-decoder model"
+    elif names and all(name.endswith(WITHOUT_GENERATION) for name in names):
+        what = f"a {names[0]}"
+    else:
+        return
+    raise InputError(f"{where}: describes {what}, and only causal language models are measured; name one")
 
 
 def _quantization_in(config: Mapping[str, Any], where: str) -> str:
@@ -263,9 +305,9 @@ def _name_from(path: Path | None, repository: str) -> str:
 
 
 def _marker_of(name: str, taken: frozenset[str] | set[str]) -> str:
-    """The name as a pytest marker: `qwen2.5-0.5b-instruct` as `qwen2_5_0_5b_instruct`."""
+    """The name as a pytest marker: `qwen2.5-0.5b-instruct` as `qwen2_5_0_5b_instruct`, `7b-chat` as `model_7b_chat`."""
     marker = re.sub(r"\W", "_", name)
-    marker = marker if marker.isidentifier() else f"_{marker}"
+    marker = marker if marker.isidentifier() else f"model_{marker}"  # pytest refuses a leading underscore
     return f"{marker}_model" if marker in taken else marker
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from summarybench.catalogue.models import MODELS, experiments
+from summarybench.catalogue.models import MODELS, check_marker, experiments
 from summarybench.core.outcomes import InputError, UnavailableError
 from summarybench.engines.hub import HubModel
 from summarybench.session import own_models
@@ -63,7 +63,9 @@ def test_a_given_name_replaces_the_one_that_would_follow(asked, tiny_llama):
     assert list(read(f"mine={tiny_llama}", "other=org/x")) == ["mine", "other"]
 
 
-@pytest.mark.parametrize(("name", "marker"), [("memory", "memory_model"), ("t4", "t4_model"), ("7b-chat", "_7b_chat")])
+@pytest.mark.parametrize(
+    ("name", "marker"), [("memory", "memory_model"), ("t4", "t4_model"), ("7b-chat", "model_7b_chat")]
+)
 def test_a_marker_is_a_word_that_nothing_else_has(asked, name, marker):
     (spec,) = read(f"{name}=org/x").values()
     assert spec.marker == marker
@@ -221,3 +223,74 @@ def test_compiled_loaders_know_some_architectures_and_say_so_of_others(tmp_path,
     (spec,) = read(f"x={path}", synthetic=True).values()
     assert said in spec.obstacle_to_compiling
     assert bool(said) is bool(spec.obstacle_to_compiling)
+
+
+@pytest.mark.parametrize("name", ["7b-chat", "4-bit", "1.5B"])
+def test_pytest_accepts_the_marker_of_a_name_that_begins_with_a_digit(asked, name):
+    (spec,) = read(f"{name}=org/x").values()
+    check_marker(spec.marker, "marker")  # raises InputError
+    assert not spec.marker.startswith("_"), "pytest.mark raises AttributeError for it"
+
+
+def test_a_name_must_not_be_empty(tiny_llama):
+    with pytest.raises(InputError, match="give a hub id, a folder, or NAME=X"):
+        read(f"={tiny_llama}")
+
+
+def test_a_folder_whose_path_has_an_equals_sign_is_a_folder(tiny_llama, tmp_path):
+    folder = tmp_path / "lr=1e-5"
+    folder.symlink_to(tiny_llama)
+    (spec,) = read(str(folder)).values()
+    assert spec.own.folder == folder
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("adapter_config.json", "an adapter is not a model: merge it into its base model"),
+        ("model-Q4_K_M.gguf", "GGUF files are not loaded"),
+        ("checkpoint-500/config.json", "it holds 1 model; name one of them, such as .*/checkpoint-500$"),
+        ("notes.txt", "name a folder that save_pretrained wrote"),
+    ],
+)
+def test_a_folder_without_a_config_says_what_to_name_in_its_place(tmp_path, file, said):
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text("{}")
+    with pytest.raises(InputError, match=f"has no config.json; {said}"):
+        read(str(tmp_path))
+
+
+def test_an_adapter_beside_a_config_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(QWEN))
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"has an adapter_config\.json; an adapter is not a model"):
+        read(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"model_type": "t5", "is_encoder_decoder": True}, "describes an encoder-decoder model"),
+        ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, "describes a BertForMaskedLM"),
+        ({"architectures": ["Qwen2ForSequenceClassification"]}, "describes a Qwen2ForSequenceClassification"),
+    ],
+)
+def test_a_model_that_cannot_write_is_refused_before_anything_is_loaded(tmp_path, facts, said):
+    (tmp_path / "config.json").write_text(json.dumps({**QWEN, **facts}))
+    with pytest.raises(InputError, match=f"{said}, and only causal language models are measured"):
+        read(str(tmp_path))
+
+
+def test_a_file_without_models_is_refused(tmp_path):
+    file = tmp_path / "team.toml"
+    file.write_text("# to do\n")
+    with pytest.raises(InputError, match="names no model; give each a table"):
+        read(files=[file])
+
+
+@pytest.mark.parametrize("marker", ["_house", "9house", "h100"])
+def test_a_file_cannot_give_a_marker_that_pytest_refuses_or_another_thing_has(tmp_path, marker):
+    file = tmp_path / "team.toml"
+    file.write_text(f'[house]\nmodel = "org/x"\nmarker = "{marker}"\n')
+    with pytest.raises(InputError, match=f"marker: .{marker}. must be a word .* begins with a letter, and none of"):
+        read(files=[file])
