@@ -14,6 +14,9 @@ from summarybench.engines.weights import Weights
 
 TODAY = datetime(2025, 1, 1, tzinfo=UTC)
 """The day for templates that state one: with the true date, prompts would differ each day under one workload."""
+CONTEXTS = ("max_position_embeddings", "max_seq_len", "seq_length")
+"""The names that configurations have for the longest sequence; the second is MPT's, the third BLOOM's."""
+WITHOUT_LIMIT = 1_000_000
 PROBE, ANSWER = "A message to find again.", "An answer to find again."
 
 
@@ -32,9 +35,11 @@ class Chat:
     def context_tokens(self) -> int:
         """The longest sequence in tokens, prompt and summary together.
 
-        The model was trained for this length.
+        The model was trained for this length. `WITHOUT_LIMIT` if the configuration states none, as for Mamba.
         """
-        return int(text_config_of(self.config).max_position_embeddings)
+        text = text_config_of(self.config)
+        stated = (getattr(text, name, None) for name in CONTEXTS)
+        return next((int(tokens) for tokens in stated if tokens), WITHOUT_LIMIT)
 
     @property
     def template(self) -> str:

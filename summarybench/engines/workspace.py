@@ -6,11 +6,11 @@ tests/engines/test_memory_model.py with peaks of a GPU.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from summarybench.catalogue.kv_cache import BYTES_PER_ELEMENT, cache_bytes_per_token, key_value_heads
+from summarybench.catalogue.kv_cache import BYTES_PER_ELEMENT, cache_bytes_per_token, has_attention, key_value_heads
 from summarybench.catalogue.models import ModelShape
 
 LIBRARY_BYTES = 64 * 1024**2
@@ -35,10 +35,27 @@ FEED_FORWARDS: Mapping[str, FeedForward] = {
     "phi3": FeedForward(
         4, widest=2
     ),  # one layer computes gate and up projection, and both stay while they are multiplied
-    "phi": FeedForward(4),  # no gate, but a GELU of several operators
-    "starcoder2": FeedForward(2),  # no gate, and a fused GELU
+    **dict.fromkeys(
+        ("phi", "gpt2", "gpt_neo", "gptj", "codegen", "bloom"), FeedForward(4)
+    ),  # a GELU of several operators
+    **dict.fromkeys(
+        ("starcoder2", "gpt_neox", "falcon", "mpt", "opt"), FeedForward(2)
+    ),  # no gate, and a fused activation
 }
 """By architecture. All others are gated."""
+WIDTHS = ("intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner")
+"""The names that configurations have for the inner width of a feed-forward network."""
+
+
+def feed_forward_width(config: Any) -> int:
+    """The inner width of a feed-forward network, the largest of all layers.
+
+    It is four times the hidden width where the configuration states none, as for GPT-2.
+    """
+    for stated in (getattr(config, name, None) for name in WIDTHS):
+        if stated:
+            return int(max(stated) if isinstance(stated, Sequence) else stated)
+    return 4 * int(config.hidden_size)
 
 
 def workspace_bytes(config: Any, settings: Mapping[str, Any], sequence_tokens: int, batch_size: int) -> int:
@@ -66,7 +83,7 @@ def _feed_forward_bytes(config: Any, settings: Mapping[str, Any], tokens: int, e
     nearly every column has an outlier in some token. The other quantizations hold the layer that they unpack in place of the
     last tensor, which exists only after the layer's product.
     """
-    hidden, inner = int(config.hidden_size), int(config.intermediate_size)
+    hidden, inner = int(config.hidden_size), feed_forward_width(config)
     kind = FEED_FORWARDS.get(_architecture(config), GATED)
     layer = kind.widest * hidden * inner
     last = tokens * inner * element_bytes
@@ -84,6 +101,8 @@ def _attention_bytes(config: Any, settings: Mapping[str, Any], sequence_tokens: 
     which torch's fused kernels do not support, and in a model that transformers has no fused attention for, where the
     softmax is in float32.
     """
+    if not has_attention(config):
+        return 0
     element_bytes = BYTES_PER_ELEMENT[str(settings["dtype"])]
     hidden, heads = int(config.hidden_size), int(config.num_attention_heads)
     head_width = int(getattr(config, "head_dim", None) or hidden // heads)

@@ -6,10 +6,11 @@ import re
 import shutil
 
 import pytest
+from transformers import AutoConfig
 
 from summarybench.core.outcomes import InputError, UnavailableError
 from summarybench.documents.sources import embedded_documents
-from summarybench.engines.chat import open_chat
+from summarybench.engines.chat import WITHOUT_LIMIT, Chat, open_chat
 from summarybench.engines.weights import Weights
 from summarybench.measure.generation import build_prompts
 from tests.engines.test_loading import load_tiny
@@ -103,3 +104,16 @@ def test_most_new_tokens_that_are_said_to_fit_do(chat_with):
     assert len(prompt.token_ids) + most == 512
     with pytest.raises(InputError, match=f"--max-new-tokens {most + 1}: "):
         build_prompts(chat, documents, 2_048, most + 1)
+
+
+@pytest.mark.parametrize(
+    ("config", "tokens"),
+    [
+        (AutoConfig.for_model("bloom", seq_length=2_048), 2_048),
+        (AutoConfig.for_model("mpt", max_seq_len=512), 512),
+        (AutoConfig.for_model("falcon_mamba"), WITHOUT_LIMIT),
+    ],
+    ids=["bloom", "mpt", "falcon_mamba"],
+)
+def test_the_context_is_read_under_the_names_of_older_models(config, tokens):
+    assert Chat(tokenizer=None, config=config).context_tokens == tokens

@@ -47,6 +47,9 @@ FAMILIES = {
     "phi": ("phi", {}),
     "phi3": ("phi3", {"sliding_window": None}),
     "starcoder2": ("starcoder2", {}),
+    "gpt2": ("gpt2", {"num_key_value_heads": None}),
+    "gpt_neox": ("gpt_neox", {"num_key_value_heads": None}),
+    "gptj": ("gptj", {"num_key_value_heads": None, "rotary_dim": 16}),
 }
 
 
@@ -67,12 +70,45 @@ def test_prediction_is_within_a_twentieth_of_the_peak(architecture, config):
     assert found.total_bytes - LIBRARY_BYTES == pytest.approx(live.peak, rel=0.05)
 
 
-@pytest.mark.parametrize(("architecture", "config"), FAMILIES.values(), ids=FAMILIES)
+WITH_USUAL_NAMES = {name: family for name, family in FAMILIES.items() if name not in ("gpt2", "gptj")}
+
+
+@pytest.mark.parametrize(("architecture", "config"), WITH_USUAL_NAMES.values(), ids=WITH_USUAL_NAMES)
 def test_a_config_json_predicts_what_transformers_configuration_does(architecture, config):
     config = AutoConfig.for_model(architecture, **{**SHAPE, **config})
     shape = shape_of(architecture, config.to_dict(), "a config.json")
     settings = {"dtype": "float16"}
     assert predict_memory(shape, settings, 1_000, 1) == predict_memory(config, settings, 1_000, 1)
+
+
+OLDER = {
+    "gpt2": {},
+    "gptj": {"rotary_dim": 16},
+    "opt": {"ffn_dim": 512, "word_embed_proj_dim": 256},
+    "bloom": {},
+    "falcon": {"multi_query": False, "new_decoder_architecture": False},
+    "mpt": {},
+}
+"""Families whose configurations have other names for the sizes, or leave the inner width out."""
+
+
+@pytest.mark.parametrize(("architecture", "config"), OLDER.items(), ids=OLDER)
+def test_a_config_json_with_other_names_for_its_sizes_predicts_the_same(architecture, config, tmp_path):
+    config = AutoConfig.for_model(architecture, **{**SHAPE, "num_key_value_heads": None, **config})
+    config.save_pretrained(tmp_path)
+    (spec,) = read_own_models([], [], [f"mine={tmp_path / 'config.json'}"], synthetic=True).values()
+    settings = {"dtype": "float16"}
+    assert predict_memory(shape_of_model(spec), settings, 1_000, 1) == predict_memory(config, settings, 1_000, 1)
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "llm.int8"])
+def test_linear_layers_of_gpt2_count_as_quantized(quantization):
+    """They are transformers' own Conv1D, which bitsandbytes quantizes too."""
+    config = AutoConfig.for_model("gpt2", n_embd=256, n_layer=2, n_head=8, vocab_size=10)
+    plain, quantized = (
+        predict_weights(config, {"dtype": "float16", **settings}) for settings in ({}, {"quantization": quantization})
+    )
+    assert quantized < 0.75 * plain
 
 
 PARAMETERS = {
@@ -97,3 +133,10 @@ def test_published_shapes_have_as_many_parameters_as_published():
 def test_fused_attention_is_what_transformers_says(tiny_llama):
     assert has_fused_attention(AutoConfig.from_pretrained(tiny_llama, trust_remote_code=False))
     assert not has_fused_attention(AutoConfig.for_model("gemma2"))
+
+
+def test_a_model_without_attention_has_no_cache_that_grows_with_the_prompt():
+    config = AutoConfig.for_model("falcon_mamba", hidden_size=64, num_hidden_layers=2, vocab_size=1_000)
+    found = predict_memory(config, {"dtype": "float16"}, 1_000, 1)
+    assert found.cache_bytes == 0
+    assert found.weights_bytes > 2 * 1_000 * 64
