@@ -24,7 +24,7 @@ from typing import Any
 
 FAULTS = (
     *("cut", "malformed", "silent", "drip", "die", "redirect"),
-    *("huge", "hostile", "no usage", "overcount", "empty"),
+    *("huge", "hostile", "no usage", "overcount", "empty", "echo key"),
 )
 HOSTILE = "\x1b[2J</script><script>alert(1)</script>\u202e| a | `b` |\r\nx"
 
@@ -99,6 +99,10 @@ class Handler(BaseHTTPRequestHandler):
     def _generate(self, body: dict[str, Any], fault: Any) -> None:
         if isinstance(fault, int):
             self._answer(fault, json.dumps({"error": {"message": f"scripted {fault}"}}))
+            return
+        if fault == "echo key":
+            key = self.headers["Authorization"].removeprefix("Bearer ")
+            self._answer(401, json.dumps({"error": {"message": f"no account has the key {key}"}}))
             return
         if fault == "redirect":
             self._answer(307, "", Location=self.server.script.redirect_to)

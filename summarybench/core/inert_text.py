@@ -29,6 +29,15 @@ SHORTEST_SECRET = 8
 """A shorter value of such a variable may be a common word, and hiding it would garble messages."""
 
 
+_hidden_values: set[str] = set()
+"""What `hide` was given in this process."""
+
+
+def hide(secret: str) -> None:
+    """Hide this value from now on, whatever the name of the variable that holds it."""
+    _hidden_values.add(secret)
+
+
 def inert(text: str, *, keep: str = "") -> str:
     """The text with visible control characters, apart from those in `keep`, and without secrets."""
     return _visible(_redacted(text, _secrets(os.environ)), keep)
@@ -80,10 +89,10 @@ def _redacted(text: str, secrets: tuple[str, ...]) -> str:
 
 
 def _secrets(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Values of variables that hold tokens, and the passwords in addresses; the longest first."""
+    """Values of variables that hold tokens, what `hide` was given, and the passwords in addresses; the longest first."""
     named = {value for name, value in environment.items() if NAMES_OF_SECRETS.search(name.upper())}
     addresses = frozenset(value for value in environment.values() if "://" in value and "@" in value)
-    found = named | _passwords_in(addresses)
+    found = named | _hidden_values | _passwords_in(addresses)
     return tuple(sorted((each for each in found if len(each) >= SHORTEST_SECRET), key=len, reverse=True))
 
 

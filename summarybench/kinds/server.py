@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from summarybench.catalogue.models import CPU, EVERY_GPU, MODELS, Experiment, ModelSpec
+from summarybench.core.inert_text import hide
 from summarybench.core.numbers import decimal
 from summarybench.core.option import Option
 from summarybench.core.outcomes import InputError
@@ -46,6 +47,8 @@ from summarybench.runs.workload import Workload
 LOADER = "server"
 EMBEDDED_COMMAND = "transformers"
 """The preset that serves the embedded model where no server is named."""
+USUAL_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
+"""An environment variable's. Anything else may be a key that was given in its place, and is not repeated."""
 
 
 OPTIONS = (
@@ -169,7 +172,7 @@ class ServerKind(Kind):
 
         Raises InputError for options that contradict each other, and for a server that does not answer.
         """
-        completed = dict(given) | {"server": [checked_address(each) for each in given["server"]]}
+        completed = dict(given) | {"server": _checked_addresses(given["server"])}
         completed["slo"] = given["slo"] or INTERACTIVE.name
         if completed["server"] and completed["server_command"]:
             raise InputError("--server and --server-command: give the address of a server, or the command to start one")
@@ -286,6 +289,17 @@ def _add_further_passes(
         served["fleet"] = fleet_record(model, sample.prompts, load, tokens, per_second)
 
 
+def _checked_addresses(given: Sequence[str]) -> list[str]:
+    """The addresses of a fleet. Raises InputError for one that is none, or is there twice."""
+    addresses = [checked_address(each) for each in given]
+    for address in addresses:
+        if addresses.count(address) > 1:
+            raise InputError(
+                f"--server {address}: given {addresses.count(address)} times; name each server of a fleet once"
+            )
+    return addresses
+
+
 def _check_name(key: str, name: str | None) -> None:
     """Raise InputError for a name that could not be a part of a test's id or of a path."""
     if name and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name):
@@ -336,10 +350,24 @@ def _opened(toolbox: Toolbox) -> Iterator[ServedModel]:
 
 
 def _api_key(options: Mapping[str, Any]) -> str | None:
-    """The key, which is neither stored nor shown. Raises InputError where its variable is not set."""
+    """The key, which is neither stored nor shown: every output hides it from now on.
+
+    Raises InputError where its variable is not set, or holds what no HTTP header can carry.
+    """
     variable = options["api_key_env"]
     if not variable:
         return None
-    if not os.environ.get(variable):
+    key = os.environ.get(variable)
+    if not key:
+        if not USUAL_NAME.fullmatch(variable):
+            raise InputError(
+                "--api-key-env: the variable is not set or empty; give the name of a variable with the key, not the key itself"
+            )
         raise InputError(f"--api-key-env {variable}: the variable is not set or empty; export it first")
-    return os.environ[variable]
+    if not key.isprintable():
+        raise InputError(
+            f"--api-key-env {variable}: the key contains a line break or another character that cannot be sent; export it "
+            "without"
+        )
+    hide(key)
+    return key

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from summarybench.core.inert_text import inert, inert_record
+from summarybench.core.inert_text import hide, inert, inert_record
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,12 @@ def test_values_of_token_variables_and_passwords_of_addresses_are_hidden_whereve
         "a": ["***", 1, None],
         "b": {"c": r"\x1b"},
     }
+
+
+def test_value_that_is_to_be_hidden_is_hidden_whatever_its_variable_is_called():
+    assert inert("refused: tr1ck-word-9") == "refused: tr1ck-word-9"
+    hide("tr1ck-word-9")
+    assert inert("refused: tr1ck-word-9") == "refused: ***"
 
 
 def test_encoded_password_is_hidden_in_each_form(monkeypatch):

@@ -208,8 +208,9 @@ def test_no_server_says_so():
         async with ServerClient("http://127.0.0.1:9/v1", clock=lambda: 0.0) as client:
             await client.models()
 
-    with pytest.raises(ServerError, match=r"http://127\.0\.0\.1:9/v1/models: no server answers"):
+    with pytest.raises(ServerError, match=r"http://127\.0\.0\.1:9/v1/models: no server answers") as caught:
         asyncio.run(run())
+    assert "ssl" not in str(caught.value)
 
 
 def test_hostile_text_of_an_error_is_escaped_and_short():
@@ -246,6 +247,35 @@ def test_environment_adds_neither_a_proxy_nor_a_password(monkeypatch, tmp_path):
 def test_address_that_is_none_is_refused(address):
     with pytest.raises(InputError, match="--server"):
         ServerClient(address, clock=lambda: 0.0)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("http://host/v1/chat/completions", "http://host/v1/chat/completions: leave out /chat/completions, which"),
+        ("http://host/v1/completions/", "http://host/v1/completions: leave out /completions, which"),
+        ("http://a/v1,http://b/v1", "http://a/v1,http://b/v1: give --server once for each address"),
+        ("http://host/v1?key=hunter2", "http://host/v1: leave out what follows the path"),
+        ("http://host/v1#hunter2", "http://host/v1: leave out what follows the path"),
+        ("host/v1?key=hunter2", "host/v1: leave out what follows the path"),
+    ],
+)
+def test_address_with_too_much_says_what_to_leave_out(address, said):
+    with pytest.raises(InputError) as caught:
+        ServerClient(address, clock=lambda: 0.0)
+    assert str(caught.value).startswith(f"--server {said}")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_redirect_names_its_place_without_secrets():
+    with pytest.raises(ServerError) as caught:
+        ask(refused("308 Moved", headers="Location: https://me:hunter2@elsewhere/v1/?token=hunter2#x\r\n"))
+    assert str(caught.value).endswith("which is refused (https://elsewhere/v1/); give the final address")
+
+
+def test_time_after_which_to_ask_again_is_named():
+    with pytest.raises(ServerError, match=r"HTTP 429 Too Many Requests: slow down \(Retry-After: 7\)$"):
+        ask(refused("429 Too Many Requests", "slow down", headers="Retry-After: 7\r\n"))
 
 
 def test_password_in_an_address_is_refused_and_not_repeated():

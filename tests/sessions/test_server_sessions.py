@@ -196,14 +196,32 @@ def test_unreachable_server_whose_model_is_named_is_unavailable(served):
     [
         (("--server-command", "vllm"), "--server and --server-command: give the address"),
         (("--api-key-env", "NO_SUCH_KEY"), "--api-key-env NO_SUCH_KEY: the variable is not set"),
+        (("--api-key-env", "sk-a-key-itself"), "--api-key-env: the variable is not set or empty; give the name"),
+        (("--api-key-env", "LINES"), "--api-key-env LINES: the key contains a line break"),
         (("--server-label", "A B"), "--server-label 'A B': give lower-case letters"),
     ],
 )
 def test_contradicting_options_are_wrong_input(served, one_error_line, arguments, said):
     with serving() as server:
-        session = measure(served, server.address, *arguments)
+        session = measure(served, server.address, *arguments, LINES="sk-a-key-itself\n")
     assert session.exit_code == 4, session.output
     assert said in one_error_line(session)
+    assert "sk-a-key-itself" not in session.output
+
+
+def test_same_server_twice_is_no_fleet(served, one_error_line):
+    session = measure(served, "http://127.0.0.1:9/v1", "--server", "http://127.0.0.1:9/v1/")
+    assert session.exit_code == 4
+    assert "--server http://127.0.0.1:9/v1: given 2 times" in one_error_line(session)
+
+
+def test_key_that_the_server_repeats_is_hidden_whatever_its_variable_is_called(served, one_error_line):
+    with serving(faults={"*": "echo key"}) as server:
+        session = measure(served, server.address, "--api-key-env", "MINE", MINE="correct-horse-9")
+    assert session.exit_code == 1, session.output
+    assert "HTTP 401 Unauthorized: no account has the key ***" in session.output
+    files = [path.read_bytes() for path in session.folder.rglob("*") if path.is_file()]
+    assert not any(b"correct-horse-9" in each for each in (*files, session.output.encode()))
 
 
 def test_device_of_a_remote_server_has_baselines_of_its_own(served, one_error_line):

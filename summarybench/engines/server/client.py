@@ -10,6 +10,7 @@ request arrived (RFC 9112, section 9.5). `Completion.is_resent` says so.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -48,6 +49,7 @@ CLOSED_BEFORE_SECONDS = 1.0
 """A kept connection that ends so soon after a request was sent had been closed before the request arrived."""
 MOST_BYTES_OF_AN_ANSWER = 1_048_576
 """The most that is read of an answer that is no stream."""
+ENDPOINTS = ("/chat/completions", "/completions")
 
 
 class ServerError(SuiteError):
@@ -215,10 +217,25 @@ class ServerClient:
         if response.status == 200:
             return
         if 300 <= response.status < 400:
-            raise AnswerError("redirected to another address, which is refused; give the final address")
+            raise AnswerError(
+                f"redirected to another address, which is refused{_place(response)}; give the final address"
+            )
         said = shortened(message_in(await _bounded_text(response, MOST_BYTES_OF_AN_ANSWER)))
         hint = "; does the address lack /v1?" if response.status == 404 and not self.address.endswith("/v1") else ""
+        if wait := response.headers.get("Retry-After"):
+            hint += f" (Retry-After: {shortened(wait)})"
         raise AnswerError(f"HTTP {response.status} {shortened(response.reason or '')}: {said}{hint}")
+
+
+def _place(response: ClientResponse) -> str:
+    """Where a redirect leads, without the user and the query, which may hold a secret."""
+    from yarl import URL
+
+    try:
+        place = response.url.join(URL(response.headers.get("Location", "")))
+        return f" ({shortened(str(place.with_user(None).with_query(None).with_fragment(None)))})"
+    except ValueError:
+        return ""
 
 
 @dataclass(slots=True)
@@ -267,7 +284,8 @@ class _Translated:
             case aiohttp.ClientConnectorSSLError():
                 said = f"no TLS connection ({shortened(first_line(error))}); should the address begin with http://?"
             case aiohttp.ConnectionTimeoutError() | aiohttp.ClientConnectorError():
-                said = f"no server answers ({shortened(first_line(error))}); is it running, and is the address right?"
+                reason = first_line(error).replace(" ssl:default", "")  # aiohttp says so for http:// too
+                said = f"no server answers ({shortened(reason)}); is it running, and is the address right?"
             case TimeoutError():
                 said = f"silent for {trimmed(self._silence_seconds)} s, so the request counts as failed"
             case EventTooLargeError() | UnicodeDecodeError():
@@ -294,8 +312,16 @@ def checked_address(address: str) -> str:
         raise InputError(
             "--server: leave the user and the password out of the address; --api-key-env names a key's variable"
         )
-    if found.scheme not in ("http", "https") or not found.host or found.query_string or found.fragment:
-        raise InputError(f"--server {address}: give http:// or https:// with a host, such as http://127.0.0.1:8000/v1")
+    bare = re.split(r"[?#]", address)[0].rstrip("/")
+    if found.query_string or found.fragment:
+        raise InputError(f"--server {bare}: leave out what follows the path, from the ? or # on")  # it may be a key
+    if found.scheme not in ("http", "https") or not found.host:
+        raise InputError(f"--server {bare}: give http:// or https:// with a host, such as http://127.0.0.1:8000/v1")
+    if "," in bare:
+        raise InputError(f"--server {bare}: give --server once for each address")
+    for endpoint in ENDPOINTS:
+        if bare.endswith(endpoint):
+            raise InputError(f"--server {bare}: leave out {endpoint}, which the suite adds")
     return str(found).rstrip("/")
 
 
