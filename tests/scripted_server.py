@@ -5,6 +5,7 @@
 - `model`, `owned_by`, `version`: who it says it is, the version at `version_path`.
 - `seconds_per_token`: how long a token takes; `seconds_to_first_token`: how long the first one does.
 - `one_at_a_time`: requests wait for each other.
+- `is_buffered`: the parts of an answer are sent together, as by a gateway that buffers.
 - `faults`: by the number of the request (from 1), or "*" for all, how it is answered wrongly: an HTTP status, or a word
   of `FAULTS`. Requests for one token only find out who answers, and are not counted.
 """
@@ -38,6 +39,7 @@ class Script:
     seconds_per_token: float = 0.0005
     seconds_to_first_token: float = 0.002
     one_at_a_time: bool = False
+    is_buffered: bool = False
     faults: dict[str, Any] = field(default_factory=dict)
     chat_only: bool = True
     redirect_to: str = "http://127.0.0.1:9/v1"
@@ -164,8 +166,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def _chunk(self, text: str) -> None:
         data = text.encode()
-        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
-        self.wfile.flush()
+        if self.server.script.is_buffered:
+            self.held = getattr(self, "held", b"") + data
+            data, self.held = (self.held, b"") if "[DONE]" in text else (b"", self.held)
+        if data:  # an empty chunk would end the answer
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+            self.wfile.flush()
 
     def _answer(self, status: int, text: str, **headers: str) -> None:
         data = text.encode()

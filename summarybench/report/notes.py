@@ -47,6 +47,9 @@ NOTHING_LOST = ConfirmedLosses()
 REASONS = {reason.name.lower(): reason.value for reason in Reason}
 """The reasons for dropping a document, by their names in run files."""
 
+SHORTEST_SECONDS_PER_TOKEN = 0.0001
+"""No server decodes a single answer at 10,000 tokens per second: a shorter median comes from a buffer."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
@@ -261,11 +264,22 @@ def _fidelity_notes(info: ExtraInfo, confirmed: ConfirmedLosses) -> Iterator[Not
             yield _quality_note(info["experiment"], quality, confirmed)
 
 
+def _burst_notes(info: ExtraInfo, _: ConfirmedLosses) -> Iterator[str]:
+    served = info.get("served")
+    typical = served["seconds_per_output_token"]["p50"] if served else None
+    if typical is not None and typical < SHORTEST_SECONDS_PER_TOKEN:
+        yield (
+            "the parts of an answer arrived all at once, so TTFT, TPOT and goodput are not the server's; switch off response "
+            "buffering in the server or in the gateway before it"
+        )
+
+
 NOTES_ON_RECORDS: tuple[Callable[[ExtraInfo, ConfirmedLosses], Iterator[Note | str]], ...] = (
     _largest_batch_notes,
     _teacher_notes,
     _overhead_notes,
     _fidelity_notes,
+    _burst_notes,
 )
 """Each describes one record of a run file, for the experiments that have it."""
 

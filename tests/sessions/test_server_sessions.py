@@ -523,3 +523,13 @@ def test_embedded_model_is_served_without_any_option(served):
         assert (settings["engine"], settings["prompt"]) == ("transformers", "text")
         assert info["served"]["prompts_counted_otherwise"] == 0
         assert info["generated_tokens"] == [4, 4]
+
+
+def test_stream_that_arrives_all_at_once_is_said_to_come_from_a_buffer(served):
+    said = "the parts of an answer arrived all at once, so TTFT, TPOT and goodput are not the server's"
+    with serving(seconds_per_token=0.0, is_buffered=True) as server:
+        buffered = measure(served, server.address)
+    with serving() as server:
+        streamed = measure(served, server.address)
+    assert f"{NAME}: {said}" in " ".join(buffered.output.split())
+    assert said not in " ".join(streamed.output.split())
