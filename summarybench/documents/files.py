@@ -9,6 +9,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,16 @@ Reader = Callable[[str, bytes], Iterator[Located]]
 """Reads the rows in a file's content. The first argument names the file in messages."""
 
 DELIMITERS = ",;\t|"
+NEITHER = "a file that does not end in .json, .csv, .tsv or .parquet"
+UTF_16 = "is UTF-16; save it as UTF-8"
+MAGICS = {
+    b"\x1f\x8b": ((), "is compressed with gzip; let its name end in .gz, such as articles.jsonl.gz"),
+    b"PK\x03\x04": ((), "is a zip archive or a spreadsheet; unpack it, or save the table as CSV in UTF-8"),
+    b"PAR1": ((".parquet",), "is a parquet file; let its name end in .parquet"),
+    b"\xff\xfe": ((), UTF_16),
+    b"\xfe\xff": ((), UTF_16),
+}
+"""The first bytes of formats, the endings that state them, and what to do about a file with another ending."""
 
 
 def rows_of_file(path: Path) -> tuple[Iterator[Located], str]:
@@ -34,8 +45,17 @@ def rows_of_file(path: Path) -> tuple[Iterator[Located], str]:
     if suffixes[-1:] == [".gz"]:
         content = _unzipped(path, content)
         suffixes.pop()
-    read = READERS.get(suffixes[-1] if suffixes else "", _rows_of_json_lines)
+    ending = suffixes[-1] if suffixes else ""
+    _check_is_text(path, content, ending)
+    read = READERS.get(ending) or partial(_rows_of_json_lines, hint=f"; {NEITHER} is read as JSON Lines")
     return read(str(path), content), hashlib.sha256(content).hexdigest()[:16]
+
+
+def _check_is_text(path: Path, content: bytes, ending: str) -> None:
+    """Raise InputError for a file whose first bytes are those of a format that its name does not state."""
+    for magic, (endings, remedy) in MAGICS.items():
+        if content.startswith(magic) and ending not in endings:
+            raise InputError(f"{path}: {remedy}")
 
 
 def rows_of_saved_dataset(folder: Path, split: str | None) -> tuple[Iterator[Located], str]:
@@ -87,11 +107,11 @@ def _unzipped(path: Path, content: bytes) -> bytes:
         raise InputError(f"{path}: not a whole gzip file ({first_line(error)})") from error
 
 
-def _rows_of_json_lines(name: str, content: bytes) -> Iterator[Located]:
+def _rows_of_json_lines(name: str, content: bytes, hint: str = "") -> Iterator[Located]:
     for number, line in enumerate(content.split(b"\n"), start=1):
         where = f"{name}, line {number}"
         if line.strip():
-            yield where, _parsed(where, line, "a JSON object")
+            yield where, _parsed(where, line, "a JSON object", hint)
 
 
 def _rows_of_json(name: str, content: bytes) -> Iterator[Located]:
@@ -103,11 +123,11 @@ def _rows_of_json(name: str, content: bytes) -> Iterator[Located]:
         yield f"{name}, element {number}", row
 
 
-def _parsed(where: str, content: bytes, expected: str) -> Any:
+def _parsed(where: str, content: bytes, expected: str, hint: str = "") -> Any:
     try:
         return json.loads(content.decode("utf-8-sig"))
     except ValueError as error:  # bad JSON, or bytes that are not UTF-8
-        raise InputError(f"{where}: not {expected} in UTF-8 ({error})") from error
+        raise InputError(f"{where}: not {expected} in UTF-8 ({error}){hint}") from error
     except RecursionError as error:
         raise InputError(f"{where}: not {expected}: it is nested too deeply") from error
 

@@ -21,6 +21,9 @@ ID_COLUMNS = ("url", "id")
 SECTION_COLUMNS = ("section_name", "section", "title")
 """The usual names of columns, in any case. A column of the last two kinds may be missing."""
 
+LONGEST_NAME = 60
+"""Characters of a column's name in a message. A longer one is probably a document."""
+
 Located = tuple[str, Any]
 """A row and its location for messages."""
 
@@ -130,7 +133,7 @@ def content_digest(document: Document) -> str:
 def _is_nested(located: Located) -> bool:
     """Whether a row looks like WikiLingua's schema. Flat columns have no `article`, a text in it, or columns beside it."""
     _, row = located
-    return not isinstance(row, Mapping) or isinstance(row.get("article"), Mapping) or row.keys() == {"url", "article"}
+    return isinstance(row, Mapping) and (isinstance(row.get("article"), Mapping) or row.keys() == {"url", "article"})
 
 
 def _sections(located: Located) -> Iterator[Document]:
@@ -200,7 +203,8 @@ class _Layout:
         if is_name and isinstance(value, (int, float)):
             value = str(value)
         if not isinstance(value, str) or not is_valid_unicode(value):
-            raise InputError(f"{where}: column {column!r} must hold text in valid Unicode, not {type(value).__name__}")
+            found = "half a surrogate pair" if isinstance(value, str) else type(value).__name__
+            raise InputError(f"{where}: column {column!r} must hold text in valid Unicode, not {found}")
         return value.strip()
 
 
@@ -208,13 +212,16 @@ def _layout_of(first: Located, rows: Iterable[Located], columns: Columns) -> _La
     """The columns to read. Raises InputError where they cannot be guessed, or a given one does not exist."""
     where, row = first
     if not isinstance(row, Mapping) or not row:
-        raise InputError(f"{where}: a row must be an object with columns such as {TEXT_COLUMNS[0]!r}")
+        found = "an empty object" if isinstance(row, Mapping) else type(row).__name__
+        raise InputError(
+            f'{where}: {found} in place of an object with columns, such as {{"text": "…", "summary": "…"}}'
+        )
     names = list(dict.fromkeys(str(name) for _, each in rows if isinstance(each, Mapping) for name in each))
     text = _column(names, columns.text, TEXT_COLUMNS, "--text-column", where)
     if text is None:
         raise InputError(
             f"{where}: no column of documents among {_listing(names)} (looked for {', '.join(TEXT_COLUMNS)}); "
-            "name it with --text-column"
+            f"name it with --text-column{_about_headings(names)}"
         )
     others = [name for name in names if name != text]
     return _Layout(
@@ -230,7 +237,9 @@ def _column(names: Sequence[str], given: str | None, usual: Sequence[str], optio
     if given is not None:
         if given in names:
             return given
-        close = difflib.get_close_matches(given, names, n=1)
+        close = [name for name in names if name.lower() == given.lower()] or difflib.get_close_matches(
+            given, names, n=1
+        )
         hint = f"did you mean {close[0]!r}?" if close else f"choose from {_listing(names)}"
         raise InputError(f"{option} {given}: {where} has no such column; {hint}")
     found = [name for name in names if name.strip().lower() in usual]
@@ -245,5 +254,11 @@ def _first(names: Sequence[str], usual: Sequence[str]) -> str | None:
 
 def _listing(names: Iterable[str]) -> str:
     """The first names, quoted; a table may have hundreds."""
-    listed = list(names)
+    listed = [name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…" for name in names]
     return ", ".join(map(repr, listed[:12])) + (", …" if len(listed) > 12 else "")
+
+
+def _about_headings(names: Sequence[str]) -> str:
+    """A question for the user if a name is so long that it must be a document."""
+    is_text = any(len(name) > LONGEST_NAME for name in names)
+    return ", or does the first line hold a document in place of the names?" if is_text else ""

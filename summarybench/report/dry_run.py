@@ -18,6 +18,7 @@ class Foreseen:
     """One experiment that a session would measure.
 
     `seconds` is None where no run of this device has the experiment with this workload; `origin` names the run that has it.
+    `needed_bytes` is 0 where no memory is predicted. `obstacle` says why the model cannot be loaded, empty for no known reason.
     """
 
     experiment: Experiment
@@ -26,6 +27,7 @@ class Foreseen:
     memory_bytes: int
     seconds: float | None
     origin: str
+    obstacle: str = ""
 
     @property
     def fits(self) -> bool:
@@ -50,13 +52,19 @@ def _names(experiment: Experiment) -> dict[str, str]:
 
 
 def _cells(each: Foreseen) -> list[str]:
-    memory = gib(each.needed_bytes)
+    memory = gib(each.needed_bytes) if each.needed_bytes else "–"
     if not each.fits:
         return [str(each.documents), f"{memory}, too much", "–", "–"]
     return [str(each.documents), memory, "–" if each.seconds is None else duration(each.seconds), each.origin or "–"]
 
 
 def _notes(foreseen: Sequence[Foreseen]) -> Iterator[str]:
+    yield from dict.fromkeys(
+        f"{each.experiment.model}: unavailable: {each.obstacle}" for each in foreseen if each.obstacle
+    )
+    foreseen = [each for each in foreseen if not each.obstacle]
+    if not foreseen:
+        return
     fitting = [each for each in foreseen if each.fits]
     yield f"memory: predicted peak; this device has {gib(foreseen[0].memory_bytes)} GiB"
     if excess := len(foreseen) - len(fitting):

@@ -126,9 +126,13 @@ def read_instruction(text_or_file: str) -> str:
     """The instruction, or the content of the file that has it. Raises InputError if there is none."""
     path = Path(text_or_file).expanduser()
     try:
-        is_file = path.is_file()
+        is_file, is_folder = path.is_file(), path.is_dir()
     except (OSError, ValueError):  # too long for a path
-        is_file = False
+        is_file = is_folder = False
+    if is_folder:
+        raise InputError(
+            f"--instruction {text_or_file}: is a folder; name a text file, or write the instruction itself"
+        )
     if not is_file and _TEXT_FILE.fullmatch(text_or_file):
         raise InputError(f"--instruction {text_or_file}: no such file")
     try:

@@ -44,6 +44,7 @@ def dry_run(tests: Mapping[str, Experiment], config: Config, progress: Progress)
                 memory_bytes=forecast.memory_bytes,
                 seconds=_seconds(entry, count, config.max_new_tokens) if entry else None,
                 origin=stored.label if stored else "",
+                obstacle=own.obstacle if (own := MODELS[experiment.model].own) else "",
             )
         )
     return found

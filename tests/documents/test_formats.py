@@ -130,7 +130,23 @@ DEEP = b"[" * 200_000
         ("a.csv", b"", "a.csv holds no document"),
         ("a.json", DEEP, "it is nested too deeply"),
         ("a.jsonl", DEEP, "it is nested too deeply"),
-        ("a.json", b"[1, 2]", "element 1: not WikiLingua's schema"),
+        ("a.json", b"[1, 2]", "element 1: int in place of an object with columns"),
+        ("a.json", b'["a text", "another"]', "element 1: str in place of an object with columns"),
+        ("a.jsonl", b'["a text", "a summary"]', "line 1: list in place of an object with columns"),
+        ("a.jsonl", b"{}", "line 1: an empty object in place of an object with columns"),
+        ("a.jsonl", b'{"text": "\\ud800"}', "column 'text' must hold text in valid Unicode, not half a surrogate pair"),
+        ("a.jsonl", gzip.compress(AS_LINES), "is compressed with gzip; let its name end in .gz"),
+        ("a.csv", b"PK\x03\x04...", "is a zip archive or a spreadsheet; unpack it, or save the table as CSV"),
+        ("a.xlsx", b"PK\x03\x04...", "is a zip archive or a spreadsheet; unpack it, or save the table as CSV"),
+        ("a.jsonl", b"PAR1...PAR1", "is a parquet file; let its name end in .parquet"),
+        ("a.jsonl", AS_LINES.decode().encode("utf-16"), "is UTF-16; save it as UTF-8"),
+        ("a.csv", "text\nx\n".encode("utf-16"), "is UTF-16; save it as UTF-8"),
+        ("a.txt", b"A text.", "; a file that does not end in .json, .csv, .tsv or .parquet is read as JSON Lines"),
+        (
+            "a.csv",
+            f"{'word ' * 50},Do.\nx,y\n".encode(),
+            "or does the first line hold a document in place of the names?",
+        ),
         ("a.jsonl", b'{"text": "x"}\n{"body": "x"}', "line 2: has no column 'text'; it has 'body'"),
         ("a.jsonl", b'{"text": "x"}\n[1]', "line 2: list in place of an object with the column 'text'"),
         ("a.jsonl", b'{"text": ["x"]}', "line 1: column 'text' must hold text in valid Unicode, not list"),
@@ -152,6 +168,19 @@ def test_a_column_that_does_not_exist_gets_a_suggestion(tmp_path):
         documents_of_file(path, Columns(text="bodi"))
     with pytest.raises(InputError, match=r"--summary-column zzz: .*; choose from 'note'"):
         documents_of_file(path, Columns(text="body", summary="zzz"))
+
+
+def test_a_column_in_other_letters_gets_a_suggestion(tmp_path):
+    path = table(tmp_path / "a.csv", [{"body": "A text.", "note": "Do."}])
+    with pytest.raises(InputError, match=r"--text-column BODY: .*; did you mean 'body'\?"):
+        documents_of_file(path, Columns(text="BODY"))
+
+
+def test_a_document_in_place_of_a_column_name_is_cut_short(tmp_path):
+    path = written(tmp_path / "a.csv", f"{'word ' * 500},Do.\nx,y\n".encode())
+    with pytest.raises(InputError) as caught:
+        documents_of_file(path)
+    assert len(str(caught.value)) < 400 + len(str(path))
 
 
 def test_a_folder_that_is_no_dataset_is_named(tmp_path):

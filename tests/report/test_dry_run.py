@@ -7,7 +7,7 @@ from summarybench.core.numbers import GIB
 from summarybench.report.dry_run import Foreseen, dry_run_report
 
 
-def foreseen(loader, *, needed_gib, seconds=None, origin=""):
+def foreseen(loader, *, needed_gib, seconds=None, origin="", obstacle=""):
     return Foreseen(
         experiment=next(each for each in EXPERIMENTS if each.name == f"llama2-7b-chat-{loader}"),
         documents=20,
@@ -15,6 +15,7 @@ def foreseen(loader, *, needed_gib, seconds=None, origin=""):
         memory_bytes=15 * GIB,
         seconds=seconds,
         origin=origin,
+        obstacle=obstacle,
     )
 
 
@@ -36,3 +37,11 @@ def test_known_unknown_and_too_large_experiments_are_told_apart():
         line.startswith("time: unknown for 1 experiment: this device has no earlier run of the same work")
         for line in lines
     )
+
+
+def test_a_model_that_cannot_be_loaded_says_why_once_and_has_no_memory():
+    rows = [foreseen(loader, needed_gib=0, obstacle="the hub cannot be reached") for loader in ("8-bit", "4-bit")]
+    lines = dry_run_report(rows, width=120, color=False).splitlines()
+    assert [line.split()[1:] for line in lines if line.startswith("llama2-7b-chat-")] == [["20", "–", "–", "–"]] * 2
+    assert lines.count("llama2-7b-chat: unavailable: the hub cannot be reached") == 1
+    assert not [line for line in lines if line.startswith(("time:", "memory:"))]

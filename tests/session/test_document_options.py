@@ -92,6 +92,7 @@ def test_columns_of_a_known_dataset_can_be_overridden():
         ({"language": "km"}, "--language km: Khmer has no spaces between words, and the suite cannot find its words"),
         ({"instruction": " "}, "--instruction: is empty"),
         ({"instruction": "prompts/absent.txt"}, "--instruction prompts/absent.txt: no such file"),
+        ({"instruction": "docs/guide"}, "--instruction docs/guide: is a folder; name a text file"),
     ],
 )
 def test_options_that_cannot_be_are_one_line(given, said):
