@@ -183,7 +183,11 @@ class _Rounds(Passes[Round]):
 
     def _record(self, output: Round) -> list[GenerationRecord]:
         if not output.completions:
-            raise RequestsFailedError(f"all {len(output.answers)} requests failed: {why_failed(output, self._model)}")
+            where = f" of round {len(self.rounds) + 1}" if self.rounds else ""
+            first = next((each for each in self.rounds if each.failures), output)
+            raise RequestsFailedError(
+                f"all {len(output.answers)} requests{where} failed: {why_failed(first, self._model)}"
+            )
         self.rounds.append(output)
         pairs = zip(self._prompts, output.answers, strict=True)
         return [record_of(prompt, each, self._host_sample) for prompt, each in pairs if not isinstance(each, Failure)]

@@ -152,6 +152,15 @@ def test_failed_request_is_one_line_and_the_finished_documents_are_kept(served, 
     assert info["served"]["failed_requests"] == 1
 
 
+def test_round_without_an_answer_is_named_with_the_first_failure(served):
+    faults = {"5": 500} | {str(number): 503 for number in range(6, 20)}  # one to warm up, then four documents a round
+    with serving(faults=faults) as server:
+        session = measure(served, server.address, "--rounds", "3")
+    (outcome,) = session.run["outcomes"]
+    assert outcome["detail"].startswith("all 4 requests of round 2 failed: http://")
+    assert outcome["detail"].endswith("HTTP 500 Internal Server Error: scripted 500")
+
+
 def test_server_that_refuses_everything_is_one_line(served):
     with serving(faults={"*": 503}) as server:
         session = measure(served, server.address)
