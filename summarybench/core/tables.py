@@ -33,8 +33,10 @@ TOML_NAMES: Mapping[Any, str] = {
 def read_table(path: Path) -> dict[str, Any]:
     """Read a TOML file. Raises InputError if it cannot be read or is not TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{shown(path)}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
         raise InputError(f"{shown(path)}: cannot be read as TOML ({error})") from error
 
 

@@ -239,7 +239,9 @@ def _remedy_without_config(folder: Path) -> str:
 def _check_is_no_adapter(folder: Path, option: str) -> None:
     """Raise InputError for a folder with an adapter, which transformers would load in place of, or on top of, the model."""
     if (folder / ADAPTER).is_file():
-        raise InputError(f"{option}: has an {ADAPTER}; {MERGE}")
+        raise InputError(
+            f"{option}: has an {ADAPTER}; {MERGE}, or remove the adapter's files if they are merged already"
+        )
 
 
 def _of_hub(spec: ModelSpec, named: Named, *, synthetic: bool) -> ModelSpec:

@@ -72,11 +72,15 @@ def test_keys_that_another_reader_takes_can_be_ignored():
     assert entry_of(Entry, values, WHERE, ignored=["rope_parameters"]) == Entry(name="tiny", layers=2)
 
 
-@pytest.mark.parametrize("content", [None, "[tiny", "a = \xff"])
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"models\.toml: cannot be read \(No such file or directory\)$"):
+        read_table(tmp_path / "models.toml")
+
+
+@pytest.mark.parametrize("content", ["[tiny", "a = \xff"])
 def test_a_file_that_is_no_toml_is_named(tmp_path, content):
     path = tmp_path / "models.toml"
-    if content is not None:
-        path.write_text(content, encoding="latin-1")
+    path.write_text(content, encoding="latin-1")
     with pytest.raises(InputError, match=r"models.toml: cannot be read as TOML \("):
         read_table(path)
 

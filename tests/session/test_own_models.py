@@ -294,3 +294,16 @@ def test_a_file_cannot_give_a_marker_that_pytest_refuses_or_another_thing_has(tm
     file.write_text(f'[house]\nmodel = "org/x"\nmarker = "{marker}"\n')
     with pytest.raises(InputError, match=f"marker: .{marker}. must be a word .* begins with a letter, and none of"):
         read(files=[file])
+
+
+def test_a_file_with_a_byte_order_mark_is_read(asked, tmp_path):
+    file = tmp_path / "team.toml"
+    file.write_text('[house]\nmodel = "org/x"\n', encoding="utf-8-sig")
+    assert list(read(files=[file])) == ["house"]
+
+
+def test_a_file_that_is_missing_or_a_folder_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"absent\.toml: cannot be read \(No such file or directory\)"):
+        read(files=[tmp_path / "absent.toml"])
+    with pytest.raises(InputError, match=r"cannot be read \(Is a directory\)"):
+        read(files=[tmp_path])
