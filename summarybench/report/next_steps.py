@@ -123,9 +123,14 @@ def _saving(finished: Finished) -> Iterator[str]:
             )
             yield f"next: to make this run the baseline of {_named(wanting)}: {adopt}{of_history}"
     elif finished.run["benchmarks"] and not comparable:
+        remedy = (
+            "the one that was saved will never be compared: remove it, measure more of them and save again"
+            if finished.is_saved
+            else "measure more of them before you store one"
+        )
         yield (
             f"next: a baseline needs at least {MINIMUM_COMMON_DOCUMENTS} documents (or batches, or rounds) of an experiment, and this "
-            "run has fewer; measure more of them before you store one"
+            f"run has fewer; {remedy}"
         )
 
 
