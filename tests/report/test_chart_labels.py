@@ -1,5 +1,6 @@
 """Labels of charts fit into their margins, and charts of many documents stay small."""
 
+import itertools
 from pathlib import Path
 
 import matplotlib as mpl
@@ -8,7 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from summarybench.report.charts import seconds, tradeoff
-from summarybench.report.charts.svg import CHARACTER_WIDTH, LABEL_GAP, NARROW, STYLE, wrapped_label
+from summarybench.report.charts.labels import place_labels
+from summarybench.report.charts.svg import CHARACTER_WIDTH, LABEL_GAP, NARROW, STYLE, axes_in, wrapped_label
 from summarybench.report.experiment import Source
 from summarybench.report.view import view_of
 from summarybench.runs.baselines import StoredRun
@@ -62,3 +64,22 @@ def test_chart_of_seconds_draws_a_limited_number_of_dots(monkeypatch, limit, mos
     whole = seconds.seconds_chart(view).wide.count("<use ")
     monkeypatch.setattr(seconds, limit, most)
     assert whole - seconds.seconds_chart(view).wide.count("<use ") == 2 * (8 - left)
+
+
+def test_labels_of_close_points_do_not_overlap():
+    points = [
+        ("server, concurrency 1", 78.0, 51.1),
+        ("server, rate 5", 98.0, 51.2),
+        ("server, concurrency 4", 315.0, 51.3),
+    ]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(NARROW / 72, 330 / 72), dpi=72)
+        FigureCanvasAgg(figure)
+        axes = axes_in(figure, NARROW, left=64, bottom=48, top=14)
+        axes.set_xlim(0, 700)
+        axes.set_ylim(0, 60)
+        place_labels(axes, points, [4.5] * len(points))
+        figure.canvas.draw()
+        boxes = [each.get_window_extent() for each in axes.texts]
+    assert [each.get_text() for each in axes.texts] == [label for label, _, _ in points]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))

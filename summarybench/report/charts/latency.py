@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from summarybench.core.numbers import decimal
-from summarybench.report.charts.svg import GOOD, INK, WIDE, Chart, axes_in, chart, series_color
+from summarybench.report.charts.labels import Point, place_labels
+from summarybench.report.charts.svg import GOOD, WIDE, Chart, axes_in, chart, series_color
 from summarybench.report.experiment import ExperimentView
 from summarybench.report.figures.speed import GENERATED
 from summarybench.report.view import RunView
 from summarybench.runs.kind_records import PercentilesRecord, ServedRecord
 
+MARKER_SIZE = 9
+"""The diameter of a point, in pixels."""
 LATENCIES = ("time_to_first_token_seconds", "seconds_per_output_token")
 HEADINGS = {"time_to_first_token_seconds": "TTFT, ms", "seconds_per_output_token": "TPOT, ms"}
 LIMITS = {"time_to_first_token_seconds": "first_token_seconds", "seconds_per_output_token": "seconds_per_token"}
@@ -40,7 +43,7 @@ def latency_chart(view: RunView) -> Chart | None:
 
 def _draw(axes: Any, experiments: Sequence[ExperimentView], latency: str) -> None:
     """The median of each experiment, with a line up to the highest percentile that is known."""
-    fastest = max(float(each.info["generated_tokens_per_second"]) for each in experiments)
+    points: list[Point] = []
     for each in experiments:
         found = _percentiles(each, latency)
         x, color = float(each.info["generated_tokens_per_second"]), series_color(each.number)
@@ -53,18 +56,18 @@ def _draw(axes: Any, experiments: Sequence[ExperimentView], latency: str) -> Non
             [known[0]],
             "o",
             color=color,
-            markersize=9,
+            markersize=MARKER_SIZE,
             zorder=4,
             gid=f"latency-{each.number}-{latency}",
             clip_on=False,
         )
-        beside = {"xytext": (-8, -4), "ha": "right"} if x > fastest / 2 else {"xytext": (8, -4), "ha": "left"}
-        axes.annotate(each.label, (x, known[0]), textcoords="offset points", color=INK, zorder=5, **beside)
+        points.append((each.label, x, known[0]))
     axes.set_ylabel(HEADINGS[latency])
     axes.margins(x=0.16, y=0.2)
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     _draw_objective(axes, _served(experiments[0]), latency)
+    place_labels(axes, points, [MARKER_SIZE / 2] * len(points))
 
 
 def _draw_objective(axes: Any, served: ServedRecord, latency: str) -> None:
