@@ -27,7 +27,7 @@ class DeviceRecord:
     - `name`: the product, as NVML or /proc/cpuinfo names it. `slug` names its baseline folder.
     - `compute_dtype`: the 16-bit type that it multiplies natively, or float32 if it has none.
     - `stands_in`: --gpu-family makes it emulate another family. `is_limited`: --memory-limit holds it to `memory_bytes`.
-      Neither kind of run becomes a baseline.
+      Neither kind of run becomes a baseline. `is_remote`: it is in another machine, and only its name is known.
     - `index`: a GPU's number in this machine, as nvidia-smi counts.
     - `has_avx512`: whether torch and bitsandbytes use a CPU's AVX-512; None for a GPU, and for a CPU whose run did not
       record it.
@@ -47,6 +47,7 @@ class DeviceRecord:
     compute_mode: str | None = None
     stands_in: bool = False
     is_limited: bool = False
+    is_remote: bool = False
     has_avx512: bool | None = None
 
     @property
@@ -73,7 +74,7 @@ class DeviceRecord:
 
     def elsewhere(self, slug: str) -> Self:
         """A device of another machine, which only its name is known of; the rest describes this machine's."""
-        return replace(self, slug=slug, name=slug)
+        return replace(self, slug=slug, name=slug, is_remote=True)
 
     def emulating(self, family: str) -> Self:
         """The device, with the 16-bit type and the kernels that the other family has."""

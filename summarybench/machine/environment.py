@@ -90,9 +90,9 @@ def describe_environment(device: Device, host_name: str = "") -> dict[str, str |
     packages = ("torch", "transformers", "bitsandbytes", "accelerate")
     return {
         "device": device.name,
-        "device_memory_bytes": device.memory_bytes,
-        "driver": device.driver_version(),
-        "cuda": torch_cuda_version(),
+        "device_memory_bytes": None if device.is_remote else device.memory_bytes,
+        "driver": None if device.is_remote else device.driver_version(),
+        "cuda": None if device.is_remote else torch_cuda_version(),
         "cpu": cpu_facts().get("model name") or platform.machine(),
         "cpu_count": usable_cpus(),
         "host": host_of(device),

@@ -63,6 +63,9 @@ class DeviceFacts(TypedDict):
     compute_mode: NotRequired[Annotated[str | None, Key("compute mode, as nvidia-smi names it")]]
     stands_in: Annotated[bool, Key("whether --gpu-family emulated another family")]
     is_limited: Annotated[bool, Key("whether --memory-limit restricted its memory")]
+    is_remote: NotRequired[
+        Annotated[bool, Key("whether --server-device named it; the other keys then describe the client's machine")]
+    ]
     has_avx512: NotRequired[
         Annotated[bool | None, Key("whether a CPU's AVX-512 is used; null for a GPU or if unknown")]
     ]

@@ -18,6 +18,7 @@ from summarybench.engines.embedded import embedded_revision
 from summarybench.engines.synthetic import synthetic_revision
 from summarybench.engines.weights import find_weights, folder_digest
 from summarybench.runs.workload import Workload
+from summarybench.session.own_models import read_own_models
 from tests.checkpoints import changed_copy
 from tests.forked import ROOT
 
@@ -152,6 +153,8 @@ def test_workloads_of_stored_baselines_stay_valid():
         "synthetic": synthetic_revision,
         "embedded": lambda spec: embedded_revision(),
     }
+    shapes = read_own_models([], [ROOT / "tests" / "shapes" / "shapes.toml"], [], synthetic=True)
+    models = {**MODELS, **shapes}
     stored_runs = set((ROOT / "baselines").glob("*/0*.json"))
     seen = set()
     for path in sorted(stored_runs):
@@ -159,7 +162,7 @@ def test_workloads_of_stored_baselines_stay_valid():
             info = each["extra_info"]
             stored = Workload(**info["workload_settings"])
             assert stored.fingerprint == info["workload"]
-            assert stored.revision == revisions[stored.weights](MODELS[stored.model])
+            assert stored.revision == revisions[stored.weights](models[stored.model])
             seen.add(path)
     assert seen == stored_runs
     assert len(seen) >= 12

@@ -240,6 +240,7 @@ def test_a_record_holds_the_facts_that_every_run_file_has(monkeypatch):
         "compute_mode",
         "stands_in",
         "is_limited",
+        "is_remote",
         "has_avx512",
     ]
     assert DeviceRecord(**record).slug == "tesla-t4"

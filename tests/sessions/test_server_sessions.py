@@ -238,6 +238,7 @@ def test_device_of_a_remote_server_has_baselines_of_its_own(served, one_error_li
     with serving() as server:
         stored = measure(served, server.address, *remote, "--benchmark-save=main")
         assert [path.parent.name for path in stored.stored] == ["nvidia-h200"], stored.output
+        assert json.loads(stored.stored[0].read_bytes())["machine_info"]["device_memory_bytes"] is None
         info = measure(served, server.address, *remote).by_experiment[NAME]
         assert info["change"]["documents"] == 8
         other = measure(served, server.address, *remote, "-m", "server or embedded")
