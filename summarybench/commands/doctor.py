@@ -23,9 +23,9 @@ from summarybench.commands.doctor_hub import check_embedded, check_results_disk,
 from summarybench.core.inert_text import inert
 from summarybench.core.numbers import counted
 from summarybench.core.outcomes import ExitCode
+from summarybench.core.packages import LEAST_PYTHON
 from summarybench.engines.embedded import converted_folder, embedded_gguf_file
 
-OLDEST_PYTHON = (3, 11)
 RESULTS_FOLDER = Path(__file__).resolve().parents[2] / "results"
 COLOURS = {State.OK: "\x1b[32m", State.FAIL: "\x1b[1;31m", State.SKIP: "\x1b[33m"}
 COLOUR_OFF = "\x1b[0m"
@@ -60,9 +60,12 @@ def examine() -> Iterator[Finding]:
 
 def check_python(version: Sequence[int]) -> Finding:
     seen = ".".join(map(str, version[:3]))
-    if tuple(version[:2]) >= OLDEST_PYTHON:
+    if tuple(version[:2]) >= LEAST_PYTHON:
         return ok("Python", seen)
-    return fail("Python", f"{seen}, but 3.11 or newer is needed", "make clean, then make setup PYTHON=python3.11")
+    least = ".".join(map(str, LEAST_PYTHON))
+    return fail(
+        "Python", f"{seen}, but {least} or newer is needed", f"make clean, then make setup PYTHON=python{least}"
+    )
 
 
 def check_locale(stdout_encoding: str | None, preferred_encoding: str) -> Finding:

@@ -20,7 +20,7 @@ Reader = Callable[[str, bytes], Iterator[Located]]
 """Reads the rows in a file's content. The first argument names the file in messages."""
 
 DELIMITERS = ",;\t|"
-NEITHER = "a file that does not end in .json, .csv, .tsv or .parquet"
+OTHER_FILES = "a file that does not end in .json, .csv, .tsv or .parquet"
 UTF_16 = "is UTF-16; save it as UTF-8"
 MAGICS = {
     b"\x1f\x8b": ((), "is compressed with gzip; let its name end in .gz, such as articles.jsonl.gz"),
@@ -47,7 +47,7 @@ def rows_of_file(path: Path) -> tuple[Iterator[Located], str]:
         suffixes.pop()
     ending = suffixes[-1] if suffixes else ""
     _check_is_text(path, content, ending)
-    read = READERS.get(ending) or partial(_rows_of_json_lines, hint=f"; {NEITHER} is read as JSON Lines")
+    read = READERS.get(ending) or partial(_rows_of_json_lines, hint=f"; {OTHER_FILES} is read as JSON Lines")
     return read(str(path), content), hashlib.sha256(content).hexdigest()[:16]
 
 

@@ -14,9 +14,9 @@ def inductor_options(batch_size: int, *, has_own_products: bool = False) -> dict
 
     With `has_own_products` the matrix products are this project's own kernels, as in Llama-type models at batch size 1.
     Inductor generates only norms and activations then. Of many variants of such small kernels, another one wins the timing
-    in each tuning, so inductor times at most two variants of a norm. In other models at batch size 1
-    the products are inductor's reductions, which are worth tuning. At larger batch sizes cuBLAS computes the products, and
-    tuning would only cost minutes.
+    in each tuning, so inductor times at most two variants of a norm. In other models at batch size 1 the products are
+    inductor's reductions, which are worth tuning. At larger batch sizes cuBLAS computes the products, and tuning would only
+    cost minutes.
 
     Later processes must reuse tuned kernels. By torch's defaults they would tune again: a kernel that returns from a
     worker process or from the static launcher has lost the mark that it was tuned, and `dynamic_scale_rblock` compares

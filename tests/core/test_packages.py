@@ -1,4 +1,4 @@
-"""What a Python outside the project's environment is told."""
+"""The message for a Python that lacks the packages of the suite."""
 
 from __future__ import annotations
 
