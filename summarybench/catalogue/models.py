@@ -27,7 +27,7 @@ from summarybench.machine.families import (
 
 MODELS_FILE = Path(__file__).with_name("models.toml")
 LOADERS_FILE = Path(__file__).with_name("loaders.toml")
-WEIGHT_ONLY = (INT4_GROUP_128, FP8_WEIGHTS) = ("int4 group 128", "fp8 e4m3 weights")
+WEIGHT_ONLY = (INT4_GROUPS, FP8_WEIGHTS) = ("int4 group 64", "fp8 e4m3 weights")
 """Quantizations of the weights alone, made from 16-bit weights at load by summarybench/engines/quantize.py."""
 AS_STORED = "as stored"
 """The quantization of a checkpoint that was published quantized."""

@@ -85,7 +85,8 @@ class CompiledDecoder:
         # A model that is sampled from may be in training, and its weights must not be rearranged.
         has_row_step = batch_size == 1 and top_k is None and compiled is not uncompiled
         self._row_step = _row_step(model, self._cache) if has_row_step else None
-        compiled = compiled or compile_with_inductor(batch_size, has_own_products=self._row_step is not None)
+        own_products = {"has_own_products": True, "overlaps": self._row_step.overlaps} if self._row_step else {}
+        compiled = compiled or compile_with_inductor(batch_size, **own_products)
         self.own_kernels = self._row_step.kernels if self._row_step else []
         self._enter = compiled(self._before_layers)
         self._through = compiled(self._row_step.through_layer if self._row_step else _through_layer)
@@ -229,7 +230,7 @@ class CompiledDecoder:
         return hidden, self._row_step.stacked(rotation) if self._row_step else rotation
 
     def _after_layers(self, hidden: Any) -> Any:
-        head = self._row_step.head if self._row_step else self._model.lm_head
+        head = self._row_step.logits if self._row_step else self._model.lm_head
         logits = head(self._model.model.norm(hidden)[:, -1])
         self._cache.slot.add_(1)
         self._position.add_(1)

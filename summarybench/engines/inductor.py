@@ -9,39 +9,39 @@ from functools import partial
 from typing import Any
 
 
-def inductor_options(batch_size: int, *, has_own_products: bool = False) -> dict[str, Any]:
+def inductor_options(batch_size: int, *, has_own_products: bool = False, overlaps: bool = False) -> dict[str, Any]:
     """Options for inductor to compile a decoder for this batch size.
 
     With `has_own_products` the matrix products are this project's own kernels, as in Llama-type models at batch size 1.
     Inductor generates only norms and activations then. Of many variants of such small kernels, another one wins the timing
-    in each tuning, so inductor times at most two variants of a norm. In other models at batch size 1 the products are
-    inductor's reductions, which are worth tuning. At larger batch sizes cuBLAS computes the products, and tuning would only
-    cost minutes.
+    in each tuning, so inductor times none. With `overlaps` its kernels start early, as the project's own do. In other
+    models at batch size 1 the products are inductor's reductions, which are worth tuning. At larger batch sizes cuBLAS
+    computes the products, and tuning would only cost minutes.
 
     Later processes must reuse tuned kernels. By torch's defaults they would tune again: a kernel that returns from a
     worker process or from the static launcher has lost the mark that it was tuned, and `dynamic_scale_rblock` compares
     a kernel with a variant of half the block size in each process. The options below avoid all three.
     """
-    barely_tuned = {"triton.autotune_pointwise": False, "dynamic_scale_rblock": False}
+    untimed = {"deterministic": True, "triton.autotune_pointwise": False, "triton.enable_pdl": overlaps}
     tuned = {"coordinate_descent_tuning": True, "compile_threads": 1, "dynamic_scale_rblock": False}
     return {
-        **(barely_tuned if has_own_products else tuned if batch_size == 1 else {}),
+        **(untimed if has_own_products else tuned if batch_size == 1 else {}),
         "use_static_cuda_launcher": False,
         "triton.cudagraphs": False,  # the decoder captures graphs itself, its own bookkeeping included
     }
 
 
 def compile_with_inductor(
-    batch_size: int, *, has_own_products: bool = False
+    batch_size: int, *, has_own_products: bool = False, overlaps: bool = False
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """A function that compiles a piece of a decoder at its first call.
 
-    Compiled pieces are for this batch size; `has_own_products` as in `inductor_options`.
+    Compiled pieces are for this batch size; `has_own_products` and `overlaps` as in `inductor_options`.
     """
     import torch
 
     torch.compiler.reset()  # otherwise earlier batch sizes would count towards torch's limit of recompilations
-    options = inductor_options(batch_size, has_own_products=has_own_products)
+    options = inductor_options(batch_size, has_own_products=has_own_products, overlaps=overlaps)
     return partial(torch.compile, fullgraph=True, dynamic=False, options=options)
 
 

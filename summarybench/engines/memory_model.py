@@ -15,7 +15,7 @@ from summarybench.engines.workspace import workspace_bytes
 
 NF4_BLOCK = 64
 """Weights per float32 scale in bitsandbytes' NF4."""
-INT4_GROUP = 128
+INT4_GROUP = 64
 """Weights per scale and zero point in int4."""
 TOLERATED_ERROR = 0.05
 """The tolerated difference between prediction and measured peak, as a share of the peak."""
@@ -123,7 +123,7 @@ def predict_weights(config: Any, settings: Mapping[str, Any]) -> int:
         "int8 weights": _int8_bytes,
         "fp8 e4m3 weights": _int8_bytes,
         "nf4": _nf4_bytes,
-        "int4 group 128": _int4_bytes,
+        "int4 group 64": _int4_bytes,
     }
     size_of = sizes.get(str(quantization))  # None for a checkpoint's own quantization, whose files state its size
     return sum(

@@ -22,7 +22,7 @@ LAYERS: Mapping[Any, str] = {
     "nf4": "Linear4bit",
     "fp4": "Linear4bit",
     "int8 weights": "Int8WeightOnlyLinear",
-    "int4 group 128": "Int4GroupLinear",
+    "int4 group 64": "Int4GroupLinear",
     "fp8 e4m3 weights": "Fp8WeightOnlyLinear",
 }
 """The type of linear layers by the loader's quantization. The output head is never quantized."""

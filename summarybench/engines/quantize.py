@@ -2,7 +2,7 @@
 
 Activations keep 16 bits.
 
-- int4 group 128: each group of 128 weights in a row has a scale and a zero point, from its smallest and largest weight.
+- int4 group 64: each group of 64 weights in a row has a scale and a zero point, from its smallest and largest weight.
 - fp8 e4m3: each row has a scale, from its largest absolute weight.
 
 This module imports torch, so import it only when a model is loaded.
@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch.nn.functional import linear, pad
 
-from summarybench.catalogue.models import FP8_WEIGHTS, INT4_GROUP_128
+from summarybench.catalogue.models import FP8_WEIGHTS, INT4_GROUPS
 
-GROUP = 128
+GROUP = 64
 LARGEST_CODE = 15
 LARGEST_E4M3 = 448.0
 SMALLEST_SCALE = 2.0**-24
@@ -29,7 +29,7 @@ class Int4GroupLinear(torch.nn.Module):
 
     `weight` is [out, words] in int32; `scale` and `zero` are [out, groups] in float16.
 
-    A weight is (code - zero) · scale; nibble j of word i of a group is the group's weight j·16 + i.
+    A weight is (code - zero) · scale; nibble j of word i of a group is the group's weight j·8 + i.
     """
 
     def __init__(self, weight: Any, scale: Any, zero: Any, in_features: int, bias: Any) -> None:
@@ -92,13 +92,13 @@ def int4_layer(weight: torch.Tensor, bias: Any) -> Int4GroupLinear:
     grouped = pad(weight.float(), (0, -length % GROUP)).view(rows, -1, GROUP)
     low, high = grouped.amin(2).clamp(max=0), grouped.amax(2).clamp(min=0)  # the range must contain zero
     scale = ((high - low) / LARGEST_CODE).clamp(min=SMALLEST_SCALE).half()
-    zero = (-low / scale.float()).round().half()
+    zero = (-low / scale.float()).half()  # not rounded to an integer, which would shift the range by up to half a step
     codes = (grouped / scale.float()[:, :, None] + zero.float()[:, :, None]).round().clamp(0, LARGEST_CODE)
     return Int4GroupLinear(_packed_nibbles(codes.to(torch.int32)), scale, zero, length, bias)
 
 
 def _packed_nibbles(codes: torch.Tensor) -> torch.Tensor:
-    """Pack int32 codes [out, groups, 128] into int32 words [out, words]."""
+    """Pack int32 codes [out, groups, 64] into int32 words [out, words]."""
     planes = codes.view(codes.shape[0], -1, 8, GROUP // 8)
     words = planes[:, :, 0].clone()
     for j in range(1, 8):
@@ -136,7 +136,7 @@ def unpacked_rows(packed: torch.Tensor) -> torch.Tensor:
     return packed.view(rows, length // 4, 4).transpose(1, 2).reshape(rows, length)
 
 
-LAYERS = {INT4_GROUP_128: int4_layer, FP8_WEIGHTS: fp8_layer}
+LAYERS = {INT4_GROUPS: int4_layer, FP8_WEIGHTS: fp8_layer}
 
 
 def quantize_on(device: Any, model: Any, quantization: str) -> None:

@@ -23,32 +23,39 @@ PLAIN, INT8, FP8, INT4, NF4 = "plain", "int8", "fp8", "int4", "nf4"
 KERNELS = {PLAIN: "plain_rows", INT8: "int8_rows", FP8: "fp8_rows", INT4: "int4_rows", NF4: "nf4_rows"}
 """The kernel module of each kind of weight."""
 ATTENTION = "attention_row"
+OVERLAPPING = frozenset({PLAIN, INT8, INT4})
+"""Weights whose kernels were faster on an H200 when each one starts before the last has ended (see `overlap_options`).
+
+With fp8 and NF4 they were 5 to 7% slower."""
 
 
 @torch.library.custom_op("summarybench::row_product", mutates_args=(), device_types="cpu")
-def row_product(x: Tensor, weight: Tensor, scale: Tensor | None, table: Tensor | None, kind: str) -> Tensor:
+def row_product(
+    x: Tensor, weight: Tensor, scale: Tensor | None, table: Tensor | None, kind: str, overlaps: bool
+) -> Tensor:
     """Multiply a weight matrix [N, …] with x [K]: [N] in the dtype of x.
 
     Sums are accumulated in float32.
 
     `table` holds the zero points for int4, and the 16 values for NF4. For NF4, x must be in the order of `nf4_ordered`.
-    int8 weights are packed by `quantize.packed_for_rows`.
+    int8 weights are packed by `quantize.packed_for_rows`. `overlaps` is for kernels of the `OVERLAPPING` kinds.
     """
     return (_dense(x.numel(), weight, scale, table, kind) @ x.float()).to(x.dtype)
 
 
 @row_product.register_fake
-def _(x: Tensor, weight: Tensor, scale: Tensor | None, table: Tensor | None, kind: str) -> Tensor:
+def _(x: Tensor, weight: Tensor, scale: Tensor | None, table: Tensor | None, kind: str, overlaps: bool) -> Tensor:
     return x.new_empty(weight.shape[0])
 
 
 @row_product.register_kernel("cuda")
-def _(x: Tensor, weight: Tensor, scale: Tensor | None, table: Tensor | None, kind: str) -> Tensor:
+def _(x: Tensor, weight: Tensor, scale: Tensor | None, table: Tensor | None, kind: str, overlaps: bool) -> Tensor:
     from importlib import import_module
 
     out = x.new_empty(weight.shape[0])
     given = [each for each in (scale, table) if each is not None]
-    import_module(f"summarybench.engines.kernels.{KERNELS[kind]}").launch(x, weight, *given, out)
+    options = {"overlaps": True} if overlaps else {}
+    import_module(f"summarybench.engines.kernels.{KERNELS[kind]}").launch(x, weight, *given, out, **options)
     return out
 
 
@@ -78,7 +85,7 @@ def _dense(length: int, weight: Tensor, scale: Tensor | None, table: Tensor | No
     "summarybench::attend_one_token", mutates_args=("keys", "values", "scratch"), device_types="cpu"
 )
 def attend_one_token(
-    qkv: Tensor, keys: Tensor, values: Tensor, rotation: Tensor, slot: Tensor, scratch: Tensor
+    qkv: Tensor, keys: Tensor, values: Tensor, rotation: Tensor, slot: Tensor, scratch: Tensor, overlaps: bool
 ) -> Tensor:
     """Compute the attention of one token: [heads · width].
 
@@ -101,18 +108,22 @@ def attend_one_token(
 
 
 @attend_one_token.register_fake
-def _(qkv: Tensor, keys: Tensor, values: Tensor, rotation: Tensor, slot: Tensor, scratch: Tensor) -> Tensor:
+def _(
+    qkv: Tensor, keys: Tensor, values: Tensor, rotation: Tensor, slot: Tensor, scratch: Tensor, overlaps: bool
+) -> Tensor:
     _, key_heads, _, width = keys.shape
     return qkv.new_empty(qkv.numel() - 2 * key_heads * width)
 
 
 @attend_one_token.register_kernel("cuda")
-def _(qkv: Tensor, keys: Tensor, values: Tensor, rotation: Tensor, slot: Tensor, scratch: Tensor) -> Tensor:
+def _(
+    qkv: Tensor, keys: Tensor, values: Tensor, rotation: Tensor, slot: Tensor, scratch: Tensor, overlaps: bool
+) -> Tensor:
     from summarybench.engines.kernels.attention_row import launch
 
     _, key_heads, _, width = keys.shape
     out = qkv.new_empty(qkv.numel() - 2 * key_heads * width)
-    launch(qkv, keys, values, rotation, slot, scratch, out)
+    launch(qkv, keys, values, rotation, slot, scratch, out, overlaps=overlaps)
     return out
 
 
@@ -124,6 +135,11 @@ def _rotated(vectors: Tensor, rotation: Tensor) -> Tensor:
 def scratch_elements(heads: int, tokens: int, width: int) -> int:
     """The number of float32 elements that the attention kernel's programs exchange."""
     return heads * (-(-tokens // TOKENS_A_PROGRAM) * (width + 2) + 1)
+
+
+def overlaps(kinds: Iterable[str], capability: tuple[int, int]) -> bool:
+    """Whether a step with these kinds of weights is faster if its kernels overlap, on a GPU of this compute capability."""
+    return capability >= (9, 0) and OVERLAPPING.issuperset(kinds)
 
 
 def described(kinds: Iterable[str]) -> list[str]:

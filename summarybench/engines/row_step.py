@@ -39,10 +39,13 @@ class RowProduct:
     scale: Any = None
     table: Any = None
 
-    def __call__(self, x: Any) -> Any:
-        """Multiply one row of activations: [..., K] to [..., N]."""
+    def __call__(self, x: Any, overlaps: bool) -> Any:
+        """Multiply one row of activations: [..., K] to [..., N].
+
+        With `overlaps` the kernel starts before the one before it has ended.
+        """
         row = rows.nf4_ordered(x) if self.kind == rows.NF4 else x.reshape(-1)
-        return rows.row_product(row, self.weight, self.scale, self.table, self.kind).view(*x.shape[:-1], -1)
+        return rows.row_product(row, self.weight, self.scale, self.table, self.kind, overlaps).view(*x.shape[:-1], -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class ModuleProduct:
     modules: tuple[Any, ...]
     kind: str = ""
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Any, _overlaps: bool = False) -> Any:
         return torch.cat([module(x) for module in self.modules], dim=-1)
 
 
@@ -94,7 +97,8 @@ class RowLayer:
 class RowStep:
     """All layers and the output head.
 
-    `scratch` is for the attention kernel; `kernels` describes each kernel in use.
+    `scratch` is for the attention kernel; `kernels` describes each kernel in use; `overlaps` says whether each kernel starts
+    before the one before it has ended.
     """
 
     layers: tuple[RowLayer, ...]
@@ -102,17 +106,23 @@ class RowStep:
     slot: Any
     scratch: Any
     kernels: tuple[str, ...]
+    overlaps: bool
 
     def through_layer(self, layer: RowLayer, hidden: Any, rotation: Any) -> Any:
         """Run one layer for the token at `slot` of the cache.
 
         Returns a hidden state of the same shape, [1, 1, width].
         """
-        qkv = layer.qkv(layer.module.input_layernorm(hidden))
-        mixed = rows.attend_one_token(qkv.view(-1), layer.keys, layer.values, rotation, self.slot, self.scratch)
-        hidden = hidden + layer.out(mixed.view(1, 1, -1))
-        gate, up = layer.gate_up(layer.module.post_attention_layernorm(hidden)).chunk(2, dim=-1)
-        return hidden + layer.down(layer.module.mlp.act_fn(gate) * up)
+        qkv = layer.qkv(layer.module.input_layernorm(hidden), self.overlaps)
+        cache = layer.keys, layer.values
+        mixed = rows.attend_one_token(qkv.view(-1), *cache, rotation, self.slot, self.scratch, self.overlaps)
+        hidden = hidden + layer.out(mixed.view(1, 1, -1), self.overlaps)
+        gate, up = layer.gate_up(layer.module.post_attention_layernorm(hidden), self.overlaps).chunk(2, dim=-1)
+        return hidden + layer.down(layer.module.mlp.act_fn(gate) * up, self.overlaps)
+
+    def logits(self, hidden: Any) -> Any:
+        """The output head's product with a normalized hidden state: [1, width] to [1, vocabulary]."""
+        return self.head(hidden, self.overlaps)
 
     @staticmethod
     def stacked(rotation: tuple[Any, Any]) -> Any:
@@ -132,15 +142,17 @@ def row_step(model: Any, cache: Any) -> RowStep | None:
         layers = tuple(_row_layer(module, *each.tensors) for module, each in zip(modules, cache.layers, strict=True))
     head = _head_product(model.lm_head)
     products = [head, *(each for layer in layers for each in layer.products)]
-    kinds = {each.kind for each in products if isinstance(each, RowProduct)}
+    kinds = {each.kind for each in products}
     _, _, tokens, width = layers[0].keys.shape
+    on_gpu = model.device.type == "cuda"
     size = rows.scratch_elements(int(model.config.num_attention_heads), tokens, width)
     return RowStep(
         layers=layers,
         head=head,
         slot=cache.slot,
         scratch=torch.zeros(size, dtype=torch.float32, device=model.device),
-        kernels=tuple(rows.described(kinds)) if model.device.type == "cuda" else (),
+        kernels=tuple(rows.described(kinds - {""})) if on_gpu else (),
+        overlaps=on_gpu and rows.overlaps(kinds, torch.cuda.get_device_capability(model.device)),
     )
 
 

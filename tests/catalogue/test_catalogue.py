@@ -98,7 +98,7 @@ INT8 = {"quantization": "llm.int8", "threshold": 6.0}
         ("8-bit", H100, INT8 | {"dtype": "float16"}),
         ("8-bit-threshold-0", H100, INT8 | {"dtype": "float16", "threshold": 0.0}),
         ("w8a16", H100, {"quantization": "int8 weights", "dtype": "bfloat16"}),
-        ("w4a16", H100, {"quantization": "int4 group 128", "dtype": "float16"}),
+        ("w4a16", H100, {"quantization": "int4 group 64", "dtype": "float16"}),
         ("fp8", H100, {"quantization": "fp8 e4m3 weights", "dtype": "float16"}),
         ("8-bit", A_CPU, INT8 | {"dtype": "float32", "threads": 6}),
         ("8-bit", device("cpu", "bfloat16"), INT8 | {"dtype": "float32", "threads": 6}),

@@ -143,7 +143,7 @@ def test_a_loader_is_one_entry(written):
             LOADER,
             "nf4",
             "nf5",
-            r"\[w4\]: quantization: 'nf5' is not one of as stored, fp8 e4m3 weights, int4 group 128, int8 weights, llm.int8, nf4",
+            r"\[w4\]: quantization: 'nf5' is not one of as stored, fp8 e4m3 weights, int4 group 64, int8 weights, llm.int8, nf4",
         ),
         (
             read_loaders,

@@ -18,6 +18,7 @@ if not ON_GPU:
 pytest.importorskip("triton", reason="Triton is not installed (it comes with torch for CUDA): kernels cannot run here")
 
 DEVICE = "cuda" if ON_GPU else "cpu"
+OVERLAPS = (False, True) if ON_GPU and torch.cuda.get_device_capability() >= (9, 0) else (False,)
 HAS_FP8 = not ON_GPU or torch.cuda.get_device_capability() >= (8, 9)
 SEVEN_BILLION = [(4096, 4096), (4096, 11008)] if ON_GPU else []
 SHAPES = [(16, 512), (24, 192), (8, 64), (16, 576), *SEVEN_BILLION]
@@ -27,6 +28,7 @@ DTYPES = {"float16": 4e-4, "bfloat16": 8e-3, "float32": 2e-4}
 and in float32 what `int4_rows` gives up for having no conversion instruction."""
 
 every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
+whether_it_overlaps = pytest.mark.parametrize("overlaps", OVERLAPS, ids=lambda overlaps: "overlaps" if overlaps else "")
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
@@ -50,16 +52,18 @@ def assert_product(out, weight, x, dtype):
 
 @every_shape
 @every_dtype
-def test_plain_rows(shape, dtype):
+@whether_it_overlaps
+def test_plain_rows(shape, dtype, overlaps):
     x, out = row_and_result(shape, dtype)
     weight = drawn(*shape).to(x.dtype)
-    kernel("plain_rows").launch(x, weight, out)
+    kernel("plain_rows").launch(x, weight, out, overlaps=overlaps)
     assert_product(out, weight, x, dtype)
 
 
 @every_shape
 @every_dtype
-def test_int8_rows_read_packed_codes(shape, dtype):
+@whether_it_overlaps
+def test_int8_rows_read_packed_codes(shape, dtype, overlaps):
     from summarybench.engines.quantize import packed_for_rows, unpacked_rows
 
     x, out = row_and_result(shape, dtype)
@@ -67,7 +71,7 @@ def test_int8_rows_read_packed_codes(shape, dtype):
     codes[0, :2] = torch.tensor([-128, 127])
     scale = drawn(shape[0]).abs()
     packed = packed_for_rows(codes)
-    kernel("int8_rows").launch(x, packed, scale, out)
+    kernel("int8_rows").launch(x, packed, scale, out, overlaps=overlaps)
     assert_product(out, codes.double() * scale.double()[:, None], x, dtype)
     assert unpacked_rows(packed).equal(codes)
     assert kernel("unpack").int8_unpacked(packed, x.dtype).double().equal(codes.double())
@@ -88,13 +92,14 @@ def test_fp8_rows(shape, dtype):
 
 @every_shape
 @every_dtype
-def test_int4_rows_in_groups_of_128_the_last_of_which_may_be_shorter(shape, dtype):
+@whether_it_overlaps
+def test_int4_rows_in_groups_of_64_the_last_of_which_may_be_shorter(shape, dtype, overlaps):
     from summarybench.engines.quantize import int4_layer, int4_values
 
     x, out = row_and_result(shape, dtype)
     layer = int4_layer(drawn(*shape) * 0.02 + 0.01, None)
     parts = layer.weight.data, layer.scale.data, layer.zero.data
-    kernel("int4_rows").launch(x, *parts, out)
+    kernel("int4_rows").launch(x, *parts, out, overlaps=overlaps)
     weight = int4_values(*parts)[:, : shape[1]]
     assert_product(out, weight, x, dtype)
     unpacked = kernel("unpack").int4_unpacked(*parts, shape[1], x.dtype)
@@ -117,7 +122,10 @@ def test_nf4_rows_read_the_bytes_of_bitsandbytes(shape, dtype):
 
 @pytest.mark.parametrize(("heads", "key_heads", "width", "tokens"), [(4, 2, 16, 128), (9, 3, 64, 320), (8, 8, 128, 64)])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_attention_of_one_token_rotates_writes_the_cache_and_attends_to_it(heads, key_heads, width, tokens, dtype):
+@whether_it_overlaps
+def test_attention_of_one_token_rotates_writes_the_cache_and_attends_to_it(
+    heads, key_heads, width, tokens, dtype, overlaps
+):
     from summarybench.engines.row_operators import attend_one_token, scratch_elements
 
     dtype_of_all = getattr(torch, dtype)
@@ -127,10 +135,10 @@ def test_attention_of_one_token_rotates_writes_the_cache_and_attends_to_it(heads
         qkv = drawn((heads + 2 * key_heads) * width, seed=slot).to(dtype_of_all)
         rotation = drawn(2, width, seed=slot + 1).to(dtype_of_all)
         beside = [each.cpu().clone() for each in (qkv, keys, values, rotation, torch.tensor([slot]), scratch)]
-        expected = attend_one_token(*beside)
+        expected = attend_one_token(*beside, overlaps=False)
         out = torch.full((heads * width,), float("nan"), dtype=dtype_of_all, device=DEVICE)
         where = torch.tensor([slot], device=DEVICE)
-        kernel("attention_row").launch(qkv, keys, values, rotation, where, scratch, out)
+        kernel("attention_row").launch(qkv, keys, values, rotation, where, scratch, out, overlaps=overlaps)
         difference = out.cpu().double() - expected.double()
         assert difference.norm() / expected.double().norm() < 3 * DTYPES[dtype]  # query, key and result are rounded
         torch.testing.assert_close(keys.cpu().float(), beside[1].float(), rtol=2 * DTYPES[dtype], atol=1e-5)

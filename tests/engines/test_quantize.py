@@ -17,7 +17,7 @@ def drawn(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("length", [64, 128, 192, 576])
+@pytest.mark.parametrize("length", [32, 64, 96, 576])
 def test_int4_weight_lies_within_half_a_step_of_its_group(length):
     import torch
 
@@ -31,8 +31,7 @@ def test_int4_weight_lies_within_half_a_step_of_its_group(length):
     for start in range(0, length, GROUP):
         group, same = weight[:, start : start + GROUP], found[:, start : start + GROUP]
         step = (group.amax(1).clamp(min=0) - group.amin(1).clamp(max=0)) / 15
-        # Half a step from rounding the weight, half from rounding the zero point, and float16's scale.
-        assert ((same - group).abs().amax(1) <= step * 1.01 + 15 * step / 1024).all()
+        assert ((same - group).abs().amax(1) <= step / 2 + 15 * step / 1024).all()  # scale and zero point are float16
     assert found[1].abs().max() == 0
 
 
@@ -65,7 +64,7 @@ def test_layer_multiplies_by_the_weight_that_its_codes_stand_for(kind, with_bias
 
 
 @pytest.mark.parametrize(
-    ("loader", "layer", "bits"), [("w4a16", "Int4GroupLinear", 4.25), ("fp8", "Fp8WeightOnlyLinear", 8)]
+    ("loader", "layer", "bits"), [("w4a16", "Int4GroupLinear", 4.5), ("fp8", "Fp8WeightOnlyLinear", 8)]
 )
 def test_every_linear_layer_but_the_head_is_quantized(tiny_llama, loader, layer, bits):
     found = load_tiny(tiny_llama, loader)

@@ -111,6 +111,24 @@ def test_projections_with_a_bias_run_as_they_are():
     assert generated(decoder, LONG) == reference
 
 
+@pytest.mark.parametrize(
+    ("kinds", "capability", "expected"),
+    [
+        ({"plain"}, (9, 0), True),
+        ({"plain", "int4"}, (9, 0), True),
+        ({"plain", "int8"}, (10, 0), True),
+        ({"plain", "int8"}, (8, 9), False),
+        ({"plain", "nf4"}, (9, 0), False),
+        ({"plain", "fp8"}, (9, 0), False),
+        ({"plain", ""}, (9, 0), False),  # a layer of bitsandbytes in between
+    ],
+)
+def test_kernels_overlap_where_all_of_a_step_can(kinds, capability, expected):
+    from summarybench.engines.row_operators import overlaps
+
+    assert overlaps(kinds, capability) is expected
+
+
 def test_tokens_after_the_slot_are_not_attended_to():
     import torch
 
@@ -124,7 +142,7 @@ def test_tokens_after_the_slot_are_not_attended_to():
     for later in (0.0, 100.0):
         keys[:, :, slot + 1 :] = later
         values[:, :, slot + 1 :] = later
-        found.append(attend_one_token(qkv, keys, values, rotation, torch.tensor([slot]), scratch))
+        found.append(attend_one_token(qkv, keys, values, rotation, torch.tensor([slot]), scratch, False))
     torch.testing.assert_close(*found)
     query = qkv.view(3, 1, heads, 1, width)[0]
     expected_mix = torch.nn.functional.scaled_dot_product_attention(

@@ -85,10 +85,12 @@ def test_products_of_one_row_alone_are_tuned_and_their_kernels_never_cross_proce
     assert not any(kept.keys() & options.keys() for options in others)
 
 
-def test_hardly_anything_is_tuned_beside_own_products():
-    options = inductor_options(1, has_own_products=True)
+@pytest.mark.parametrize("overlaps", [False, True])
+def test_nothing_is_tuned_beside_own_products(overlaps):
+    options = inductor_options(1, has_own_products=True, overlaps=overlaps)
+    assert options["deterministic"] is True
     assert options["triton.autotune_pointwise"] is False
-    assert options["dynamic_scale_rblock"] is False
+    assert options["triton.enable_pdl"] is overlaps
     assert "coordinate_descent_tuning" not in options
 
 

@@ -10,7 +10,7 @@ import torch
 import triton
 import triton.language as tl
 
-from summarybench.engines.kernels.tiles import TOKENS_A_PROGRAM
+from summarybench.engines.kernels.tiles import TOKENS_A_PROGRAM, overlap_options
 
 WARPS = 4
 
@@ -41,7 +41,17 @@ def _combined(parts_ptr, sums_ptr, SPLITS: tl.constexpr, PARTS: tl.constexpr, D:
 
 
 @triton.jit
-def attention_row(qkv_ptr, keys_ptr, values_ptr, rotation_ptr, slot_ptr, scratch_ptr, out_ptr, SHAPE: tl.constexpr):
+def attention_row(
+    qkv_ptr,
+    keys_ptr,
+    values_ptr,
+    rotation_ptr,
+    slot_ptr,
+    scratch_ptr,
+    out_ptr,
+    SHAPE: tl.constexpr,
+    OVERLAPS: tl.constexpr,
+):
     """For qkv [heads + 2 key heads, D]; keys and values [key heads, T, D]; slot [1]: tokens in the cache before this one.
 
     SHAPE is heads, key heads, D, T, BT (tokens of a program), SPLITS (programs of a head), PARTS (SPLITS up to the
@@ -63,6 +73,9 @@ def attention_row(qkv_ptr, keys_ptr, values_ptr, rotation_ptr, slot_ptr, scratch
     at = key_head * T * D + t[:, None] * D + d[None, :]
     keys = tl.load(keys_ptr + at, mask=(t < slot)[:, None], other=0.0)
     values = tl.load(values_ptr + at, mask=(t < slot)[:, None], other=0.0)
+    if OVERLAPS:  # `slot` and the cache before it were written in the step before this one
+        tl.extra.cuda.gdc_wait()
+        tl.extra.cuda.gdc_launch_dependents()
     query = _rotated(qkv_ptr + head * D, rotation_ptr, D)
     new_key = _rotated(qkv_ptr + (HEADS + key_head) * D, rotation_ptr, D).to(keys_ptr.dtype.element_ty)
     new_value = tl.load(qkv_ptr + (HEADS + KEY_HEADS + key_head) * D + d)
@@ -98,13 +111,17 @@ def launch(
     slot: torch.Tensor,
     scratch: torch.Tensor,
     out: torch.Tensor,
+    *,
+    overlaps: bool = False,
 ) -> None:
     """Keys and values are [1, key heads, tokens, width] and get the new token's; `scratch` as `scratch_elements` says."""
     _, key_heads, tokens, width = keys.shape
     heads = out.numel() // width
     splits = splits_of(tokens)
     shape = (heads, key_heads, width, tokens, TOKENS_A_PROGRAM, splits, 1 << (splits - 1).bit_length())
-    attention_row[(heads, splits)](qkv, keys, values, rotation, slot, scratch, out, SHAPE=shape, num_warps=WARPS)
+    attention_row[(heads, splits)](
+        qkv, keys, values, rotation, slot, scratch, out, SHAPE=shape, num_warps=WARPS, **overlap_options(overlaps)
+    )
 
 
 def splits_of(tokens: int) -> int:

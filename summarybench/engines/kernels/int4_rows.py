@@ -1,7 +1,7 @@
-"""Product of a weight matrix [N, K] in 4 bits and one row of activations [K]: groups of 128 with scale and zero point.
+"""Product of a weight matrix [N, K] in 4 bits and one row of activations [K]: groups of 64 with scale and zero point.
 
-A weight is (code - zero point) · scale. Nibble j of int32 word i of a group is the group's weight j·16 + i. The last
-group of a row may be shorter than 128: it is filled up with codes that no activation meets.
+A weight is (code - zero point) · scale. Nibble j of int32 word i of a group is the group's weight j·8 + i. The last
+group of a row may be shorter: it is filled up with codes that no activation meets.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 from summarybench.engines.kernels.mantissa import masked_bits
-from summarybench.engines.kernels.tiles import Tile, Tiles
+from summarybench.engines.kernels.tiles import Tile, Tiles, overlap_options
 from summarybench.engines.quantize import GROUP
 
 WORDS = tl.constexpr(GROUP // 8)
@@ -40,13 +40,23 @@ def _base(j: tl.constexpr):
 
 
 @triton.jit
-def int4_rows(x_ptr, w_ptr, scale_ptr, zero_ptr, out_ptr, K: tl.constexpr, BN: tl.constexpr, BG: tl.constexpr):
+def int4_rows(
+    x_ptr,
+    w_ptr,
+    scale_ptr,
+    zero_ptr,
+    out_ptr,
+    K: tl.constexpr,
+    BN: tl.constexpr,
+    BG: tl.constexpr,
+    OVERLAPS: tl.constexpr,
+):
     """BN rows a program, BG groups of each at a time; the next groups are loaded while the current are multiplied.
 
     Tiles are [groups, rows, words]: in this order a thread has all rows of its words, and so its activations once.
     """
     rows = tl.program_id(0) * BN + tl.arange(0, BN)
-    GROUPS: tl.constexpr = (K + 127) // 128
+    GROUPS: tl.constexpr = (K + 63) // 64
     g = tl.arange(0, BG)
     word = tl.arange(0, WORDS)
     tile = w_ptr + (rows * (GROUPS * WORDS))[None, :, None] + (g[:, None] * WORDS + word[None, :])[:, None, :]
@@ -55,6 +65,9 @@ def int4_rows(x_ptr, w_ptr, scale_ptr, zero_ptr, out_ptr, K: tl.constexpr, BN: t
     w = tl.load(tile, mask=inside[:, :, None], other=0, eviction_policy="evict_first")
     s = tl.load(scale_ptr + of_group, mask=inside, other=0)
     z = tl.load(zero_ptr + of_group, mask=inside, other=0)
+    if OVERLAPS:
+        tl.extra.cuda.gdc_wait()
+        tl.extra.cuda.gdc_launch_dependents()
     acc = tl.zeros([BG, BN, WORDS], tl.float32)
     for step in tl.range(0, (GROUPS + BG - 1) // BG):
         start = (step + 1) * BG
@@ -66,8 +79,8 @@ def int4_rows(x_ptr, w_ptr, scale_ptr, zero_ptr, out_ptr, K: tl.constexpr, BN: t
         plain = tl.zeros([BG, WORDS], tl.float32)
         offset = tl.zeros([BG, WORDS], tl.float32)
         for j in tl.static_range(8):
-            at = (step * BG + g)[:, None] * 128 + j * WORDS + word[None, :]
-            if K % (BG * 128) == 0:
+            at = (step * BG + g)[:, None] * 64 + j * WORDS + word[None, :]
+            if K % (BG * 64) == 0:
                 x = tl.load(x_ptr + at).to(tl.float32)
             else:
                 x = tl.load(x_ptr + at, mask=at < K, other=0).to(tl.float32)
@@ -83,8 +96,18 @@ def int4_rows(x_ptr, w_ptr, scale_ptr, zero_ptr, out_ptr, K: tl.constexpr, BN: t
     tl.store(out_ptr + rows, y.to(out_ptr.dtype.element_ty))
 
 
-def launch(x: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor, out: torch.Tensor) -> None:
+def launch(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    scale: torch.Tensor,
+    zero: torch.Tensor,
+    out: torch.Tensor,
+    *,
+    overlaps: bool = False,
+) -> None:
     n, k = weight.shape[0], x.numel()
     tile = TILES.for_rows_of(k)
     groups = tile.columns_for(k, multiple=GROUP) // GROUP
-    int4_rows[(n // tile.rows,)](x, weight, scale, zero, out, K=k, BN=tile.rows, BG=groups, **tile.options)
+    int4_rows[(n // tile.rows,)](
+        x, weight, scale, zero, out, K=k, BN=tile.rows, BG=groups, **tile.options, **overlap_options(overlaps)
+    )

@@ -10,21 +10,25 @@ import torch
 import triton
 import triton.language as tl
 
-from summarybench.engines.kernels.mantissa import masked_bits
-from summarybench.engines.kernels.tiles import Tile, Tiles
+from summarybench.engines.kernels.mantissa import signed_bytes
+from summarybench.engines.kernels.tiles import Tile, Tiles, overlap_options
 
 TILES = Tiles(short=Tile(rows=4, columns=4096, warps=8), long=Tile(rows=4, columns=2048, warps=4))
-SIGN_BITS = tl.constexpr(-2139062144)  # 0x80808080: flipping the sign bits adds 128 to each byte
 
 
 @triton.jit
-def int8_rows(x_ptr, w_ptr, scale_ptr, out_ptr, K: tl.constexpr, BN: tl.constexpr, BW: tl.constexpr):
+def int8_rows(
+    x_ptr, w_ptr, scale_ptr, out_ptr, K: tl.constexpr, BN: tl.constexpr, BW: tl.constexpr, OVERLAPS: tl.constexpr
+):
     """BN rows a program, BW words of each at a time; the next words are loaded while the current ones are multiplied."""
     rows = tl.program_id(0) * BN + tl.arange(0, BN)
     WORDS: tl.constexpr = K // 4
     word = tl.arange(0, BW)
     tile = w_ptr + rows[:, None] * WORDS + word[None, :]
     w = tl.load(tile, mask=(word < WORDS)[None, :], other=0, eviction_policy="evict_first")
+    if OVERLAPS:
+        tl.extra.cuda.gdc_wait()
+        tl.extra.cuda.gdc_launch_dependents()
     acc = tl.zeros([BN, BW], tl.float32)
     for step in tl.range(0, (WORDS + BW - 1) // BW):
         start = (step + 1) * BW
@@ -35,19 +39,30 @@ def int8_rows(x_ptr, w_ptr, scale_ptr, out_ptr, K: tl.constexpr, BN: tl.constexp
         x1 = tl.load(x + WORDS, mask=inside, other=0).to(tl.float32)
         x2 = tl.load(x + WORDS * 2, mask=inside, other=0).to(tl.float32)
         x3 = tl.load(x + WORDS * 3, mask=inside, other=0).to(tl.float32)
-        w = w ^ SIGN_BITS
-        # An exponent before the last byte makes 2**23 + byte of it, before the last but one 2**15 + byte.
-        acc += (masked_bits(w, 0xFF, 0x4B000000) - (8388608.0 + 128)) * x0[None, :]
-        acc += (masked_bits(w, 0xFF00, 0x47000000) - (32768.0 + 128)) * x1[None, :]
-        acc += (masked_bits(w >> 16, 0xFF, 0x4B000000) - (8388608.0 + 128)) * x2[None, :]
-        acc += (masked_bits(w >> 16, 0xFF00, 0x47000000) - (32768.0 + 128)) * x3[None, :]
+        w0, w1, w2, w3 = signed_bytes(w)
+        acc += w0 * x0[None, :]
+        acc += w1 * x1[None, :]
+        acc += w2 * x2[None, :]
+        acc += w3 * x3[None, :]
         w = ahead
     y = tl.sum(acc, axis=1) * tl.load(scale_ptr + rows)
     tl.store(out_ptr + rows, y.to(out_ptr.dtype.element_ty))
 
 
-def launch(x: torch.Tensor, packed: torch.Tensor, scale: torch.Tensor, out: torch.Tensor) -> None:
+def launch(
+    x: torch.Tensor, packed: torch.Tensor, scale: torch.Tensor, out: torch.Tensor, *, overlaps: bool = False
+) -> None:
     n, k = packed.shape
     tile = TILES.for_rows_of(k)
     words = tile.columns_for(k, multiple=4) // 4
-    int8_rows[(n // tile.rows,)](x, packed.view(torch.int32), scale, out, K=k, BN=tile.rows, BW=words, **tile.options)
+    int8_rows[(n // tile.rows,)](
+        x,
+        packed.view(torch.int32),
+        scale,
+        out,
+        K=k,
+        BN=tile.rows,
+        BW=words,
+        **tile.options,
+        **overlap_options(overlaps),
+    )

@@ -8,6 +8,7 @@ there are fewer of those rows, and a program of few warps per row keeps more of 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 LONG_ROW = 8192
 ROWS_MULTIPLE = 8
@@ -44,3 +45,14 @@ class Tiles:
 
     def for_rows_of(self, length: int) -> Tile:
         return self.long if length > LONG_ROW else self.short
+
+
+def overlap_options(overlaps: bool) -> dict[str, Any]:
+    """What Triton is asked for at the launch of a kernel that overlaps with the one before it, or does not.
+
+    A kernel that overlaps starts when all programs of the one before it have started. It loads weights, which no kernel
+    writes, and waits for the other's end before it touches anything else. Only then may the next kernel start in turn, so
+    at most two run at a time, and what was written two kernels ago may be read without waiting. In a captured step every
+    kernel overlaps or none does: a mixture was slower than either. Needs compute capability 9.0.
+    """
+    return {"OVERLAPS": overlaps, **({"launch_pdl": True} if overlaps else {})}

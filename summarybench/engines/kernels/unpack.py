@@ -9,9 +9,10 @@ import torch
 import triton
 import triton.language as tl
 
-from summarybench.engines.quantize import GROUP
+from summarybench.engines.kernels.mantissa import signed_bytes
 
-WORDS_A_PROGRAM = 512
+WORDS_A_PROGRAM = 1024
+GROUPS_A_PROGRAM = 64
 
 
 @triton.jit
@@ -30,26 +31,28 @@ def unpack_bytes(w_ptr, scale_ptr, out_ptr, K: tl.constexpr, BW: tl.constexpr, F
     else:
         word = tl.program_id(1) * BW + tl.arange(0, BW)
         w = tl.load(w_ptr + row * WORDS + word, mask=word < WORDS, other=0)
+        out = out_ptr + row * K + word
+        values = signed_bytes(w)
         for j in tl.static_range(4):
-            value = (w >> (8 * j)).to(tl.int8).to(tl.float32).to(out_ptr.dtype.element_ty)
-            tl.store(out_ptr + row * K + j * WORDS + word, value, mask=word < WORDS)
+            tl.store(out + j * WORDS, values[j].to(out_ptr.dtype.element_ty), mask=word < WORDS)
 
 
 @triton.jit
-def unpack_int4(w_ptr, scale_ptr, zero_ptr, out_ptr, K: tl.constexpr, BW: tl.constexpr):
-    """One row per program, scaled."""
+def unpack_int4(w_ptr, scale_ptr, zero_ptr, out_ptr, K: tl.constexpr, BG: tl.constexpr):
+    """BG groups of one row per program, scaled. A thread has weights that are stored side by side."""
     row = tl.program_id(0).to(tl.int64)
-    GROUPS: tl.constexpr = (K + 127) // 128
-    word = tl.program_id(1) * BW + tl.arange(0, BW)
-    group = word // 16
+    GROUPS: tl.constexpr = (K + 63) // 64
+    group = tl.program_id(1) * BG + tl.arange(0, BG)
+    weight = tl.arange(0, 64)
     inside = group < GROUPS
-    w = tl.load(w_ptr + row * GROUPS * 16 + word, mask=inside, other=0)
+    words = w_ptr + row * GROUPS * 8 + group[:, None] * 8 + (weight % 8)[None, :]
+    w = tl.load(words, mask=inside[:, None], other=0)
     scale = tl.load(scale_ptr + row * GROUPS + group, mask=inside, other=0).to(tl.float32)
     zero = tl.load(zero_ptr + row * GROUPS + group, mask=inside, other=0).to(tl.float32)
-    for j in tl.static_range(8):
-        value = (((w >> (4 * j)) & 15).to(tl.float32) - zero) * scale
-        at = group * 128 + j * 16 + word % 16
-        tl.store(out_ptr + row * K + at, value.to(out_ptr.dtype.element_ty), mask=at < K)
+    code = ((w >> (weight // 8 * 4)[None, :]) & 15).to(tl.float32)
+    value = (code - zero[:, None]) * scale[:, None]
+    at = group[:, None] * 64 + weight[None, :]
+    tl.store(out_ptr + row * K + at, value.to(out_ptr.dtype.element_ty), mask=at < K)
 
 
 def int8_unpacked(packed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -71,8 +74,8 @@ def _unpacked_bytes(codes: torch.Tensor, scale: torch.Tensor, shape: torch.Size,
 def int4_unpacked(
     weight: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor, row_length: int, dtype: torch.dtype
 ) -> torch.Tensor:
-    n = weight.shape[0]
+    n, groups = scale.shape
     out = torch.empty((n, row_length), dtype=dtype, device=weight.device)
-    grid = (n, triton.cdiv(scale.shape[1] * GROUP // 8, WORDS_A_PROGRAM))
-    unpack_int4[grid](weight, scale, zero, out, K=row_length, BW=WORDS_A_PROGRAM, num_warps=4)
+    grid = (n, triton.cdiv(groups, GROUPS_A_PROGRAM))
+    unpack_int4[grid](weight, scale, zero, out, K=row_length, BG=GROUPS_A_PROGRAM, num_warps=4)
     return out
