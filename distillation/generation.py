@@ -10,6 +10,7 @@ from typing import Any
 from summarybench.core.device_errors import explain_out_of_memory
 from summarybench.core.outcomes import DeviceMemoryError
 from summarybench.engines.compiled import CompiledDecoders
+from summarybench.engines.engine import note_nothing
 from summarybench.engines.static_attention import attend_to_static_cache
 from summarybench.engines.static_cache import cache_tokens_for
 from summarybench.machine.device import Device
@@ -102,7 +103,7 @@ class BatchGenerator:
             output = self._decode(ids, mask, max_new_tokens, temperature)
         else:
             decoder = self._decoders.for_batch_size(self._batch_size)
-            output = decoder.generate(ids, mask, max_new_tokens, lambda: None, temperature=temperature)
+            output = decoder.generate(ids, mask, max_new_tokens, note_nothing, temperature=temperature)
         return [_through_end(row, self._ends) for row in output[:, width:].tolist()]
 
     def _decode(self, ids: Any, mask: Any, max_new_tokens: int, temperature: float | None) -> Any:

@@ -17,6 +17,7 @@ import pytest
 
 from summarybench.catalogue.models import Experiment
 from summarybench.core.outcomes import Outcome
+from summarybench.engines.engine import OnFirstToken
 from summarybench.engines.memory_model import MemoryPrediction
 from summarybench.engines.not_loaded import NotLoaded
 from summarybench.engines.weights import Weights
@@ -172,7 +173,7 @@ class FakeModel:
     def generate_bare(self, prepared: Rows, max_new_tokens: int) -> Rows:
         return self.generate(prepared, max_new_tokens, lambda: None)
 
-    def generate(self, prepared: Rows, max_new_tokens: int, on_first_token: Callable[[], None]) -> Rows:
+    def generate(self, prepared: Rows, max_new_tokens: int, on_first_token: OnFirstToken) -> Rows:
         self._calls += 1
         if self._calls in self._fail:
             raise self._fail[self._calls]

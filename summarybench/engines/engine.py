@@ -31,13 +31,24 @@ class ChatFormat(ChatTokenizer, Protocol):
         """The chat template, which is part of the workload."""
 
 
+class OnFirstToken(Protocol):
+    """Notes when every prompt of a batch has its first token."""
+
+    def __call__(self, wait: Callable[[], None] | None = None, /) -> None:
+        """Engines that have queued later steps by then give `wait`, which waits for the first token alone."""
+
+
+def note_nothing(_wait: Callable[[], None] | None = None, /) -> None:
+    """An `OnFirstToken` for generation whose first token is not timed."""
+
+
 class TextGenerator(Protocol):
     """Turns prompts into summaries, one batch per call."""
 
     def prepare(self, prompts: Sequence[Sequence[int]], /) -> Any:
         """Put the token ids of one or more prompts on the device. Not timed."""
 
-    def generate(self, prepared: Any, max_new_tokens: int, on_first_token: Callable[[], None]) -> Any:
+    def generate(self, prepared: Any, max_new_tokens: int, on_first_token: OnFirstToken) -> Any:
         """Generate greedily.
 
         Calls `on_first_token` once, when every prompt has its first token. This call is timed.

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 from summarybench.engines.cuda_graph import captured
+from summarybench.engines.engine import OnFirstToken
 from summarybench.engines.inductor import compile_with_inductor
 from summarybench.engines.sampling import draw_noise, sample
 from summarybench.engines.static_cache import LayerKVCache, StaticKVCache
@@ -106,7 +107,7 @@ class CompiledDecoder:
         input_ids: Any,
         attention_mask: Any,
         max_new_tokens: int,
-        on_first_token: Callable[[], None],
+        on_first_token: OnFirstToken,
         *,
         temperature: float | None = None,
     ) -> Any:
@@ -128,12 +129,16 @@ class CompiledDecoder:
             self._temperature.fill_(1.0 if temperature is None else temperature)
             self._is_random.fill_(float(temperature is not None))
             self._prefill(*(_filled_up(each, self.batch_size) for each in (input_ids, attention_mask)))
-            on_first_token()
-            generated = 1
             self._ask_whether_all_ended(0)
+            chosen = self._copied[0]
+            if chosen is None or max_new_tokens == 1:
+                on_first_token()
+            generated = 1
             while generated < max_new_tokens:
                 self._next()
                 self._ask_whether_all_ended(generated)
+                if generated == 1 and chosen is not None:
+                    on_first_token(chosen.synchronize)  # a second step is queued, so the device does not wait
                 if self._all_had_ended(
                     generated - 1
                 ):  # asked one step ago, so that the host never waits for the device

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from summarybench.catalogue.models import Experiment
 from summarybench.engines.chat import Chat
 from summarybench.engines.compiled import CompiledDecoders
-from summarybench.engines.engine import JsonScalar
+from summarybench.engines.engine import JsonScalar, OnFirstToken
 from summarybench.engines.memory_model import MemoryPrediction, predict_memory
 from summarybench.engines.static_cache import cache_tokens_for
 from summarybench.engines.weights import Weights
@@ -91,7 +91,7 @@ class LoadedModel:
         device = self.model.device
         return PreparedBatch(input_ids=ids.to(device), attention_mask=mask.to(device))
 
-    def generate(self, prepared: PreparedBatch, max_new_tokens: int, on_first_token: Callable[[], None]) -> Any:
+    def generate(self, prepared: PreparedBatch, max_new_tokens: int, on_first_token: OnFirstToken) -> Any:
         """Generate greedily: [batch, prompt + generated tokens], on the device.
 
         Calls `on_first_token` once, when the first token of every sequence is chosen.
@@ -181,7 +181,7 @@ class _FirstToken:
     A streamer would also report the first token, but copies every token to the host.
     """
 
-    def __init__(self, on_first_token: Callable[[], None]) -> None:
+    def __init__(self, on_first_token: OnFirstToken) -> None:
         self._on_first_token = on_first_token
         self._never: Any = None
 

@@ -7,12 +7,12 @@ decoding would have chosen, and adds one token of its own. So tokens arrive in g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from summarybench.core.outcomes import UnavailableError
-from summarybench.engines.engine import TextGenerator
+from summarybench.engines.engine import OnFirstToken, TextGenerator
 from summarybench.engines.loaded_model import LoadedModel, PreparedBatch, end_tokens_of
 from summarybench.engines.varlen_attention import torch_varlen_attn
 
@@ -66,7 +66,7 @@ class AssistedDecoding:
         self.ends_by_itself = loaded.ends_by_itself
 
     def generate(
-        self, prepared: PreparedBatch, max_new_tokens: int, on_first_token: Callable[[], None]
+        self, prepared: PreparedBatch, max_new_tokens: int, on_first_token: OnFirstToken
     ) -> tuple[Any, LookupCounts]:
         """Generate greedily: [1, prompt + generated tokens], and the counts.
 
@@ -104,7 +104,7 @@ class _StepCounter:
     the stopping criteria about drafts, before the pass that verifies them: until the first pass, such calls are ignored.
     """
 
-    def __init__(self, prompt_tokens: int, on_first_token: Callable[[], None]) -> None:
+    def __init__(self, prompt_tokens: int, on_first_token: OnFirstToken) -> None:
         self._prompt_tokens = prompt_tokens
         self._on_first_token = on_first_token
         self._first_tokens = 0
@@ -149,7 +149,7 @@ class CompiledLookup:
         return [list(prompt) for prompt in prompts]
 
     def generate(
-        self, prepared: list[list[int]], max_new_tokens: int, on_first_token: Callable[[], None]
+        self, prepared: list[list[int]], max_new_tokens: int, on_first_token: OnFirstToken
     ) -> DraftedSummaries:
         """Generate greedily. The first token arrives alone; each step verifies all drafts, found in the text or not."""
         return self._decoder.generate(prepared, max_new_tokens, on_first_token)

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from summarybench.engines.cuda_graph import captured
+from summarybench.engines.engine import OnFirstToken
 from summarybench.engines.page_model import PAGE_TOKENS, UNUSED_PAGE, DecodingState, PageModel
 
 LONGEST_MATCH = 3
@@ -156,7 +157,7 @@ class LookupDecoder:
         return documents * ceil((tokens + draft_tokens) / PAGE_TOKENS) + 1
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, on_first_token: Callable[[], None]
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, on_first_token: OnFirstToken
     ) -> DraftedSummaries:
         """Generate greedily.
 
@@ -169,11 +170,15 @@ class LookupDecoder:
         with torch.inference_mode():
             first_tokens = self._model.prefill(prompts, self._state.pages_of)
             self._state.begin(prompts, first_tokens, max_new_tokens)
-            on_first_token()
             self._ask_whether_all_ended(0)
+            chosen = self._copied[0]
+            if chosen is None or max_new_tokens == 1:
+                on_first_token()
             for number in range(1, max_new_tokens):
                 self._step()
                 self._ask_whether_all_ended(number)
+                if number == 1 and chosen is not None:
+                    on_first_token(chosen.synchronize)  # a second step is queued, so the device does not wait
                 if self._all_had_ended(number - 1):  # asked one step ago, so that the host never waits for the device
                     break
             return DraftedSummaries(

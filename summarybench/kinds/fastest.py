@@ -12,7 +12,7 @@ from dataclasses import replace
 from summarybench.catalogue.models import GPUS_THAT_COMPILE, LOADERS, MODELS, Experiment, experiments
 from summarybench.core.numbers import decimal
 from summarybench.core.option import Option
-from summarybench.engines.engine import ConcurrentEngine
+from summarybench.engines.engine import ConcurrentEngine, note_nothing
 from summarybench.engines.loaded_model import LoadedModel
 from summarybench.kinds.batching import measure_in_batches
 from summarybench.kinds.continuous import LOADERS_AT_ONCE, measure_all_at_once, start_batching
@@ -123,7 +123,7 @@ class FastestKind(Kind):
             for _ in range(2):
                 prepared = loaded.prepare(batch)
                 start = toolbox.clock()
-                loaded.generate(prepared, trial_tokens(toolbox, sample), lambda: None)
+                loaded.generate(prepared, trial_tokens(toolbox, sample), note_nothing)
                 seconds = toolbox.clock() - start
         loaded.resize(0)
         toolbox.device.release_memory()

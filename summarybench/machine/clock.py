@@ -18,8 +18,9 @@ class Clock:
         self._synchronize = synchronize
         self._read_seconds = read_seconds
 
-    def __call__(self) -> float:
-        self._synchronize()
+    def __call__(self, wait: Callable[[], None] | None = None) -> float:
+        """The seconds now. With `wait`, which waits for a part of the queued work, the rest is not waited for."""
+        (self._synchronize if wait is None else wait)()
         return self._read_seconds()
 
     @property

@@ -17,7 +17,7 @@ from summarybench.core.device_errors import explain_out_of_memory, is_device_los
 from summarybench.core.numbers import gib
 from summarybench.core.outcomes import BatchTooLargeError, DeviceLostError, DeviceMemoryError, first_line
 from summarybench.documents.prompts import Prompt
-from summarybench.engines.engine import BatchEngine
+from summarybench.engines.engine import BatchEngine, note_nothing
 from summarybench.engines.memory_model import MemoryPrediction
 from summarybench.machine.device import Device
 
@@ -101,7 +101,7 @@ def find_largest_batch(
 
     def runs(batch_size: int) -> bool:
         batch = list(islice(cycle(longest_first), batch_size))
-        ran = _runs(lambda: model.generate(model.prepare(batch), max_new_tokens, lambda: None))
+        ran = _runs(lambda: model.generate(model.prepare(batch), max_new_tokens, note_nothing))
         if not ran:
             model.resize(0)  # the decoder that was compiled for this size still holds its memory
         device.release_memory()

@@ -25,7 +25,7 @@ from summarybench.core.outcomes import JudgementError, first_line
 from summarybench.documents.document import Document
 from summarybench.documents.languages import ENGLISH, Language
 from summarybench.documents.prompts import Prompt
-from summarybench.engines.engine import LogitsEngine, TextGenerator
+from summarybench.engines.engine import LogitsEngine, TextGenerator, note_nothing
 from summarybench.engines.loaded_model import LoadedModel
 from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
 
@@ -95,7 +95,7 @@ def summaries_of(model: TextGenerator, prompts: Sequence[Prompt], max_new_tokens
     found: list[list[int]] = []
     for prompt in prompts:
         prepared = model.prepare([prompt.token_ids])
-        found += model.generated_ids(model.generate(prepared, max_new_tokens, lambda: None), prepared)
+        found += model.generated_ids(model.generate(prepared, max_new_tokens, note_nothing), prepared)
     return found
 
 

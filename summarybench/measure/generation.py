@@ -18,7 +18,7 @@ from summarybench.documents.document import Document
 from summarybench.documents.long_documents import Room, prompt_for
 from summarybench.documents.prompts import INSTRUCTION, Prompt, message_with
 from summarybench.documents.strategy import Strategy
-from summarybench.engines.engine import ChatFormat, TextGenerator
+from summarybench.engines.engine import ChatFormat, TextGenerator, note_nothing
 from summarybench.machine.clock import Clock
 from summarybench.machine.device import Device
 from summarybench.machine.probes import ProbeReadings
@@ -278,7 +278,7 @@ def _warm_up(
     for batch in sorted(batches, key=lambda batch: -max(len(prompts[index].token_ids) for index in batch)):
         longest.setdefault(len(batch), batch)
     for batch in longest.values():
-        model.generate(model.prepare([prompts[index].token_ids for index in batch]), max_new_tokens, lambda: None)
+        model.generate(model.prepare([prompts[index].token_ids for index in batch]), max_new_tokens, note_nothing)
     return 0 if any(prompt.reading for prompt in prompts) else len(longest)
 
 
@@ -327,7 +327,9 @@ class _Rounds:
         """The timed round. It decodes, scores and writes nothing."""
         first_token: list[float] = []
         start = self._clock()
-        output = self._reader.generate(prepared, self._max_new_tokens, lambda: first_token.append(self._clock()))
+        output = self._reader.generate(
+            prepared, self._max_new_tokens, lambda wait=None: first_token.append(self._clock(wait))
+        )
         end = self._clock()
         self._last = (batch, prepared, output, start, first_token[-1], end)
 

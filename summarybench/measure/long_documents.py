@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from summarybench.documents.prompts import Call, Prompt
-from summarybench.engines.engine import ConcurrentEngine, RequestResult, TextGenerator
+from summarybench.engines.engine import ConcurrentEngine, OnFirstToken, RequestResult, TextGenerator, note_nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Reader(Protocol):
     def prepare(self, batch: Sequence[Prompt]) -> Any:
         """Put the prompts of the first calls on the device. Not timed."""
 
-    def generate(self, prepared: Any, max_new_tokens: int, on_first_token: Callable[[], None]) -> Any:
+    def generate(self, prepared: Any, max_new_tokens: int, on_first_token: OnFirstToken) -> Any:
         """Summarize the batch. This call is timed.
 
         The last time that it calls `on_first_token`, the summary of every document has its first token.
@@ -129,7 +129,7 @@ class StepReader:
         self,
         prepared: tuple[list[Conversation], list[_Step]],
         max_new_tokens: int,
-        on_first_token: Callable[[], None],
+        on_first_token: OnFirstToken,
     ) -> list[ReadDocument]:
         conversations, steps = prepared
         found: dict[int, ReadDocument] = {}
@@ -165,16 +165,13 @@ class StepReader:
             yield _Step(calls, self._model.prepare([call.token_ids for *_, call in calls]))
 
     def _run(
-        self, step: _Step, max_new_tokens: int, on_first_token: Callable[[], None]
+        self, step: _Step, max_new_tokens: int, on_first_token: OnFirstToken
     ) -> Iterator[tuple[int, int, Call, list[int]]]:
         has_last = any(call.is_last for *_, call in step.calls)
-        output = self._model.generate(step.prepared, max_new_tokens, on_first_token if has_last else _ignore)
+        output = self._model.generate(step.prepared, max_new_tokens, on_first_token if has_last else note_nothing)
         generated = self._model.generated_ids(output, step.prepared)
         for (number, place, call), ids in zip(step.calls, generated, strict=True):
             yield number, place, call, ids
-
-
-def _ignore() -> None: ...
 
 
 # All documents at once --------------------------------------------------------------------------------------------

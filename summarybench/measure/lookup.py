@@ -16,7 +16,7 @@ from typing import Protocol
 from summarybench.core.numbers import counted, significant
 from summarybench.core.outcomes import JudgementError
 from summarybench.documents.prompts import Prompt
-from summarybench.engines.engine import JsonScalar, LogitsEngine, TextGenerator
+from summarybench.engines.engine import JsonScalar, LogitsEngine, TextGenerator, note_nothing
 from summarybench.engines.lookup import LookupCounts
 from summarybench.machine.clock import Clock
 from summarybench.measure.fidelity import Agreement, Tokens, agreement_of, equal_from_the_start
@@ -53,13 +53,13 @@ def plain_summaries(
 ) -> list[PlainSummary]:
     """Summarize each prompt by itself, after an untimed pass over the longest one."""
     longest = max(prompts, key=lambda prompt: len(prompt.token_ids))
-    model.generate(model.prepare([longest.token_ids]), max_new_tokens, lambda: None)
+    model.generate(model.prepare([longest.token_ids]), max_new_tokens, note_nothing)
     found = []
     for prompt in prompts:
         prepared = model.prepare([prompt.token_ids])
         first_token: list[float] = []
         start = clock()
-        output = model.generate(prepared, max_new_tokens, lambda: first_token.append(clock()))  # noqa: B023  (called at once)
+        output = model.generate(prepared, max_new_tokens, lambda wait=None: first_token.append(clock(wait)))  # noqa: B023  (called at once)
         end = clock()
         (tokens,) = model.generated_ids(output, prepared)
         found.append(PlainSummary(tokens=tuple(tokens), seconds=end - start, decode_seconds=end - first_token[0]))

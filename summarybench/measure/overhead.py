@@ -13,6 +13,7 @@ from typing import Any
 from summarybench.core.numbers import percent
 from summarybench.core.outcomes import JudgementError
 from summarybench.documents.prompts import Prompt
+from summarybench.engines.engine import OnFirstToken
 from summarybench.engines.loaded_model import LoadedModel
 from summarybench.machine.clock import Clock
 from summarybench.measure.generation import Benchmark, GenerationRecord, Instruments, Measured, measure
@@ -87,7 +88,7 @@ class _Interleaved:
             self._loaded.generate_bare(prepared, self._max_new_tokens)
         return prepared
 
-    def generate(self, prepared: Any, max_new_tokens: int, on_first_token: Callable[[], None]) -> Any:
+    def generate(self, prepared: Any, max_new_tokens: int, on_first_token: OnFirstToken) -> Any:
         if not self._is_warm:
             self._is_warm = True
             return self._loaded.generate(prepared, max_new_tokens, on_first_token)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from summarybench.core.numbers import decimal
 from summarybench.core.outcomes import InputError, JudgementError
 from summarybench.documents.prompts import Prompt
-from summarybench.engines.engine import TextGenerator
+from summarybench.engines.engine import TextGenerator, note_nothing
 from summarybench.machine.clock import Clock
 from summarybench.machine.device import Device
 from summarybench.machine.peers import TIMEOUT_SECONDS, Peers
@@ -221,7 +221,7 @@ class _Steps:
         longest = max(self._shard, key=lambda prompt: len(prompt.token_ids))
         prepared = self._model.prepare([longest.token_ids])
         start = self._instruments.clock()
-        self._model.generate(prepared, self._max_new_tokens, lambda: None)
+        self._model.generate(prepared, self._max_new_tokens, note_nothing)
         return self._instruments.clock() - start
 
     def _place(self, step: str) -> str:

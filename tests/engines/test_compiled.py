@@ -263,6 +263,30 @@ def test_first_token_is_told_once_and_before_the_second_is_computed(llama):
     assert happened == ["first token", "step", "step", "step"]
 
 
+def test_second_step_is_queued_before_the_host_waits_for_the_first_token(llama):
+    decoder = decoder_of(llama)
+    happened, step = [], decoder._next
+
+    class Event:
+        def record(self):
+            happened.append("asked")
+
+        def synchronize(self):
+            happened.append("waited")
+
+    def noted_step():
+        happened.append("step")
+        return step()
+
+    decoder._copied = [Event(), Event()]
+    decoder._next = noted_step
+    generated(decoder, LONG, tokens=2, on_first_token=lambda wait: (happened.append("first token"), wait()))
+    assert happened[:5] == ["asked", "step", "asked", "first token", "waited"]
+    happened.clear()
+    generated(decoder, LONG, tokens=1, on_first_token=lambda: happened.append("first token"))
+    assert happened == ["asked", "first token"]
+
+
 # Tokens that are drawn -----------------------------------------------------------------------------------------------
 
 
