@@ -59,7 +59,7 @@ class FakeTime:
 
 def leave_out_pages() -> None:
     """Leave out report.html: its charts take two seconds a session, which only the report's own tests need."""
-    closing.write_report = lambda folder, baselines: folder / "report.html"
+    closing.write_report = lambda folder, baselines, is_saved: folder / "report.html"
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,7 +159,7 @@ def test_many_measured_documents_are_read_from_the_journal_a_few_times_only(tmp_
     reads = []
     read_journal = run_folder.read_journal
     monkeypatch.setattr(run_folder, "read_journal", lambda path: (reads.append(path), read_journal(path))[1])
-    monkeypatch.setattr("summarybench.session.closing.write_report", lambda folder, baselines: folder)
+    monkeypatch.setattr("summarybench.session.closing.write_report", lambda folder, baselines, is_saved: folder)
     run_session(tmp_path, lambda _: None)
     assert len(reads) < 10
 

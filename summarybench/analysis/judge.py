@@ -28,6 +28,9 @@ from summarybench.stats.decision import UNDECIDED, decide
 from summarybench.stats.noise_parts import NoiseParts, Place
 from summarybench.stats.timings import Timing, speed_ratio
 
+SAVE_ANEW = "; save a baseline of this one"
+"""Ends the detail of a verdict on another workload."""
+
 
 class Noise(Protocol):
     """What the judge needs to know about the noise of a device. DeviceNoise has it."""
@@ -245,7 +248,7 @@ class Judge:
             return f"is no baseline: {before.broken_output}"
         if not has_same_workload(now, before):
             named = differences(now.extra_info["workload_settings"], before.extra_info["workload_settings"])
-            return f"measured another workload: {'; '.join(named) or 'its settings are not recorded'}; save a baseline of this one"
+            return f"measured another workload: {'; '.join(named) or 'its settings are not recorded'}{SAVE_ANEW}"
         if now.compared_count is not None:
             return None
         common = len(now.timings.keys() & before.timings.keys())

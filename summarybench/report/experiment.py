@@ -38,7 +38,7 @@ class Source:
 
     `documents` are by experiment and document id, and empty for a run file without its folder. `device` defaults to the
     one that the run file states. `tag` is the letter that distinguishes the runs of one report; empty for a single run.
-    `is_saved` says that the run has just become a baseline. `gpu_hour_price` replaces the price that the run file states.
+    `is_saved` says that the run is stored as a baseline. `gpu_hour_price` replaces the price that the run file states.
     """
 
     stored: StoredRun

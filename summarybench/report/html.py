@@ -9,6 +9,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from summarybench.report.figures.speed import GENERATED
 from summarybench.report.glossary import terms_of
 from summarybench.report.probes import probes_of
 from summarybench.report.view import RunView, view_of
-from summarybench.runs.baselines import Baselines, StoredRun, open_run
+from summarybench.runs.baselines import Baselines, StoredRun, open_run, why_superfluous
 from summarybench.runs.document_rows import DocumentRows
 from summarybench.stats.sequential import FEWEST_NIGHTS
 
@@ -125,10 +126,15 @@ def _asset(name: str) -> Any:
     return Markup((TEMPLATES / name).read_text(encoding="utf-8"))  # noqa: S704
 
 
-def write_report(run: Path, baselines: Baselines | None) -> Path:
-    """Write report.html into a run's folder. Raises InputError if the run is damaged or the page cannot be written."""
+def write_report(run: Path, baselines: Baselines | None, *, is_saved: bool = False) -> Path:
+    """Write report.html into a run's folder.
+
+    `is_saved` says that the run has just become a baseline, after `baselines` were read. Raises InputError if the run is
+    damaged or the page cannot be written.
+    """
     path = run / "report.html"
-    write_where_asked(path, page_parts([source_of(open_run(run), baselines)]))
+    source = source_of(open_run(run), baselines)
+    write_where_asked(path, page_parts([replace(source, is_saved=is_saved or source.is_saved)]))
     return path
 
 
@@ -137,7 +143,10 @@ def source_of(stored: StoredRun, baselines: Baselines | None, gpu_hour_price: fl
     table = stored.path.with_name(DOCUMENTS)
     is_of_run = stored.path.name == "run.json" and table.is_file()
     documents = DocumentRows(table) if is_of_run else {}
-    return Source(stored=stored, baselines=baselines, documents=documents, gpu_hour_price=gpu_hour_price)
+    is_saved = baselines is not None and why_superfluous(stored.run, baselines.runs) is not None
+    return Source(
+        stored=stored, baselines=baselines, documents=documents, is_saved=is_saved, gpu_hour_price=gpu_hour_price
+    )
 
 
 def page_parts(sources: Sequence[Source]) -> Iterator[str]:

@@ -33,17 +33,18 @@ def write_page(results: Results) -> None:
     there = [name for name in FILES if (results.folder / name).is_file()]
     links = ", ".join(f"[{name}]({name})" for name in there)
     found = StoredRun(path=results.folder / "run.json", run=results.run)
-    results.write(results.folder / PAGE, summary_text(found, f"details: {links}"))
+    results.write(results.folder / PAGE, summary_text(found, f"details: {links}", is_saved=results.is_saved))
 
 
-def summary_text(found: StoredRun, details: str, *, gpu_hour_price: float | None = None) -> str:
+def summary_text(found: StoredRun, details: str, *, gpu_hour_price: float | None = None, is_saved: bool = False) -> str:
     """Headline, outcomes, tables, notes, and where all this was measured.
 
-    `details` is markdown with a link to more, shown below the outcomes. `gpu_hour_price` replaces the run's. Raises
-    InputError if the run is damaged.
+    `details` is markdown with a link to more, shown below the outcomes. `gpu_hour_price` replaces the run's.
+    `is_saved` says that the run is stored as a baseline. Raises InputError if the run is damaged.
     """
+    source = Source(stored=found, gpu_hour_price=gpu_hour_price, is_saved=is_saved)
     try:
-        return _text(found, view_of([Source(stored=found, gpu_hour_price=gpu_hour_price)]), details)
+        return _text(found, view_of([source]), details)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{found.path} is not a whole run of this suite ({type(error).__name__}: {error})") from error
 

@@ -9,6 +9,7 @@ from summarybench.analysis.comparison import FALSE_ALARM_LEVEL
 from summarybench.analysis.confirmation import judged_changes
 from summarybench.analysis.faithfulness_change import describe_faithfulness
 from summarybench.analysis.history import Trend
+from summarybench.analysis.judge import SAVE_ANEW
 from summarybench.analysis.quality_change import describe, quality_against_16_bit, quality_against_batch_size_1
 from summarybench.analysis.quality_session import (
     ConfirmedLosses,
@@ -66,10 +67,10 @@ class Note:
 def notes_of(
     run: Run, device: DeviceRecord, experiments: Sequence[ExperimentView], *, is_saved: bool = False
 ) -> Iterator[Note]:
-    """What the tables of a run leave out, one line each. `is_saved` says that it has just become a baseline."""
+    """What the tables of a run leave out, one line each. No line asks for a baseline if `is_saved`: the run is one."""
     losses = confirmed_losses([each.info for each in experiments])
     for each, confirmed in zip(experiments, losses, strict=True):
-        yield from _experiment_notes(each, device, confirmed)
+        yield from _experiment_notes(each, device, confirmed, is_saved=is_saved)
     entries = entries_of(run)
     for experiment, found in (*quality_against_16_bit(entries), *quality_against_batch_size_1(entries)):
         yield _quality_note(experiment, found.as_extra_info())
@@ -160,10 +161,13 @@ def _other_judgements(info: ExtraInfo) -> Iterator[tuple[Quantity, JudgementReco
 # One experiment ------------------------------------------------------------------------------------------------------
 
 
-def _experiment_notes(experiment: ExperimentView, device: DeviceRecord, confirmed: ConfirmedLosses) -> Iterator[Note]:
+def _experiment_notes(
+    experiment: ExperimentView, device: DeviceRecord, confirmed: ConfirmedLosses, *, is_saved: bool
+) -> Iterator[Note]:
     info = experiment.info
     if info["verdict"] != Verdict.NO_BASELINE:
-        yield Note(before=f"{experiment.name}: ", verdict=info["verdict"], after=f": {info['verdict_detail']}")
+        detail = info["verdict_detail"].removesuffix(SAVE_ANEW) if is_saved else info["verdict_detail"]
+        yield Note(before=f"{experiment.name}: ", verdict=info["verdict"], after=f": {detail}")
     yield from _change_notes(info)
     if info["environment_differences"]:
         yield _plain(f"  environment: {'; '.join(info['environment_differences'])}")

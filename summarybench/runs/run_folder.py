@@ -25,7 +25,10 @@ class Results:
     """A new folder results/<UTC time>-<slug>. Until `close`, other processes see that its run has not ended.
 
     Raises InputError if the folder, or later a file, cannot be written. The records in the journal by then are kept.
+    `is_saved` says whether the session has stored this run as a baseline.
     """
+
+    is_saved = False
 
     def __init__(self, parent: Path, slug: str) -> None:
         self.folder = _new_results_folder(parent, slug)

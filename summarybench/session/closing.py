@@ -14,13 +14,9 @@ from summarybench.session.session import Session
 
 
 class Closing:
-    """The end of one session.
-
-    `is_saved` says whether its run has been stored as a baseline.
-    """
+    """The end of one session."""
 
     def __init__(self, session: Session) -> None:
-        self.is_saved = False
         self._session = session
         self._results = session.results
         self._settings = session.config.settings
@@ -57,7 +53,7 @@ class Closing:
         Yield a line only where it could not be written.
         """
         try:
-            write_report(self._results.folder, self._session.baselines)
+            write_report(self._results.folder, self._session.baselines, is_saved=self._results.is_saved)
         except Exception as error:  # whatever it is, the run must still be saved
             again = this_invocation().command("report", shown(self._results.folder))
             yield f"no report.html: {type(error).__name__}: {first_line(error)}; `{again}` tries again"
@@ -72,7 +68,7 @@ class Closing:
             stored = save_baseline(self._session.baselines.folder, name, self._results.run)
         except SuperfluousError as error:  # a resumed run had nothing left to measure, or another process was faster
             return f"not saved as a baseline: {error}"
-        self.is_saved = True
+        self._results.is_saved = True
         return f"baseline saved: {shown(stored)}"
 
     @property

@@ -382,10 +382,26 @@ def test_a_session_leaves_its_report(project):
     assert page.count('<article class="card') == 24
 
 
+def test_terminal_and_pages_ask_for_a_baseline_until_the_run_is_one(project):
+    project.use(FAKE_MODELS.replace("    leave_out_pages()\n", ""))
+    asked = "save one with --benchmark-save=NAME"
+    latest = project.folder / "results" / "latest"
+
+    def said(session):
+        page, markdown = ((latest / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
+        return [asked in text for text in (session.output, page, markdown)]
+
+    assert said(project.bench("-k", "4-bit", "--documents", "8")) == [True, True, True]
+    assert said(project.bench("-k", "4-bit", "--documents", "8", "--benchmark-save=main")) == [False, False, False]
+    stored = ("--baselines", str(project.folder / "baselines"))
+    assert command("report")([str(latest), *stored]) == 0
+    assert asked not in (latest / "report.html").read_text(encoding="utf-8")
+
+
 BROKEN_REPORT = """
     from summarybench.session import closing as under_test
 
-    def fail(folder, baselines):
+    def fail(folder, baselines, is_saved):
         raise RuntimeError("no room for a picture\\nand more")
 
     under_test.write_report = fail

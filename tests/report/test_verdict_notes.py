@@ -72,6 +72,17 @@ def test_weights_that_were_unpacked_are_named_by_their_method(noted):
     ]
 
 
+def test_run_that_is_saved_is_not_asked_to_be_for_another_workload():
+    found = "0001_main.json measured another workload: --max-new-tokens 100, 50 there"
+    run = run_of(benchmark(verdict="INCOMPARABLE", verdict_detail=f"{found}; save a baseline of this one"))
+    shown = {
+        is_saved: final_report(run, A100, width=200, color=False, is_saved=is_saved).splitlines()
+        for is_saved in (False, True)
+    }
+    assert f"{NAME}: INCOMPARABLE: {found}; save a baseline of this one" in shown[False]
+    assert f"{NAME}: INCOMPARABLE: {found}" in shown[True]
+
+
 def test_attribution_the_first_pass_and_the_anchor_follow_the_verdict(noted):
     run = run_of(benchmark(**COMPARED, attribution=SITS, first_pass=FIRST, anchor=ANCHOR))
     assert lines(noted(run))[:4] == [
