@@ -24,7 +24,7 @@ from summarybench.engines.fitting import forecast
 from summarybench.machine.cuda_device import CudaDevice
 from summarybench.machine.device import slugify
 from summarybench.machine.environment import torch_cuda_version
-from summarybench.machine.families import UNKNOWN_GPU_FAMILY, family_of
+from summarybench.machine.families import family_of
 from summarybench.machine.nvml import HIDES_EVERY_GPU, MIG_REMEDY
 from summarybench.session.config import ON_A_GPU
 
@@ -83,7 +83,8 @@ def _examine_visible(nvml: Any, visible: str | None) -> Iterator[Finding]:
             memory = nvml.nvmlDeviceGetMemoryInfo(gpus[0].handle)  # the suite measures the first one
         except (nvml.NVMLError_NotSupported, nvml.NVMLError_FunctionNotFound):
             return skip("GPU memory", f"NVML does not state the memory of the {gpus[0].name}; the suite asks torch")
-        return check_memory(gpus[0].name, memory.free, memory.total)
+        capability = nvml.nvmlDeviceGetCudaComputeCapability(gpus[0].handle)
+        return check_memory(gpus[0].name, capability, memory.free, memory.total)
 
     yield attempt("GPUs", look)
     if not gpus:
@@ -277,21 +278,21 @@ def check_gpu(nvml: Any, gpu: Gpu) -> Finding:
     return fail(name, seen, remedy) if remedy else ok(name, seen)
 
 
-def check_memory(product: str, free_bytes: int, total_bytes: int) -> Finding:
-    """List the product's experiments that fit into the free memory.
+def check_memory(product: str, capability: tuple[int, int], free_bytes: int, total_bytes: int) -> Finding:
+    """List the experiments that this GPU can run, and which of them fit into the free memory.
 
-    The check fails only if none fits.
+    `capability` is the compute capability, as (major, minor). The check fails only if no experiment fits.
     """
-    family = family_of(product)
     gpu = CudaDevice(
         kind="cuda",
         name=product,
         slug=slugify(product),
-        family=family,
+        family=family_of(product),
         memory_bytes=free_bytes,
         compute_dtype="float16",  # bfloat16 takes as much
+        capability=capability,
     )
-    meant = [each for each in EXPERIMENTS if family in (UNKNOWN_GPU_FAMILY, *each.families, *each.on_request)]
+    meant = [each for each in EXPERIMENTS if each.is_for(gpu, named=True)]
     fitting = [each for each in meant if forecast(each, MODELS[each.model].shape, gpu, LONGEST_SEQUENCE).fits]
     seen = f"{gib(free_bytes, 1)} of {gib(total_bytes, 1)} GiB free"
     if not fitting:

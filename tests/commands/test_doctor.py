@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -37,8 +38,8 @@ class LibraryNotFoundError(NVMLError): ...
 class LibRmVersionMismatchError(NVMLError): ...
 
 
-T4 = {"name": "Tesla T4", "uuid": "GPU-1111", "free": 14.6}
-H100 = {"name": "NVIDIA H100 80GB HBM3", "uuid": "GPU-2222", "free": 78.5}
+T4 = {"name": "Tesla T4", "uuid": "GPU-1111", "free": 14.6, "capability": (7, 5)}
+H100 = {"name": "NVIDIA H100 80GB HBM3", "uuid": "GPU-2222", "free": 78.5, "capability": (9, 0)}
 
 
 def fake_nvml(*gpus, **replaced):
@@ -63,6 +64,7 @@ def fake_nvml(*gpus, **replaced):
             "nvmlDeviceGetHandleByIndex": lambda index: gpus[index],
             "nvmlDeviceGetName": lambda gpu: gpu["name"],
             "nvmlDeviceGetUUID": lambda gpu: gpu["uuid"],
+            "nvmlDeviceGetCudaComputeCapability": lambda gpu: gpu["capability"],
             "nvmlDeviceGetMemoryInfo": lambda gpu: SimpleNamespace(free=int(gpu["free"] * GIB), total=80 * GIB),
             "nvmlDeviceGetUtilizationRates": lambda gpu: SimpleNamespace(gpu=0),
             "nvmlDeviceGetComputeRunningProcesses": lambda gpu: [],
@@ -444,13 +446,13 @@ def test_what_a_product_does_not_offer_is_no_fault():
 
 
 def test_an_empty_large_gpu_fits_every_experiment():
-    finding = doctor_gpu.check_memory(H100["name"], 78 * GIB, 80 * GIB)
+    finding = doctor_gpu.check_memory(H100["name"], H100["capability"], 78 * GIB, 80 * GIB)
     assert finding.state is State.OK
     assert finding.seen == f"78.0 of 80.0 GiB free: all {len(EXPERIMENTS)} experiments fit"
 
 
 def test_what_does_not_fit_now_is_named_and_is_no_fault():
-    finding = doctor_gpu.check_memory(H100["name"], 8.5 * GIB, 80 * GIB)
+    finding = doctor_gpu.check_memory(H100["name"], H100["capability"], 8.5 * GIB, 80 * GIB)
     fitting, too_large = finding.seen.split(" fit; ")
     assert finding.state is State.OK
     assert fitting.startswith(
@@ -464,15 +466,35 @@ def test_what_does_not_fit_now_is_named_and_is_no_fault():
 
 
 def test_experiments_for_other_products_are_not_spoken_of():
-    assert "bf16" not in doctor_gpu.check_memory(T4["name"], 8 * GIB, 15 * GIB).seen
+    assert "bf16" not in doctor_gpu.check_memory(T4["name"], T4["capability"], 8 * GIB, 15 * GIB).seen
 
 
-def test_a_product_of_no_known_family_is_held_against_every_experiment():
-    assert f"all {len(EXPERIMENTS)} " in doctor_gpu.check_memory("NVIDIA X", 78 * GIB, 80 * GIB).seen
+ON_ANY_GPU = {"default", "fp16", "8-bit", "4-bit"}
+FROM_7_0 = ON_ANY_GPU | {"fp16-compiled", "4-bit-compiled"}
+FROM_8_0 = FROM_7_0 | {"bf16", "default-compiled", "8-bit-compiled", "w8a16-compiled", "w4a16-compiled"}
+
+
+@pytest.mark.parametrize(
+    ("capability", "loaders"),
+    [
+        ((6, 1), ON_ANY_GPU),
+        ((7, 0), FROM_7_0),
+        ((8, 0), FROM_8_0),
+        ((12, 1), FROM_8_0 | {"fp8-compiled"}),
+    ],
+)
+def test_a_gpu_of_no_known_family_is_held_against_what_it_can_run(capability, loaders):
+    count = len(loaders) * len({each.model for each in EXPERIMENTS})
+    empty = doctor_gpu.check_memory("NVIDIA X", capability, 78 * GIB, 80 * GIB)
+    assert empty.seen == f"78.0 of 80.0 GiB free: all {count} experiments fit"
+    crowded = doctor_gpu.check_memory("NVIDIA X", capability, 8.5 * GIB, 80 * GIB)
+    named = [each for models in re.findall(r"\((.*?)\)", crowded.seen) for each in models.split(", ")]
+    assert len(named) == count
+    assert set(named) == loaders
 
 
 def test_a_gpu_that_nothing_fits_fails():
-    finding = doctor_gpu.check_memory(H100["name"], GIB // 2, 80 * GIB)
+    finding = doctor_gpu.check_memory(H100["name"], H100["capability"], GIB // 2, 80 * GIB)
     assert finding.state is State.FAIL
     assert finding.seen == f"0.5 of 80.0 GiB free: none of {len(EXPERIMENTS)} experiments fits"
     assert "nvidia-smi" in finding.remedy
