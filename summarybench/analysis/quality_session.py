@@ -27,7 +27,7 @@ def level_of_one_test(experiments: int, *, has_anchor: bool) -> float:
     """Bonferroni's level of each test in a session of this many experiments.
 
     Each is compared with its baseline, with its anchor if there is one, and with a student's teacher or a compiled loader's
-    eager twin.
+    eager counterpart.
     """
     comparisons = 3 if has_anchor else 2
     return QUALITY_LEVEL / (TESTS * comparisons * max(experiments, 1))
@@ -98,7 +98,7 @@ def _tests_of(extra_info: ExtraInfo) -> Iterator[tuple[str, float]]:
 
 
 def judged_quality_changes(extra_info: ExtraInfo) -> list[QualityChangeRecord]:
-    """All comparisons of an experiment's quality that may fail: also with a teacher, and with an eager twin.
+    """All comparisons of an experiment's quality that may fail: also with a teacher, and with an eager counterpart.
 
     What a format loses against float32 is reported, and fails nothing.
     """

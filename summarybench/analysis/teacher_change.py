@@ -70,7 +70,7 @@ def beside_teacher(entry: Entry, teacher: str, entries: Iterable[Entry], margin_
     Speed is compared without noise between runs, because one process measured both. The margin is a share of the teacher's
     mean ROUGE-1 over the documents in common.
     """
-    before = next((each for each in entries if _is_twin(each, entry, teacher)), None)
+    before = next((each for each in entries if _is_counterpart(each, entry, teacher)), None)
     if before is None:
         return None
     common = [each for each in entry.timings if each in before.timings]
@@ -124,7 +124,7 @@ def _bytes(entry: Entry, key: Literal["weights_bytes", "peak_memory_bytes"]) -> 
     return found
 
 
-def _is_twin(candidate: Entry, entry: Entry, teacher: str) -> bool:
+def _is_counterpart(candidate: Entry, entry: Entry, teacher: str) -> bool:
     here, there = entry.extra_info, candidate.extra_info
     return (
         candidate.kind.name == entry.kind.name and there["model"] == teacher and _conditions(here) == _conditions(there)

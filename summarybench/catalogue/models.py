@@ -161,9 +161,9 @@ class Loader:
 
     - `dtype`: None means the device's own 16-bit type.
     - `threshold`: LLM.int8() multiplies activations beyond it separately in 16 bits; with 0 it separates none.
-    - `eager_twin`: the loader with the same numerics that compiles nothing; fidelity compares the two.
+    - `eager_counterpart`: the loader with the same numerics that compiles nothing; fidelity compares the two.
     - `compute_capability`: the lowest of the GPUs that run it.
-    - `is_only_twin`: it has no experiments of its own.
+    - `is_only_counterpart`: it has no experiments of its own.
     - `draft_tokens`: the most drafts that a step verifies; 0 for plain decoding.
     - `drafts`: where they come from, one of DRAFTS.
     - `is_served`: a server loads the weights, in ways and on devices that the suite does not know.
@@ -174,10 +174,10 @@ class Loader:
     quantization: str | None = None  # one of QUANTIZATIONS
     threshold: float = 6.0
     is_compiled: bool = False
-    eager_twin: str = ""
+    eager_counterpart: str = ""
     compute_capability: float = 0.0
     runs_on_cpu: bool = False
-    is_only_twin: bool = False
+    is_only_counterpart: bool = False
     draft_tokens: int = 0
     drafts: str = PROMPT_LOOKUP
     is_served: bool = False
@@ -333,8 +333,8 @@ def read_loaders(path: Path = LOADERS_FILE) -> dict[str, Loader]:
         if loader.quantization is not None:
             check_known(loader.quantization, QUANTIZATIONS, f"{where}: quantization")
         check_known(loader.drafts, DRAFTS, f"{where}: drafts")
-        if loader.eager_twin:
-            check_known(loader.eager_twin, table, f"{where}: eager_twin")
+        if loader.eager_counterpart:
+            check_known(loader.eager_counterpart, table, f"{where}: eager_counterpart")
         found[name] = loader
     return found
 
@@ -387,7 +387,7 @@ def _is_offered(loader: Loader, model: ModelSpec) -> bool:
 
     A quantized checkpoint is what it is, and any other loader would contradict it.
     """
-    if model.teacher or loader.is_only_twin or loader.is_served:
+    if model.teacher or loader.is_only_counterpart or loader.is_served:
         return False
     own = model.own or OwnFacts()
     if own.loaders:

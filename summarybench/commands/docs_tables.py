@@ -253,19 +253,19 @@ def _fastest(experiments: Sequence[ExperimentView]) -> str:
     fastest = [each for each in experiments if each.kind.is_beside_eager]
     if not fastest:
         return "No run with --fastest is stored.\n"
-    return _table(FASTEST_HEADINGS, [_fastest_cells(each, _eager_twin(each, experiments)) for each in fastest])
+    return _table(FASTEST_HEADINGS, [_fastest_cells(each, _eager_way_of(each, experiments)) for each in fastest])
 
 
-def _eager_twin(experiment: ExperimentView, others: Sequence[ExperimentView]) -> ExperimentView | None:
+def _eager_way_of(experiment: ExperimentView, others: Sequence[ExperimentView]) -> ExperimentView | None:
     mine = experiment.source.stored.path.parent, experiment.info["model"], experiment.precision
-    twins = [
+    eager = [
         each
         for each in others
         if each.way == EAGER
         and _is_plain(each)
         and (each.source.stored.path.parent, each.info["model"], each.precision) == mine
     ]
-    return max(twins, key=lambda each: str(each.source.stored.run["datetime"]), default=None)
+    return max(eager, key=lambda each: str(each.source.stored.run["datetime"]), default=None)
 
 
 def _fastest_cells(experiment: ExperimentView, eager: ExperimentView | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""Compiled loaders and their eager twins, both against float32, and eager loaders against float32 alone."""
+"""Compiled loaders and their eager counterparts, both against float32, and eager loaders against float32 alone."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from summarybench.runs import built_in_kinds
 
 
 class FidelityKind(Kind):
-    """Float32, the eager twin and the compiled loader are loaded one after the other.
+    """Float32, the eager counterpart and the compiled loader are loaded one after the other.
 
-    An eager loader has float32 in place of a twin.
+    An eager loader has float32 in place of a counterpart.
     """
 
     facts = built_in_kinds.FIDELITY
     marker = Marker(
         name="fidelity",
-        description="compiled and quantized loaders against float32, and against their eager twins; runs when -m names it",
+        description="compiled and quantized loaders against float32, and against their eager counterparts; runs when -m names it",
     )
 
     def cases(self) -> Sequence[Case]:
-        """Each loader with the float32 model, and each compiled one with its eager twin too."""
+        """Each loader with the float32 model, and each compiled one with its eager counterpart too."""
         return cases_of([each for each in map(_with_other_loaders, experiments()) if each.other_loaders])
 
     def measure(self, toolbox: Toolbox) -> Measurement:
@@ -93,15 +93,15 @@ def _with_other_loaders(experiment: Experiment) -> Experiment:
 
 
 def _compared_with(loader: Loader) -> tuple[str, ...]:
-    if loader.eager_twin:
-        return loader.eager_twin, REFERENCE_LOADER
+    if loader.eager_counterpart:
+        return loader.eager_counterpart, REFERENCE_LOADER
     # The plain weights of a checkpoint that was published quantized are not at hand.
     is_compared = not (loader.is_compiled or loader.name == REFERENCE_LOADER or loader.quantization == AS_STORED)
     return (REFERENCE_LOADER,) if is_compared else ()
 
 
 def _measure_beside(toolbox: Toolbox, loaded: LoadedModel, reference: Reference, eager: EagerSide) -> Measurement:
-    """Time the loader, and compare its summaries with its eager twin's or float32's.
+    """Time the loader, and compare its summaries with its eager counterpart's or float32's.
 
     The compared summaries are the ones that were timed.
     """

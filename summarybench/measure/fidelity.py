@@ -1,4 +1,4 @@
-"""Does a compiled loader compute what its eager twin computes, and how far is each format from float32?
+"""Does a compiled loader compute what its eager counterpart computes, and how far is each format from float32?
 
 Both are compared with float32, and with each other. An eager loader is compared with float32 alone.
 
@@ -29,7 +29,7 @@ from summarybench.engines.engine import LogitsEngine, TextGenerator, note_nothin
 from summarybench.engines.loaded_model import LoadedModel
 from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
 
-MOST_TIMES_THE_TWINS_ERROR = 1.1
+MOST_TIMES_THE_EAGER_ERROR = 1.1
 
 Tokens = Sequence[int]
 Result = TypeVar("Result")
@@ -147,7 +147,7 @@ def equal_from_the_start(a: Tokens, b: Tokens) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EagerSide:
-    """The results of the eager twin for the same prompts, or of float32 for an eager loader.
+    """The results of the eager counterpart for the same prompts, or of float32 for an eager loader.
 
     `again` is its agreement with a second pass of its own.
     """
@@ -162,7 +162,7 @@ class EagerSide:
 def eager_side(
     model: LogitsEngine, loader: str, prompts: Sequence[Prompt], max_new_tokens: int, reference: Reference
 ) -> EagerSide:
-    """Summarize the prompts twice with the eager twin, and compute its logit error.
+    """Summarize the prompts twice with the eager counterpart, and compute its logit error.
 
     Raises as `logit_error`.
     """
@@ -192,7 +192,7 @@ def reference_side(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fidelity:
-    """A compiled loader beside its eager twin, or an eager loader beside float32.
+    """A compiled loader beside its eager counterpart, or an eager loader beside float32.
 
     `quality` is None for too few documents to compare.
     """
@@ -204,13 +204,13 @@ class Fidelity:
     quality: QualityComparison | None
 
     @property
-    def is_beside_twin(self) -> bool:
+    def is_beside_counterpart(self) -> bool:
         """Whether the other side computes the same, so that a difference is a fault and not the format's own."""
         return self.eager.loader != REFERENCE_LOADER
 
     @property
     def ratio(self) -> float | None:
-        """The logit error ÷ the twin's; None where the twin's is zero."""
+        """The logit error ÷ the counterpart's; None where the counterpart's is zero."""
         return self.logit_error / self.eager.logit_error if self.eager.logit_error else None
 
     def as_extra_info(self) -> dict[str, Any]:
@@ -231,7 +231,7 @@ class Fidelity:
 class RecordingModel:
     """A model that keeps the tokens it generates.
 
-    So the summaries that are compared with the twin's are the ones that were timed.
+    So the summaries that are compared with the counterpart's are the ones that were timed.
     """
 
     def __init__(self, model: TextGenerator) -> None:
@@ -251,7 +251,7 @@ class RecordingModel:
 def quality_beside(
     texts: Sequence[str], eager: EagerSide, documents: Sequence[Document], language: Language = ENGLISH
 ) -> QualityComparison | None:
-    """Compare ROUGE-1 and degenerate outputs with the twin's, over the documents that have a reference.
+    """Compare ROUGE-1 and degenerate outputs with the counterpart's, over the documents that have a reference.
 
     The documents are in the same order as the texts. None if too few have one.
     """
@@ -287,15 +287,15 @@ def _ids_with(has_it: Callable[[str], bool], texts: Sequence[str], documents: Se
 
 
 def assert_faithful(fidelity: Fidelity) -> None:
-    """Check that a compiled loader's logit error is at most 1.1 times its eager twin's.
+    """Check that a compiled loader's logit error is at most 1.1 times its eager counterpart's.
 
-    Raises JudgementError where it is larger. A loader without a twin has the error of its format, which is not judged.
+    Raises JudgementError where it is larger. A loader without a counterpart has the error of its format, which is not judged.
     """
-    if not fidelity.is_beside_twin:
+    if not fidelity.is_beside_counterpart:
         return
-    most = MOST_TIMES_THE_TWINS_ERROR * fidelity.eager.logit_error
+    most = MOST_TIMES_THE_EAGER_ERROR * fidelity.eager.logit_error
     if fidelity.logit_error > most:
         raise JudgementError(
             f"logit error {significant(fidelity.logit_error, 3)} of float32's logits, and at most {significant(most, 3)} is allowed: "
-            f"{MOST_TIMES_THE_TWINS_ERROR} times that of {fidelity.eager.loader}, which compiles nothing"
+            f"{MOST_TIMES_THE_EAGER_ERROR} times that of {fidelity.eager.loader}, which compiles nothing"
         )

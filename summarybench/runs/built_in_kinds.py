@@ -101,7 +101,7 @@ FIDELITY_FIGURES = (
     ),
     KindFigure(
         key="fidelity.eager_logit_error",
-        name="Logit error of the eager twin",
+        name="Logit error of the eager counterpart",
         heading="eager logit error",
         short="eager\nlogit error",
         unit="",
@@ -112,13 +112,14 @@ FIDELITY_FIGURES = (
     ),
     KindFigure(
         key="fidelity.ratio",
-        name="Logit error ÷ that of the eager twin",
+        name="Logit error ÷ that of the eager counterpart",
         heading="× eager error",
         short="× eager\nerror",
         unit="",
         format=".3f",
         higher_is_better=False,
-        meaning="The compiled loader's logit error ÷ that of its eager twin. Eager loaders have no twin, so – is shown for them.",
+        meaning="The compiled loader's logit error ÷ that of its eager counterpart. Eager loaders have none, so – is shown for "
+        "them.",
     ),
     KindFigure(
         key="fidelity.forced_tokens",
@@ -137,16 +138,16 @@ FIDELITY_FIGURES = (
         unit="",
         format="d",
         higher_is_better=True,
-        meaning="The number of summaries with the same tokens as those of the eager twin, or of float32 for an eager loader.",
+        meaning="The number of summaries with the same tokens as those of the eager counterpart, or of float32 for an eager loader.",
     ),
     KindFigure(
         key="fidelity.eager_agreement.equal_summaries",
-        name="Equal summaries of the eager twin",
+        name="Equal summaries of the eager counterpart",
         heading="equal in two eager passes",
         short="equal in two\neager passes",
         unit="",
         format="d",
-        meaning="The number of summaries with the same tokens in two passes of the eager twin, or of float32 for an eager loader.",
+        meaning="The number of summaries with the same tokens in two passes of the eager counterpart, or of float32 for an eager loader.",
     ),
 )
 FASTEST_FIGURES = (

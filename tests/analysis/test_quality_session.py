@@ -99,10 +99,10 @@ def test_loss_of_faithfulness_against_the_teacher_counts_and_fails_too():
     assert failing_losses([measured(1, SAME, teacher_change=change), *others]) == {}  # 0.00195 > 0.01 ÷ 6
 
 
-BESIDE_TWIN = {"eager_loader": "4-bit", "reference_loader": "default"}
+BESIDE_COUNTERPART = {"eager_loader": "4-bit", "reference_loader": "default"}
 
 
-@pytest.mark.parametrize(("key", "facts"), [("teacher_change", {}), ("fidelity", BESIDE_TWIN)])
+@pytest.mark.parametrize(("key", "facts"), [("teacher_change", {}), ("fidelity", BESIDE_COUNTERPART)])
 def test_comparisons_within_the_session_count_and_fail_too(key, facts):
     lost = {"quality_change": LOST | {"baseline": "default of this run"}, **facts}
     assert list(failing_losses([measured(1, SAME, **{key: lost})])) == ["test 1"]
@@ -111,7 +111,11 @@ def test_comparisons_within_the_session_count_and_fail_too(key, facts):
 
 
 def test_what_a_format_loses_against_float32_neither_counts_nor_fails():
-    lost = {"quality_change": LOST | {"baseline": "default of this session"}, **BESIDE_TWIN, "eager_loader": "default"}
+    lost = {
+        "quality_change": LOST | {"baseline": "default of this session"},
+        **BESIDE_COUNTERPART,
+        "eager_loader": "default",
+    }
     assert failing_losses([measured(1, SAME, fidelity=lost)]) == {}
     others = [measured(number, HELD) for number in (2, 3)]
     alone = failing_losses([measured(1, LOST), measured(4, SAME, fidelity=lost)])

@@ -152,7 +152,13 @@ def test_a_loader_is_one_entry(written):
             "[w4]\ndtype = 'fp16'",
             r"\[w4\]: dtype: 'fp16' is not one of bfloat16, float16, float32",
         ),
-        (read_loaders, LOADER, "[w4]", "[w4]\neager_twin = 'w5'", r"\[w4\]: eager_twin: 'w5' is not one of w4"),
+        (
+            read_loaders,
+            LOADER,
+            "[w4]",
+            "[w4]\neager_counterpart = 'w5'",
+            r"\[w4\]: eager_counterpart: 'w5' is not one of w4",
+        ),
         (
             read_loaders,
             LOADER,

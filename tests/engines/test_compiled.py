@@ -461,7 +461,7 @@ def test_cache_is_as_long_as_the_longest_sequence_or_a_little_longer(longest, to
     assert cache_tokens_for(longest) == tokens
 
 
-def test_compiled_loader_generates_what_its_eager_twin_does(tiny_llama, uncompiled):
+def test_compiled_loader_generates_what_its_eager_counterpart_does(tiny_llama, uncompiled):
     eager, found = (load_tiny(tiny_llama, loader, device=COMPILING_CPU) for loader in ("4-bit", "4-bit-compiled"))
     assert isinstance(found, LoadedModel), found
     assert eager.compile_seconds is None
@@ -479,7 +479,7 @@ def test_compiled_loader_generates_what_its_eager_twin_does(tiny_llama, uncompil
 
 
 @pytest.mark.parametrize("strategy", [Strategy.MAP_REDUCE, Strategy.REFINE])
-def test_compiled_loader_reads_a_long_document_as_its_eager_twin_does(tiny_llama, uncompiled, strategy):
+def test_compiled_loader_reads_a_long_document_as_its_eager_counterpart_does(tiny_llama, uncompiled, strategy):
     text = " ".join(f"Step {number} is to turn the screw once." for number in range(20))
     document = Document(url="u", section="s", text=text, reference="")
     found = []
@@ -526,7 +526,7 @@ def test_every_compiled_loader_is_compiled_in_three_pieces_one_of_which_is_all_l
     assert counters["stats"]["unique_graphs"] == 3
     whole = found.forced_logits(prompt, summary)
     assert counters["stats"]["unique_graphs"] == 3
-    eager = load_tiny(tiny_llama, LOADERS[loader].eager_twin or "default").forced_logits(prompt, summary)
+    eager = load_tiny(tiny_llama, LOADERS[loader].eager_counterpart or "default").forced_logits(prompt, summary)
     assert (whole - eager).norm() / eager.norm() < 0.02  # 16 bits, summed in another order
 
 

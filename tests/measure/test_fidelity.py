@@ -1,4 +1,4 @@
-"""Compiled loaders beside their eager twins: the figures with hand-made logits, real ones with a tiny Llama, whole sessions with fakes."""
+"""Compiled loaders beside their eager counterparts: hand-made logits, real ones of a tiny Llama, and whole sessions with fakes."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ from tests.conftest import FAKE_MODELS
 from tests.engines.test_loading import CPU, load_tiny
 
 H100 = CudaDevice(kind="cuda", name="H", slug="h", family="h100", memory_bytes=1, compute_dtype="bfloat16")
-HAVE_A_TWIN = [loader for loader in LOADERS.values() if loader.eager_twin]
+HAVE_A_COUNTERPART = [loader for loader in LOADERS.values() if loader.eager_counterpart]
 
 
 # What is held against what ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("loader", HAVE_A_TWIN, ids=lambda each: each.name)
-def test_eager_twin_has_the_same_numerics_and_compiles_nothing(loader):
-    twin = LOADERS[loader.eager_twin]
-    assert not twin.is_compiled
-    here, there = (each.settings(H100, threads=1) for each in (loader, twin))
+@pytest.mark.parametrize("loader", HAVE_A_COUNTERPART, ids=lambda each: each.name)
+def test_eager_counterpart_has_the_same_numerics_and_compiles_nothing(loader):
+    counterpart = LOADERS[loader.eager_counterpart]
+    assert not counterpart.is_compiled
+    here, there = (each.settings(H100, threads=1) for each in (loader, counterpart))
     assert {key for key in {*here, *there} if here.get(key) != there.get(key)} == {"attention", "compiled"}
 
 
-def test_every_loader_is_held_against_float32_and_a_compiled_one_against_its_twin():
-    assert {name for name, loader in LOADERS.items() if loader.is_compiled and not loader.eager_twin} == {
+def test_every_loader_is_held_against_float32_and_a_compiled_one_against_its_counterpart():
+    assert {name for name, loader in LOADERS.items() if loader.is_compiled and not loader.eager_counterpart} == {
         "default-compiled",  # float32 itself is the reference
         "fp16-compiled-lookup",  # its own kind holds it against plain decoding
     }
@@ -143,7 +143,7 @@ def beside(error, eager_error, texts=()):
 
 
 @pytest.mark.parametrize(("error", "eager_error"), [(0.0109, 0.01), (0.005, 0.01), (0.0, 0.0)])
-def test_error_up_to_a_tenth_more_than_the_twins_is_faithful(error, eager_error):
+def test_error_up_to_a_tenth_more_than_the_counterparts_is_faithful(error, eager_error):
     assert_faithful(beside(error, eager_error))
 
 
@@ -153,7 +153,7 @@ def test_larger_error_fails_and_both_are_said(error, eager_error):
         assert_faithful(beside(error, eager_error))
 
 
-def test_ratio_to_a_twin_without_error_is_left_out():
+def test_ratio_to_a_counterpart_without_error_is_left_out():
     assert beside(0.0, 0.0).as_extra_info()["ratio"] is None
     assert beside(0.02, 0.01).as_extra_info()["ratio"] == 2
 
@@ -161,7 +161,7 @@ def test_ratio_to_a_twin_without_error_is_left_out():
 DOCUMENTS = [Document(url=str(each), section="", text="text", reference="one two three four") for each in range(8)]
 
 
-def test_worse_summaries_than_the_twins_are_inferior_and_equal_ones_are_not():
+def test_worse_summaries_than_the_counterparts_are_inferior_and_equal_ones_are_not():
     good, bad = ["one two three four"] * 8, ["one two three five", *["one zwei drei vier"] * 6, ""]
     equal = quality_beside(good, beside(0, 0, good).eager, DOCUMENTS)
     assert (equal.verdict, equal.changed_summaries, equal.faults) == ("NON-INFERIOR", 0, ())
@@ -225,14 +225,14 @@ def test_logits_after_the_end_token_are_left_out(default, monkeypatch):
 def test_compiled_loader_tells_its_decoders_logits_whatever_rows_it_is_compiled_for(tiny_llama, default, uncompiled):
     import torch
 
-    found, twin = (load_tiny(tiny_llama, loader) for loader in ("fp16-compiled", "fp16"))
+    found, counterpart = (load_tiny(tiny_llama, loader) for loader in ("fp16-compiled", "fp16"))
     asked = []
     decoder = found.decoders.for_batch_size(3)
     logits = decoder.logits
     decoder.logits = lambda *arguments: asked.append(True) or logits(*arguments)
     prompt, summary = found.chat.chat_ids("Say something."), [30, 31, 32, 33]
     torch.testing.assert_close(
-        found.forced_logits(prompt, summary), twin.forced_logits(prompt, summary), rtol=0, atol=2e-3
+        found.forced_logits(prompt, summary), counterpart.forced_logits(prompt, summary), rtol=0, atol=2e-3
     )
     assert asked == [True]
 
@@ -293,7 +293,7 @@ FAKE_H100 = (
         def generated_ids(self, output, prepared):
             rows = super().generated_ids(output, prepared)
             self.passes += 1
-            # The twin's second pass differs in its first document, after two tokens.
+            # The counterpart's second pass differs in its first document, after two tokens.
             return [row[:2] + row[1:4] for row in rows] if self.passes == 9 else rows
 
     @pytest.fixture(scope="session")
@@ -306,7 +306,7 @@ ALL_LOADERS = ("-m", "h100 and embedded and fidelity", "--documents", "8", "-s")
 FIDELITY = (*ALL_LOADERS, "-k", "compiled")
 
 
-def test_each_compiled_loader_is_held_against_its_twin_and_float32_alone_on_the_device(project):
+def test_each_compiled_loader_is_held_against_its_counterpart_and_float32_alone_on_the_device(project):
     project.use(FAKE_H100.replace("FOUR_BIT", "0.109"))
     session = project.bench(*FIDELITY)
     assert session.exit_code == 0, session.output
@@ -340,7 +340,7 @@ def test_each_compiled_loader_is_held_against_its_twin_and_float32_alone_on_the_
     assert f"{name}: quality NON-INFERIOR to fp16 of this session" in session.output
 
 
-def test_loader_less_faithful_than_its_twin_fails_alone_and_its_figures_are_kept(project):
+def test_loader_less_faithful_than_its_counterpart_fails_alone_and_its_figures_are_kept(project):
     project.use(FAKE_H100.replace("FOUR_BIT", "0.12"))
     session = project.bench(*FIDELITY)
     assert session.exit_code == 1
@@ -416,7 +416,7 @@ def test_fidelity_runs_only_when_named(project):
     assert [each["name"] for each in session.run["benchmarks"]] == ["test_summarize[mistral-7b-instruct-4-bit]"]
 
 
-def test_summaries_worse_than_the_twins_end_with_the_exit_code_of_quality(project):
+def test_summaries_worse_than_the_counterparts_end_with_the_exit_code_of_quality(project):
     worthless = "tokens=60, summary='zzz' if experiment.loader == '4-bit-compiled' else None,"
     project.use(FAKE_H100.replace("FOUR_BIT", "0.1").replace("tokens=5,", worthless))
     session = project.bench(*ALL_LOADERS, "-k", "4-bit-compiled")
