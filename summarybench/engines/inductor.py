@@ -12,7 +12,7 @@ from typing import Any
 def inductor_options(batch_size: int, *, has_own_products: bool = False, overlaps: bool = False) -> dict[str, Any]:
     """Options for inductor to compile a decoder for this batch size.
 
-    With `has_own_products` the matrix products are this project's own kernels, as in Llama-type models at batch size 1.
+    With `has_own_products` the matrix products are this project's own kernels, as in Llama, Mistral and Qwen models at batch size 1.
     Inductor generates only norms and activations then. Of many variants of such small kernels, another one wins the timing
     in each tuning, so inductor times none. With `overlaps` its kernels start early, as the project's own do. In other
     models at batch size 1 the products are inductor's reductions, which are worth tuning. At larger batch sizes cuBLAS

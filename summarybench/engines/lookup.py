@@ -171,13 +171,13 @@ def open_lookup(loaded: LoadedModel, draft_tokens: int, longest_sequence: int) -
         return EagerLookup(loaded, draft_tokens)
     from summarybench.engines.inductor import compile_for_any_length, compile_with_inductor
     from summarybench.engines.lookup_decoder import LookupDecoder
-    from summarybench.engines.page_model import PageModel, supports_pages
+    from summarybench.engines.page_model import SUPPORTED_MODELS, PageModel, supports_pages
 
     attend = torch_varlen_attn()
     if attend is None or not supports_pages(loaded.model):
         raise UnavailableError(
-            "compiled prompt lookup needs a Llama-type model without a sliding window, and torch 2.11 or newer; measure "
-            f"{loaded.experiment.model} with fp16-lookup"
+            f"compiled prompt lookup needs {SUPPORTED_MODELS}, and torch 2.11 or newer; measure {loaded.experiment.model} "
+            "with fp16-lookup"
         )
 
     def build() -> LookupDecoder:

@@ -226,13 +226,13 @@ def start_page_engine(
     Raises DeviceMemoryError as `limits_for`, and UnavailableError where the model or torch lacks what the engine needs.
     """
     from summarybench.engines.inductor import compile_for_any_length, compile_with_inductor
-    from summarybench.engines.page_model import PAGE_TOKENS, PageModel, supports_pages
+    from summarybench.engines.page_model import PAGE_TOKENS, SUPPORTED_MODELS, PageModel, supports_pages
 
     attend = torch_varlen_attn()
     if attend is None or loaded.decoders is None or not supports_pages(loaded.model):
         raise UnavailableError(
-            f"compiled continuous batching needs a Llama-type model without a sliding window, and torch 2.11 or newer; "
-            f"measure {loaded.experiment.model} with a loader that is not compiled"
+            f"compiled continuous batching needs {SUPPORTED_MODELS}, and torch 2.11 or newer; measure "
+            f"{loaded.experiment.model} with a loader that is not compiled"
         )
     sequences = [len(prompt.token_ids) + max_new_tokens for prompt in prompts]
     step_tokens = max(STEP_TOKENS, *(len(prompt.token_ids) for prompt in prompts))

@@ -1,4 +1,4 @@
-"""A Llama over a paged KV cache: packed prefill of whole prompts, and one decoding step for many sequences.
+"""A Llama, Mistral or Qwen over a paged KV cache: packed prefill of whole prompts, and one decoding step for many sequences.
 
 A layer is two pieces that torch.compile fuses, before and after its attention, and the attention itself. Prefill and
 decoding run the same pieces; only their attention differs. Query, key and value projections are merged into one matrix,
@@ -19,11 +19,20 @@ import torch
 from summarybench.engines.graph_decoder import uncompiled
 from summarybench.engines.page_operators import ATTENTION, attend_pages
 from summarybench.engines.row_operators import source_digests
-from summarybench.engines.row_step import LAYERS, LinearProduct, ModuleProduct, merged_linear, projections_of
+from summarybench.engines.row_step import (
+    LAYERS,
+    LinearProduct,
+    ModuleProduct,
+    merged_linear,
+    normalizes_heads,
+    normed_heads,
+    projections_of,
+)
 from summarybench.engines.varlen_attention import Attend, options_for_grouped_heads
 
 PAGE_TOKENS = 64
 """Tokens per page: the tile of keys that the attention kernel reads at a time."""
+SUPPORTED_MODELS = "a Llama, Mistral, Qwen2 or Qwen3 without a sliding window"
 UNUSED_PAGE = 0
 """Sequences that hold no document write here; nothing reads it."""
 
@@ -167,6 +176,8 @@ class PageModel:
         """
         qkv = layer.qkv(layer.module.input_layernorm(hidden)).view(hidden.shape[0], -1, self._width)
         queries, keys, values = qkv.split([self._heads, self._key_heads, self._key_heads], dim=1)
+        if normalizes_heads(layer.module):
+            queries, keys = normed_heads(layer.module, queries, keys)
         keys = _rotated(keys, rotation)
         layer.keys[page, :, offset] = keys
         layer.values[page, :, offset] = values
@@ -188,7 +199,7 @@ class PageModel:
 
 
 def supports_pages(model: Any) -> bool:
-    """Whether the layers are those of a Llama or Mistral without sliding window, whose `forward` the pieces repeat."""
+    """Whether it is one of `SUPPORTED_MODELS`: the pieces repeat the `forward` of their layers."""
     layers = getattr(getattr(model, "model", None), "layers", None)
     return (
         layers is not None

@@ -1,4 +1,4 @@
-"""One decoding step at batch size 1 through the layers of a Llama.
+"""One decoding step at batch size 1 through the layers of a Llama, Mistral or Qwen.
 
 It uses the operators of `row_operators`.
 
@@ -12,7 +12,7 @@ This module imports torch and bitsandbytes, so import it only when a model is co
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ from summarybench.engines.kernels.tiles import ROWS_MULTIPLE
 from summarybench.engines.quantize import Fp8WeightOnlyLinear, Int4GroupLinear
 from summarybench.engines.weight_only import Int8WeightOnlyLinear
 
-LAYERS = ("LlamaDecoderLayer", "MistralDecoderLayer")
+LAYERS = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer")
 """The supported types of layers. A step repeats what their `forward` does between their parts."""
 NF4_BLOCK = 64
 MOST_ELEMENTS = 2**31
@@ -38,6 +38,7 @@ class RowProduct:
     weight: Any
     scale: Any = None
     table: Any = None
+    bias: Any = None
 
     def __call__(self, x: Any, overlaps: bool) -> Any:
         """Multiply one row of activations: [..., K] to [..., N].
@@ -45,7 +46,10 @@ class RowProduct:
         With `overlaps` the kernel starts before the one before it has ended.
         """
         row = rows.nf4_ordered(x) if self.kind == rows.NF4 else x.reshape(-1)
-        return rows.row_product(row, self.weight, self.scale, self.table, self.kind, overlaps).view(*x.shape[:-1], -1)
+        product = rows.row_product(row, self.weight, self.scale, self.table, self.kind, overlaps).view(
+            *x.shape[:-1], -1
+        )
+        return product if self.bias is None else product + self.bias
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +57,11 @@ class LinearProduct:
     """A weight matrix, or several merged ones, multiplied by torch's own product."""
 
     weight: Any
+    bias: Any = None
 
     def __call__(self, x: Any) -> Any:
         """Multiply rows of activations: [..., K] to [..., N]."""
-        return torch.nn.functional.linear(x, self.weight)
+        return torch.nn.functional.linear(x, self.weight, self.bias)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +119,10 @@ class RowStep:
         Returns a hidden state of the same shape, [1, 1, width].
         """
         qkv = layer.qkv(layer.module.input_layernorm(hidden), self.overlaps)
+        if normalizes_heads(layer.module):
+            key_heads, width = layer.keys.shape[1], layer.keys.shape[3]
+            queries, keys, values = qkv.view(-1, width).tensor_split((-2 * key_heads, -key_heads))
+            qkv = torch.cat([*normed_heads(layer.module, queries, keys), values])
         cache = layer.keys, layer.values
         mixed = rows.attend_one_token(qkv.view(-1), *cache, rotation, self.slot, self.scratch, self.overlaps)
         hidden = hidden + layer.out(mixed.view(1, 1, -1), self.overlaps)
@@ -172,6 +181,16 @@ def projections_of(module: Any) -> tuple[list[Any], list[Any], list[Any], list[A
     )
 
 
+def normalizes_heads(module: Any) -> bool:
+    """Whether a layer normalizes the query and key of each head, as Qwen3's do."""
+    return hasattr(module.self_attn, "q_norm")
+
+
+def normed_heads(module: Any, queries: Any, keys: Any) -> tuple[Any, Any]:
+    """Normalize queries and keys [..., heads, width] of such a layer."""
+    return module.self_attn.q_norm(queries), module.self_attn.k_norm(keys)
+
+
 def _is_supported(layer: Any) -> bool:
     if type(layer).__name__ not in LAYERS:
         return False
@@ -186,9 +205,10 @@ def _merged_product(modules: Sequence[Any]) -> Product:
     Their weights become views of one matrix.
     """
     merge = _MERGES.get(type(modules[0]))
-    if merge is None or not all(_has_kernel(module, type(modules[0])) for module in modules):
+    alike = _have_the_same_parts(modules)
+    if merge is None or not alike or not all(_has_kernel(module, type(modules[0])) for module in modules):
         return ModuleProduct(tuple(modules))
-    return merge(modules)
+    return replace(merge(modules), bias=_merged_bias(modules))
 
 
 def _head_product(head: Any) -> Product:
@@ -196,25 +216,35 @@ def _head_product(head: Any) -> Product:
 
     The embedding may share its weight, which is therefore not changed.
     """
-    return RowProduct(rows.PLAIN, head.weight.data) if _has_kernel(head, torch.nn.Linear) else ModuleProduct((head,))
+    if head.bias is not None or not _has_kernel(head, torch.nn.Linear):
+        return ModuleProduct((head,))
+    return RowProduct(rows.PLAIN, head.weight.data)
 
 
 def merged_linear(modules: Sequence[Any]) -> LinearProduct | ModuleProduct:
     """Layers with the same input as one product of any number of rows.
 
-    Plain layers without bias are merged into one matrix, of which they keep views. Others run one after the other.
+    Plain layers are merged into one matrix, of which they keep views. Others run one after the other.
     """
-    if all(type(module) is torch.nn.Linear and module.bias is None for module in modules):
-        return LinearProduct(_merged(modules, "weight"))
+    if type(modules[0]) is torch.nn.Linear and _have_the_same_parts(modules):
+        return LinearProduct(_merged(modules, "weight"), _merged_bias(modules))
     return ModuleProduct(tuple(modules))
 
 
-def _has_kernel(module: Any, kind: Any) -> bool:
-    """Whether a kernel supports this layer.
+def _have_the_same_parts(modules: Sequence[Any]) -> bool:
+    """Whether the layers are of one type, and all or none of them have a bias."""
+    return len({(type(module), module.bias is None) for module in modules}) == 1
 
-    It must have no bias, and a shape that the tiles cover.
-    """
-    if type(module) is not kind or module.bias is not None:
+
+def _merged_bias(modules: Sequence[Any]) -> Any:
+    if modules[0].bias is None:
+        return None
+    return torch.cat([module.bias.data for module in modules])
+
+
+def _has_kernel(module: Any, kind: Any) -> bool:
+    """Whether a kernel supports this layer: its type, and a shape that the tiles cover."""
+    if type(module) is not kind:
         return False
     shape = module.out_features, module.in_features
     fits = shape[0] % ROWS_MULTIPLE == 0 and shape[1] % 8 == 0 and shape[0] * shape[1] < MOST_ELEMENTS

@@ -58,6 +58,8 @@ def tiny(kind="Llama", key_value_heads=4):
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 parameter.mul_(12)
+            elif kind.startswith("Qwen"):  # its biases and norms of heads, which are zeros and ones
+                parameter.add_(torch.randn_like(parameter) * 0.3)
     model.generation_config = transformers.GenerationConfig(do_sample=False, pad_token_id=PAD)
     return model
 

@@ -13,22 +13,27 @@ PROMPTS = [list(range(start, start + length)) for start, length in ((5, 300), (5
 NEW_TOKENS = 12
 
 
-@pytest.fixture(scope="module", params=[4, 2], ids=["own keys", "grouped heads"])
+@pytest.fixture(scope="module", params=[("Llama", 4), ("Llama", 2), ("Qwen2", 2), ("Qwen3", 2)], ids=str)
 def tiny_model(request):
     import torch
-    from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig
+    import transformers
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
+    kind, key_heads = request.param
     torch.manual_seed(0)
-    config = LlamaConfig(
+    config = getattr(transformers, f"{kind}Config")(
         vocab_size=1_000,
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=2,
         num_attention_heads=4,
-        num_key_value_heads=request.param,
+        num_key_value_heads=key_heads,
         max_position_embeddings=512,
     )
     model = AutoModelForCausalLM.from_config(config, trust_remote_code=False).eval()
+    for parameter in model.parameters():
+        if parameter.dim() == 1:  # norms and biases, which are ones and zeros
+            parameter.data.add_(torch.randn_like(parameter) * 0.3)
     model.generation_config = GenerationConfig(do_sample=False, eos_token_id=0, pad_token_id=0)
     return model
 

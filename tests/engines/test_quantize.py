@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from summarybench.core.outcomes import UnavailableError
@@ -85,13 +87,44 @@ def test_logits_stray_no_further_from_float32_than_so_many_bits_allow(tiny_llama
     assert 0 < (logits - expected).norm() / expected.norm() < most
 
 
-@pytest.mark.parametrize("loader", ["w4a16", "fp8", "w8a16"])
-def test_compiled_decoder_computes_what_the_eager_layers_do(tiny_llama, loader, monkeypatch):
+@pytest.fixture(scope="module")
+def tiny_qwen2(tiny_llama, tmp_path_factory):
+    """As `tiny_llama`, with biases."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    folder = tmp_path_factory.mktemp("tiny-qwen2")
+    shutil.copytree(tiny_llama, folder, dirs_exist_ok=True)
+    torch.manual_seed(0)
+    model = Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=1_000,
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=512,
+            eos_token_id=0,
+            tie_word_embeddings=False,
+        )
+    )
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            parameter.data.normal_()
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("model", ["tiny_llama", "tiny_qwen2"])
+@pytest.mark.parametrize("loader", ["w4a16", "fp8", "w8a16", "4-bit"])
+def test_compiled_decoder_computes_what_the_eager_layers_do(loader, model, monkeypatch, request):
     monkeypatch.setattr(graph_decoder, "compile_with_inductor", lambda rows, **_: lambda piece: piece)
-    eager = load_tiny(tiny_llama, loader)
+    folder = request.getfixturevalue(model)
+    eager = load_tiny(folder, loader)
     prompt, summary = eager.chat.chat_ids("Say something."), [30, 31, 32, 33]
     expected = eager.forced_logits(prompt, summary)
-    decoded = load_tiny(tiny_llama, f"{loader}-compiled").forced_logits(prompt, summary)
+    decoded = load_tiny(folder, f"{loader}-compiled").forced_logits(prompt, summary)
     assert (decoded - expected).norm() / expected.norm() < 0.01  # 16 bits, summed in another order
 
 

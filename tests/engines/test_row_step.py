@@ -95,19 +95,23 @@ def test_a_layer_of_another_type_keeps_the_step_of_transformers():
     assert generated(decoder, LONG) == reference
 
 
-def test_projections_with_a_bias_run_as_they_are():
-    import transformers
+@pytest.mark.parametrize("kind", ["Qwen2", "Qwen3"])
+def test_qwen_runs_the_step_of_one_row_with_its_biases_or_norms_of_heads(kind):
+    model = tiny(kind, 2)
+    reference = expected(model, LONG)
+    decoder = decoder_for(model)
+    assert kinds(decoder._row_step) == {"plain"}
+    assert (decoder._row_step.layers[0].qkv.bias is not None) is (kind == "Qwen2")
+    assert generated(decoder, LONG) == reference
 
-    model = tiny()
-    config = transformers.LlamaConfig(**{**model.config.to_dict(), "attention_bias": True})
-    biased = transformers.LlamaForCausalLM(config).eval()
-    biased.load_state_dict(model.state_dict(), strict=False)
-    biased.generation_config = model.generation_config
-    for layer in projections(biased):
-        layer.q_proj.bias.data.normal_()
-    reference = expected(biased, LONG)
-    decoder = decoder_for(biased)
-    assert [kind.kind for kind in decoder._row_step.layers[0].products] == ["", "", "plain", "plain"]
+
+def test_projections_of_which_only_some_have_a_bias_run_as_they_are():
+    model = tiny("Qwen2", 2)
+    for layer in projections(model):
+        layer.k_proj.bias = None
+    reference = expected(model, LONG)
+    decoder = decoder_for(model)
+    assert [kind.kind for kind in decoder._row_step.layers[0].products] == ["", "plain", "plain", "plain"]
     assert generated(decoder, LONG) == reference
 
 
