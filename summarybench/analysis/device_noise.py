@@ -16,6 +16,7 @@ from types import MappingProxyType
 from summarybench.analysis.noise import ProbeNoise, is_compiled, read_groups, read_probe_noise
 from summarybench.analysis.quantities import Quantity, judged_quantities, timings_of
 from summarybench.core.outcomes import Verdict
+from summarybench.machine.device import DeviceRecord
 from summarybench.machine.environment import VERSIONS
 from summarybench.runs.baselines import Baselines, StoredRun
 from summarybench.runs.device_files import ReplicatesRecord
@@ -174,6 +175,11 @@ def read_device_noise(baselines: Baselines, *, is_gpu: bool) -> DeviceNoise:
         if (each.observation.experiment, each.observation.process) not in in_groups
     ]
     return DeviceNoise(is_gpu=is_gpu, sightings=(*measured, *stored), probes=read_probe_noise(baselines.folder))
+
+
+def read_noise_of(device: DeviceRecord, baselines: Baselines) -> DeviceNoise:
+    """As `read_device_noise`, for the device that a session measures. Only the stored runs show what another machine's is."""
+    return read_device_noise(baselines, is_gpu=baselines.are_of_gpu if device.is_remote else device.is_gpu)
 
 
 # Stored runs -----------------------------------------------------------------------------------------------------

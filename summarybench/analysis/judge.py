@@ -19,6 +19,7 @@ from summarybench.analysis.quantities import Quantity, judged_quantities, timing
 from summarybench.analysis.served_attribution import refined_for_server, server_differences
 from summarybench.core.numbers import estimate
 from summarybench.core.outcomes import Verdict
+from summarybench.machine.device import is_same_device
 from summarybench.machine.environment import environment_differences, host_in
 from summarybench.runs.baselines import StoredRun, has_same_workload
 from summarybench.runs.run_file import Entry
@@ -240,7 +241,7 @@ class Judge:
     def _incomparable(self, now: Entry, before: Entry, stored: StoredRun) -> str | None:
         """The reason why two entries cannot be compared; None if they can."""
         here, there = self.environment["device"], stored.environment["device"]
-        if here != there:
+        if not is_same_device(here, there):
             return f"was measured on another device: {there} there, {here} here"
         if now.kind.name != before.kind.name:
             return f"measured another kind of benchmark: {before.kind.name} there, {now.kind.name} here"

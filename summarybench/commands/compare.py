@@ -88,10 +88,6 @@ class Other:
     folder: Path
     runs: Mapping[str, StoredRun]
 
-    @property
-    def is_gpu(self) -> bool:
-        return any(stored.environment["driver"] is not None for stored in self.runs.values())
-
     def runs_for(self, entry: Entry) -> tuple[StoredRun, ...]:
         found = self.runs.get(entry.name)
         return () if found is None else (found,)
@@ -126,7 +122,8 @@ def _noise(now: StoredRun, other: Other, baselines: Path) -> DeviceNoise:
     else:
         found = read_baselines(baselines / device_of(now.run).slug)
     earlier = tuple(each for each in found.runs if each.run["datetime"] != now.run["datetime"])
-    return read_device_noise(replace(found, runs=earlier), is_gpu=other.is_gpu)
+    is_gpu = Baselines(folder=other.folder, runs=(now, *other.runs.values())).are_of_gpu
+    return read_device_noise(replace(found, runs=earlier), is_gpu=is_gpu)
 
 
 def _measured_at(stored: StoredRun) -> str:

@@ -210,6 +210,14 @@ def slugify(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
 
 
+def is_same_device(name: str, other: str) -> bool:
+    """Whether two runs name one device. Where --server-device was given, a run has the slug in place of the name.
+
+    Two names are never compared by their slugs, which leave out clock rates.
+    """
+    return name == other or slugify(name) == other or name == slugify(other)
+
+
 def emulate_family(device: Device, family: str | None) -> Device:
     """The device, emulating another family if one is given.
 

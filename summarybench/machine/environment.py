@@ -18,12 +18,14 @@ from typing import Any
 
 from summarybench.machine.control_groups import limits
 from summarybench.machine.cpu import cpu_facts
-from summarybench.machine.device import Device
+from summarybench.machine.device import Device, is_same_device
 
 VERSIONS = ("driver", "cuda", "python", "torch", "transformers", "bitsandbytes", "accelerate")
 HOST_NAME_VARIABLE = "SUMMARYBENCH_HOST_NAME"
 """The environment variable that --host-name overrides."""
 HOST_KEYS = ("host", "host_id", "host_name")
+DEVICE_FACTS = ("device_memory_bytes", "driver", "cuda")
+"""Unknown for the device of another machine."""
 MACHINE_ID_FILES = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 
 
@@ -73,13 +75,22 @@ def _anonymous(text: str) -> str:
 
 
 def environment_differences(now: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[str]:
-    """The differences between two environments, one phrase each. Hosts are compared by ID and shown by name."""
+    """The differences between two environments, one phrase each. Hosts are compared by ID and shown by name.
+
+    A device that one of them names by its slug is no difference.
+    """
     here, there = host_in(now), host_in(before)
     if here.id != there.id:
         yield f"host {here.name or 'unknown'}, {there.name or 'unknown'} there"
+    is_one_device = is_same_device(str(now.get("device")), str(before.get("device")))
     for key in sorted({*now, *before} - {*HOST_KEYS}):
-        if now.get(key) != before.get(key):
-            yield f"{key} {now.get(key)}, {before.get(key)} there"
+        if now.get(key) != before.get(key) and not (key == "device" and is_one_device):
+            yield f"{key} {_shown(key, now)}, {_shown(key, before)} there"
+
+
+def _shown(key: str, environment: Mapping[str, Any]) -> Any:
+    found = environment.get(key)
+    return "unknown" if found is None and key in DEVICE_FACTS else found
 
 
 def describe_environment(device: Device, host_name: str = "") -> dict[str, str | int | None]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from summarybench.analysis.cost import Consumption, consumption_of
 from summarybench.analysis.history import Series, SeriesKey, Trend, key_of, one_series, read_accepted, speed_of
 from summarybench.core.numbers import decimal, deviation
+from summarybench.machine.device import slugify
 from summarybench.report.experiment import ExperimentView, Source, minute_of
 from summarybench.runs.baselines import StoredRun
 from summarybench.runs.comparison_records import HistoryRecord
@@ -117,7 +118,7 @@ def histories_of(experiments: Sequence[ExperimentView]) -> Iterator[History]:
     """One history for each series of nights that an experiment of the report belongs to."""
     same: dict[tuple[str, SeriesKey], list[ExperimentView]] = {}
     for each in experiments:
-        same.setdefault((each.source.device_name, key_of(each.source.stored, each.entry)), []).append(each)
+        same.setdefault((slugify(each.source.device_name), key_of(each.source.stored, each.entry)), []).append(each)
     for (_, key), alike in same.items():
         yield _history(key, alike)
 

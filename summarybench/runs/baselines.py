@@ -119,6 +119,11 @@ class Baselines:
     folder: Path
     runs: tuple[StoredRun, ...]
 
+    @property
+    def are_of_gpu(self) -> bool:
+        """Whether the device is a GPU, as far as the runs show that were measured on its own machine."""
+        return any(stored.environment["driver"] is not None for stored in self.runs)
+
     def entries(self, name: str) -> list[Entry]:
         """A test's entries in the stored runs, oldest first, without the anchor's."""
         return [found for stored in self.runs if (found := stored.counted_entry(name))]

@@ -111,6 +111,17 @@ def test_what_cannot_be_compared_says_why_and_what_to_do(now, before, verdict, d
     assert (found.verdict, found.detail, found.change) == (verdict, detail, None)
 
 
+def test_run_that_names_the_device_by_its_slug_is_compared_in_both_directions():
+    slug, name = "nvidia-a100-sxm4-40gb", MACHINE["device"]
+    for here, there in ((slug, name), (name, slug), (slug, slug)):
+        found = judge(device=here).compare([entry(seconds=(4.0,) * 8)], [stored("0001_a.json", device=there)])
+        assert found.verdict is Verdict.REGRESSED
+        assert found.environment_differences == ()
+    found = judge(device="tesla-t4").compare([entry()], [stored("0001_a.json")])
+    assert found.verdict is Verdict.INCOMPARABLE
+    assert found.detail == f"0001_a.json was measured on another device: {name} there, tesla-t4 here"
+
+
 @pytest.mark.parametrize(
     ("seconds", "verdict", "line"),
     [

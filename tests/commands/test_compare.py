@@ -143,7 +143,8 @@ def test_tolerance_decides_what_counts_as_no_change(folders, capsys, tolerance, 
 def test_spread_is_the_measured_one_beside_against_or_the_assumed_one_of_its_kind(
     folders, capsys, driver, spread, said
 ):
-    write(folders / "before", run_of(benchmark(), driver=driver))
+    for name in ("before", "now"):
+        write(folders / name, run_of(benchmark(), driver=driver))
     if spread:
         write_replicates(folders / "before", spread, experiment=NAME, host=MACHINE["host"])
     main([str(folders / "now"), str(folders / "before")])

@@ -13,7 +13,15 @@ from summarybench.machine.control_groups import Limits
 from summarybench.machine.cpu_device import CpuDevice
 from summarybench.machine.cuda_device import CudaDevice, check_same_gpu
 from summarybench.machine.detection import detect_device
-from summarybench.machine.device import GIB, Device, DeviceRecord, emulate_family, limit_memory, slugify
+from summarybench.machine.device import (
+    GIB,
+    Device,
+    DeviceRecord,
+    emulate_family,
+    is_same_device,
+    limit_memory,
+    slugify,
+)
 from summarybench.machine.families import family_of
 from tests.fakes import FakeCpu, FakeGpu
 
@@ -97,6 +105,23 @@ def test_a_product_has_a_slug_of_its_own_and_a_family(name, slug, family):
 )
 def test_a_cpu_s_slug_leaves_out_trademarks_and_clock_rates(name, slug):
     assert slugify(name) == slug
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "is_same"),
+    [
+        ("NVIDIA H200", "NVIDIA H200", True),
+        ("NVIDIA H200", "nvidia-h200", True),
+        ("nvidia-h200", "nvidia-h200", True),
+        ("NVIDIA H200", "nvidia-h100-80gb-hbm3", False),
+        ("NVIDIA H200", "Tesla T4", False),
+        ("nvidia-h200", "nvidia-h200-nvl", False),
+        ("Intel(R) Xeon(R) CPU @ 2.20GHz", "Intel(R) Xeon(R) CPU @ 2.80GHz", False),
+        ("Intel(R) Xeon(R) CPU @ 2.20GHz", "intel-xeon", True),
+    ],
+)
+def test_a_slug_names_the_device_that_has_it_and_two_names_are_compared_whole(name, other, is_same):
+    assert (is_same_device(name, other), is_same_device(other, name)) == (is_same, is_same)
 
 
 def test_what_a_product_does_not_tell_is_unknown_and_no_fault(monkeypatch):

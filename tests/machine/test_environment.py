@@ -88,3 +88,16 @@ def test_hosts_differ_by_their_ids_and_are_shown_by_their_names():
         "host lab-1, lab-2 there",
         "torch 2.12, 2.11 there",
     ]
+
+
+def test_device_that_one_run_names_by_its_slug_is_no_difference_and_what_it_does_not_state_is_unknown():
+    local = {"device": "NVIDIA H200", "driver": "580.1", "device_memory_bytes": 150, "bitsandbytes": "0.50"}
+    remote = {"device": "nvidia-h200", "driver": None, "device_memory_bytes": None, "bitsandbytes": None}
+    assert list(environment_differences(remote, local)) == [
+        "bitsandbytes None, 0.50 there",
+        "device_memory_bytes unknown, 150 there",
+        "driver unknown, 580.1 there",
+    ]
+    assert list(environment_differences(remote, {**remote, "device": "Tesla T4"})) == [
+        "device nvidia-h200, Tesla T4 there"
+    ]

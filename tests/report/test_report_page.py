@@ -221,6 +221,15 @@ def test_runs_of_another_host_are_not_in_the_panel():
     assert len(history.measurements) == 3
 
 
+def test_runs_that_name_the_device_by_its_slug_are_in_the_same_panel():
+    *before, first, second = nights_of(4)
+    second.run["machine_info"] = {**second.run["machine_info"], "device": A100.slug}
+    stored_runs = baselines(*before, first, second)
+    both = [Source(stored=each, baselines=stored_runs) for each in (first, second)]
+    (history,) = view_of(both).histories
+    assert [each.is_shown for each in history.measurements] == [False, False, True, True]
+
+
 def test_flags_say_what_each_summary_is():
     before = stored(benchmark(FP16, summary_sha256=["0" * 64] * 7 + ["1" * 64]))
     now = benchmark(

@@ -246,6 +246,32 @@ def test_device_of_a_remote_server_has_baselines_of_its_own(served, one_error_li
     assert "measures this machine, and not nvidia-h200" in one_error_line(other)
 
 
+def test_runs_of_the_servers_own_machine_and_of_another_one_are_compared_in_both_directions(served):
+    rounds = ("--rounds", "8")
+    with serving() as server:
+        local = measure(served, server.address, *rounds, "--benchmark-save=local").stored[0]
+        remote = measure(
+            served, server.address, *rounds, "--server-device", local.parent.name, "--benchmark-save=remote"
+        )
+        assert remote.by_experiment[NAME]["change"]["documents"] == 8, remote.output
+        assert " of 0001_local.json [" in remote.output
+        local.unlink()
+        again = measure(served, server.address, *rounds)
+        assert again.by_experiment[NAME]["change"]["documents"] == 8, again.output
+        assert " of 0002_remote.json [" in again.output
+
+
+def test_baseline_of_another_device_in_the_folder_of_the_named_one_is_incomparable(served):
+    rounds = ("--rounds", "8")
+    with serving() as server:
+        local = measure(served, server.address, *rounds, "--benchmark-save=local").stored[0]
+        name = json.loads(local.read_bytes())["machine_info"]["device"]
+        local.parent.rename(local.parent.parent / "nvidia-h200")
+        session = measure(served, server.address, *rounds, "--server-device", "nvidia-h200")
+    assert session.by_experiment[NAME]["verdict"] == "INCOMPARABLE"
+    assert f"0001_local.json was measured on another device: {name} there, nvidia-h200 here" in session.output
+
+
 def test_device_of_a_server_that_the_suite_starts_is_known(served, one_error_line):
     session = served.bench("-m", "server", "--server-device", "nvidia-h200")
     assert session.exit_code == 4
