@@ -20,11 +20,20 @@ DECODE_HOLDS = 0.05
 
 
 def server_differences(now: Entry, before: Entry) -> Iterator[str]:
-    """The server's version and command line that differ, as `differences` names them; nothing for other engines."""
+    """The server's version and command line that differ, as `differences` names them; nothing for other engines.
+
+    The command line of a server that the suite did not start is unknown, and so is no difference.
+    """
     here, there = now.extra_info.get("served"), before.extra_info.get("served")
     if here is not None and there is not None:
-        for key in ("engine_version", "command"):
+        keys = ("engine_version", "command") if _has_command(now) and _has_command(before) else ("engine_version",)
+        for key in keys:
             yield from differences({f"server_{key}": dict(here)[key]}, {f"server_{key}": dict(there)[key]})
+
+
+def _has_command(entry: Entry) -> bool:
+    served = entry.extra_info.get("served")
+    return served is not None and bool(dict(served)["command"])
 
 
 def refined_for_server(found: Attribution, passes: Sequence[Entry], stored: Sequence[Entry]) -> Attribution:
@@ -40,7 +49,9 @@ def refined_for_server(found: Attribution, passes: Sequence[Entry], stored: Sequ
         return replace(found, detail=f"the server's version or flags differ; {found.detail}")
     if queue := _queue(passes, stored):
         return Attribution(cause=Cause.UNKNOWN, detail=f"{queue}; {found.detail}")
-    return replace(found, cause=Cause.UNKNOWN, detail=f"the server's version and flags are the same; {found.detail}")
+    has_flags = all(map(_has_command, (passes[-1], stored[0])))
+    same = "version and flags are the same" if has_flags else "version is the same, and its flags are unknown"
+    return replace(found, cause=Cause.UNKNOWN, detail=f"the server's {same}; {found.detail}")
 
 
 def _queue(passes: Sequence[Entry], stored: Sequence[Entry]) -> str:

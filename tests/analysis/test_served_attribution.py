@@ -33,6 +33,8 @@ def served(first=0.1, later=0.01, **facts):
         (served(first=0.05), Cause.UNKNOWN, "requests waited less long: TTFT -50%"),
         (served(first=0.3, later=0.03), Cause.UNKNOWN, "the server's version and flags are the same; probes held"),
         (served(first=0.11), Cause.UNKNOWN, "the server's version and flags are the same"),
+        (served(command=""), Cause.UNKNOWN, "the server's version is the same, and its flags are unknown; probes held"),
+        (served(command="", engine_version="2"), Cause.CODE, "the server's version or flags differ"),
     ],
 )  # fmt: skip
 def test_change_is_the_servers_its_queues_or_unknown(now, cause, said):
@@ -59,6 +61,16 @@ def test_differences_are_the_version_and_the_command():
         "server_engine_version 2, 1 there",
         "server_command vllm --quantization fp8, vllm there",
     ]
+
+
+def test_unknown_command_line_of_a_running_server_is_no_difference():
+    running, launched = served(command=""), served()
+    assert [*server_differences(running, launched), *server_differences(launched, running)] == []
+    found = refined_for_server(HELD, [running], [running])
+    assert (found.cause, found.detail) == (
+        Cause.UNKNOWN,
+        "the server's version is the same, and its flags are unknown; probes held",
+    )
 
 
 def test_server_without_medians_has_no_queue():
