@@ -2,7 +2,8 @@
 
 `python -m tests.scripted_server PORT SCRIPT` runs it alone, and `serving` in a thread of a test. A script is a JSON object:
 
-- `model`, `owned_by`, `version`: who it says it is, the version at `version_path`.
+- `model`, `owned_by`, `version`: who it says it is, the version at `version_path`; `models_status` is the HTTP status of its
+  list of models.
 - `seconds_per_token`: how long a token takes; `seconds_to_first_token`: how long the first one does.
 - `one_at_a_time`: requests wait for each other.
 - `is_buffered`: the parts of an answer are sent together, as by a gateway that buffers.
@@ -36,6 +37,7 @@ class Script:
     owned_by: str = "me"
     version: str = ""
     version_path: str = "/version"
+    models_status: int = 200
     seconds_per_token: float = 0.0005
     seconds_to_first_token: float = 0.002
     one_at_a_time: bool = False
@@ -81,6 +83,9 @@ class Handler(BaseHTTPRequestHandler):
             "/health": {},
             **({script.version_path: {"version": script.version}} if script.version else {}),
         }
+        if self.path == "/v1/models" and script.models_status != 200:
+            self._answer(script.models_status, '{"detail": "no list"}')
+            return
         self._answer(200 if self.path in answers else 404, json.dumps(answers.get(self.path, {})))
 
     def do_POST(self) -> None:

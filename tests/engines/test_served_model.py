@@ -11,8 +11,10 @@ from summarybench.catalogue.servers import SERVERS, PromptStyle
 from summarybench.core.outcomes import InputError, UnavailableError
 from summarybench.documents.document import Document
 from summarybench.documents.prompts import Prompt
+from summarybench.engines.embedded import converted_folder
+from summarybench.engines.server import opening
 from summarybench.engines.server.client import ServerError
-from summarybench.engines.server.opening import catalogue_model, gguf_file_of, launch_command_of
+from summarybench.engines.server.opening import catalogue_model, gguf_file_of, launch_command_of, offered_model
 from summarybench.engines.server.served_model import (
     ServedModel,
     ServerConnections,
@@ -102,6 +104,29 @@ def test_model_must_be_named_unless_it_is_the_only_one(offered, said):
         only_model(offered, "http://host/v1")
     assert f"--server http://host/v1: offers {said}; name one with --server-model" in str(caught.value)
     assert only_model(["a"], "http://host/v1") == "a"
+
+
+@pytest.mark.parametrize(
+    ("status", "path", "said"),
+    [
+        (500, "/v1", "HTTP 500 Internal Server Error: no list; the server does not list its models, so name one with --server-model"),
+        (404, "/v1", "HTTP 404 Not Found: no list; the server does not list its models, so name one with --server-model"),
+        (401, "/v1", "HTTP 401 Unauthorized: no list"),
+        (503, "/v1", "HTTP 503 Service Unavailable: no list"),
+        (404, "", "HTTP 404 Not Found: {}; does the address lack /v1?"),
+    ],
+)  # fmt: skip
+def test_server_without_a_list_of_models_is_refused_with_the_option_that_names_one(status, path, said):
+    with serving(models_status=status) as server:
+        address = server.address.removesuffix("/v1") + path
+        with pytest.raises(InputError) as caught:
+            offered_model([address], None)
+    assert str(caught.value) == f"--server {address}/models: {said}"
+
+
+def test_named_model_needs_no_list():
+    with serving(models_status=500) as server:
+        assert identified(server, WordChat(), model_id="mine").model_id == "mine"
 
 
 def served(owner, *, chat=None, is_full_length=False, preset=None, model_id=""):
@@ -199,3 +224,10 @@ def test_command_that_is_neither_a_preset_nor_says_its_port_is_refused(text):
 )
 def test_model_of_a_server_is_known_by_its_repository_or_name(served_as, name):
     assert catalogue_model(served_as, "server") == name
+
+
+def test_embedded_model_is_known_by_its_folder_on_any_machine(monkeypatch):
+    monkeypatch.setattr(opening, "add_model", lambda spec: None)
+    folder = converted_folder().name
+    assert catalogue_model(f"/home/other/.cache/{folder}/", "server") == "smollm2-135m-instruct"
+    assert catalogue_model(f"/home/other/{folder}-tuned", "server") == f"{folder}-tuned"

@@ -82,7 +82,11 @@ Answer = TypeVar("Answer")
 
 
 class AnswerError(Exception):
-    """What is wrong with an answer, in words that the address is put before."""
+    """What is wrong with an answer, in words that the address is put before. `status` is the HTTP status if that is wrong."""
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

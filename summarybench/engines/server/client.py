@@ -53,7 +53,14 @@ ENDPOINTS = ("/chat/completions", "/completions")
 
 
 class ServerError(SuiteError):
-    """A request that failed; the message is one line with what the server said."""
+    """A request that failed; the message is one line with what the server said.
+
+    `status` is the HTTP status of an answer that is no success; None for every other failure.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +231,8 @@ class ServerClient:
         hint = "; does the address lack /v1?" if response.status == 404 and not self.address.endswith("/v1") else ""
         if wait := response.headers.get("Retry-After"):
             hint += f" (Retry-After: {shortened(wait)})"
-        raise AnswerError(f"HTTP {response.status} {shortened(response.reason or '')}: {said}{hint}")
+        said = f"HTTP {response.status} {shortened(response.reason or '')}: {said}{hint}"
+        raise AnswerError(said, status=response.status)
 
 
 def _place(response: ClientResponse) -> str:
@@ -273,9 +281,10 @@ class _Translated:
     ) -> None:
         import aiohttp
 
+        status = None
         match error:
             case AnswerError():
-                said = str(error)
+                said, status = str(error), error.status
             case aiohttp.ClientConnectorCertificateError():
                 said = (
                     f"its certificate is not trusted ({shortened(first_line(error.certificate_error))}); if its authority is "
@@ -294,7 +303,7 @@ class _Translated:
                 said = f"the connection broke ({type(error).__name__}: {shortened(first_line(error))}); has the server died?"
             case _:
                 return
-        raise ServerError(f"{self._url}: {said}") from None
+        raise ServerError(f"{self._url}: {said}", status=status) from None
 
 
 def checked_address(address: str) -> str:

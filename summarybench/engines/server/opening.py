@@ -16,7 +16,7 @@ from summarybench.core.outcomes import InputError, SuiteError, UnavailableError
 from summarybench.documents.prompts import Prompt, build_prompt
 from summarybench.documents.sources import embedded_documents
 from summarybench.engines.chat import open_chat
-from summarybench.engines.embedded import embedded_gguf_file
+from summarybench.engines.embedded import converted_folder, embedded_gguf_file
 from summarybench.engines.engine import ChatFormat
 from summarybench.engines.server.answers import shortened
 from summarybench.engines.server.client import ServerClient, ServerError
@@ -28,6 +28,7 @@ from summarybench.engines.server.served_model import (
     ServerTarget,
     WordChat,
     identify,
+    listed_models,
     only_model,
 )
 from summarybench.engines.synthetic import synthetic_revision, synthetic_shape_folder
@@ -90,7 +91,7 @@ def offered_model(addresses: Sequence[str], api_key: str | None) -> str:
 
     async def ask(address: str) -> str:
         async with ServerClient(address, clock=lambda: 0.0, api_key=api_key) as client:
-            return only_model([each.id for each in await client.models()], address)
+            return only_model([each.id for each in await listed_models(client)], address)
 
     try:
         found = [asyncio.run(ask(each)) for each in addresses]
@@ -108,7 +109,8 @@ def offered_model(addresses: Sequence[str], api_key: str | None) -> str:
 def catalogue_model(model_id: str, marker: str) -> str:
     """The catalogue's name for a server's model. A model that it does not know is added for this session.
 
-    Its tests have the marker. A model is known by its name, its repository, or the last part of it.
+    Its tests have the marker. A model is known by its name, its repository, or the last part of it; the embedded model also
+    by its folder, wherever the server has that.
     """
 
     def last(name: str) -> str:
@@ -117,6 +119,8 @@ def catalogue_model(model_id: str, marker: str) -> str:
     name = slugify(last(model_id)) or "model"
     for each in MODELS.values():
         if model_id == each.repository or last(model_id) == last(each.repository) or name == each.name:
+            return each.name
+        if each.is_embedded and last(model_id) == converted_folder().name:
             return each.name
     add_model(ModelSpec(name=name, repository=model_id, revision="", marker=marker, architecture="", licence_url=""))
     return name

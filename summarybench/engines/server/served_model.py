@@ -37,6 +37,8 @@ from summarybench.machine.telemetry import Reading
 Result = TypeVar("Result")
 
 UNKNOWN_VERSION = "unknown"
+NO_LIST = frozenset({404, 500, 501})
+"""HTTP statuses of servers without a list of models. `transformers serve` answers 500 if it has no Hugging Face cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,11 +272,21 @@ async def _identity(target: ServerTarget, client: ServerClient) -> ServerIdentit
 async def _models(client: ServerClient, *, may_be_missing: bool) -> list[Model]:
     """The models that are offered. With `may_be_missing` none where the server does not list them."""
     try:
-        return await client.models()
+        return await listed_models(client)
     except ServerError:
         if not may_be_missing:
             raise
         return []
+
+
+async def listed_models(client: ServerClient) -> list[Model]:
+    """The models that the server lists. Raises ServerError, with the remedy if the server has no list or fails to make it."""
+    try:
+        return await client.models()
+    except ServerError as error:
+        has_no_list = error.status in NO_LIST and client.address.endswith("/v1")
+        hint = "; the server does not list its models, so name one with --server-model" if has_no_list else ""
+        raise ServerError(f"{error}{hint}", status=error.status) from None
 
 
 def _names_of(models: Sequence[Model]) -> str:
