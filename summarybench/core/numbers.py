@@ -45,8 +45,8 @@ def trimmed(value: float) -> str:
 
 
 def percent(share: float | None, digits: int = 0, *, signed: bool = False) -> str:
-    """0.123 as 12%, or with one digit as 12.3%."""
-    return formatted(share, f"{'+' if signed else ''}.{digits}%")
+    """0.123 as 12%, or with one digit as 12.3%. `signed` writes the plus of a positive share and of none."""
+    return formatted(share, f"{'+z' if signed else ''}.{digits}%")
 
 
 def deviation(share: float) -> str:
@@ -79,12 +79,10 @@ def span(low: float, high: float, digits: int) -> str:
     return f"{decimal(low, digits)}–{decimal(high, digits)}"
 
 
-def prefixed(value: float) -> str:
-    """2.83 T: three significant digits and the prefix of a unit."""
-    for factor, prefix in PREFIXES:
-        if value >= factor:
-            return f"{significant(value / factor, 3)} {prefix}"
-    return significant(value, 3)
+def prefixed(value: float, unit: str) -> str:
+    """2.83 TB/s: three significant digits, and the unit with its prefix."""
+    factor, prefix = next((each for each in PREFIXES if value >= each[0]), (1, ""))
+    return f"{significant(value / factor, 3)} {prefix}{unit}"
 
 
 def duration(seconds: float) -> str:

@@ -19,7 +19,7 @@ from summarybench.documents.words import pieces
 from summarybench.report.experiment import DocumentRow, ExperimentView, strategy_of
 
 NOVEL_FLAGS = {"novel_numbers": "new-number", "novel_dates": "new-date", "novel_names": "new-name"}
-FLAGS = ("empty", "repeating", *NOVEL_FLAGS.values(), "cap-hit", "truncated", "changed")
+FLAGS = ("empty", "repeating", *NOVEL_FLAGS.values(), "cut-off", "truncated", "changed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,9 +238,9 @@ def _flags(holder: _Holder, document_id: str) -> Iterator[str]:
         counts = dict[str, Any](found)
         yield from (flag for key, flag in NOVEL_FLAGS.items() if counts[key][place])
     record = holder.record(document_id) or {}
-    # A run file only counts cap-hits. A summary as long as the limit was most likely cut off there.
+    # A run file only counts the summaries that were cut off. A summary as long as the limit was most likely cut off there.
     if record.get("hit_cap", info["generated_tokens"][place] >= info["max_new_tokens"]):
-        yield "cap-hit"
+        yield "cut-off"
     if record.get("truncated"):
         yield "truncated"
     digest = info["summary_sha256"][place]

@@ -10,6 +10,9 @@ from summarybench.core.numbers import MISSING, gib
 from summarybench.machine.environment import VERSIONS
 from summarybench.report.experiment import ExperimentView, Source
 
+NAMES = {"host_name": "host", "cuda": "CUDA", "cpu": "CPU", "cpu_count": "CPU count", "python": "Python"}
+"""The names of facts that are not their key with blanks."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvironmentFact:
@@ -32,7 +35,7 @@ class Environments:
 
 
 def environments_of(sources: Sequence[Source], experiments: Sequence[ExperimentView]) -> Environments:
-    """The environments of the runs and of the baselines that they were compared with."""
+    """The environments of the runs and of the baselines that they were compared with, without facts that no run states."""
     found = {f"{source.tag} {source.stored.label}".strip(): source.stored.environment for source in sources}
     shown = {each.stored.path for each in sources}
     for each in experiments:
@@ -41,10 +44,11 @@ def environments_of(sources: Sequence[Source], experiments: Sequence[ExperimentV
     keys = dict.fromkeys(key for environment in found.values() for key in environment if key not in ("host", "host_id"))
     facts = tuple(
         EnvironmentFact(
-            name="host" if key == "host_name" else key.removesuffix("_bytes").replace("_", " "),
+            name=NAMES.get(key, key.removesuffix("_bytes").replace("_", " ")),
             values=tuple(_text(key, each.get(key)) for each in found.values()),
         )
         for key in keys
+        if any(each.get(key) is not None for each in found.values())
     )
     return Environments(runs=tuple(found), facts=facts)
 

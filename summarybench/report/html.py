@@ -31,6 +31,7 @@ from summarybench.report.figures.memory import PEAK
 from summarybench.report.figures.quality import ROUGE1
 from summarybench.report.figures.speed import GENERATED
 from summarybench.report.glossary import terms_of
+from summarybench.report.notes import Note
 from summarybench.report.probes import probes_of
 from summarybench.report.view import RunView, view_of
 from summarybench.runs.baselines import Baselines, StoredRun, open_run, why_superfluous
@@ -63,6 +64,7 @@ def _parts(sources: Sequence[Source]) -> Iterator[str]:
             terms=terms_of(view),
             overview=tables.overview(view.experiments),
             details=tables.details(view.experiments),
+            notes=_nested(view.notes),
             more_tables=tables.page_tables(view.experiments),
             probes=[(each, found) for each in view.experiments if (found := probes_of(each))],
             tradeoff=tradeoff_chart(view) if has_experiments else None,
@@ -100,16 +102,43 @@ def _environment() -> Any:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    made.filters |= {"number": decimal, "percent": percent, "prefixed": prefixed, "range": _range, "heading": _heading}
+    made.filters |= {"number": decimal, "percent": percent, "prefixed": prefixed, "range": _range}
+    made.filters |= {"heading": _heading, "with_code": _with_code}
     made.globals |= {"generated": GENERATED, "peak": PEAK, "rouge1": ROUGE1}
     made.globals |= {"cost": COST_PER_DOCUMENTS, "cost_tokens": COST_PER_TOKENS, "energy_tokens": ENERGY_PER_TOKENS}
     return made
 
 
-def _heading(text: str) -> str:
-    """With a capital letter, and without line breaks before a slash or a short unit."""
+def _heading(text: str) -> Any:
+    """With a capital letter, and without line breaks at a hyphen, before a slash or before a short unit."""
+    from markupsafe import Markup, escape
+
     capital = text[:1].upper() + text[1:] if text[1:2].islower() else text
-    return re.sub(r" (?=\S{1,2}$)", NO_BREAK, capital.replace(" / ", f"{NO_BREAK}/{NO_BREAK}"))
+    joined = re.sub(r" (?=\S{1,2}$)", NO_BREAK, capital.replace(" / ", f"{NO_BREAK}/{NO_BREAK}"))
+    whole = Markup('<span class="whole">{}</span>')
+    return Markup(" ").join(whole.format(word) if "-" in word else escape(word) for word in joined.split(" "))
+
+
+def _with_code(text: str) -> Any:
+    """A text whose `commands` are shown as such."""
+    from markupsafe import Markup, escape
+
+    pieces = text.split("`")
+    if len(pieces) % 2 == 0:  # a backtick without its partner
+        return escape(text)
+    code = Markup("<code>{}</code>")
+    return Markup("").join(code.format(each) if number % 2 else escape(each) for number, each in enumerate(pieces))
+
+
+def _nested(notes: Sequence[Note]) -> list[list[Note]]:
+    """The notes, each followed by the indented ones that belong to it."""
+    items: list[list[Note]] = []
+    for note in notes:
+        if items and note.before.startswith(" "):
+            items[-1].append(note)
+        else:
+            items.append([note])
+    return items
 
 
 def _range(pair: tuple[float, float]) -> str:

@@ -198,7 +198,6 @@ OVERVIEW = columns_of(
     memory.PEAK,
     speed.SECONDS,
     speed.FIRST_TOKEN,
-    speed.DOCUMENT_TOKENS,
     Column(figure=speed.DOCUMENTS, heading="docs"),
 )
 SCORES = (
@@ -210,6 +209,8 @@ SCORES = (
     quality.QUALITY,
     quality.EMPTY,
     quality.REPEATING,
+    quality.CAP_HITS,
+    quality.TRUNCATED,
 )
 FAITHFULNESS_IN_FULL = TableLayout(
     title="Faithfulness: what summaries have that their documents do not, how much they copy, and their length",
@@ -221,10 +222,9 @@ FAITHFULNESS_IN_FULL = TableLayout(
         *FAITHFULNESS.columns[1:],
     ),
 )
-DETAILS = (
-    quality.CAP_HITS,
-    quality.TRUNCATED,
+RESOURCES = (
     speed.DECODE,
+    speed.DOCUMENT_TOKENS,
     memory.LOAD,
     memory.WEIGHTS,
     memory.PREDICTED,
@@ -303,13 +303,16 @@ def overview(experiments: Sequence[ExperimentView]) -> Table:
     return TableLayout(title="Speed, memory and quality of each experiment", columns=OVERVIEW).table(experiments)
 
 
-def details(experiments: Sequence[ExperimentView]) -> Table:
-    """The page's table of further figures, with those of quality if anything was scored."""
-    is_scored = any(each.rouge1 is not None for each in experiments)
-    layout = TableLayout(
-        title="Further figures of each experiment", columns=columns_of(*(SCORES if is_scored else ()), *DETAILS)
-    )
-    return layout.table(experiments)
+def details(experiments: Sequence[ExperimentView]) -> list[Table]:
+    """The page's tables of further figures. Where nothing was scored, one table has room for all."""
+    if any(each.rouge1 is not None for each in experiments):
+        groups = {"Further figures: quality": SCORES, "Further figures: speed, memory and energy": RESOURCES}
+    else:
+        groups = {"Further figures": (quality.CAP_HITS, quality.TRUNCATED, *RESOURCES)}
+    tables = [
+        TableLayout(title=title, columns=columns_of(*figures)).table(experiments) for title, figures in groups.items()
+    ]
+    return [each for each in tables if each.rows and each.columns]
 
 
 def _beside_servers(experiments: Sequence[ExperimentView]) -> Iterator[Table]:

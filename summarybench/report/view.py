@@ -126,7 +126,7 @@ def _notes(sources: Sequence[Source], experiments: Sequence[ExperimentView]) -> 
     for source in sources:
         mine = [each for each in experiments if each.source is source]
         for note in notes_of(source.stored.run, source.record, mine, is_saved=source.is_saved):
-            if not source.tag:
+            if not source.tag or note.before.startswith(" "):  # indented: it belongs to the note above
                 yield note
             else:
-                yield Note(before=f"{source.tag}: {note.before.lstrip()}", verdict=note.verdict, after=note.after)
+                yield Note(before=f"{source.tag}: {note.before}", verdict=note.verdict, after=note.after)

@@ -16,6 +16,7 @@ from summarybench.core.numbers import GIB
         (numbers.decimal(-0.001, 1, signed=True), "+0.0"),
         (numbers.percent(0.123), "12%"),
         (numbers.percent(0.123, 1, signed=True), "+12.3%"),
+        (numbers.percent(-0.0001, 1, signed=True), "+0.0%"),
         (numbers.percent(None), "–"),
         (numbers.gib(5.5 * GIB), "5.50"),
         (numbers.gib(None), "–"),
@@ -50,10 +51,10 @@ def test_thousands_are_separated_only_in_numbers_that_have_them(value, spec, exp
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(2.834e12, "2.83 T"), (651e9, "651 G"), (1.5e6, "1.5 M"), (159_000, "159 k"), (12.3, "12.3")],
+    [(2.834e12, "2.83 TB/s"), (651e9, "651 GB/s"), (1.5e6, "1.5 MB/s"), (159_000, "159 kB/s"), (12.3, "12.3 B/s")],
 )
 def test_prefix_replaces_three_zeros(value, expected):
-    assert numbers.prefixed(value) == expected
+    assert numbers.prefixed(value, "B/s") == expected
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_every_column_is_defined_in_the_glossary(layout):
 
 
 def test_every_column_of_the_page_is_defined_in_the_glossary():
-    shown = [column.figure for column in tables.OVERVIEW] + [*tables.SCORES, *tables.DETAILS]
+    shown = [column.figure for column in tables.OVERVIEW] + [*tables.SCORES, *tables.RESOURCES]
     assert [figure.key for figure in shown if figure not in TERMS] == []
 
 

@@ -18,7 +18,7 @@ from tests.run_files import benchmark
 TEXTS = ("Anna paid 100 dollars.", "Anna paid 200 dollars.")
 
 SUMMARY = SummaryView(
-    experiment=None, tokens=9, seconds=2.0, rouge1=0.5, flags=("cap-hit",), summary="né", changes=(), against=""
+    experiment=None, tokens=9, seconds=2.0, rouge1=0.5, flags=("cut-off",), summary="né", changes=(), against=""
 )
 CHANGED = replace(
     SUMMARY,

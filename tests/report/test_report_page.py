@@ -26,8 +26,8 @@ from summarybench.runs.baselines import Baselines, StoredRun
 from tests.command import command
 from tests.conftest import FAKE_MODELS
 from tests.forked import forked_python
-from tests.report.test_report_terminal import QUALITY_CHANGE
-from tests.run_files import A100, benchmark, outcome, run_of
+from tests.report.test_report_terminal import QUALITY_CHANGE, WIDEST_FIGURES
+from tests.run_files import A100, benchmark, faithfulness_of_documents, outcome, run_of
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = (
@@ -243,7 +243,7 @@ def test_flags_say_what_each_summary_is():
         ["repeating"],
         ["empty"],
         *[[]] * 5,
-        ["cap-hit", "changed"],
+        ["cut-off", "changed"],
     ]
 
 
@@ -269,6 +269,21 @@ def test_what_differs_in_the_environment_is_marked():
     assert [each for each in page.environments.facts if each.differs] == [
         EnvironmentFact(name="torch", values=("2.13.0", "2.12.0"))
     ]
+
+
+def test_environment_leaves_out_what_no_run_states():
+    one = source(benchmark(FP16))
+    one.stored.run["machine_info"] |= {"driver": None, "cuda": "13.0"}
+    names = [each.name for each in view_of([one]).environments.facts]
+    assert ("driver" in names, "CUDA" in names) == (False, True)
+
+
+def test_notes_on_a_verdict_are_listed_below_it():
+    named = {"verdict": "INCONCLUSIVE", "verdict_detail": "`make noise` <decides>"}
+    changes = {"environment_differences": ["torch 2.13.0, 2.12.0 there"]}
+    html = report_html.report_html([source(benchmark(FP16, **named, **changes), benchmark(FOUR))])
+    verdict = f"{FP16}: <strong>INCONCLUSIVE</strong>: <code>make noise</code> &lt;decides&gt;"
+    assert f"<li>{verdict}<ul><li>environment: torch 2.13.0, 2.12.0 there</li></ul></li>" in html
 
 
 def test_text_of_models_and_documents_is_escaped_everywhere():
@@ -321,7 +336,9 @@ def test_a_probe_is_compared_with_the_baseline_s_if_both_did_the_same_work(work,
         for rate, amount in ((1e12, {"work": 10}), (2e12, work))
     )
     (experiment,) = view_of([source(now, baselines=baselines(stored(before)))]).experiments
-    assert probes_of(experiment) == (Probe(name="matrix product", rate=pytest.approx(1e12), change=change),)
+    assert probes_of(experiment) == (
+        Probe(name="matrix product", rate=pytest.approx(1e12), unit="FLOP/s", change=change),
+    )
 
 
 def test_a_run_in_which_nothing_was_measured_has_a_page():
@@ -639,6 +656,32 @@ def test_all_figures_of_students_fit_1200_pixels(browser, tmp_path):
     visible, whole_table = table.evaluate("each => [each.clientWidth, each.scrollWidth]")
     opened.context.close()
     assert whole_table <= visible
+
+
+def test_figures_of_any_run_fit_1200_pixels(browser, tmp_path):
+    """With the widest figures, the longest verdicts, and columns that only some runs have."""
+    lists = {name: [2] * 8 for name in ("numbers", "novel_numbers", "dates", "novel_dates", "names", "novel_names")}
+    widest = benchmark(
+        FP16,
+        **{key: value for key, value in WIDEST_FIGURES.items() if key not in ("change", "time_to_first_token_seconds")},
+        change=CHANGE,
+        anchor=CHANGE | {"file": "0001_anchor.json", "verdict": "REGRESSED"},
+        rouge1_scores=[0.4] * 7 + [None],
+        quality_change=QUALITY_CHANGE | {"verdict": "NON-INFERIOR"},
+        faithfulness=faithfulness_of_documents(**lists),
+    )
+    path = tmp_path / "report.html"
+    path.write_text(report_html.report_html([source(widest)]), encoding="utf-8")
+    opened = Opened(browser, path, viewport={"width": 1200, "height": 900})
+    opened.page.locator("details.more").evaluate_all("all => all.forEach(each => { each.open = true; })")
+    widths = dict(
+        opened.page.locator(".scroll:has(caption)").evaluate_all(
+            "all => all.map(each => [each.querySelector('caption').innerText, [each.scrollWidth, each.clientWidth]])"
+        )
+    )
+    opened.context.close()
+    assert {"Further figures: quality", "Further figures: speed, memory and energy"} <= widths.keys()
+    assert {title: width for title, width in widths.items() if width[0] > width[1]} == {}
 
 
 def test_the_theme_is_switched_and_seen(open_page):

@@ -67,10 +67,14 @@ def test_overview_leaves_out_columns_that_no_experiment_has():
 
 def test_details_have_scores_where_any_experiment_was_scored():
     experiments = view_of([source(benchmark(FP16, **UNSCORED), benchmark(FOUR))]).experiments
-    table = details(experiments)
-    headings = [column.figure.name for column in table.columns]
-    assert [row.cells[headings.index("ROUGE-2")].text for row in table.rows] == ["–", "0.062"]
-    assert "ROUGE-2" not in [column.figure.name for column in details(experiments[:1]).columns]
+    quality, resources = details(experiments)
+    headings = [column.figure.name for column in quality.columns]
+    assert [row.cells[headings.index("ROUGE-2")].text for row in quality.rows] == ["–", "0.062"]
+    (unscored,) = details(experiments[:1])
+    assert [column.figure.name for column in unscored.columns] == [
+        *("Cut off", "Truncated"),
+        *(column.figure.name for column in resources.columns),
+    ]
 
 
 def test_ways_of_different_runs_are_not_compared():

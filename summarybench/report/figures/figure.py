@@ -134,6 +134,11 @@ class Figure(Term):
     is_verdict: bool = False
 
     @property
+    def is_word(self) -> bool:
+        """Whether its values are words, which are aligned left."""
+        return not self.format.spec
+
+    @property
     def short_line(self) -> str:
         """The short heading without its line breaks, and without the hyphen of a divided word."""
         return re.sub(r"-\n|\n(?=[/-])", "", self.short or self.heading).replace("\n", " ")

@@ -140,8 +140,8 @@ REPEATING = Figure(
 )
 CAP_HITS = Figure(
     key="cap",
-    name="Cap-hit",
-    heading="cap-hits",
+    name="Cut off",
+    heading="cut off",
     short="cut\noff",
     format=COUNT,
     value=lambda experiment: experiment.info["cap_hits"],
