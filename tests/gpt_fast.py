@@ -1,7 +1,7 @@
 """gpt-fast on random weights of Llama-2-7B's shape: generated tokens per second, for docs/results/throughput.md.
 
     git clone https://github.com/pytorch-labs/gpt-fast
-    python -m tests.gpt_fast --folder gpt-fast --mode bf16 --prompt-tokens 599 1314 430 481 1397 181 486 757
+    python -m tests.gpt_fast --folder gpt-fast --mode bf16 --prompt-tokens 512 512 512 512 512 512 512 512
 
 Prompts are random tokens of the given lengths. Each has 100 new tokens, and only the step of decoding is compiled, as in
 gpt-fast's own command. Without a GPU a model of two layers shows that the script works.

@@ -12,11 +12,11 @@ from typing import Any
 def inductor_options(batch_size: int, *, has_own_products: bool = False, overlaps: bool = False) -> dict[str, Any]:
     """Options for inductor to compile a decoder for this batch size.
 
-    With `has_own_products` the matrix products are this project's own kernels, as in Llama, Mistral and Qwen models at batch size 1.
-    Inductor generates only norms and activations then. Of many variants of such small kernels, another one wins the timing
-    in each tuning, so inductor times none. With `overlaps` its kernels start early, as the project's own do. In other
-    models at batch size 1 the products are inductor's reductions, which are worth tuning. At larger batch sizes cuBLAS
-    computes the products, and tuning would only cost minutes.
+    With `has_own_products` the matrix products are this project's own kernels, as in Llama, Mistral and Qwen models at
+    batch size 1. Inductor generates only norms and activations then. Of many variants of such small kernels, another one
+    wins the timing in each tuning, so inductor times none. With `overlaps` its kernels start early, as the project's own
+    do. In other models at batch size 1 the products are inductor's reductions, which are worth tuning. At larger batch
+    sizes cuBLAS computes the products, and tuning would only cost minutes.
 
     Later processes must reuse tuned kernels. By torch's defaults they would tune again: a kernel that returns from a
     worker process or from the static launcher has lost the mark that it was tuned, and `dynamic_scale_rblock` compares
