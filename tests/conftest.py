@@ -149,9 +149,13 @@ class Session:
 
 @dataclass(frozen=True)
 class Project:
-    """A copy of what a session needs, with fake models unless a test says otherwise."""
+    """A copy of what a session needs, with fake models unless a test says otherwise.
+
+    `shared` is the folder for what several tests use; None for the temporary folder.
+    """
 
     folder: Path
+    shared: Path | None = None
 
     def use(self, conftest: str) -> None:
         (self.folder / "benchmarks" / "conftest.py").write_text(textwrap.dedent(conftest), encoding="utf-8")
@@ -200,7 +204,7 @@ class Project:
         made = FIRST_SESSIONS.get(key)
         if made is None:
             session = self.bench(*arguments)
-            kept = Path(tempfile.mkdtemp(prefix="first-session-"))
+            kept = Path(tempfile.mkdtemp(prefix="first-session-", dir=self.shared))
             atexit.register(shutil.rmtree, kept, ignore_errors=True)
             copy_what_is_left(self.folder, kept)
             FIRST_SESSIONS[key] = replace(session, folder=kept)
@@ -277,8 +281,9 @@ def copy_what_is_left(source: Path, target: Path) -> None:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return make_project(tmp_path / "project")
+def project(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose shared folder pytest removes some runs later, even if this one is killed."""
+    return replace(make_project(tmp_path / "project"), shared=tmp_path_factory.getbasetemp())
 
 
 def make_project(folder: Path) -> Project:

@@ -256,6 +256,7 @@ def main() -> None:
     gc.freeze()  # or each fork's collections would visit, and so copy, all that was imported
     asked = Server(address).serve()
     if asked is None:
+        shutil.rmtree(Path(address).parent, ignore_errors=True)  # whoever made it may have been killed
         return
     words, folder, environment, ignored = asked
     if words[0] == "-u":
