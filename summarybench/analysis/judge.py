@@ -17,7 +17,7 @@ from summarybench.analysis.noise import are_tuned_alike, is_compiled
 from summarybench.analysis.quality_change import compare_quality
 from summarybench.analysis.quantities import Quantity, judged_quantities, timings_of
 from summarybench.analysis.served_attribution import refined_for_server, server_differences
-from summarybench.core.numbers import estimate
+from summarybench.core.numbers import decimal, interval
 from summarybench.core.outcomes import Verdict
 from summarybench.machine.device import is_same_device
 from summarybench.machine.environment import environment_differences, host_in
@@ -227,7 +227,7 @@ class Judge:
         judgement = Judgement(
             quantity=Quantity.SPEED,
             verdict=verdict,
-            detail=f"{estimate(change.ratio, found.low, found.high, 3)} of the anchor {anchor.label}",
+            detail=f"{decimal(change.ratio, 3)} times the speed of the anchor {anchor.label} {interval(found.low, found.high, 3)}",
             change=change,
             attribution=self._attribute(verdict, change, sides, named),
         )

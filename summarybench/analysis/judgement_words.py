@@ -71,7 +71,7 @@ def _clauses(figures: Figures) -> Iterator[str]:
     yield ", ".join(_figures(figures))
     if lengths := figures.lengths:
         yield (
-            f"outputs of another length ({decimal(lengths.now, 1)} tokens, {decimal(lengths.before, 1)} there) change it by a further "
+            f"outputs of another length ({decimal(lengths.now, 1)} tokens here, {decimal(lengths.before, 1)} there) change it by a further "
             f"{percent(lengths.effect - 1, 1, signed=True)}"
         )
     if (between := change.between_passes) and are_passes_apart(change):
@@ -87,7 +87,7 @@ def _clauses(figures: Figures) -> Iterator[str]:
         )
     elif figures.verdict is Verdict.UNCALIBRATED:
         unmeasured = [term.level for term in change.noise if not term.is_measured]
-        yield f"not decided with assumed noise: {CALIBRATED_BY[unmeasured[0]]}"
+        yield f"not decided because noise is assumed: {CALIBRATED_BY[unmeasured[0]]}"
     elif figures.verdict is Verdict.INCONCLUSIVE:
         needed = remedy(change, figures.tolerance, lambda runs: _noise_of(figures.parts, runs))
         yield _remedy(needed, figures.rounds)
@@ -98,9 +98,8 @@ def _figures(figures: Figures) -> Iterator[str]:
     change = figures.change
     found = change.interval()
     older = f" and {len(figures.baselines) - 1} before it" if len(figures.baselines) > 1 else ""
-    yield (
-        f"{_levels(figures)}{decimal(change.ratio, 3)} of {figures.baselines[0]}{older} {interval(found.low, found.high, 3)}"
-    )
+    ratio = f"{decimal(change.ratio, 3)} times the speed of {figures.baselines[0]}{older}"
+    yield f"{_levels(figures)}{ratio} {interval(found.low, found.high, 3)}"
     if change.runs_now > 1:
         yield f"{change.runs_now} passes"
     yield f"{change.documents} {figures.rounds}"
@@ -113,9 +112,9 @@ def _levels(figures: Figures) -> str:
     """The values of a quantity that no table has in its place; empty for the speed, which they all have."""
     now, before = (_mean_speed(side) for side in figures.sides)
     if figures.quantity is Quantity.FIRST_TOKEN:
-        return f"{decimal(1 / now, 3)} s, {decimal(1 / before, 3)} s there, a speed of "
+        return f"{decimal(1 / now, 3)} s here, {decimal(1 / before, 3)} s there: "
     if figures.quantity is Quantity.DECODE:
-        return f"{decimal(now, 1)}, {decimal(before, 1)} there, "
+        return f"{decimal(now, 1)} here, {decimal(before, 1)} there: "
     return ""
 
 
@@ -153,7 +152,7 @@ def _alone(change: Change) -> str:
 
 def _remedy(needed: Remedy, rounds: str) -> str:
     if needed.documents is not None:
-        return f"{needed.documents} {rounds} would decide, if the change stays"
+        return f"{needed.documents} {rounds} would decide if the change stays the same"
     if needed.runs is not None:
-        return f"no number of {rounds} decides at that noise; {needed.runs} nights on each side, on one host, would"
-    return f"no number of {rounds} or of nights decides alone: both must grow"
+        return f"no number of {rounds} decides with this noise; {needed.runs} nights on each side, on one host, would"
+    return f"more {rounds} alone or more nights alone would not decide: it takes both"

@@ -286,11 +286,11 @@ def describe(facts: QualityChangeRecord, *, is_confirmed: bool | None = None) ->
 
 def _describe_degenerate(tests: Mapping[str, McNemarRecord] | None) -> Iterator[str]:
     if tests is None:
-        yield "empty and repeating outputs not compared (one of the runs does not tell them by document)"
+        yield "empty and repeating outputs not compared (one of the runs does not record them by document)"
         return
     for kind, test in tests.items():
         if test["more"] or test["fewer"]:
-            yield f"{kind} {test['more']} more and {test['fewer']} fewer (p {significant(test['p_value'], 2)})"
+            yield f"{test['more']} more and {test['fewer']} fewer {kind} (p {significant(test['p_value'], 2)})"
 
 
 def _describe_remedy(facts: QualityChangeRecord) -> str:
@@ -298,7 +298,7 @@ def _describe_remedy(facts: QualityChangeRecord) -> str:
         return ""
     if facts["documents_needed"] is None:
         return "; no number of documents would decide"
-    return f"; {facts['documents_needed']} documents would decide, if mean and spread stay"
+    return f"; {facts['documents_needed']} documents would decide if mean and spread stay the same"
 
 
 def _describe_level(facts: QualityChangeRecord, is_confirmed: bool | None) -> str:

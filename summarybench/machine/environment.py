@@ -81,11 +81,11 @@ def environment_differences(now: Mapping[str, Any], before: Mapping[str, Any]) -
     """
     here, there = host_in(now), host_in(before)
     if here.id != there.id:
-        yield f"host {here.name or 'unknown'}, {there.name or 'unknown'} there"
+        yield f"host {here.name or 'unknown'} here, {there.name or 'unknown'} there"
     is_one_device = is_same_device(str(now.get("device")), str(before.get("device")))
     for key in sorted({*now, *before} - {*HOST_KEYS}):
         if now.get(key) != before.get(key) and not (key == "device" and is_one_device):
-            yield f"{key} {_shown(key, now)}, {_shown(key, before)} there"
+            yield f"{key} {_shown(key, now)} here, {_shown(key, before)} there"
 
 
 def _shown(key: str, environment: Mapping[str, Any]) -> Any:

@@ -78,8 +78,8 @@ class Progress:
 
         `expected_seconds` is for all of them, None where the warm-up allows no estimate.
         """
-        count = f"{rounds} timed round{'s' * (rounds != 1)}"
-        estimate = "" if expected_seconds is None else f", should take about {short_duration(expected_seconds)}"
+        count = f"{rounds} timed rounds follow" if rounds != 1 else "1 timed round follows"
+        estimate = "" if expected_seconds is None else f", about {short_duration(expected_seconds)}"
         self._say_without_terminal(f"{experiment}: warmed up in {short_duration(seconds)}; {count}{estimate}")
 
     def ended(self, experiment: str, outcome: Outcome, figures: Mapping[str, Any]) -> None:

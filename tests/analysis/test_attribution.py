@@ -216,10 +216,10 @@ def test_without_a_measured_one_the_larger_of_the_two_stored_deviations_counts(n
 
 
 def test_code_names_what_differs_from_the_baseline_s_environment():
-    found = sits(-0.1, entry(at(matrix=1.01)), differences=["torch 2, 1 there", "driver 6, 5 there"])
+    found = sits(-0.1, entry(at(matrix=1.01)), differences=["torch 2 here, 1 there", "driver 6 here, 5 there"])
     assert str(found) == (
         "CODE: probes held: copy bandwidth +0%, matrix product +1%, kernel launches +0%; "
-        "other than the baseline's: torch 2, 1 there; driver 6, 5 there"
+        "other than the baseline's: torch 2 here, 1 there; driver 6 here, 5 there"
     )
     assert sits(-0.1, entry(at())).detail.endswith("; same environment")
 
@@ -360,10 +360,10 @@ def test_cause_that_both_passes_show_is_the_cause_and_each_tells_its_probes():
 
 
 def test_environment_is_told_once_where_the_code_may_be_the_cause():
-    found = sits_in((-0.35, entry(at())), (-0.3, entry(at())), differences=["torch 2, 1 there"])
+    found = sits_in((-0.35, entry(at())), (-0.3, entry(at())), differences=["torch 2 here, 1 there"])
     held = "copy bandwidth +0%, matrix product +0%, kernel launches +0%"
     assert str(found) == (
-        f"CODE: probes held: pass 1 (0.705) {held}; pass 2 (0.741) {held}; other than the baseline's: torch 2, 1 there"
+        f"CODE: probes held: pass 1 (0.705) {held}; pass 2 (0.741) {held}; other than the baseline's: torch 2 here, 1 there"
     )
 
 

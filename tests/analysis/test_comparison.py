@@ -89,7 +89,7 @@ def compared(now, before, noise=None, tolerance=0.05):
             entry(workload_settings={"max_new_tokens": 100}),
             stored("0001_a.json", benchmark(**OTHER)),
             Verdict.INCOMPARABLE,
-            "0001_a.json measured another workload: --max-new-tokens 100, 50 there; save a baseline of this one",
+            "0001_a.json measured another workload: --max-new-tokens 100 here, 50 there; save a baseline of this one",
         ),
         (
             entry(workload_settings={}),
@@ -125,9 +125,9 @@ def test_run_that_names_the_device_by_its_slug_is_compared_in_both_directions():
 @pytest.mark.parametrize(
     ("seconds", "verdict", "line"),
     [
-        (4.0, Verdict.REGRESSED, "0.500 of 0001_a.json [0.486, 0.514]"),
-        (1.0, Verdict.IMPROVED, "2.000 of 0001_a.json [1.945, 2.056]"),
-        (2.0, Verdict.UNCHANGED, "1.000 of 0001_a.json [0.973, 1.028]"),
+        (4.0, Verdict.REGRESSED, "0.500 times the speed of 0001_a.json [0.486, 0.514]"),
+        (1.0, Verdict.IMPROVED, "2.000 times the speed of 0001_a.json [1.945, 2.056]"),
+        (2.0, Verdict.UNCHANGED, "1.000 times the speed of 0001_a.json [0.973, 1.028]"),
     ],
 )
 def test_decided_comparison_tells_ratio_interval_documents_and_spread(seconds, verdict, line):
@@ -139,18 +139,18 @@ def test_decided_comparison_tells_ratio_interval_documents_and_spread(seconds, v
 @pytest.mark.parametrize(
     ("now", "before", "deviation", "remedy"),
     [
-        ((2.2, 2.0) * 4, (2.0, 2.2) * 4, 0.01, "27 documents would decide, if the change stays"),
+        ((2.2, 2.0) * 4, (2.0, 2.2) * 4, 0.01, "27 documents would decide if the change stays the same"),
         (
             (2.0,) * 8,
             (2.0,) * 8,
             0.06,
-            "no number of documents decides at that noise; 12 nights on each side, on one host, would",
+            "no number of documents decides with this noise; 12 nights on each side, on one host, would",
         ),
         (
             (1.0, 3.0) * 4,
             (3.0, 1.0) * 4,
             0.06,
-            "no number of documents or of nights decides alone: both must grow",
+            "more documents alone or more nights alone would not decide: it takes both",
         ),
     ],
     ids=["documents", "runs", "both"],
@@ -173,7 +173,7 @@ def test_run_file_gets_the_comparison_in_plain_types():
     found = replace(compared(now, stored("0001_a.json", torch="2.12.0")), others=()).as_extra_info()
     assert found == {
         "verdict": "REGRESSED",
-        "verdict_detail": "0.500 of 0001_a.json [0.486, 0.514], 8 documents, noise: processes 1.0% measured",
+        "verdict_detail": "0.500 times the speed of 0001_a.json [0.486, 0.514], 8 documents, noise: processes 1.0% measured",
         "baseline": {"file": "0001_a.json", "run": "0001_a.json", "commit": "a commit", "runs": ["0001_a.json"]},
         "change": {
             "ratio": pytest.approx(0.5),
@@ -197,7 +197,7 @@ def test_run_file_gets_the_comparison_in_plain_types():
         "decode_change": None,
         "attribution": {"cause": "UNKNOWN", "detail": "the baseline has no machine probes: save one that has"},
         "anchor": None,
-        "environment_differences": ["torch 2.13.0, 2.12.0 there"],
+        "environment_differences": ["torch 2.13.0 here, 2.12.0 there"],
         "quality_change": None,
         "faithfulness_change": None,
     }
@@ -271,7 +271,7 @@ def test_line_names_both_hosts_where_they_differ():
     before = stored("0001_a.json", host="another", host_name="lab-2")
     found = judge(KnownNoise(host=0.1), host_name="lab-1").compare([entry()], [before])
     assert "noise: processes 1.0% measured, hosts 10.0% measured (lab-1 here, lab-2 there)" in found.detail
-    assert found.environment_differences == ("host lab-1, lab-2 there",)
+    assert found.environment_differences == ("host lab-1 here, lab-2 there",)
 
 
 def test_documents_that_one_of_the_runs_lacks_are_in_none_of_the_sums():
@@ -284,7 +284,7 @@ def test_documents_that_one_of_the_runs_lacks_are_in_none_of_the_sums():
 
 @pytest.mark.parametrize(
     ("here", "there", "named"),
-    [("a", "a", ()), ("a", "b", ("tuned_kernels a, b there",)), ("a", None, ()), (None, None, ())],
+    [("a", "a", ()), ("a", "b", ("tuned_kernels a here, b there",)), ("a", None, ()), (None, None, ())],
     ids=["the same", "others", "not told there", "not told at all"],
 )
 def test_noise_is_asked_for_with_the_same_kernels_only_where_both_runs_tell_them(here, there, named):
@@ -310,7 +310,7 @@ def test_detail_names_the_newest_run_how_many_before_it_and_the_passes():
     runs = [of_seconds(f"000{number}_a.json", 2.0) for number in (3, 2, 1)]
     low, high = (math.exp(sign * 1.959964 * 0.01 * math.sqrt(1 / 3 + 1 / 2)) for sign in (-1, 1))
     assert judge().compare([entry()] * 2, runs).detail == (
-        f"1.000 of 0003_a.json and 2 before it [{low:.3f}, {high:.3f}], 2 passes, 8 documents, "
+        f"1.000 times the speed of 0003_a.json and 2 before it [{low:.3f}, {high:.3f}], 2 passes, 8 documents, "
         "noise: processes 1.0% measured"
     )
     assert judge().compare([entry()] * 2, runs).as_extra_info()["baseline"] == {
@@ -338,7 +338,7 @@ def test_slowdown_of_one_pass_alone_does_not_fail_and_says_what_each_pass_was(pa
     assert found.change.p_value < 1e-6
     assert (found.verdict, found.attribution, found.fails) == (Verdict.INCONCLUSIVE, None, False)
     assert found.detail == (
-        "0.825 of 0001_a.json [0.805, 0.845], 2 passes, 8 documents, noise: processes 1.0% measured; "
+        "0.825 times the speed of 0001_a.json [0.805, 0.845], 2 passes, 8 documents, noise: processes 1.0% measured; "
         f"pass 2 differs from pass 1 by {apart}, more than runs of one night do; "
         f"not REGRESSED: {told}, and each must be at most 0.985; measure again to decide"
     )
@@ -426,7 +426,8 @@ def test_slow_slide_fails_against_the_anchor_and_not_against_the_newest():
         "attribution": found.as_extra_info()["anchor"]["attribution"],
     }
     with pytest.raises(
-        RegressionError, match=r"^REGRESSED: generated tokens/s 0\.800 \[.*\] of the anchor 0001_anchor\.json"
+        RegressionError,
+        match=r"^REGRESSED: generated tokens/s 0\.800 times the speed of the anchor 0001_anchor\.json \[",
     ):
         assert_not_regressed(found)
 
@@ -526,7 +527,7 @@ def test_code_is_told_with_what_differs_from_the_baseline_s_environment():
     name = "matrix_product_flop_per_second"
     found = judge().compare([with_controls(4.0, **{name: 1.0})], [with_controls("0001_a.json", **{name: 1.0})])
     assert found.attribution.cause is Cause.CODE
-    assert found.attribution.detail.endswith("; other than the baseline's: torch 2.13.0, 2.12.0 there")
+    assert found.attribution.detail.endswith("; other than the baseline's: torch 2.13.0 here, 2.12.0 there")
 
 
 PRODUCT = "matrix_product_flop_per_second"

@@ -221,7 +221,7 @@ def test_run_that_does_not_tell_degenerate_outputs_by_document_has_no_test_and_s
     found = compared(sides["now"], sides["before"])
     assert found.mcnemar is None
     assert describe(found.as_extra_info()).endswith(
-        "empty and repeating outputs not compared (one of the runs does not tell them by document)"
+        "empty and repeating outputs not compared (one of the runs does not record them by document)"
     )
     assert_quality_held(found)
 
@@ -237,12 +237,12 @@ def test_run_that_does_not_tell_degenerate_outputs_by_document_has_no_test_and_s
         (
             -0.01,
             f"against {FILE}: ROUGE-1 -1.0 points [-6.1, +4.1], margin 1.5, 8 documents, 0 summaries changed; "
-            "81 documents would decide, if mean and spread stay",
+            "81 documents would decide if mean and spread stay the same",
         ),
         (
             -0.0004,
             f"against {FILE}: ROUGE-1 +0.0 points [-5.1, +5.1], margin 1.5, 8 documents, 0 summaries changed; "
-            "26 documents would decide, if mean and spread stay",
+            "26 documents would decide if mean and spread stay the same",
         ),
         (
             -0.01499999999,

@@ -58,8 +58,8 @@ def test_engines_of_this_process_keep_their_attribution_and_have_no_server():
 def test_differences_are_the_version_and_the_command():
     now = served(engine_version="2", command="vllm --quantization fp8")
     assert list(server_differences(now, served())) == [
-        "server_engine_version 2, 1 there",
-        "server_command vllm --quantization fp8, vllm there",
+        "server_engine_version 2 here, 1 there",
+        "server_command vllm --quantization fp8 here, vllm there",
     ]
 
 

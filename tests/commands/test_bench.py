@@ -443,7 +443,7 @@ def test_other_settings_are_refused_by_name(stored, one_error_line):
     session = stored.bench("--confirm", "results/latest", "--documents", "9")
     assert session.exit_code == 4
     assert one_error_line(session) == (
-        f"ERROR: {first} was measured with other settings: --documents 9, 8 there; make them equal or measure anew"
+        f"ERROR: {first} was measured with other settings: --documents 9 here, 8 there; make them equal or measure anew"
     )
     assert folders(stored)[-1].name == first
 
@@ -456,7 +456,7 @@ def test_another_environment_is_refused_by_name(stored, one_error_line):
     )
     session = stored.bench("--confirm", "results/latest")
     assert session.exit_code == 4
-    assert f"{folders(stored)[-1].name} was measured with other environment: cpu_count 512, " in one_error_line(session)
+    assert f"{folders(stored)[-1].name} was measured with other environment: cpu_count 512 here, " in one_error_line(session)
 
 
 def test_resuming_and_confirming_at_once_is_refused(stored, one_error_line):

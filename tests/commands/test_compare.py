@@ -60,7 +60,7 @@ def test_two_sessions_of_one_thing_are_clean_with_a_line_an_experiment(project, 
     assert [line.partition(":")[0] for line in lines] == [
         f"smollm2-135m-instruct-{x}" for x in ("default", "8-bit", "4-bit")
     ]
-    assert all(f": 1.000 of {before.name} [" in line for line in lines)
+    assert all(f": 1.000 times the speed of {before.name} [" in line for line in lines)
 
 
 @pytest.mark.parametrize(("factor", "exit_code", "verdict"), [(0.5, 1, "REGRESSED"), (2.0, 0, "IMPROVED")])
@@ -69,7 +69,7 @@ def test_session_s_run_against_one_of_another_speed(project, capsys, factor, exi
     write(project.folder / "other", with_seconds(run, factor))
     assert main([str(project.folder / "results" / "latest"), str(project.folder / "other")]) == exit_code
     lines = verdicts(capsys.readouterr().out)
-    assert [f"{verdict}: {factor:.3f} of other [" in line for line in lines] == [True] * 3
+    assert [f"{verdict}: {factor:.3f} times the speed of other [" in line for line in lines] == [True] * 3
 
 
 # Hand-made ones -------------------------------------------------------------------------------------------------------
@@ -81,13 +81,14 @@ def test_folder_and_file_are_the_same_to_it(folders, capsys, now, before):
     assert main([str(folders / now), str(folders / before)]) == 0
     speed, first_token, decode, quality = capsys.readouterr().out.splitlines()
     of_before = (
-        "1.000 of before [0.824, 1.213], 8 documents, noise: processes 5.0% assumed, nights 2.0% assumed; not decided"
+        "1.000 times the speed of before [0.824, 1.213], 8 documents, noise: processes 5.0% assumed, nights 2.0% assumed; "
+        "not decided"
     )
     assert speed.startswith(f"{NAME}: UNCALIBRATED: {of_before}")
     assert first_token.startswith(
-        "  time to first token: UNCALIBRATED: 0.250 s, 0.250 s there, a speed of 1.000 of before ["
+        "  time to first token: UNCALIBRATED: 0.250 s here, 0.250 s there: 1.000 times the speed of before ["
     )
-    assert decode.startswith(f"  decode tokens/s: UNCALIBRATED: 56.6, 56.6 there, {of_before}")
+    assert decode.startswith(f"  decode tokens/s: UNCALIBRATED: 56.6 here, 56.6 there: {of_before}")
     assert quality == (
         "  quality NON-INFERIOR to before: ROUGE-1 +0.0 points [+0.0, +0.0], margin 1.5, 8 documents, 0 summaries changed"
     )
@@ -96,13 +97,13 @@ def test_folder_and_file_are_the_same_to_it(folders, capsys, now, before):
 def test_stored_baseline_is_named_by_its_file(folders, capsys):
     stored = (folders / "before" / "run.json").rename(folders / "before" / "0001_main.json")
     assert main([str(folders / "now"), str(stored)]) == 0
-    assert "1.000 of 0001_main.json [" in capsys.readouterr().out
+    assert "1.000 times the speed of 0001_main.json [" in capsys.readouterr().out
 
 
 def test_run_in_the_current_folder_has_a_name_too(folders, capsys, monkeypatch):
     monkeypatch.chdir(folders / "before")
     assert main([str(folders / "now"), "run.json"]) == 0
-    assert "1.000 of before [" in capsys.readouterr().out
+    assert "1.000 times the speed of before [" in capsys.readouterr().out
 
 
 def test_command_exits_with_what_main_returns(folders):
@@ -110,7 +111,7 @@ def test_command_exits_with_what_main_returns(folders):
     command = [sys.executable, "-m", "summarybench", "compare", str(folders / "now"), str(folders / "before")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout.startswith(f"{NAME}: REGRESSED: 0.500 of before [")
+    assert done.stdout.startswith(f"{NAME}: REGRESSED: 0.500 times the speed of before [")
 
 
 def test_one_regression_among_others_is_enough(folders, capsys):
@@ -164,7 +165,9 @@ def test_environment_differences_are_listed_below_the_verdict(folders, capsys):
     main([str(folders / "now"), str(folders / "before")])
     verdict, *_, environment, _ = capsys.readouterr().out.splitlines()
     assert verdict.startswith(f"{NAME}: UNCALIBRATED: ")
-    assert environment == f"  environment: driver {MACHINE['driver']}, 570.1 there; torch 2.13.0, 2.12.0 there"
+    assert (
+        environment == f"  environment: driver {MACHINE['driver']} here, 570.1 there; torch 2.13.0 here, 2.12.0 there"
+    )
 
 
 def test_cause_of_a_slowdown_is_told_below_it_and_leaves_the_exit_code(folders, capsys):
@@ -174,7 +177,7 @@ def test_cause_of_a_slowdown_is_told_below_it_and_leaves_the_exit_code(folders, 
     write(folders / "now", run_of(benchmark(seconds=(4.0,) * 8, controls=fell)))
     assert main([str(folders / "now"), str(folders / "before")]) == 1
     verdict, cause, *_ = capsys.readouterr().out.splitlines()
-    assert verdict.startswith(f"{NAME}: REGRESSED: 0.500 of before [")
+    assert verdict.startswith(f"{NAME}: REGRESSED: 0.500 times the speed of before [")
     assert cause == "  HOST: probes moved along: kernel launches -50%"
 
 
@@ -194,7 +197,7 @@ def test_lost_quality_has_its_exit_code_unless_speed_was_lost_too(folders, capsy
     assert main([str(folders / "now"), str(folders / "before")]) == exit_code
     assert capsys.readouterr().out.splitlines()[-1] == (
         "  quality INFERIOR to before: ROUGE-1 -10.0 points [-15.0, -5.0], margin 1.5, 8 documents, 8 summaries changed, "
-        "empty 1 more and 0 fewer (p 0.5), repeating 0 more and 1 fewer (p 1)"
+        "1 more and 0 fewer empty (p 0.5), 0 more and 1 fewer repeating (p 1)"
     )
 
 
@@ -279,7 +282,7 @@ def test_run_alone_is_compared_with_the_newest_stored_run_of_its_workload_and_sa
     assert main(["results/latest"]) == 0
     first, verdict = verdicts(capsys.readouterr().out)
     assert first == f"against {stored_path(2)}, the newest earlier run with the same workload"
-    assert verdict.startswith(f"{NAME}: UNCALIBRATED: 1.000 of 0002_main.json [")
+    assert verdict.startswith(f"{NAME}: UNCALIBRATED: 1.000 times the speed of 0002_main.json [")
 
 
 def test_each_experiment_has_the_newest_stored_run_that_holds_it(store, latest, capsys):
@@ -368,7 +371,7 @@ def test_other_run_is_found_by_number_or_name_the_newest_of_several(store, lates
         store(number, benchmark(), name=name)
     latest(benchmark())
     assert main(["results/latest", given]) == 0
-    assert f"1.000 of {found}.json [" in capsys.readouterr().out
+    assert f"1.000 times the speed of {found}.json [" in capsys.readouterr().out
 
 
 def test_file_or_folder_of_that_name_comes_first(store, latest, tmp_path, capsys):
@@ -376,7 +379,7 @@ def test_file_or_folder_of_that_name_comes_first(store, latest, tmp_path, capsys
     write(tmp_path / "0001", run_of(benchmark(seconds=(1.0,) * 8)))
     latest(benchmark())
     assert main(["results/latest", "0001"]) == 1
-    assert "REGRESSED: 0.500 of 0001 [" in capsys.readouterr().out
+    assert "REGRESSED: 0.500 times the speed of 0001 [" in capsys.readouterr().out
 
 
 def test_name_that_is_stored_nowhere_is_refused_with_what_there_is(store, latest, capsys):

@@ -78,7 +78,7 @@ def test_stored_compiled_run_made_a_sixth_slower_on_its_own_host_fails(h100, tmp
     code, lines = lines_of_slower(h100, tmp_path, capsys, 0.83)
     assert code == 1
     assert [line.partition(" [")[0] for line in lines] == [
-        f"{name}: REGRESSED: 0.830 of 0011_compiled-by-layer.json" for name in COMPILED_BY_LAYER
+        f"{name}: REGRESSED: 0.830 times the speed of 0011_compiled-by-layer.json" for name in COMPILED_BY_LAYER
     ]
 
 
@@ -87,7 +87,7 @@ def test_15_percent_against_a_run_without_a_record_of_its_kernels_says_what_woul
     code, lines = lines_of_slower(h100, tmp_path, capsys, 0.85)
     assert code == 0
     assert [line.partition(" [")[0] for line in lines] == [
-        f"{name}: INCONCLUSIVE: 0.850 of 0011_compiled-by-layer.json" for name in COMPILED_BY_LAYER
+        f"{name}: INCONCLUSIVE: 0.850 times the speed of 0011_compiled-by-layer.json" for name in COMPILED_BY_LAYER
     ]
     assert {line.partition("; ")[2] for line in lines} == {
         "not decided because 0011_compiled-by-layer.json does not record its tuned kernels; a newer baseline would decide: "
@@ -102,7 +102,7 @@ def test_run_that_is_15_percent_slower_on_its_own_host_fails(h100, tmp_path, cap
     before = written(h100 / "0013_main.json", run, measured="2026-11-26T20:42:07")
     now = written(tmp_path / "run.json", at_speed(run, 0.85), measured="2026-11-27T20:42:07")
     assert compare([str(now), str(before)]) == 1
-    assert f"{COMPILED}: REGRESSED: 0.850 of 0013_main.json" in capsys.readouterr().out
+    assert f"{COMPILED}: REGRESSED: 0.850 times the speed of 0013_main.json" in capsys.readouterr().out
 
 
 def test_ten_nights_of_half_a_percent_find_3_percent(h100, tmp_path, capsys):
@@ -144,7 +144,7 @@ def folder(tmp_path):
 def test_a_first_night_fails_what_is_twice_as_slow_and_not_what_is_a_tenth_slower(folder, capsys, ratio, verdict, code):
     assert first_and_second_night(folder, ratio) == code
     said = capsys.readouterr().out
-    assert f"llama2-7b-chat-4-bit: {verdict}: {ratio:.3f} of 0001_main.json [" in said
+    assert f"llama2-7b-chat-4-bit: {verdict}: {ratio:.3f} times the speed of 0001_main.json [" in said
     assert "noise: processes 5.0% assumed, nights 2.0% assumed" in said
     assert ("`summarybench noise` (make noise) measures how much runs differ" in said) is (code == 0)
 
@@ -153,7 +153,7 @@ def test_noise_of_minutes_does_not_stand_for_that_of_nights(folder, capsys):
     write_replicates(folder, 0.0003, experiment=COMPILED, tuned_kernels=["a"] * 10)
     assert first_and_second_night(folder, 0.97, COMPILED, tuned_kernels="a") == 0
     said = capsys.readouterr().out
-    assert f"{COMPILED}: UNCALIBRATED: 0.970 of" in said
+    assert f"{COMPILED}: UNCALIBRATED: 0.970 times the speed of" in said
     assert "noise: processes 0.03% measured, nights 2.0% assumed" in said
     assert "make noise) on three more days, or four stored nights, measure how much nights differ" in said
 
@@ -197,9 +197,9 @@ def test_longer_outputs_do_not_hide_slower_decoding(folder, capsys):
         line for line in capsys.readouterr().out.splitlines() if "tokens/s:" in line or "4-bit:" in line
     )
     assert 48 / (4 + 47 * 0.05) > 24 / (4 + 23 * 0.04)  # the measured speed has risen
-    assert "4-bit: REGRESSED: 0.955 of" in speed
-    assert "outputs of another length (48.0 tokens, 24.0 there) change it by a further +" in speed
-    assert "decode tokens/s: REGRESSED: 20.0, 25.0 there, 0.800 of" in decode
+    assert "4-bit: REGRESSED: 0.955 times the speed of" in speed
+    assert "outputs of another length (48.0 tokens here, 24.0 there) change it by a further +" in speed
+    assert "decode tokens/s: REGRESSED: 20.0 here, 25.0 there: 0.800 times the speed of" in decode
 
 
 def test_slower_first_token_fails_where_the_speed_hides_it(folder, capsys):
@@ -208,6 +208,6 @@ def test_slower_first_token_fails_where_the_speed_hides_it(folder, capsys):
     now = written(folder.parent / "run.json", with_lengths(100, 0.22, 0.02), measured="2026-11-01T05:00:00")
     assert compare([str(now), str(folder / "0001_main.json")]) == 1
     said = capsys.readouterr().out
-    assert "llama2-7b-chat-4-bit: UNCHANGED: 0.991 of" in said
-    assert "  time to first token: REGRESSED: 0.220 s, 0.200 s there, a speed of 0.909 of" in said
-    assert "  decode tokens/s: UNCHANGED: 50.0, 50.0 there, 1.000 of" in said
+    assert "llama2-7b-chat-4-bit: UNCHANGED: 0.991 times the speed of" in said
+    assert "  time to first token: REGRESSED: 0.220 s here, 0.200 s there: 0.909 times the speed of" in said
+    assert "  decode tokens/s: UNCHANGED: 50.0 here, 50.0 there: 1.000 times the speed of" in said

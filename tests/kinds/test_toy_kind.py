@@ -111,7 +111,7 @@ def test_toy_kind_has_an_option_that_is_part_of_the_session_s_conditions(toy_pro
     assert session.run["settings"]["toy_least_words"] == 5
     resumed = toy_project.bench(*TOY, "--resume", "results/latest")
     assert resumed.exit_code == 4
-    assert "toy_least_words 1, 5 there" in resumed.output
+    assert "toy_least_words 1 here, 5 there" in resumed.output
 
 
 def test_toy_kind_is_compared_with_a_stored_run_of_itself(toy_project):

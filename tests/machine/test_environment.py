@@ -85,8 +85,8 @@ def test_hosts_differ_by_their_ids_and_are_shown_by_their_names():
     here = {"host": "old-1", "host_id": "1", "host_name": "lab-1", "torch": "2.12"}
     assert list(environment_differences(here, here | {"host": "old-2", "host_name": "renamed"})) == []
     assert list(environment_differences(here, here | {"host_id": "2", "host_name": "lab-2", "torch": "2.11"})) == [
-        "host lab-1, lab-2 there",
-        "torch 2.12, 2.11 there",
+        "host lab-1 here, lab-2 there",
+        "torch 2.12 here, 2.11 there",
     ]
 
 
@@ -94,10 +94,10 @@ def test_device_that_one_run_names_by_its_slug_is_no_difference_and_what_it_does
     local = {"device": "NVIDIA H200", "driver": "580.1", "device_memory_bytes": 150, "bitsandbytes": "0.50"}
     remote = {"device": "nvidia-h200", "driver": None, "device_memory_bytes": None, "bitsandbytes": None}
     assert list(environment_differences(remote, local)) == [
-        "bitsandbytes None, 0.50 there",
-        "device_memory_bytes unknown, 150 there",
-        "driver unknown, 580.1 there",
+        "bitsandbytes None here, 0.50 there",
+        "device_memory_bytes unknown here, 150 there",
+        "driver unknown here, 580.1 there",
     ]
     assert list(environment_differences(remote, {**remote, "device": "Tesla T4"})) == [
-        "device nvidia-h200, Tesla T4 there"
+        "device nvidia-h200 here, Tesla T4 there"
     ]

@@ -242,7 +242,7 @@ def test_stored_batches_are_read_by_the_next_session_and_by_make_compare(shared,
     assert (info["verdict"], info["change"]["documents"]) == ("UNCALIBRATED", 8)
     (stored,) = session.stored
     assert command("compare")([str(shared.folder / "results" / "latest"), str(stored)]) == 0
-    assert "4-bit-batch2: UNCALIBRATED: 1.000 of 0001_main.json" in capsys.readouterr().out
+    assert "4-bit-batch2: UNCALIBRATED: 1.000 times the speed of 0001_main.json" in capsys.readouterr().out
 
 
 def test_plan_counts_batches(shared):

@@ -280,10 +280,10 @@ def test_environment_leaves_out_what_no_run_states():
 
 def test_notes_on_a_verdict_are_listed_below_it():
     named = {"verdict": "INCONCLUSIVE", "verdict_detail": "`make noise` <decides>"}
-    changes = {"environment_differences": ["torch 2.13.0, 2.12.0 there"]}
+    changes = {"environment_differences": ["torch 2.13.0 here, 2.12.0 there"]}
     html = report_html.report_html([source(benchmark(FP16, **named, **changes), benchmark(FOUR))])
     verdict = f"{FP16}: <strong>INCONCLUSIVE</strong>: <code>make noise</code> &lt;decides&gt;"
-    assert f"<li>{verdict}<ul><li>environment: torch 2.13.0, 2.12.0 there</li></ul></li>" in html
+    assert f"<li>{verdict}<ul><li>environment: torch 2.13.0 here, 2.12.0 there</li></ul></li>" in html
 
 
 def test_text_of_models_and_documents_is_escaped_everywhere():

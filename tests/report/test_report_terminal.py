@@ -446,7 +446,7 @@ def test_failure_for_more_empty_outputs_is_reported_beside_the_quality_line():
     change = QUALITY_CHANGE | {"verdict": "NON-INFERIOR", "mcnemar": tests}
     failed = outcome(NAME, "failed", "7 more empty outputs than 0001_main.json")
     said = notes_of(report(run_of(benchmark(quality_change=change), outcomes=(failed,))))
-    assert f"{NAME}: quality NON-{LOST}, empty 7 more and 0 fewer (p 0.0078)" in said
+    assert f"{NAME}: quality NON-{LOST}, 7 more and 0 fewer empty (p 0.0078)" in said
     assert said[-1] == f"{NAME}: failed: 7 more empty outputs than 0001_main.json"
 
 

@@ -73,7 +73,7 @@ def test_weights_that_were_unpacked_are_named_by_their_method(noted):
 
 
 def test_run_that_is_saved_is_not_asked_to_be_for_another_workload():
-    found = "0001_main.json measured another workload: --max-new-tokens 100, 50 there"
+    found = "0001_main.json measured another workload: --max-new-tokens 100 here, 50 there"
     run = run_of(benchmark(verdict="INCOMPARABLE", verdict_detail=f"{found}; save a baseline of this one"))
     shown = {
         is_saved: final_report(run, A100, width=200, color=False, is_saved=is_saved).splitlines()

@@ -188,10 +188,10 @@ def test_equal_conditions_are_accepted(earlier):
 @pytest.mark.parametrize(
     ("machine", "settings", "named"),
     [
-        ({}, {"documents": 3}, "other settings: --documents 3, 2 there;"),
+        ({}, {"documents": 3}, "other settings: --documents 3 here, 2 there;"),
         ({}, {"model_folders": {"a-model": "def"}}, "other settings: the files of a-model changed;"),
-        ({"torch": "2.11.0"}, {}, "other environment: torch 2.11.0, 2.13.0 there;"),
-        ({"host": "4567"}, {}, "other environment: host host-4567, host-0123 there;"),
+        ({"torch": "2.11.0"}, {}, "other environment: torch 2.11.0 here, 2.13.0 there;"),
+        ({"host": "4567"}, {}, "other environment: host host-4567 here, host-0123 there;"),
     ],
 )
 def test_other_conditions_are_refused_by_name(earlier, machine, settings, named):

@@ -44,14 +44,16 @@ def test_every_field_changes_the_fingerprint(name):
     ("now", "before", "expected"),
     [
         pytest.param({"a": 1, "b": {"c": 2}}, {"b": {"c": 2}, "a": 1}, [], id="equal"),
-        pytest.param({"max_new_tokens": 48}, {"max_new_tokens": 100}, ["--max-new-tokens 48, 100 there"], id="flat"),
+        pytest.param(
+            {"max_new_tokens": 48}, {"max_new_tokens": 100}, ["--max-new-tokens 48 here, 100 there"], id="flat"
+        ),
         pytest.param(
             {"loader_settings": {"dtype": "float16", "threshold": 6.0}},
             {"loader_settings": {"dtype": "float32", "threshold": 6.0}},
-            ["dtype float16, float32 there"],
+            ["dtype float16 here, float32 there"],
             id="nested",
         ),
-        pytest.param({"b": 1, "a": 1}, {"b": 2, "a": 2}, ["a 1, 2 there", "b 1, 2 there"], id="sorted"),
+        pytest.param({"b": 1, "a": 1}, {"b": 2, "a": 2}, ["a 1 here, 2 there", "b 1 here, 2 there"], id="sorted"),
         pytest.param({"revision": "a1"}, {"revision": "b2"}, ["the model's weights or tokenizer changed"], id="digest"),
         pytest.param(
             {"model_folders": {"x": "a1"}},
@@ -59,9 +61,9 @@ def test_every_field_changes_the_fingerprint(name):
             ["the files of x changed"],
             id="files",
         ),
-        pytest.param({"threads": 2}, {}, ["threads 2, None there"], id="missing-there"),
-        pytest.param({"language": "de"}, {}, ["--language de, en there"], id="default-there"),
-        pytest.param({}, {"threads": 2}, ["threads None, 2 there"], id="missing-here"),
+        pytest.param({"threads": 2}, {}, ["threads 2 here, None there"], id="missing-there"),
+        pytest.param({"language": "de"}, {}, ["--language de here, en there"], id="default-there"),
+        pytest.param({}, {"threads": 2}, ["threads None here, 2 there"], id="missing-here"),
     ],
 )
 def test_each_difference_is_named_with_both_values(now, before, expected):
@@ -70,4 +72,4 @@ def test_each_difference_is_named_with_both_values(now, before, expected):
 
 def test_workloads_differ_in_what_was_replaced():
     now, before = replace(WORKLOAD, max_new_tokens=48).as_dict(), WORKLOAD.as_dict()
-    assert differences(now, before) == ["--max-new-tokens 48, 100 there"]
+    assert differences(now, before) == ["--max-new-tokens 48 here, 100 there"]

@@ -23,7 +23,7 @@ def test_each_experiment_says_that_it_starts_how_long_it_takes_and_how_it_ended(
         started, warmed_up, ended = told_of(session, experiment)
         assert started == "started"
         # 48 tokens of 0.01 s each, and up to a tenth more, which is in no round's favour
-        assert warmed_up.startswith("warmed up in 0.5 s; 8 timed rounds, should take about 4.")
+        assert warmed_up.startswith("warmed up in 0.5 s; 8 timed rounds follow, about 4.")
         assert ended.startswith("passed after ")
         assert ", ROUGE-1 0." in ended
         speed = session.infos[experiment.removeprefix("smollm2-135m-instruct-")]["generated_tokens_per_second"]
@@ -57,8 +57,8 @@ def test_experiment_that_could_not_be_measured_ends_with_its_outcome(project):
 def test_batches_are_told_apart_by_their_size_and_counted_as_rounds(project):
     session = project.bench("-m", "batching", "-k", "4-bit-batch4 or 4-bit-batch8")
     (_, four, _), (_, eight, _) = (told_of(session, f"{EXPERIMENT}-batch{rows}") for rows in (4, 8))
-    assert "; 2 timed rounds, should take about " in four
-    assert "; 1 timed round, should take about " in eight
+    assert "; 2 timed rounds follow, about " in four
+    assert "; 1 timed round follows, about " in eight
 
 
 def test_experiment_that_is_carried_from_an_earlier_run_is_not_said_to_start(project):
@@ -104,7 +104,7 @@ def test_lines_are_for_where_no_terminal_draws_the_live_one(isatty, lines):
     progress.ended(EXPERIMENT, Outcome.OUT_OF_MEMORY, {})
     assert len(terminal.lines) == lines
     if lines:
-        assert terminal.lines[1] == f"{EXPERIMENT}: warmed up in 2.0 s; 8 timed rounds"
+        assert terminal.lines[1] == f"{EXPERIMENT}: warmed up in 2.0 s; 8 timed rounds follow"
         assert terminal.lines[2].startswith(f"{EXPERIMENT}: out of memory after ")
 
 

@@ -66,7 +66,7 @@ def test_language_is_part_of_the_workload_and_without_a_floor(project, table):
     info = session.infos["4-bit"]
     assert session.exit_code == 0
     assert info["verdict"] == "INCOMPARABLE"
-    assert "--language de, en there" in info["verdict_detail"]
+    assert "--language de here, en there" in info["verdict_detail"]
     assert (info["workload_settings"]["language"], session.run["settings"]["language"]) == ("de", "de")
     assert info["rouge1"] > 0
 

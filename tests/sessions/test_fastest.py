@@ -262,7 +262,7 @@ def test_line_has_shares_of_the_whole():
     parts = {"generating": 150.0, "loading": 20.0, "compile": 20.0, "other": 10.0}
     session = {"seconds": 200.0, **{f"{part}_seconds": seconds for part, seconds in parts.items()}}
     assert session_line(session) == (
-        "session: 3 min 20 s, 75.0% generating, 10.0% loading, 10.0% compiling, 5.0% anything else"
+        "session: 3 min 20 s: 75.0% generating, 10.0% loading, 10.0% compiling, 5.0% other"
     )
 
 

@@ -171,7 +171,7 @@ def test_other_settings_are_refused_by_name_and_leave_no_folder(project, one_err
     session = project.bench("--documents", "3", "--seed", "1", "--resume", "results/latest")
     assert session.exit_code == 4
     assert one_error_line(session) == (
-        f"ERROR: {earlier} was measured with other settings: --documents 3, 2 there; --seed 1, 0 there; "
+        f"ERROR: {earlier} was measured with other settings: --documents 3 here, 2 there; --seed 1 here, 0 there; "
         "make them equal or measure anew"
     )
     assert [path.name for path in (project.folder / "results").glob("2*")] == [earlier]

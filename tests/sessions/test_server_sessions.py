@@ -100,7 +100,7 @@ def test_eight_rounds_of_one_engine_and_version_are_compared(served):
     with serving(owned_by="vllm", version="2") as server:
         other = measure(served, server.address, *rounds).by_experiment[NAME]
     assert other["change"] is None
-    assert "engine_version 2, 1 there" in other["verdict_detail"]
+    assert "engine_version 2 here, 1 there" in other["verdict_detail"]
 
 
 def test_prompt_cache_has_no_prompt_of_an_earlier_pass_or_session(served):

@@ -109,7 +109,7 @@ def test_other_workload_is_incomparable_and_named(project):
     project.bench_once("--benchmark-save=main", "-k", "4-bit")
     session = project.bench("-k", "4-bit", "--max-new-tokens", "32")
     assert session.infos["4-bit"]["verdict"] == "INCOMPARABLE"
-    assert "--max-new-tokens 32, 48 there" in session.output
+    assert "--max-new-tokens 32 here, 48 there" in session.output
     assert session.exit_code == 0
 
 
@@ -307,7 +307,7 @@ def test_baseline_stored_before_quality_was_told_by_document_is_compared_without
     session = project.bench("-k", "4-bit")
     assert session.exit_code == 0
     assert session.infos["4-bit"]["quality_change"]["mcnemar"] is None
-    assert "does not tell them by document" in session.output
+    assert "does not record them by document" in session.output
 
 
 def test_other_failure_outranks_a_missed_floor(project):

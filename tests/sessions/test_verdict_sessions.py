@@ -108,7 +108,8 @@ def test_outputs_of_another_length_change_no_verdict_and_are_said_to_be(project,
     assert session.exit_code != 1  # half a summary scores less
     assert info["change"]["ratio"] == pytest.approx(1)
     assert (
-        f"outputs of another length ({now}.0 tokens, {before}.0 there) change it by a further" in info["verdict_detail"]
+        f"outputs of another length ({now}.0 tokens here, {before}.0 there) change it by a further"
+        in info["verdict_detail"]
     )
 
 
@@ -206,7 +207,7 @@ def test_slow_slide_fails_against_the_anchor_and_no_night_regressed_against_the_
         nights.append(session.infos["4-bit"])
         assert session.exit_code == (1 if nights[-1]["anchor"]["verdict"] == "REGRESSED" else 0)
     assert session.exit_code == 1
-    assert " of the anchor 0001_anchor.json" in session.output
+    assert " times the speed of the anchor 0001_anchor.json" in session.output
     assert {night["verdict"] for night in nights}.isdisjoint({"REGRESSED", "IMPROVED"})
     assert [night["baseline"]["file"] for night in nights] == [
         "0002_main.json",
