@@ -177,9 +177,9 @@ def read_device_noise(baselines: Baselines, *, is_gpu: bool) -> DeviceNoise:
     return DeviceNoise(is_gpu=is_gpu, sightings=(*measured, *stored), probes=read_probe_noise(baselines.folder))
 
 
-def read_noise_of(device: DeviceRecord, baselines: Baselines) -> DeviceNoise:
-    """As `read_device_noise`, for the device that a session measures. Only the stored runs show what another machine's is."""
-    return read_device_noise(baselines, is_gpu=baselines.are_of_gpu if device.is_remote else device.is_gpu)
+def measures_gpu(device: DeviceRecord, baselines: Baselines) -> bool:
+    """Whether the device is a GPU. The record of another machine's device does not say that, but its stored runs do."""
+    return baselines.are_of_gpu if device.is_remote else device.is_gpu
 
 
 # Stored runs -----------------------------------------------------------------------------------------------------

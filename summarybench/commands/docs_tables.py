@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from summarybench.analysis.device_noise import measures_gpu
 from summarybench.catalogue.models import LOADERS, MODELS
 from summarybench.catalogue.published import published_rows
 from summarybench.core.numbers import MISSING, decimal
@@ -46,9 +47,10 @@ def stored_experiments(folder: Path) -> Iterator[ExperimentView]:
 
     CPUs are left out: two CPUs with the same name can differ more than any two results here.
     """
-    for stored in read_baselines(folder).runs:
-        if device_of(stored.run).is_gpu:
-            for each in experiments_of([Source(stored=stored)]):
+    baselines = read_baselines(folder)
+    for stored in baselines.runs:
+        if measures_gpu(device_of(stored.run), baselines):
+            for each in experiments_of([Source(stored=stored, baselines=baselines)]):
                 if each.kind.is_own_speed or _is_distributed(each):
                     yield each
 

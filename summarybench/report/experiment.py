@@ -13,7 +13,7 @@ from typing import Any
 from summarybench.analysis.cost import Consumption, consumption_of
 from summarybench.catalogue.models import MODELS
 from summarybench.core.outcomes import Outcome, Verdict
-from summarybench.machine.device import DeviceRecord
+from summarybench.machine.device import DeviceRecord, slugify
 from summarybench.runs.baselines import Baselines, StoredRun
 from summarybench.runs.comparison_records import AnchorRecord, AttributionRecord, ChangeRecord
 from summarybench.runs.extra_info import ExtraInfo
@@ -61,7 +61,10 @@ class Source:
 
     @property
     def device_name(self) -> str:
-        return str(self.stored.environment["device"])
+        """The product. Where --server-device gave only the slug, it is the name that another stored run has for it."""
+        name = str(self.stored.environment["device"])
+        names = (str(each.environment["device"]) for each in (self.baselines.runs if self.baselines else ()))
+        return next((each for each in names if each != name and slugify(each) == name), name)
 
     @property
     def date(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from summarybench.analysis.comparison import Comparison
 from summarybench.analysis.confirmation import ConfirmedRun
-from summarybench.analysis.device_noise import read_noise_of
+from summarybench.analysis.device_noise import measures_gpu, read_device_noise
 from summarybench.analysis.history import SeriesKey, read_accepted, series_with
 from summarybench.analysis.judge import Judge
 from summarybench.analysis.quality_session import level_of_one_test
@@ -63,7 +63,7 @@ def basis_of(config: Config, baselines: Baselines, environment: Mapping[str, Any
         judge=Judge(
             environment=environment,
             night=datetime.now(UTC).date().isoformat(),
-            noise=read_noise_of(config.device, baselines),
+            noise=read_device_noise(baselines, is_gpu=measures_gpu(config.device, baselines)),
             tolerance=config.settings.tolerance,
             slug=config.device.slug,
         ),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from summarybench.analysis.device_noise import read_noise_of, spread_of
+from summarybench.analysis.device_noise import measures_gpu, read_device_noise, spread_of
 from summarybench.analysis.planning import Planned, are_kernels_kept, document_noise
 from summarybench.catalogue.models import Experiment
 from summarybench.machine.environment import host_id_of, host_of
@@ -27,7 +27,7 @@ def plan(tests: Mapping[str, Experiment], config: Config, progress: Progress) ->
     """
     settings, device = config.settings, config.device
     baselines = read_baselines(settings.baselines_dir / device.slug)
-    of_device = read_noise_of(device, baselines)
+    of_device = read_device_noise(baselines, is_gpu=measures_gpu(device, baselines))
     sampler = Sampler(config, progress)
     models = {experiment.model for experiment in tests.values()}
     counts = {model: count_documents(model, config, sampler) for model in models}

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import math
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from statistics import stdev, variance
 
 import pytest
 
-from summarybench.analysis.device_noise import read_noise_of
 from summarybench.analysis.noise import (
     ProbeNoise,
     add_replicates,
@@ -20,7 +19,6 @@ from summarybench.analysis.noise import (
 from summarybench.commands import noise as replicate
 from summarybench.core.outcomes import InputError
 from summarybench.machine.environment import VERSIONS
-from summarybench.runs.baselines import Baselines, StoredRun
 from summarybench.runs.migration import migrated
 from summarybench.stats.spread import pooled_spread, replicates_of
 from summarybench.stats.timings import Timing
@@ -28,24 +26,6 @@ from tests.command import command
 from tests.run_files import A100, MACHINE, benchmark, replicates, run_of
 
 NAME = "llama2-7b-chat-4-bit"
-
-
-@pytest.mark.parametrize(
-    ("is_remote", "kind", "driver", "is_gpu"),
-    [
-        (True, "cpu", "580.95.05", True),
-        (True, "cuda", None, False),
-        (False, "cpu", "580.95.05", False),
-        (False, "cuda", None, True),
-    ],
-)
-def test_another_machines_device_has_the_noise_of_the_kind_that_its_stored_runs_show(
-    tmp_path, is_remote, kind, driver, is_gpu
-):
-    device = replace(A100, kind=kind, is_remote=is_remote)
-    stored = StoredRun(path=tmp_path / "0001_main.json", run=run_of(benchmark(), driver=driver))
-    noise = read_noise_of(device, Baselines(folder=tmp_path, runs=(stored,)))
-    assert noise.is_gpu is is_gpu
 
 
 def test_folder_without_replicates_has_no_noise_of_its_probes(tmp_path):

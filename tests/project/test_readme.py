@@ -37,7 +37,11 @@ def store(tmp_path):
     def stored(*benchmarks, number=1, date="2026-11-23", device=A100, **machine):
         folder = tmp_path / "baselines" / device.slug
         folder.mkdir(parents=True, exist_ok=True)
-        run = {**run_of(*benchmarks, **machine), "device": asdict(device), "datetime": f"{date}T17:41:24+00:00"}
+        run = {
+            **run_of(*benchmarks, device=device.name, **machine),
+            "device": asdict(device),
+            "datetime": f"{date}T17:41:24+00:00",
+        }
         (folder / f"{number:04}_main.json").write_text(json.dumps(run))
         return tmp_path / "baselines"
 
@@ -197,6 +201,16 @@ def test_runs_of_cpus_and_tests_of_memory_are_left_out(store):
     tables = tables_of(baselines)
     assert tables["measured"] == "No run of a GPU is stored.\n"
     assert tables["scaling"] == "No run of several GPUs is stored.\n"
+
+
+def test_run_with_the_slug_of_a_stored_gpu_is_in_the_tables_under_its_name(store):
+    remote = replace(A100, kind="cpu", name=A100.slug, is_remote=True)
+    store(benchmark("llama2-7b-chat-fp16"), device=remote, driver=None)
+    baselines = store(benchmark(), number=2)
+    assert [(row.name, row.source.device_name) for row in newest_rows(baselines)] == [
+        ("llama2-7b-chat-fp16", A100.name),
+        ("llama2-7b-chat-4-bit", A100.name),
+    ]
 
 
 def test_several_gpus_have_a_table_of_their_own_and_batches_are_not_beside_single_documents(store):

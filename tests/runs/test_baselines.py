@@ -8,11 +8,13 @@ import multiprocessing
 import os
 import stat
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pytest_benchmark.stats import Stats
 
+from summarybench.analysis.device_noise import measures_gpu
 from summarybench.analysis.noise import ProbeNoise, read_probe_noise
 from summarybench.core.outcomes import InputError
 from summarybench.machine.environment import VERSIONS
@@ -30,7 +32,7 @@ from summarybench.runs.baselines import (
 from summarybench.runs.journal import JournalContents
 from summarybench.runs.run_file import build_run, entries_of, read_run, run_text
 from summarybench.stats.timings import Timing
-from tests.run_files import MACHINE, benchmark, run_of
+from tests.run_files import A100, MACHINE, benchmark, run_of
 
 NAME = "llama2-7b-chat-4-bit"
 OTHER = {"workload": "another workload", "workload_settings": {"max_new_tokens": 50}}
@@ -457,3 +459,18 @@ def test_run_that_lacks_a_part_is_refused_by_it(tmp_path, key):
     path.write_text(json.dumps({name: part for name, part in run_of(benchmark()).items() if name != key}))
     with pytest.raises(InputError, match=rf"is not a run of this suite: {key} is missing; "):
         read_run(path)
+
+
+@pytest.mark.parametrize(
+    ("is_remote", "kind", "driver", "is_gpu"),
+    [
+        (True, "cpu", "580.95.05", True),
+        (True, "cuda", None, False),
+        (False, "cpu", "580.95.05", False),
+        (False, "cuda", None, True),
+    ],
+)
+def test_stored_runs_show_whether_another_machines_device_is_a_gpu(tmp_path, is_remote, kind, driver, is_gpu):
+    stored = StoredRun(path=tmp_path / "0001_main.json", run=run_of(benchmark(), driver=driver))
+    device = replace(A100, kind=kind, is_remote=is_remote)
+    assert measures_gpu(device, Baselines(folder=tmp_path, runs=(stored,))) is is_gpu

@@ -261,6 +261,18 @@ def test_runs_of_the_servers_own_machine_and_of_another_one_are_compared_in_both
         assert " of 0002_remote.json [" in again.output
 
 
+def test_assumed_noise_of_another_machines_gpu_is_that_of_gpus(served):
+    rounds = ("--rounds", "8")
+    with serving() as server:
+        local = measure(served, server.address, *rounds, "--benchmark-save=local").stored[0]
+        run = json.loads(local.read_bytes())
+        run["machine_info"]["driver"] = "580.95.05"
+        local.write_text(json.dumps(run), encoding="utf-8")
+        session = measure(served, server.address, *rounds, "--server-device", local.parent.name)
+    assert " of 0001_local.json [" in session.output
+    assert "noise: processes 5.0% assumed" in session.output
+
+
 def test_baseline_of_another_device_in_the_folder_of_the_named_one_is_incomparable(served):
     rounds = ("--rounds", "8")
     with serving() as server:
