@@ -456,7 +456,9 @@ def test_another_environment_is_refused_by_name(stored, one_error_line):
     )
     session = stored.bench("--confirm", "results/latest")
     assert session.exit_code == 4
-    assert f"{folders(stored)[-1].name} was measured with other environment: cpu_count 512 here, " in one_error_line(session)
+    assert f"{folders(stored)[-1].name} was measured with other environment: cpu_count 512 here, " in one_error_line(
+        session
+    )
 
 
 def test_resuming_and_confirming_at_once_is_refused(stored, one_error_line):
