@@ -51,7 +51,10 @@ PREDICTED = Figure(
     unit="GiB",
     format=IN_GIB,
     value=lambda experiment: experiment.info["predicted_memory_bytes"],
-    definition="The peak memory that was predicted before loading, from the model's shape, the loader and the batch size.",
+    definition=(
+        "The peak memory that was predicted before loading, from the model's shape, the loader and the batch size. On a CPU "
+        "it leaves out Python and its libraries, which the measured peak includes."
+    ),
 )
 
 
