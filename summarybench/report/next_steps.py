@@ -56,19 +56,20 @@ def next_steps(finished: Finished) -> Iterator[str]:
     """One line for each step, with its purpose and the command."""
     verdicts = _experiments_by_verdict(finished.run["benchmarks"])
     if regressed := verdicts.get(Verdict.REGRESSED):
-        yield f"next: {Verdict.REGRESSED} {_named(regressed)}: {_after_regression(finished)}"
+        yield f"next: {_are(regressed, Verdict.REGRESSED)}: {_after_regression(finished)}"
     # After wrong input alone, there is nothing to continue, and the same options would fail again.
     if finished.exit_code != ExitCode.WRONG_INPUT and (unfinished := _unfinished(finished.run)):
         yield f"next: after removing the cause, measure only {_named(unfinished)}: {finished.again_with('--resume')}"
     if undecided := verdicts.get(Verdict.INCONCLUSIVE):
+        line = "the line" if len(undecided) == 1 else "each line"
         yield (
-            f"next: {Verdict.INCONCLUSIVE} {_named(undecided)}: the line above says how many documents or runs would decide. If none "
+            f"next: {_are(undecided, Verdict.INCONCLUSIVE)}: {line} above says how many documents or nights would decide. If none "
             f"would, `{finished.invocation.command('noise')}` measures how much runs differ on this machine, and --plan predicts "
             "what a run can detect"
         )
     if uncalibrated := verdicts.get(Verdict.UNCALIBRATED):
         yield (
-            f"next: {Verdict.UNCALIBRATED} {_named(uncalibrated)}: `{finished.invocation.command('noise')}` measures the noise that "
+            f"next: {_are(uncalibrated, Verdict.UNCALIBRATED)}: `{finished.invocation.command('noise')}` measures the noise that "
             f"is assumed above; each night stored with `{finished.invocation.command('adopt', shown(finished.folder), 'nightly')}` "
             "measures more of it"
         )
@@ -194,6 +195,10 @@ def _unfinished(run: Run) -> list[str]:
     again = (Outcome.INVALID, Outcome.UNAVAILABLE)
     outcomes = run["outcomes"]
     return [each["experiment"] for each in outcomes if each["outcome"] in again or not each.get("is_final", True)]
+
+
+def _are(experiments: Sequence[str], verdict: Verdict) -> str:
+    return f"{_named(experiments)} {'is' if len(experiments) == 1 else 'are'} {verdict}"
 
 
 def _named(experiments: Sequence[str]) -> str:

@@ -369,8 +369,8 @@ def _false_alarm_notes(run: Run) -> Iterator[str]:
     elif comparisons > 1:
         together = percent(1 - (1 - FALSE_ALARM_LEVEL) ** comparisons, 1)
         yield (
-            f"false alarms: up to {level} for each comparison, so {together} of sessions with {comparisons}; "
-            f"`summarybench bench` (make bench) measures regressions again and keeps it at {level} of sessions (Holm)"
+            f"false alarms: up to {level} for each comparison, so up to {together} of sessions with {comparisons} comparisons; "
+            f"`summarybench bench` (make bench) measures regressions again and keeps them at {level} of sessions (Holm)"
         )
 
 

@@ -69,7 +69,7 @@ def test_nothing_is_asked_for_where_nothing_changed():
 def test_regression_is_to_be_measured_once_more_with_the_same_options():
     regressed = benchmark(verdict="REGRESSED")
     (line,) = steps(regressed, exit_code=1)
-    assert line.startswith(f"next: REGRESSED {NAME}: `summarybench bench` measures a regression again automatically")
+    assert line.startswith(f"next: {NAME} is REGRESSED: `summarybench bench` measures a regression again automatically")
     assert line.endswith("by hand: summarybench bench -m 'a b' --confirm /r/a-run")
     (line,) = steps(regressed, exit_code=1, run={"confirms": {}})
     assert "both passes show it" in line
@@ -123,7 +123,7 @@ def test_commands_are_those_that_were_typed_with_paths_quoted(invocation, argume
 def test_undecided_says_how_to_decide():
     (line,) = steps(*[benchmark(verdict="INCONCLUSIVE")] * 4)
     assert line.startswith(
-        "next: INCONCLUSIVE 4 experiments: the line above says how many documents or runs would decide. If none would, "
+        "next: 4 experiments are INCONCLUSIVE: each line above says how many documents or nights would decide. If none would, "
         "`summarybench noise` measures how much runs differ on this machine"
     )
 

@@ -118,8 +118,8 @@ def test_rate_of_false_alarms_of_a_confirmed_session_is_stated(noted):
 def test_false_alarms_of_one_pass_over_several_experiments_are_stated(noted):
     run = run_of(benchmark(**COMPARED), benchmark(OTHER, **COMPARED))
     assert (
-        "false alarms: up to 1% for each comparison, so 2.0% of sessions with 2; "
-        "`summarybench bench` (make bench) measures regressions again and keeps it at 1% of sessions (Holm)"
+        "false alarms: up to 1% for each comparison, so up to 2.0% of sessions with 2 comparisons; "
+        "`summarybench bench` (make bench) measures regressions again and keeps them at 1% of sessions (Holm)"
     ) in [line.replace("\\", "") for line in lines(noted(run))]
 
 
