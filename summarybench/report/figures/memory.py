@@ -43,6 +43,14 @@ WEIGHTS = Figure(
     value=lambda experiment: experiment.info["weights_bytes"],
     definition="The size of the loaded weights, quantization scales included.",
 )
+
+
+def _predicted(experiment: ExperimentView) -> int | None:
+    """None on a CPU: the peak is that of the whole process there."""
+    is_on_cpu = "threads" in experiment.info["workload_settings"]["loader_settings"]
+    return None if is_on_cpu else experiment.info["predicted_memory_bytes"]
+
+
 PREDICTED = Figure(
     key="predicted",
     name="Predicted peak",
@@ -50,20 +58,16 @@ PREDICTED = Figure(
     short="predicted\npeak GiB",
     unit="GiB",
     format=IN_GIB,
-    value=lambda experiment: experiment.info["predicted_memory_bytes"],
+    value=_predicted,
     definition=(
-        "The peak memory that was predicted before loading, from the model's shape, the loader and the batch size. On a CPU "
-        "it leaves out Python and its libraries, which the measured peak includes."
+        "The peak memory that was predicted before loading, from the model's shape, the loader and the batch size. It is not "
+        "shown for a CPU, where the measured peak includes Python and its libraries, and no prediction does."
     ),
 )
 
 
 def _prediction_error(experiment: ExperimentView) -> float | None:
-    """On a CPU the peak is that of the whole process, Python and torch included: no prediction covers that."""
-    info = experiment.info
-    if "threads" in info["workload_settings"]["loader_settings"]:
-        return None
-    predicted, peak = info["predicted_memory_bytes"], info["peak_memory_bytes"]
+    predicted, peak = _predicted(experiment), experiment.info["peak_memory_bytes"]
     return None if predicted is None or peak is None else predicted / peak - 1
 
 
@@ -73,7 +77,7 @@ PREDICTION_ERROR = Figure(
     heading="error",
     format=Format(spec="+.1%"),
     value=_prediction_error,
-    definition="Predicted ÷ measured peak memory − 1. On a CPU the two are not comparable, and the report shows –.",
+    definition="Predicted ÷ measured peak memory − 1. It is not shown for a CPU.",
 )
 
 GROUP = Group(
