@@ -21,6 +21,7 @@ from summarybench.engines.engine import OnFirstToken
 from summarybench.engines.inductor import compile_with_inductor
 from summarybench.engines.sampling import draw_noise, sample
 from summarybench.engines.static_cache import LayerKVCache, StaticKVCache
+from summarybench.engines.step_loop import StepLoop
 
 PROMPT_MULTIPLE = 128
 """Prefill is captured for each multiple of this many tokens. A prompt is padded to the next multiple."""
@@ -75,8 +76,7 @@ class CompiledDecoder:
         self._count = torch.zeros(1, dtype=torch.long, device=device)
         self._has_ended = torch.zeros((batch_size, 1), dtype=torch.bool, device=device)
         self._all_ended = torch.zeros(1, dtype=torch.bool, device=device)
-        self._seen = [torch.zeros(1, dtype=torch.bool, pin_memory=on_gpu) for _ in range(2)]
-        self._copied = [torch.cuda.Event() if on_gpu else None for _ in range(2)]  # type: ignore[no-untyped-call]
+        self._steps = StepLoop(self._all_ended)
         self._noise = torch.ones((batch_size, top_k), device=device) if top_k else None
         self._temperature = torch.ones(1, device=device)
         self._is_random = torch.zeros(1, device=device)
@@ -129,21 +129,7 @@ class CompiledDecoder:
             self._temperature.fill_(1.0 if temperature is None else temperature)
             self._is_random.fill_(float(temperature is not None))
             self._prefill(*(_filled_up(each, self.batch_size) for each in (input_ids, attention_mask)))
-            self._ask_whether_all_ended(0)
-            chosen = self._copied[0]
-            if chosen is None or max_new_tokens == 1:
-                on_first_token()
-            generated = 1
-            while generated < max_new_tokens:
-                self._next()
-                self._ask_whether_all_ended(generated)
-                if generated == 1 and chosen is not None:
-                    on_first_token(chosen.synchronize)  # a second step is queued, so the device does not wait
-                if self._all_had_ended(
-                    generated - 1
-                ):  # asked one step ago, so that the host never waits for the device
-                    break
-                generated += 1
+            generated = self._steps.run(self._next, max_new_tokens, on_first_token)
             return torch.cat([input_ids, self._summaries[:given, :generated]], dim=1)
 
     def logits(self, input_ids: Any, attention_mask: Any, summary: Any) -> Any:
@@ -254,16 +240,6 @@ class CompiledDecoder:
         self._count.add_(1)
         self._has_ended.logical_or_((chosen == self._ends).any(dim=-1, keepdim=True))
         self._all_ended.copy_(self._has_ended.all().view(1))
-
-    def _ask_whether_all_ended(self, number: int) -> None:
-        self._seen[number % 2].copy_(self._all_ended, non_blocking=True)
-        if (event := self._copied[number % 2]) is not None:
-            event.record()
-
-    def _all_had_ended(self, number: int) -> bool:
-        if (event := self._copied[number % 2]) is not None:
-            event.synchronize()
-        return bool(self._seen[number % 2])
 
 
 def _row_step(model: Any, cache: StaticKVCache) -> Any:

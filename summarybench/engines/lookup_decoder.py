@@ -22,6 +22,7 @@ import torch
 from summarybench.engines.cuda_graph import captured
 from summarybench.engines.engine import OnFirstToken
 from summarybench.engines.page_model import PAGE_TOKENS, UNUSED_PAGE, DecodingState, PageModel
+from summarybench.engines.step_loop import StepLoop
 
 LONGEST_MATCH = 3
 """The most newest tokens that are looked for. Where they are not found, fewer are."""
@@ -143,8 +144,7 @@ class LookupDecoder:
         self._state = LookupState(documents, draft_tokens, tokens, end_tokens, model.device)
         if compiled is not None:
             self._state.advance = compiled(self._state.advance)  # type: ignore[method-assign]
-        self._seen = [torch.zeros(1, dtype=torch.bool, pin_memory=on_gpu) for _ in range(2)]
-        self._copied = [torch.cuda.Event() if on_gpu else None for _ in range(2)]  # type: ignore[no-untyped-call]
+        self._steps = StepLoop(self._state.all_ended)
         with torch.inference_mode():
             model.prefill([UNUSED_PROMPT] * 2, [[UNUSED_PAGE]] * 2)  # compiles
             self._state.begin([UNUSED_PROMPT] * documents, self._state.length.clone(), 1)
@@ -170,30 +170,10 @@ class LookupDecoder:
         with torch.inference_mode():
             first_tokens = self._model.prefill(prompts, self._state.pages_of)
             self._state.begin(prompts, first_tokens, max_new_tokens)
-            self._ask_whether_all_ended(0)
-            chosen = self._copied[0]
-            if chosen is None or max_new_tokens == 1:
-                on_first_token()
-            for number in range(1, max_new_tokens):
-                self._step()
-                self._ask_whether_all_ended(number)
-                if number == 1 and chosen is not None:
-                    on_first_token(chosen.synchronize)  # a second step is queued, so the device does not wait
-                if self._all_had_ended(number - 1):  # asked one step ago, so that the host never waits for the device
-                    break
+            self._steps.run(self._step, max_new_tokens, on_first_token)
             return DraftedSummaries(
                 sequences=self._state.sequence.clone(),
                 prompt_lengths=[len(prompt) for prompt in prompts],
                 lengths=self._state.length.clone(),
                 steps=self._state.steps.clone(),
             )
-
-    def _ask_whether_all_ended(self, number: int) -> None:
-        self._seen[number % 2].copy_(self._state.all_ended, non_blocking=True)
-        if (event := self._copied[number % 2]) is not None:
-            event.record()
-
-    def _all_had_ended(self, number: int) -> bool:
-        if (event := self._copied[number % 2]) is not None:
-            event.synchronize()
-        return bool(self._seen[number % 2])

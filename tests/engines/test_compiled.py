@@ -280,7 +280,7 @@ def test_second_step_is_queued_before_the_host_waits_for_the_first_token(llama):
         happened.append("step")
         return step()
 
-    decoder._copied = [Event(), Event()]
+    decoder._steps._copied = [Event(), Event()]
     decoder._next = noted_step
     generated(decoder, LONG, tokens=2, on_first_token=lambda wait: (happened.append("first token"), wait()))
     assert happened[:5] == ["asked", "step", "asked", "first token", "waited"]
