@@ -1,4 +1,4 @@
-"""Copies of a tiny checkpoint with other tensors, another configuration or quantized weights."""
+"""The shape of a tiny model, and copies of its checkpoint with other tensors, another configuration or quantized weights."""
 
 from __future__ import annotations
 
@@ -9,6 +9,16 @@ from pathlib import Path
 from typing import Any
 
 Tensors = dict[str, Any]
+
+TINY_SHAPE: Mapping[str, Any] = {
+    "vocab_size": 1_000,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 512,
+}
+"""The configuration of a model that is small enough to be made and loaded in a moment."""
 
 
 def changed_copy(

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tests.checkpoints import TINY_SHAPE
 from tests.forked import ENVIRONMENT, ROOT, ForkedProcess, forked_python
 from tests.known_noise import write_replicates
 
@@ -331,12 +332,7 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.chat_template = "{% for m in messages %}<user> {{ m['content'] }}<end>{% endfor %}<assistant>"
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=1_000,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=512,
+        **TINY_SHAPE,
         bos_token_id=None,
         eos_token_id=0,
         pad_token_id=0,

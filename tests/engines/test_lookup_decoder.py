@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests import lookup_steps
+from tests.checkpoints import TINY_SHAPE
 from tests.engines.test_varlen_attention import attend_document_by_document
 
 REPEATED = [11, 12, 13, 14, 15, 16, 17, 18] * 12
@@ -20,15 +21,7 @@ def tiny_model():
     from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig
 
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=1_000,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-    )
+    config = LlamaConfig(**TINY_SHAPE, num_key_value_heads=2)
     model = AutoModelForCausalLM.from_config(config, trust_remote_code=False).eval()
     with torch.no_grad():
         for parameter in model.parameters():

@@ -7,6 +7,7 @@ import pytest
 from summarybench.engines.engine import Limits
 from summarybench.engines.memory_model import MemoryPrediction
 from summarybench.engines.page_engine import PageEngine
+from tests.checkpoints import TINY_SHAPE
 from tests.engines.test_varlen_attention import attend_document_by_document
 
 PROMPTS = [list(range(start, start + length)) for start, length in ((5, 300), (50, 20), (90, 7), (200, 120))]
@@ -21,15 +22,7 @@ def tiny_model(request):
 
     kind, key_heads = request.param
     torch.manual_seed(0)
-    config = getattr(transformers, f"{kind}Config")(
-        vocab_size=1_000,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=key_heads,
-        max_position_embeddings=512,
-    )
+    config = getattr(transformers, f"{kind}Config")(**TINY_SHAPE, num_key_value_heads=key_heads)
     model = AutoModelForCausalLM.from_config(config, trust_remote_code=False).eval()
     for parameter in model.parameters():
         if parameter.dim() == 1:  # norms and biases, which are ones and zeros

@@ -12,7 +12,7 @@ from summarybench.core.outcomes import CheckpointError, Outcome
 from summarybench.engines.loaded_model import LoadedModel
 from summarybench.engines.not_loaded import NotLoaded
 from summarybench.engines.weights import find_weights
-from tests.checkpoints import changed_copy
+from tests.checkpoints import TINY_SHAPE, changed_copy
 from tests.engines.test_loading import load_tiny
 
 LOADERS = ("default", "8-bit", "4-bit")
@@ -144,13 +144,8 @@ def test_mistral_loads_without_a_fault(tmp_path, tiny_llama, loader):
     folder = changed_copy(tiny_llama, tmp_path / "mistral")
     MistralForCausalLM(
         MistralConfig(
-            vocab_size=1_000,
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=4,
+            **TINY_SHAPE,
             num_key_value_heads=2,
-            max_position_embeddings=512,
             sliding_window=None,
             bos_token_id=None,
             eos_token_id=0,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
 from summarybench.core.outcomes import UnavailableError
 from summarybench.engines import graph_decoder, quantization
 from summarybench.engines.loaded_model import LoadedModel
+from tests.checkpoints import TINY_SHAPE, changed_copy
 from tests.engines.test_loading import CPU, load_tiny
 from tests.fakes import FakeGpu
 
@@ -93,18 +92,12 @@ def tiny_qwen2(tiny_llama, tmp_path_factory):
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    folder = tmp_path_factory.mktemp("tiny-qwen2")
-    shutil.copytree(tiny_llama, folder, dirs_exist_ok=True)
+    folder = changed_copy(tiny_llama, tmp_path_factory.mktemp("tiny-qwen2") / "model")
     torch.manual_seed(0)
     model = Qwen2ForCausalLM(
         Qwen2Config(
-            vocab_size=1_000,
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=4,
+            **TINY_SHAPE,
             num_key_value_heads=2,
-            max_position_embeddings=512,
             eos_token_id=0,
             tie_word_embeddings=False,
         )
