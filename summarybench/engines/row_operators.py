@@ -24,9 +24,9 @@ KERNELS = {PLAIN: "plain_rows", INT8: "int8_rows", FP8: "fp8_rows", INT4: "int4_
 """The kernel module of each kind of weight."""
 ATTENTION = "attention_row"
 OVERLAPPING = frozenset({PLAIN, INT8, INT4})
-"""Weights whose kernels were faster on an H200 when each one starts before the last has ended (see `overlap_options`).
+"""Kinds of weights whose steps are faster if each kernel starts before the one before it has ended (see `overlap_options`).
 
-With fp8 and NF4 they were 5 to 7% slower."""
+On H200s, steps with fp8 and NF4 were 5 to 7% slower."""
 
 
 @torch.library.custom_op("summarybench::row_product", mutates_args=(), device_types="cpu")
@@ -137,7 +137,7 @@ def scratch_elements(heads: int, tokens: int, width: int) -> int:
     return heads * (-(-tokens // TOKENS_A_PROGRAM) * (width + 2) + 1)
 
 
-def overlaps(kinds: Iterable[str], capability: tuple[int, int]) -> bool:
+def can_overlap(kinds: Iterable[str], capability: tuple[int, int]) -> bool:
     """Whether a step with these kinds of weights is faster if its kernels overlap, on a GPU of this compute capability."""
     return capability >= (9, 0) and OVERLAPPING.issuperset(kinds)
 

@@ -43,7 +43,7 @@ class RowProduct:
     def __call__(self, x: Any, overlaps: bool) -> Any:
         """Multiply one row of activations: [..., K] to [..., N].
 
-        With `overlaps` the kernel starts before the one before it has ended.
+        With `overlaps` the kernel starts before the previous one has ended.
         """
         row = rows.nf4_ordered(x) if self.kind == rows.NF4 else x.reshape(-1)
         product = rows.row_product(row, self.weight, self.scale, self.table, self.kind, overlaps).view(
@@ -103,7 +103,7 @@ class RowStep:
     """All layers and the output head.
 
     `scratch` is for the attention kernel; `kernels` describes each kernel in use; `overlaps` says whether each kernel starts
-    before the one before it has ended.
+    before the previous one has ended.
     """
 
     layers: tuple[RowLayer, ...]
@@ -161,7 +161,7 @@ def row_step(model: Any, cache: Any) -> RowStep | None:
         slot=cache.slot,
         scratch=torch.zeros(size, dtype=torch.float32, device=model.device),
         kernels=tuple(rows.described(kinds - {""})) if on_gpu else (),
-        overlaps=on_gpu and rows.overlaps(kinds, torch.cuda.get_device_capability(model.device)),
+        overlaps=on_gpu and rows.can_overlap(kinds, torch.cuda.get_device_capability(model.device)),
     )
 
 

@@ -118,8 +118,8 @@ FIDELITY_FIGURES = (
         unit="",
         format=".3f",
         higher_is_better=False,
-        meaning="The compiled loader's logit error ÷ that of its eager counterpart. Eager loaders have none, so – is shown for "
-        "them.",
+        meaning="The compiled loader's logit error ÷ that of its eager counterpart. It is – for eager loaders, which have no "
+        "counterpart.",
     ),
     KindFigure(
         key="fidelity.forced_tokens",

@@ -28,12 +28,11 @@ class Results:
     `is_saved` says whether the session has stored this run as a baseline.
     """
 
-    is_saved = False
-
     def __init__(self, parent: Path, slug: str) -> None:
         self.folder = _new_results_folder(parent, slug)
         self.journal = Journal(self.folder / "journal.jsonl")
         self.run = empty_run()
+        self.is_saved = False
 
     def begin(self, session: Mapping[str, Any], carried: Sequence[tuple[str, Record]] = ()) -> None:
         """Begin the journal with the session's record and those taken over from an earlier run.
@@ -125,6 +124,7 @@ class SilentResults(Results):
         self.folder = Path(os.devnull)
         self.journal = _SilentJournal(self.folder)
         self.run = empty_run()
+        self.is_saved = False
 
     def write_run(self) -> None: ...
 

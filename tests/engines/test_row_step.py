@@ -128,9 +128,9 @@ def test_projections_of_which_only_some_have_a_bias_run_as_they_are():
     ],
 )
 def test_kernels_overlap_where_all_of_a_step_can(kinds, capability, expected):
-    from summarybench.engines.row_operators import overlaps
+    from summarybench.engines.row_operators import can_overlap
 
-    assert overlaps(kinds, capability) is expected
+    assert can_overlap(kinds, capability) is expected
 
 
 def test_tokens_after_the_slot_are_not_attended_to():

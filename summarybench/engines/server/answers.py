@@ -82,7 +82,10 @@ Answer = TypeVar("Answer")
 
 
 class AnswerError(Exception):
-    """What is wrong with an answer, in words that the address is put before. `status` is the HTTP status if that is wrong."""
+    """An answer that cannot be used. Its message goes after the server's address, as in `ADDRESS: HTTP 503: overloaded`.
+
+    `status` is the HTTP status of an answer that is no success; None for every other fault.
+    """
 
     def __init__(self, message: str, *, status: int | None = None) -> None:
         super().__init__(message)

@@ -46,7 +46,7 @@ WEIGHTS = Figure(
 
 
 def _predicted(experiment: ExperimentView) -> int | None:
-    """None on a CPU: the peak is that of the whole process there."""
+    """The prediction; None on a CPU, where the measured peak is that of the whole process."""
     is_on_cpu = "threads" in experiment.info["workload_settings"]["loader_settings"]
     return None if is_on_cpu else experiment.info["predicted_memory_bytes"]
 
