@@ -73,7 +73,8 @@ class FastestKind(Kind):
         trial = self._try_batch_sizes(toolbox, loaded, sample)
         if loaded.experiment.loader not in LOADERS_AT_ONCE:
             return self._measure_batches(toolbox, loaded, trial)
-        engine = self.start_engine(toolbox, loaded, sample)
+        with toolbox.generating(loaded, f"{loaded.experiment.name}: preparing continuous batching"):
+            engine = self.start_engine(toolbox, loaded, sample)
         try:
             trial["at_once_documents_per_second"] = self._try_at_once(toolbox, loaded, sample, engine)
         except BaseException:

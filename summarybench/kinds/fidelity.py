@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from summarybench.catalogue.models import AS_STORED, LOADERS, MODELS, REFERENCE_LOADER, Experiment, Loader, experiments
@@ -52,14 +53,14 @@ class FidelityKind(Kind):
 
         def reference_of(loaded: LoadedModel) -> Reference:
             sample = toolbox.sample_for(loaded)
-            with translate_device_errors(toolbox.device):
+            with _generating(toolbox, loaded):
                 return make_reference(
                     loaded, sample.prompts, sample.max_new_tokens, toolbox.scratch() / experiment.model
                 )
 
         def eager_side_of(loaded: LoadedModel) -> EagerSide:
             sample = toolbox.sample_for(loaded)
-            with translate_device_errors(toolbox.device):
+            with _generating(toolbox, loaded):
                 if beside == REFERENCE_LOADER:
                     return reference_side(loaded, sample.prompts, sample.max_new_tokens, reference)
                 return eager_side(loaded, beside, sample.prompts, sample.max_new_tokens, reference)
@@ -100,6 +101,13 @@ def _compared_with(loader: Loader) -> tuple[str, ...]:
     return (REFERENCE_LOADER,) if is_compared else ()
 
 
+@contextmanager
+def _generating(toolbox: Toolbox, loaded: LoadedModel) -> Iterator[None]:
+    stage = f"summaries and logits of {loaded.experiment.name}"
+    with translate_device_errors(toolbox.device), toolbox.generating(loaded, stage):
+        yield
+
+
 def _measure_beside(toolbox: Toolbox, loaded: LoadedModel, reference: Reference, eager: EagerSide) -> Measurement:
     """Time the loader, and compare its summaries with its eager counterpart's or float32's.
 
@@ -107,7 +115,7 @@ def _measure_beside(toolbox: Toolbox, loaded: LoadedModel, reference: Reference,
     """
     sample, recording = toolbox.sample_for(loaded), RecordingModel(loaded)
     measured = toolbox.measure(loaded, sample, model=recording)
-    with translate_device_errors(toolbox.device):
+    with _generating(toolbox, loaded):
         error = logit_error(loaded, sample.prompts, reference)
     found = Fidelity(
         eager=eager,

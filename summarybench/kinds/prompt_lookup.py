@@ -115,7 +115,8 @@ class PromptLookupKind(Kind):
         plain = summarized_plainly(toolbox, loaded, sample)
         loaded.resize(0)  # a compiled decoder holds a cache, and a layout of the weights that lookup replaces
         toolbox.device.release_memory()
-        with translate_device_errors(toolbox.device):
+        preparing = toolbox.generating(loaded, f"preparing {loaded.experiment.name}")
+        with translate_device_errors(toolbox.device), preparing:
             engine = open_lookup(loaded, draft_tokens, sample.longest_sequence)
         measured = toolbox.measure(loaded, sample, model=engine)
         found = beside_plain(toolbox, loaded, sample, measured, engine, plain)

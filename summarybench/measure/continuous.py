@@ -105,7 +105,6 @@ def measure_at_once(
             telemetry=telemetry.summary(),
             machine_probes=probes_as_extra_info(probes_before, instruments.probe_machine()),
             generated_tokens=sum(each.generated_tokens for each in state.rounds),
-            warm_up_seconds=warm_up_seconds,
         )
     return measured, engine, tuple(state.rounds)
 

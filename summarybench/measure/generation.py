@@ -155,7 +155,6 @@ class Measured:
     """By probe, as `controls` of the run file has them."""
     generated_tokens: int
     """Over all rounds, as the telemetry is."""
-    warm_up_seconds: float
 
     @property
     def rounds(self) -> tuple[tuple[GenerationRecord, ...], ...]:
@@ -241,7 +240,6 @@ def measure(
             telemetry=telemetry.summary(),
             machine_probes=probes_as_extra_info(probes_before, instruments.probe_machine()),
             generated_tokens=sum(record.generated_tokens for record in rounds.records),
-            warm_up_seconds=warm_up_seconds,
         )
 
 

@@ -121,7 +121,6 @@ def compare_with_bare_stream(
         telemetry=telemetry.summary(),
         machine_probes=probes_as_extra_info({}, {}),
         generated_tokens=sum(each.generated_tokens for side in state.answers.values() for each in side),
-        warm_up_seconds=warm_up_seconds,
     )
     cpu_share = _cpu_share(model, prompts, max_new_tokens) if is_loaded else None
     return _overhead(client, state.answers[BARE], cpu_share), measured

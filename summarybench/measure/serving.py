@@ -103,7 +103,6 @@ def measure_served(
         telemetry=state.telemetry.summary(),
         machine_probes=probes_as_extra_info(probes_before, instruments.probe_machine()),
         generated_tokens=sum(each.generated_tokens for each in state.rounds),
-        warm_up_seconds=warm_up_seconds,
     )
     return measured, tuple(state.rounds)
 

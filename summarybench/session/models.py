@@ -15,6 +15,7 @@ from summarybench.core.outcomes import (
     Outcome,
     UnavailableError,
 )
+from summarybench.core.session_seconds import SessionSeconds
 from summarybench.engines.loaded_model import LoadedModel
 from summarybench.engines.not_loaded import NotLoaded
 from summarybench.machine.device import Device
@@ -71,10 +72,11 @@ class Lender:
     load_model: LoadModel
     device: Device
     progress: Progress
+    seconds: SessionSeconds
 
     def __call__(self, experiment: Experiment, use: Callable[[LoadedModel], Result]) -> Result:
         before = memory_before_loading(self.device)
-        with self.progress.stage(f"loading {experiment.name}"):
+        with self.seconds.loading(), self.progress.stage(f"loading {experiment.name}"):
             found = self.load_model(experiment)
         result = use(loaded_or_raise(found))
         del found

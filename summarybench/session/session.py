@@ -117,7 +117,9 @@ class Session:
             nodeid=nodeid,
             experiment=experiment,
             loaded_model=_loaded_model(nodeid, resources.found, experiment),
-            lend=Lender(load_model=resources.load_model, device=self.device, progress=self.progress),
+            lend=Lender(
+                load_model=resources.load_model, device=self.device, progress=self.progress, seconds=self.seconds
+            ),
             benchmark=resources.benchmark,
             device=self.device,
             clock=resources.clock,

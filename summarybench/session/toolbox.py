@@ -155,15 +155,15 @@ class SessionToolbox(Toolbox):
             extra_info={**general, "dropped_documents": dict(sample.dropped), **(extra_info or {})},
             seconds=tuple(seconds or (records[0].round_seconds for records in measured.rounds)),
         )
-        self.seconds.add_generating(measured.warm_up_seconds + sum(entry.seconds), loaded.compile_seconds)
+        self.seconds.add_generating(sum(entry.seconds))
         return Measurement(nodeid=self.nodeid, measured=measured, quality=quality, entry=entry, finding=finding)
 
     @contextmanager
     def generating(self, loaded: EngineFacts, stage: str) -> Iterator[None]:
         with self.progress.stage(stage):
-            start = self.clock()
+            start, compiled_since = self.clock(), _compile_watch(loaded)
             yield
-            self.seconds.add_generating(self.clock() - start, loaded.compile_seconds)
+            self.seconds.add_generating(self.clock() - start, compiled_since())
 
     def say(self, line: str) -> None:
         self.progress.note(line)
@@ -187,10 +187,12 @@ class SessionToolbox(Toolbox):
         return value
 
     def _on_warm_up(self, loaded: EngineFacts) -> Callable[[WarmUp], None]:
-        compiled_before = loaded.compile_seconds or 0.0
+        compiled_since = _compile_watch(loaded)
 
-        def show(warm_up: WarmUp) -> None:
-            seconds = warm_up.seconds - ((loaded.compile_seconds or 0.0) - compiled_before)
+        def on_warm_up(warm_up: WarmUp) -> None:
+            compile_seconds = compiled_since()
+            self.seconds.add_generating(warm_up.seconds, compile_seconds)
+            seconds = warm_up.seconds - compile_seconds
             self.progress.warmed_up(
                 loaded.experiment.name,
                 warm_up.seconds,
@@ -198,7 +200,13 @@ class SessionToolbox(Toolbox):
                 expected_seconds=seconds / warm_up.warmed_rounds * warm_up.rounds if warm_up.warmed_rounds else None,
             )
 
-        return show
+        return on_warm_up
+
+
+def _compile_watch(loaded: EngineFacts) -> Callable[[], float]:
+    """A function that returns the seconds which the model has spent on compiling since now."""
+    before = loaded.compile_seconds or 0.0
+    return lambda: (loaded.compile_seconds or 0.0) - before
 
 
 def _score(measured: Measured, sample: Sample, experiment: Experiment, profile: ProfileRecord | None) -> Quality:

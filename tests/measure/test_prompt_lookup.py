@@ -232,6 +232,16 @@ def test_session_shows_prompt_lookup_beside_plain_decoding(project):
     assert "4.75" in table
 
 
+def test_compiling_the_lookup_counts_as_compiling_and_not_as_generating(project):
+    compiling = "super().__init__(loaded)\n            TIME.pass_by(100)\n            loaded.compile_seconds = 100"
+    project.use(FAKE_LOOKUP.replace("super().__init__(loaded)", compiling))
+    session = project.bench(*LOOKUP)
+    assert session.exit_code == 0, session.output
+    spent = session.run["session"]
+    assert spent["compile_seconds"] == pytest.approx(100)
+    assert 8 * 0.06 < spent["generating_seconds"] < 10
+
+
 def test_session_fails_where_lookup_writes_other_words(project):
     project.use(FAKE_LOOKUP.replace("WORD = lambda word: word", "WORD = lambda word: word - 1"))
     session = project.bench(*LOOKUP)
