@@ -30,7 +30,7 @@ def stored_tables(baselines: Path) -> dict[str, str]:
     of_one_process = [each for each in newest if not _is_distributed(each)]
     runs = [run for experiments in stored.values() for run in runs_with_ways(experiments)]
     return {
-        "published": _as_published([each for each in of_one_process if _is_plain(each)]),
+        "published": _as_published([each for own in stored.values() for each in _like_published(own)]),
         "measured": _measured(of_one_process),
         "scaling": _scaling([each for each in newest if _is_distributed(each)]),
         "headline": _headline([group for run in runs for group in run if _has_ways(group)]),
@@ -59,6 +59,13 @@ def newest_of(experiments: Sequence[ExperimentView]) -> list[ExperimentView]:
     """The newest measurement of each experiment and workload."""
     newest = {(each.entry.name, each.info["workload"]): each for each in experiments}
     return sorted(newest.values(), key=_order)
+
+
+def _like_published(experiments: Sequence[ExperimentView]) -> list[ExperimentView]:
+    """The newest measurement of each experiment with single documents and a model of the published table."""
+    models = {row.model for row in published_rows()}
+    found = [each for each in experiments if _is_plain(each) and each.info["model"] in models]
+    return sorted({each.entry.name: each for each in found}.values(), key=_order)
 
 
 Ways: TypeAlias = Sequence[ExperimentView]
