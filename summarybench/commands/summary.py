@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from summarybench.commands.command import add_baselines_argument
 from summarybench.core.outcomes import ExitCode, InputError
 from summarybench.core.paths import user_path
 from summarybench.core.price import parse_price
 from summarybench.report.headline import exit_headline
 from summarybench.report.markdown import summary_text
-from summarybench.runs.baselines import open_run
+from summarybench.runs.baselines import open_run, read_baselines, why_superfluous
+from summarybench.runs.run_file import device_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,13 +24,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--gpu-hour-price", metavar="PRICE", help="what one GPU costs for an hour, in your currency; replaces the run's"
     )
     parser.add_argument("--details", metavar="URL", help="where the whole run is published; the page links to it")
+    add_baselines_argument(parser, "stored runs: no line asks for a baseline if the run is one of them")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print or append the summary. Raises InputError if the run or the file cannot be used."""
     found = open_run(options.run)
     price = None if options.gpu_hour_price is None else parse_price(options.gpu_hour_price)
-    text = summary_text(found, f"[details](<{options.details}>)" if options.details else "", gpu_hour_price=price)
+    stored = read_baselines(options.baselines / device_of(found.run).slug)
+    text = summary_text(
+        found,
+        f"[details](<{options.details}>)" if options.details else "",
+        gpu_hour_price=price,
+        is_saved=why_superfluous(found.run, stored.runs) is not None,
+    )
     if options.output is None:
         print(text, end="")
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict
 
 import pytest
@@ -190,6 +191,16 @@ def test_output_is_appended_and_the_headline_printed(summarize, tmp_path, capsys
     assert text.startswith(f"before\n{first}\n\n**")
     assert text.endswith("\n\n" + "\n\n".join(others) + "\n")
     assert capsys.readouterr().out == "Clean: nothing to compare with yet (exit code 0)\n"
+
+
+def test_run_that_is_stored_asks_for_no_baseline(summarize, tmp_path, capsys):
+    new = benchmark(verdict="NO BASELINE", verdict_detail="no baseline; save one with --benchmark-save=NAME")
+    assert any("--benchmark-save" in each for each in summarize(new))
+    stored = tmp_path / "baselines" / A100.slug
+    stored.mkdir(parents=True)
+    shutil.copy(tmp_path / "a-run" / "run.json", stored / "0001_main.json")
+    assert main([str(tmp_path / "a-run"), "--baselines", str(stored.parent)]) == 0
+    assert "--benchmark-save" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
