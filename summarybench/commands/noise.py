@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from summarybench.analysis.attribution import WORDS
 from summarybench.analysis.device_noise import read_device_noise, spread_of
 from summarybench.analysis.noise import ProbeNoise, add_replicates, are_tuned_alike
 from summarybench.commands.bench import run_benchmarks
@@ -95,7 +96,7 @@ def _lines(path: Path, spread: ProbeNoise, added: Sequence[ReplicatesRecord]) ->
             f"of one document in one run {percent(group['document_deviation'], 2)} ({group['documents']} documents)"
         )
     for name, between in spread.controls.items():
-        yield f"{name}: {percent(between, 2)} between runs"
+        yield f"machine probe {WORDS.get(name, name)}: {percent(between, 2)} between runs"
     yield f"stored in {path}"
     yield from _findings(path.parent, added)
 
@@ -107,17 +108,21 @@ def _findings(folder: Path, added: Sequence[ReplicatesRecord]) -> Iterator[str]:
         host, alike = group.get("host_id") or "", are_tuned_alike(group.get("tuned_kernels", ()))
         parts = device_noise.parts(group["experiment"], tuned_alike=alike, host=host)
         known = ", ".join(
-            f"{level} {deviation(parts.added(level))} {'measured' if part.is_measured else 'assumed'} "
-            f"({decimal(part.degrees_of_freedom, 1)} degrees of freedom)"
+            f"between {level} {deviation(parts.added(level))} ({'measured' if part.is_measured else 'assumed'}, "
+            f"{decimal(part.degrees_of_freedom, 1)} degrees of freedom)"
             for level, part in ((Level.PROCESS, parts.process), (Level.NIGHT, parts.night))
         )
         one, confirmed = (smallest_slowdown(_design(group, parts, decisions)) for decisions in (ONE_PASS, CONFIRMED))
+        yield f"{group['experiment']}: noise {known}"
         yield (
-            f"{group['experiment']}: noise: {known}; finds a slowdown of {percent(one, 1)} in one night with a probability of 95%, "
-            f"and of {percent(confirmed, 1)} with a second pass"
+            f"{group['experiment']}: with one stored run, one pass finds a slowdown of {percent(one, 1)} with 95% probability, "
+            f"and two passes that must agree find one of {percent(confirmed, 1)}"
         )
         if not parts.night.is_measured:
-            yield f"{group['experiment']}: less once nights are measured: repeat this command on three more days, or store four nights"
+            yield (
+                f"{group['experiment']}: smaller slowdowns are found once the noise between nights is measured: repeat this command on "
+                "three more days, or store four nights"
+            )
 
 
 def _design(group: ReplicatesRecord, parts: NoiseParts, decisions: tuple[int, ...]) -> Design:
