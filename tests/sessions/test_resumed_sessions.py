@@ -165,6 +165,55 @@ def test_experiments_that_were_not_asked_for_before_are_measured(project):
     assert carried(session) == [EMBEDDED[2]]
 
 
+def test_finished_tests_come_first_so_that_no_module_or_model_waits_for_one_of_them(project):
+    """Pytest tears a module down for the test that comes next, and one that is carried is never set up."""
+    missing = """
+    import gc
+    import weakref
+    from pathlib import Path
+    from fixtures import model_release
+    from summarybench.core.outcomes import UnavailableError
+
+    LOADED = weakref.WeakSet()
+
+    class Missing(FakeModel):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            LOADED.add(self)
+
+        def prepare(self, prompts):
+            if len(prompts) == 1 and Path("missing").exists():
+                raise UnavailableError("the hub was not there")
+            return super().prepare(prompts)
+
+    @pytest.fixture(scope="session")
+    def load_model():
+        return lambda experiment: Missing(experiment, TIME)
+
+    def score(session):
+        gc.collect()
+        print("loaded while summaries are scored:", len(LOADED))
+
+    model_release.score_summaries = score
+"""
+    project.use(FAKE_MODELS + missing)
+    two_modules = (
+        "-m",
+        "cpu and (batching or embedded)",
+        "-k",
+        "default and (batch1 or batch2 or test_summarize)",
+        "-s",
+    )
+    (project.folder / "missing").touch()
+    assert set(project.bench(*two_modules, *SMALL).outcomes.values()) == {"unavailable", "passed"}
+    (project.folder / "missing").unlink()
+    session = project.bench(*two_modules, *SMALL, "--resume", "results/latest")
+    assert session.exit_code == 0, session.output
+    assert set(session.outcomes.values()) == {"passed"}
+    assert len(carried(session)) == 1
+    assert "loaded while summaries are scored: 0" in session.output
+
+
 def test_other_settings_are_refused_by_name_and_leave_no_folder(project, one_error_line):
     project.bench_once(*SMALL, "-k", "smollm2 and 4-bit")
     earlier = name_of_latest(project)
