@@ -138,6 +138,7 @@ class Session:
             seconds=self.seconds,
             made_once=self._made_once,
             open_for_tests=self._kept_open,
+            compiled_before=_compile_seconds_of(resources.found),
             profile=None if self.config.settings.profile is None else self.config.settings.profile.as_record(),
             find_weights=lambda: self._find_weights(experiment),
             synthetic_weights=self.config.settings.synthetic_weights,
@@ -216,6 +217,10 @@ class Session:
             self.lock.close()
         if self._scratch is not None:
             self._scratch.cleanup()
+
+
+def _compile_seconds_of(found: LoadedModel | NotLoaded | None) -> float:
+    return 0.0 if found is None or isinstance(found, NotLoaded) else found.compile_seconds or 0.0
 
 
 def _loaded_model(

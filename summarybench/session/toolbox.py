@@ -38,7 +38,8 @@ T = TypeVar("T")
 class SessionToolbox(Toolbox):
     """A toolbox with the instruments and the journal of one session.
 
-    `made_once` holds the values of `once`, for all tests of the session.
+    `made_once` holds the values of `once`, for all tests of the session. `compiled_before` is how many seconds earlier tests
+    have spent on compiling the model that this test was given.
     """
 
     kind: KindFacts
@@ -50,6 +51,7 @@ class SessionToolbox(Toolbox):
     seconds: SessionSeconds
     made_once: dict[str, Any]
     open_for_tests: KeptOpen
+    compiled_before: float = 0.0
     profile: ProfileRecord | None = None
 
     def sample_for(self, loaded: EngineFacts) -> Sample:
@@ -148,22 +150,29 @@ class SessionToolbox(Toolbox):
         # The output of random weights means nothing, and a score would look as if it did.
         is_scored = loaded.weights.kind != "synthetic"
         quality = _score(measured, sample, self.experiment, self.profile) if is_scored else None
-        workload = workload or self.workload(loaded, sample)
+        workload, compiled = workload or self.workload(loaded, sample), loaded.compile_seconds
         general = extra_info_of(loaded, workload, measured, quality, self.copy_bandwidth, self.kind)
         entry = Entry.of(
             name=self.nodeid.rpartition("::")[2],
-            extra_info={**general, "dropped_documents": dict(sample.dropped), **(extra_info or {})},
+            extra_info={
+                **general,
+                "compile_seconds": None if compiled is None else compiled - self.compiled_before,
+                "dropped_documents": dict(sample.dropped),
+                **(extra_info or {}),
+            },
             seconds=tuple(seconds or (records[0].round_seconds for records in measured.rounds)),
         )
-        self.seconds.add_generating(sum(entry.seconds))
+        self.seconds.add_generating(sum(entry.seconds) / workload.processes)  # of this process
         return Measurement(nodeid=self.nodeid, measured=measured, quality=quality, entry=entry, finding=finding)
 
     @contextmanager
     def generating(self, loaded: EngineFacts, stage: str) -> Iterator[None]:
         with self.progress.stage(stage):
-            start, compiled_since = self.clock(), _compile_watch(loaded)
-            yield
-            self.seconds.add_generating(self.clock() - start, compiled_since())
+            start, newly_compiled = self.clock(), _compile_watch(loaded)
+            try:
+                yield
+            finally:
+                self.seconds.add_generating(self.clock() - start, newly_compiled())
 
     def say(self, line: str) -> None:
         self.progress.note(line)
@@ -187,10 +196,10 @@ class SessionToolbox(Toolbox):
         return value
 
     def _on_warm_up(self, loaded: EngineFacts) -> Callable[[WarmUp], None]:
-        compiled_since = _compile_watch(loaded)
+        newly_compiled = _compile_watch(loaded)
 
         def on_warm_up(warm_up: WarmUp) -> None:
-            compile_seconds = compiled_since()
+            compile_seconds = newly_compiled()
             self.seconds.add_generating(warm_up.seconds, compile_seconds)
             seconds = warm_up.seconds - compile_seconds
             self.progress.warmed_up(
@@ -204,9 +213,15 @@ class SessionToolbox(Toolbox):
 
 
 def _compile_watch(loaded: EngineFacts) -> Callable[[], float]:
-    """A function that returns the seconds which the model has spent on compiling since now."""
+    """A function that returns the seconds which the model has spent on compiling since the last call, or since now."""
     before = loaded.compile_seconds or 0.0
-    return lambda: (loaded.compile_seconds or 0.0) - before
+
+    def newly_compiled() -> float:
+        nonlocal before
+        earlier, before = before, loaded.compile_seconds or 0.0
+        return before - earlier
+
+    return newly_compiled
 
 
 def _score(measured: Measured, sample: Sample, experiment: Experiment, profile: ProfileRecord | None) -> Quality:

@@ -15,7 +15,7 @@ from summarybench.machine.cpu_device import CpuDevice
 from summarybench.machine.cuda_device import CudaDevice
 from summarybench.machine.detection import leave_one_gpu_visible
 from summarybench.measure.scaling import ProcessSpeed, Scaling, assert_scales, in_even_shards
-from tests.conftest import REAL_MODELS
+from tests.conftest import FAKE_MODELS, REAL_MODELS
 from tests.machine.test_device import H100, T4, fake_nvml
 
 GPU = CudaDevice(kind="cuda", name="A GPU", slug="a-gpu", family="gpu", memory_bytes=1, compute_dtype="bfloat16")
@@ -180,6 +180,34 @@ def test_two_processes_share_the_documents_and_one_that_fails_fails_the_test_for
     journal = (project.folder / "results" / "latest" / "journal.jsonl").read_text(encoding="utf-8")
     documents = [json.loads(line) for line in journal.splitlines() if json.loads(line)["kind"] == "document"]
     assert len({each["document_id"] for each in documents if each["experiment"].endswith("default")}) == 8
+
+
+def test_session_counts_what_its_own_process_compiles_and_generates(project):
+    project.use(
+        FAKE_MODELS
+        + """
+    class Compiling(FakeModel):
+        compile_seconds = 0.0
+
+        def generate(self, *arguments):
+            if not self.compile_seconds:
+                TIME.pass_by(100)
+                self.compile_seconds = 100.0
+            return super().generate(*arguments)
+
+    @pytest.fixture(scope="session")
+    def load_model():
+        return lambda experiment: Compiling(experiment, TIME)
+"""
+    )
+    session = project.launch("-m", "cpu and distributed", "-k", "4-bit", "--documents", "4", "--max-new-tokens", "8")
+    assert session.exit_code == 0, session.output
+    spent = session.run["session"]
+    assert spent["compile_seconds"] == pytest.approx(100)
+    (info,) = (each["extra_info"] for each in session.run["benchmarks"])
+    seconds_of_a_document = info["scaling"]["per_process"][0]["seconds"] / 2
+    # Three warm-ups, the first of which is not told apart from compiling, and two documents.
+    assert 2 * seconds_of_a_document < spent["generating_seconds"] < 6 * seconds_of_a_document
 
 
 @pytest.mark.parametrize(

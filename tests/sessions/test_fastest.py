@@ -258,6 +258,31 @@ def test_compiling_is_taken_out_of_generating(monkeypatch):
     }
 
 
+def test_test_states_what_was_compiled_for_it_and_not_for_earlier_ones(project):
+    compiling = """
+    class Compiling(FakeModel):
+        \"""Compiles for 10 s whenever the batch size changes.\"""
+        compile_seconds, batch_size = 0.0, 0
+
+        def generate(self, prepared, *arguments):
+            if len(prepared) != self.batch_size:
+                TIME.pass_by(10)
+                self.compile_seconds, self.batch_size = self.compile_seconds + 10.0, len(prepared)
+            return super().generate(prepared, *arguments)
+
+    @pytest.fixture(scope="session")
+    def load_model():
+        return lambda experiment: Compiling(experiment, TIME)
+"""
+    project.use(FAKE_MODELS + compiling)
+    session = project.bench("-m", "cpu and batching", "-k", "default and (batch1 or batch2)", "--documents", "4")
+    assert session.exit_code == 0, session.output
+    spent = {
+        each["extra_info"]["batch_size"]: each["extra_info"]["compile_seconds"] for each in session.run["benchmarks"]
+    }
+    assert spent == {1: 10, 2: 10}
+
+
 def test_line_has_shares_of_the_whole():
     parts = {"generating": 150.0, "loading": 20.0, "compile": 20.0, "other": 10.0}
     session = {"seconds": 200.0, **{f"{part}_seconds": seconds for part, seconds in parts.items()}}
