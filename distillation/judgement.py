@@ -148,7 +148,7 @@ class TargetCheck:
     @property
     def verdict(self) -> str:
         if self.shortfalls:
-            return "SHORT: " + "; ".join(self.shortfalls)
+            return "MISSED: " + "; ".join(self.shortfalls)
         judged = {"ROUGE-1": self.quality, "faithfulness": self.faithfulness}
         return f"REACHED ({', '.join(f'{what} {verdict or NOT_COMPARED}' for what, verdict in judged.items())})"
 

@@ -23,6 +23,8 @@ from summarybench.stats.slowdowns import slowdown_of
 
 SHORT_COMMIT = 12
 MILLION = 1_000_000
+MOST_NAMED = 3
+"""The most series with too few nights that are named."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -120,8 +122,14 @@ def _lines(found: dict[str, list[Series]], price: float | None) -> Iterator[str]
                 yield f"    the newest night: {spent}"
             if each.first_changed is not None:
                 yield from (f"    {line}" for line in _change_lines(each))
-        if collecting := len(series) - len(tested):
-            yield f"  {counted(collecting, 'series has', 'series have')} too few nights to be tested"
+        collecting = [each for each in series if each.trend is Trend.COLLECTING]
+        if collecting:
+            collecting.sort(key=lambda each: -len(each.nights))
+            named = [f"{each.experiment} ({counted(each.nights, 'night')})" for each in collecting[:MOST_NAMED]]
+            more = [f"and {len(collecting) - MOST_NAMED} more"] if len(collecting) > MOST_NAMED else []
+            yield (
+                f"  {counted(collecting, 'series has', 'series have')} too few nights to be tested: {', '.join([*named, *more])}"
+            )
     yield (
         f"A series (the nights of one experiment on one host) is tested from {FEWEST_NIGHTS + 1} nights on. With unchanged "
         f"code, it raises a false alarm on about {percent(FALSE_ALARMS_PER_NIGHT, 1)} of nights."

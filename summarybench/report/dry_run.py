@@ -34,15 +34,20 @@ class Foreseen:
         return self.needed_bytes <= self.memory_bytes
 
 
-def dry_run_report(foreseen: Sequence[Foreseen], *, width: int, color: bool) -> str:
-    """The table and one line per note, `width` columns wide."""
+def dry_run_report(
+    foreseen: Sequence[Foreseen], *, width: int, color: bool, counts_process_memory: bool = False
+) -> str:
+    """The table and one line per note, `width` columns wide.
+
+    `counts_process_memory` says that measured peaks contain Python and its libraries, which predictions leave out.
+    """
     screen = io.StringIO()
     console = console_on(screen, width=width, color=color)
 
     rows = [(_names(each.experiment), _cells(each)) for each in foreseen]
     console.print(*tables_that_fit(console, [Grid(title="Dry run: nothing is measured", headings=COLUMNS, rows=rows)]))
     console.print()
-    for line in _notes(foreseen):
+    for line in _notes(foreseen, counts_process_memory=counts_process_memory):
         console.print(line, soft_wrap=True)
     return without_trailing_blanks(screen.getvalue())
 
@@ -58,7 +63,7 @@ def _cells(each: Foreseen) -> list[str]:
     return [str(each.documents), memory, "–" if each.seconds is None else duration(each.seconds), each.origin or "–"]
 
 
-def _notes(foreseen: Sequence[Foreseen]) -> Iterator[str]:
+def _notes(foreseen: Sequence[Foreseen], *, counts_process_memory: bool) -> Iterator[str]:
     yield from dict.fromkeys(
         f"{each.experiment.model}: unavailable: {each.obstacle}" for each in foreseen if each.obstacle
     )
@@ -66,7 +71,8 @@ def _notes(foreseen: Sequence[Foreseen]) -> Iterator[str]:
     if not foreseen:
         return
     fitting = [each for each in foreseen if each.fits]
-    yield f"memory: predicted peak; this device has {gib(foreseen[0].memory_bytes)} GiB"
+    beside = ", beside Python and its libraries" if counts_process_memory else ""
+    yield f"memory: predicted peak{beside}; this device has {gib(foreseen[0].memory_bytes)} GiB"
     if excess := len(foreseen) - len(fitting):
         yield f"{counted(excess, 'experiment')} would be reported as out_of_memory and would not run"
     known = [each.seconds for each in fitting if each.seconds is not None]

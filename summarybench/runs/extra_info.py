@@ -195,7 +195,9 @@ class Measurements(TypedDict):
     ]
 
     load_seconds: Annotated[float, Key("duration of loading the model", unit="s")]
-    compile_seconds: Annotated[float | None, Key("duration of compiling for this test; null if nothing is compiled", unit="s")]
+    compile_seconds: Annotated[
+        float | None, Key("duration of compiling for this test; null if nothing is compiled", unit="s")
+    ]
     tuned_kernels: Annotated[str | None, Key("digest of the kernels that the compiler chose; null if unknown")]
     peak_memory_bytes: Annotated[
         int | None, Key("peak memory during the rounds; null if unknown", unit="bytes", at_least=1)

@@ -64,7 +64,8 @@ def _answer_to(
         return lambda _width, _color: f"{prompts}\n"
     if option.dry_run:
         foreseen = dry_run(runnable, config, progress)
-        return lambda width, color: dry_run_report(foreseen, width=width, color=color)
+        counts = config.device.counts_process_memory
+        return lambda width, color: dry_run_report(foreseen, width=width, color=color, counts_process_memory=counts)
     planned = plan({nodeid: each for nodeid, each in runnable.items() if kinds[nodeid].is_planned}, config, progress)
     unplanned = [kind.facts.full_title for kind in KINDS.values() if not kind.is_planned]
     return lambda width, color: plan_report(planned, unplanned_kinds=unplanned, width=width, color=color)

@@ -74,7 +74,7 @@ def test_accepting_starts_a_new_reference_and_the_series_is_no_longer_slow(histo
     code, out, _ = history(SLOWED, "--accept", NAME)
     assert code == 0
     assert f"accepted in baselines/{SLUG}/history.json: {NAME}\n" in out
-    assert "1 series has too few nights to be tested" in out
+    assert f"1 series has too few nights to be tested: {NAME} (" in out
     assert history(SLOWED)[0] == 0
 
 

@@ -487,13 +487,13 @@ def test_too_few_documents_are_named_for_each_comparison():
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"speed_ratio": 1.69}, "SHORT: tok/s 1.69× (at least 1.7×)"),
-        ({"weights_ratio": 0.66}, "SHORT: weights 66% (at most 65%)"),
-        ({"rouge1_ratio": 0.89}, "SHORT: ROUGE-1 89% (at least 90%)"),
-        ({"quality": "INFERIOR"}, "SHORT: ROUGE-1 INFERIOR"),
-        ({"faithfulness": "INFERIOR"}, "SHORT: faithfulness INFERIOR"),
-        ({"perplexity_ratio": 1.51}, "SHORT: perplexity 1.51× (at most 1.5×)"),
-        ({"more_degenerate": 1}, "SHORT: 1 more empty or repeating summaries"),
+        ({"speed_ratio": 1.69}, "MISSED: tok/s 1.69× (at least 1.7×)"),
+        ({"weights_ratio": 0.66}, "MISSED: weights 66% (at most 65%)"),
+        ({"rouge1_ratio": 0.89}, "MISSED: ROUGE-1 89% (at least 90%)"),
+        ({"quality": "INFERIOR"}, "MISSED: ROUGE-1 INFERIOR"),
+        ({"faithfulness": "INFERIOR"}, "MISSED: faithfulness INFERIOR"),
+        ({"perplexity_ratio": 1.51}, "MISSED: perplexity 1.51× (at most 1.5×)"),
+        ({"more_degenerate": 1}, "MISSED: 1 more empty or repeating summaries"),
     ],
 )
 def test_each_missed_target_is_named(changed, said):

@@ -31,6 +31,8 @@ def test_known_unknown_and_too_large_experiments_are_told_apart():
     assert cells["llama2-7b-chat-8-bit"] == ["20", "9.00", "1", "min", "30", "s", "0001_main.json"]
     assert cells["llama2-7b-chat-4-bit"] == ["20", "6.00", "–", "–"]
     assert "memory: predicted peak; this device has 15.00 GiB" in lines
+    on_a_cpu = dry_run_report(rows, width=120, color=False, counts_process_memory=True)
+    assert "memory: predicted peak, beside Python and its libraries; this device has 15.00 GiB" in on_a_cpu
     assert "1 experiment would be reported as out_of_memory and would not run" in lines
     assert "time: 1 min 30 s for 1 experiment, without starting and downloading" in lines
     assert any(
