@@ -63,9 +63,9 @@ def next_steps(finished: Finished) -> Iterator[str]:
     if undecided := verdicts.get(Verdict.INCONCLUSIVE):
         line = "the line" if len(undecided) == 1 else "each line"
         yield (
-            f"next: {_are(undecided, Verdict.INCONCLUSIVE)}: {line} above says how many documents or nights would decide. If none "
-            f"would, `{finished.invocation.command('noise')}` measures how much runs differ on this machine, and --plan predicts "
-            "what a run can detect"
+            f"next: {_are(undecided, Verdict.INCONCLUSIVE)}: {line} above says what would decide, if anything. "
+            f"`{finished.invocation.command('noise')}` measures how much runs differ on this machine, and --plan predicts what a run "
+            "can detect"
         )
     if uncalibrated := verdicts.get(Verdict.UNCALIBRATED):
         yield (

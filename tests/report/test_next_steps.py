@@ -123,7 +123,7 @@ def test_commands_are_those_that_were_typed_with_paths_quoted(invocation, argume
 def test_undecided_says_how_to_decide():
     (line,) = steps(*[benchmark(verdict="INCONCLUSIVE")] * 4)
     assert line.startswith(
-        "next: 4 experiments are INCONCLUSIVE: each line above says how many documents or nights would decide. If none would, "
+        "next: 4 experiments are INCONCLUSIVE: each line above says what would decide, if anything. "
         "`summarybench noise` measures how much runs differ on this machine"
     )
 
