@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from summarybench.analysis.attribution import WORDS
-from summarybench.analysis.device_noise import read_device_noise, spread_of
+from summarybench.analysis.device_noise import measures_gpu, read_device_noise, spread_of
 from summarybench.analysis.noise import ProbeNoise, add_replicates, are_tuned_alike
 from summarybench.commands.bench import run_benchmarks
 from summarybench.commands.command import add_baselines_argument
@@ -17,6 +17,7 @@ from summarybench.core.invocation import this_invocation
 from summarybench.core.numbers import decimal, deviation, percent
 from summarybench.core.outcomes import ExitCode, InputError
 from summarybench.core.paths import user_path
+from summarybench.machine.device import DeviceRecord
 from summarybench.runs.baselines import SPREAD_FILE, read_baselines
 from summarybench.runs.device_files import ReplicatesRecord
 from summarybench.runs.run_file import Run, device_of, read_run
@@ -51,10 +52,11 @@ def run(options: argparse.Namespace) -> int:
             f"--from uses finished runs, so {shlex.join(options.for_pytest)} would have no effect; leave it out"
         )
     runs = [_read(path) for path in options.existing] or list(_measure(options.runs, options.for_pytest))
-    for slug in sorted({_slug(run) for run in runs}):
+    devices = {device.slug: device for device in map(device_of, runs)}
+    for slug, device in sorted(devices.items()):
         folder = options.baselines / slug
-        spread, added = add_replicates(folder, [run for run in runs if _slug(run) == slug])
-        print("\n".join(_lines(folder / SPREAD_FILE, spread, added)))
+        spread, added = add_replicates(folder, [run for run in runs if device_of(run).slug == slug])
+        print("\n".join((*_lines(folder / SPREAD_FILE, spread, added), *_findings(folder, device, added))))
     return ExitCode.CLEAN
 
 
@@ -84,10 +86,6 @@ def _read(path: Path) -> Run:
     return read_run(path / "run.json" if path.is_dir() else path)
 
 
-def _slug(run: Run) -> str:
-    return device_of(run).slug
-
-
 def _lines(path: Path, spread: ProbeNoise, added: Sequence[ReplicatesRecord]) -> Iterator[str]:
     for group in added:
         speeds = ", ".join(decimal(speed, 1) for speed in group["generated_tokens_per_second"])
@@ -98,12 +96,12 @@ def _lines(path: Path, spread: ProbeNoise, added: Sequence[ReplicatesRecord]) ->
     for name, between in spread.controls.items():
         yield f"machine probe {WORDS.get(name, name)}: {percent(between, 2)} between runs"
     yield f"stored in {path}"
-    yield from _findings(path.parent, added)
 
 
-def _findings(folder: Path, added: Sequence[ReplicatesRecord]) -> Iterator[str]:
+def _findings(folder: Path, device: DeviceRecord, added: Sequence[ReplicatesRecord]) -> Iterator[str]:
     """What each part of the noise rests on, and the slowdown that a night can find at it."""
-    device_noise = read_device_noise(read_baselines(folder), is_gpu=True)
+    baselines = read_baselines(folder)
+    device_noise = read_device_noise(baselines, is_gpu=measures_gpu(device, baselines))
     for group in added:
         host, alike = group.get("host_id") or "", are_tuned_alike(group.get("tuned_kernels", ()))
         parts = device_noise.parts(group["experiment"], tuned_alike=alike, host=host)

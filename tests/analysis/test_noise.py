@@ -6,7 +6,7 @@ import json
 import math
 import re
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from statistics import stdev, variance
 
 import pytest
@@ -268,6 +268,24 @@ def test_noise_says_its_degrees_of_freedom_and_what_they_can_find(folder, capsys
         ": smaller slowdowns are found once the noise between nights is measured: repeat this command on three more days, "
         "or store four nights"
     )
+
+
+def test_noise_of_a_cpu_has_the_priors_that_compare_has(folder, capsys):
+    cpu = {"device": asdict(replace(A100, kind="cpu", name="an EPYC", slug="an-epyc"))}
+    at = {"machine": {"device": "an EPYC", "driver": None}}
+    runs = [
+        write(folder / f"{number}.json", measured(seconds, when=f"2026-11-01T0{number}:00:00+00:00", **at) | cpu)
+        for number, seconds in enumerate((2.0, 2.1))
+    ]
+    assert command("noise")(["--from", *runs]) == 0
+    said = capsys.readouterr().out
+    process, night = re.search(r"between processes ([0-9.]+%) .* between nights ([0-9.]+%) ", said).groups()
+    assert night == "5.0%"
+    stored = folder / "baselines" / "an-epyc" / "0001_main.json"
+    write(stored, measured(2.0, when="2026-11-01T00:00:00+00:00", **at) | cpu)
+    later = write(folder / "later.json", measured(2.05, when="2026-11-02T00:00:00+00:00", **at) | cpu)
+    command("compare")([later, stored])
+    assert f"noise: processes {process} assumed, nights {night} assumed" in capsys.readouterr().out
 
 
 def test_compiled_loaders_have_a_spread_of_their_own(tmp_path):
