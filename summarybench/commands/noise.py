@@ -11,6 +11,7 @@ from pathlib import Path
 from summarybench.analysis.attribution import WORDS
 from summarybench.analysis.device_noise import measures_gpu, read_device_noise, spread_of
 from summarybench.analysis.noise import ProbeNoise, add_replicates, are_tuned_alike
+from summarybench.analysis.replicate_runs import why_no_replicates
 from summarybench.commands.bench import run_benchmarks
 from summarybench.commands.command import add_baselines_argument
 from summarybench.core.invocation import this_invocation
@@ -21,6 +22,7 @@ from summarybench.machine.device import DeviceRecord
 from summarybench.runs.baselines import SPREAD_FILE, read_baselines
 from summarybench.runs.device_files import ReplicatesRecord
 from summarybench.runs.run_file import Run, device_of, read_run
+from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
 from summarybench.stats.noise_parts import Level, NoiseParts
 from summarybench.stats.power import CONFIRMED, Design, smallest_slowdown
 
@@ -51,13 +53,27 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(
             f"--from uses finished runs, so {shlex.join(options.for_pytest)} would have no effect; leave it out"
         )
+    _refuse_few_documents(options.for_pytest)
     runs = [_read(path) for path in options.existing] or list(_measure(options.runs, options.for_pytest))
     devices = {device.slug: device for device in map(device_of, runs)}
     for slug, device in sorted(devices.items()):
-        folder = options.baselines / slug
-        spread, added = add_replicates(folder, [run for run in runs if device_of(run).slug == slug])
+        folder, of_device = options.baselines / slug, [run for run in runs if device_of(run).slug == slug]
+        spread, added = add_replicates(folder, of_device)
         print("\n".join((*_lines(folder / SPREAD_FILE, spread, added), *_findings(folder, device, added))))
+        for why in why_no_replicates(of_device):
+            print(f"no noise measured of {why}")
     return ExitCode.CLEAN
+
+
+def _refuse_few_documents(for_pytest: Sequence[str]) -> None:
+    """Raise InputError where no run would have enough documents. With --rounds, the rounds are compared instead."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--documents", nargs="?")
+    parser.add_argument("--rounds", nargs="?")
+    given = parser.parse_known_args(for_pytest)[0]
+    documents = given.documents or ""
+    if documents.isdecimal() and int(documents) < MINIMUM_COMMON_DOCUMENTS and given.rounds is None:
+        raise InputError(f"--documents {documents}: noise needs at least {MINIMUM_COMMON_DOCUMENTS} documents")
 
 
 def _measure(count: int, for_pytest: Sequence[str]) -> Iterator[Run]:
