@@ -22,6 +22,7 @@ from summarybench.core.outcomes import Verdict
 from summarybench.machine.device import is_same_device
 from summarybench.machine.environment import environment_differences, host_in
 from summarybench.runs.baselines import StoredRun, has_same_workload
+from summarybench.runs.comparable import has_enough_rounds
 from summarybench.runs.run_file import Entry
 from summarybench.runs.workload import differences
 from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS, Change, pooled_change
@@ -30,7 +31,9 @@ from summarybench.stats.noise_parts import NoiseParts, Place
 from summarybench.stats.timings import Timing, speed_ratio
 
 SAVE_ANEW = "; save a baseline of this one"
-"""Ends the detail of a verdict on another workload."""
+"""Ends the detail of a verdict on another workload, if this run has enough rounds for a baseline."""
+SAVE_ONE = "; save one with --benchmark-save=NAME"
+"""Ends the detail of a verdict without a baseline, on the same condition."""
 
 
 class Noise(Protocol):
@@ -87,7 +90,8 @@ class Judge:
         """
         now = passes[-1]
         if not stored:
-            detail = f"no baseline for '{now.experiment}' on '{self.slug}'; save one with --benchmark-save=NAME"
+            advice = SAVE_ONE if has_enough_rounds(now.extra_info) else ""
+            detail = f"no baseline for '{now.experiment}' on '{self.slug}'{advice}"
             return Comparison(verdict=Verdict.NO_BASELINE, detail=detail)
         newest = stored[0]
         before = newest.entry(now.name)
@@ -249,7 +253,8 @@ class Judge:
             return f"is no baseline: {before.broken_output}"
         if not has_same_workload(now, before):
             named = differences(now.extra_info["workload_settings"], before.extra_info["workload_settings"])
-            return f"measured another workload: {'; '.join(named) or 'its settings are not recorded'}{SAVE_ANEW}"
+            advice = SAVE_ANEW if has_enough_rounds(now.extra_info) else ""
+            return f"measured another workload: {'; '.join(named) or 'its settings are not recorded'}{advice}"
         if now.compared_count is not None:
             return None
         common = len(now.timings.keys() & before.timings.keys())

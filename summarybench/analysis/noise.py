@@ -15,17 +15,23 @@ from statistics import fmean, variance
 from typing import Any
 
 from summarybench.analysis.quantities import Quantity, judged_quantities, timings_of
+from summarybench.analysis.replicate_runs import (
+    Measured,
+    are_replicates,
+    common_rounds,
+    measured_alike,
+    versions_in,
+    why_no_replicates,
+)
 from summarybench.core.files import READABLE_BY_ALL, write_atomically
 from summarybench.core.numbers import counted
-from summarybench.core.outcomes import InputError, Verdict
+from summarybench.core.outcomes import InputError
 from summarybench.core.strict_json import InvalidValueError
-from summarybench.machine.environment import VERSIONS
 from summarybench.machine.probes import has_same_work, overall_rate
 from summarybench.runs.baselines import SPREAD_FILE
 from summarybench.runs.comparison_records import ProbeRecord
 from summarybench.runs.device_files import OtherSpeeds, ReplicatesRecord, SpreadFile
-from summarybench.runs.run_file import Entry, Run, entries_of
-from summarybench.runs.schema import MachineInfo
+from summarybench.runs.run_file import Entry, Run
 from summarybench.runs.validation import read_record
 from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
 from summarybench.stats.spread import Replicates, Spread, pooled_spread, replicates_of
@@ -184,8 +190,8 @@ def add_replicates(folder: Path, runs: Sequence[Run]) -> tuple[ProbeNoise, list[
     groups = list(groups_of(runs))
     if not groups:
         raise InputError(
-            f"no experiment was measured at least twice on one host with one set of versions, {MINIMUM_COMMON_DOCUMENTS} "
-            "documents in common; give more runs of the same experiments (--runs, --from)"
+            "no experiment was measured at least twice on one host with the same options and versions: "
+            f"{'; '.join(why_no_replicates(runs)) or 'nothing was measured'}"
         )
     kept = _read(path).get("replicates", []) if path.exists() else []
     contents = _contents([*(group for group in kept if not _shares_a_run(group, groups)), *groups])
@@ -208,32 +214,13 @@ def _shares_a_run(kept: ReplicatesRecord, groups: Iterable[ReplicatesRecord]) ->
 
 
 def groups_of(runs: Iterable[Run]) -> Iterator[ReplicatesRecord]:
-    """The experiments that several of these runs measured under equal conditions, with their noise by runs and documents.
-
-    Equal conditions are one workload, host and set of versions. INVALID experiments are left out. A measurement that
-    appears twice (a file given twice, or a resumed run) counts once.
-    """
-    alike: dict[tuple[Any, ...], list[tuple[Run, Entry]]] = {}
-    for run in runs:
-        machine = run["machine_info"]
-        for entry in entries_of(run):
-            if entry.extra_info["verdict"] != Verdict.INVALID:
-                conditions = (machine["host"], *_versions(machine).values())
-                key = (entry.name, entry.extra_info["workload"], *conditions)
-                members = alike.setdefault(key, [])
-                if all(entry.seconds != other.seconds for _, other in members):
-                    members.append((run, entry))
-    for members in alike.values():
-        group = _group(members)
-        if group is not None:
-            yield group
+    """The experiments that several of these runs measured under equal conditions, with their noise by runs and documents."""
+    return (_group(members) for members in measured_alike(runs) if are_replicates(members))
 
 
-def _group(members: Sequence[tuple[Run, Entry]]) -> ReplicatesRecord | None:
+def _group(members: Sequence[Measured]) -> ReplicatesRecord:
     first_run, first = members[0]
-    common = [each for each in first.timings if all(each in entry.timings for _, entry in members)]
-    if len(members) < 2 or len(common) < MINIMUM_COMMON_DOCUMENTS:
-        return None
+    common = common_rounds(members)
     timings = [[entry.timings[each] for each in common] for _, entry in members]
     found = replicates_of(timings)
     machine = first_run["machine_info"]
@@ -246,7 +233,7 @@ def _group(members: Sequence[tuple[Run, Entry]]) -> ReplicatesRecord | None:
         "test": first.test,
         "host": machine["host"],
         "host_id": machine["host_id"],
-        "versions": _versions(machine),
+        "versions": versions_in(machine),
         "measured": [run["datetime"] for run, _ in members],
         "documents": found.documents,
         "generated_tokens_per_second": [
@@ -278,11 +265,6 @@ def _speeds(quantity: Quantity, entries: Sequence[Entry]) -> OtherSpeeds | None:
         "speeds": [math.exp(log_speed(each)) for each in timings],
         "document_deviation": math.sqrt(replicates_of(timings).document_variance),
     }
-
-
-def _versions(machine: MachineInfo) -> dict[str, str | None]:
-    found: Mapping[str, Any] = machine
-    return {name: found[name] for name in VERSIONS}
 
 
 def _probes_of(entries: Sequence[Entry]) -> list[dict[str, ProbeRecord]]:

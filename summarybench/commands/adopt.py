@@ -20,6 +20,7 @@ from summarybench.runs.baselines import (
     save_baseline,
     why_unfit,
 )
+from summarybench.runs.comparable import never_compared
 from summarybench.runs.run_file import device_of
 from summarybench.runs.run_folder import read_exit_code, shown
 
@@ -34,9 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Store the run under the next number of its device's folder. Raises InputError if it must not be a baseline."""
-    stored = _adopt(open_run(options.run), options.name, options.baselines)
+    finished = open_run(options.run)
+    stored = _adopt(finished, options.name, options.baselines)
     print(f"baseline saved: {shown(stored)}")
-    for line in _slowed_lines(stored.parent):
+    for line in (*never_compared(finished.run), *_slowed_lines(stored.parent)):
         print(line)
     return ExitCode.CLEAN
 

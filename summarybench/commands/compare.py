@@ -137,11 +137,12 @@ def _chosen_lines(other: Other, entries: Sequence[Entry]) -> Iterator[str]:
     for entry in entries:
         for stored in other.runs_for(entry):
             before = stored.entry(entry.name)
-            workload = "the same" if before and has_same_workload(entry, before) else "another"
-            groups.setdefault((stored.path, workload), []).append(entry.experiment)
-    for (path, workload), names in groups.items():
+            is_same = before is not None and has_same_workload(entry, before)
+            which = "the newest earlier run with the same workload" if is_same else "the most similar earlier run"
+            groups.setdefault((stored.path, which), []).append(entry.experiment)
+    for (path, which), names in groups.items():
         of_what = f": {', '.join(dict.fromkeys(names))}" if len(groups) > 1 else ""
-        yield f"against {shown(path.resolve())}, the newest earlier run with {workload} workload{of_what}"
+        yield f"against {shown(path.resolve())}, {which}{of_what}"
 
 
 # Runs by path, number or name ------------------------------------------------------------------------------------

@@ -9,17 +9,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from summarybench.analysis.attribution import WORDS
-from summarybench.analysis.device_noise import read_device_noise, spread_of
+from summarybench.analysis.device_noise import measures_gpu, read_device_noise, spread_of
 from summarybench.analysis.noise import ProbeNoise, add_replicates, are_tuned_alike
+from summarybench.analysis.replicate_runs import why_no_replicates
 from summarybench.commands.bench import run_benchmarks
 from summarybench.commands.command import add_baselines_argument
 from summarybench.core.invocation import this_invocation
 from summarybench.core.numbers import decimal, deviation, percent
 from summarybench.core.outcomes import ExitCode, InputError
 from summarybench.core.paths import user_path
+from summarybench.machine.device import DeviceRecord
 from summarybench.runs.baselines import SPREAD_FILE, read_baselines
 from summarybench.runs.device_files import ReplicatesRecord
 from summarybench.runs.run_file import Run, device_of, read_run
+from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
 from summarybench.stats.noise_parts import Level, NoiseParts
 from summarybench.stats.power import CONFIRMED, Design, smallest_slowdown
 
@@ -50,12 +53,27 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(
             f"--from uses finished runs, so {shlex.join(options.for_pytest)} would have no effect; leave it out"
         )
+    _refuse_few_documents(options.for_pytest)
     runs = [_read(path) for path in options.existing] or list(_measure(options.runs, options.for_pytest))
-    for slug in sorted({_slug(run) for run in runs}):
-        folder = options.baselines / slug
-        spread, added = add_replicates(folder, [run for run in runs if _slug(run) == slug])
-        print("\n".join(_lines(folder / SPREAD_FILE, spread, added)))
+    devices = {device.slug: device for device in map(device_of, runs)}
+    for slug, device in sorted(devices.items()):
+        folder, of_device = options.baselines / slug, [run for run in runs if device_of(run).slug == slug]
+        spread, added = add_replicates(folder, of_device)
+        print("\n".join((*_lines(folder / SPREAD_FILE, spread, added), *_findings(folder, device, added))))
+        for why in why_no_replicates(of_device):
+            print(f"no noise measured of {why}")
     return ExitCode.CLEAN
+
+
+def _refuse_few_documents(for_pytest: Sequence[str]) -> None:
+    """Raise InputError where no run would have enough documents. With --rounds, the rounds are compared instead."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--documents", nargs="?")
+    parser.add_argument("--rounds", nargs="?")
+    given = parser.parse_known_args(for_pytest)[0]
+    documents = given.documents or ""
+    if documents.isdecimal() and int(documents) < MINIMUM_COMMON_DOCUMENTS and given.rounds is None:
+        raise InputError(f"--documents {documents}: noise needs at least {MINIMUM_COMMON_DOCUMENTS} documents")
 
 
 def _measure(count: int, for_pytest: Sequence[str]) -> Iterator[Run]:
@@ -84,10 +102,6 @@ def _read(path: Path) -> Run:
     return read_run(path / "run.json" if path.is_dir() else path)
 
 
-def _slug(run: Run) -> str:
-    return device_of(run).slug
-
-
 def _lines(path: Path, spread: ProbeNoise, added: Sequence[ReplicatesRecord]) -> Iterator[str]:
     for group in added:
         speeds = ", ".join(decimal(speed, 1) for speed in group["generated_tokens_per_second"])
@@ -98,12 +112,12 @@ def _lines(path: Path, spread: ProbeNoise, added: Sequence[ReplicatesRecord]) ->
     for name, between in spread.controls.items():
         yield f"machine probe {WORDS.get(name, name)}: {percent(between, 2)} between runs"
     yield f"stored in {path}"
-    yield from _findings(path.parent, added)
 
 
-def _findings(folder: Path, added: Sequence[ReplicatesRecord]) -> Iterator[str]:
+def _findings(folder: Path, device: DeviceRecord, added: Sequence[ReplicatesRecord]) -> Iterator[str]:
     """What each part of the noise rests on, and the slowdown that a night can find at it."""
-    device_noise = read_device_noise(read_baselines(folder), is_gpu=True)
+    baselines = read_baselines(folder)
+    device_noise = read_device_noise(baselines, is_gpu=measures_gpu(device, baselines))
     for group in added:
         host, alike = group.get("host_id") or "", are_tuned_alike(group.get("tuned_kernels", ()))
         parts = device_noise.parts(group["experiment"], tuned_alike=alike, host=host)

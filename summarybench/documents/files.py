@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from summarybench.core.numbers import counted
 from summarybench.core.outcomes import InputError, first_line
-from summarybench.documents.rows import Located
+from summarybench.documents.rows import Located, TableRow
 
 Reader = Callable[[str, bytes], Iterator[Located]]
 """Reads the rows in a file's content. The first argument names the file in messages."""
@@ -150,24 +151,34 @@ def _rows_of_table(name: str, content: bytes, delimiter: str) -> Iterator[Locate
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise InputError(f"{name}, line {line}: not UTF-8 ({error.reason}); save the table as UTF-8") from error
-    reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
-    columns = reader.fieldnames or []
+    reader, header = csv.reader(lines, delimiter=delimiter, strict=True), f"{name}, line 1"
+    columns = _next_values(reader, header) or []
     if repeated := sorted({column for column in columns if columns.count(column) > 1}):
-        raise InputError(f"{name}: two columns have the name {repeated[0]!r}; rename one of them")
-    start = reader.line_num + 1
-    while (row := _next_row(reader, f"{name}, line {start}")) is not None:
-        where = f"{name}, line {start}"
-        if None in row or None in row.values():
-            raise InputError(f"{where}: not {len(columns)} values as the first line has names; check the quotes")
-        yield where, row
-        start = reader.line_num + 1
+        raise InputError(f"{header}: two columns have the name {repeated[0]!r}; rename one of them")
+    where = f"{name}, line {reader.line_num + 1}"
+    while (values := _next_values(reader, where)) is not None:
+        if values and len(values) != len(columns):
+            raise InputError(
+                f"{where}: {counted(values, 'value')}, but the header has {counted(columns, 'column')}; "
+                "check the quotes and delimiters"
+            )
+        if values:  # a blank line is no row
+            yield where, TableRow(dict(zip(columns, values, strict=True)), header)
+        where = f"{name}, line {reader.line_num + 1}"
 
 
-def _next_row(reader: csv.DictReader[str], where: str) -> dict[str, str] | None:
+def _next_values(reader: Iterator[list[str]], where: str) -> list[str] | None:
+    """The values of the next row; None at the end. Raises InputError naming `where` for what is not CSV."""
     try:
         return next(reader, None)
     except csv.Error as error:
-        raise InputError(f"{where}: not a table of CSV ({error})") from error
+        is_of_quotes = "expected after" in str(error) or "unexpected end of data" in str(error)
+        problem = (
+            "a quoted value is not closed, or is followed by text; check the quotes"
+            if is_of_quotes
+            else f"not a table of CSV ({error})"
+        )
+        raise InputError(f"{where}: {problem}") from error
 
 
 def _rows_of_parquet(name: str, content: bytes) -> Iterator[Located]:

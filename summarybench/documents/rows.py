@@ -28,6 +28,14 @@ Located = tuple[str, Any]
 """A row and its location for messages."""
 
 
+class TableRow(dict[str, Any]):
+    """A row of a table. `header` is the location of the line that names its columns, for messages."""
+
+    def __init__(self, values: Mapping[str, Any], header: str) -> None:
+        super().__init__(values)
+        self.header = header
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
     """The columns that --text-column and --summary-column name; None for those to guess."""
@@ -216,6 +224,8 @@ def _layout_of(first: Located, rows: Iterable[Located], columns: Columns) -> _La
         raise InputError(
             f'{where}: {found} in place of an object with columns, such as {{"text": "…", "summary": "…"}}'
         )
+    if isinstance(row, TableRow):
+        where = row.header
     names = list(dict.fromkeys(str(name) for _, each in rows if isinstance(each, Mapping) for name in each))
     text = _column(names, columns.text, TEXT_COLUMNS, "--text-column", where)
     if text is None:

@@ -12,8 +12,8 @@ from summarybench.core.numbers import counted, deviation, percent, significant
 from summarybench.core.outcomes import Cause, ExitCode, Outcome, Verdict
 from summarybench.machine.device import Device
 from summarybench.runs.baselines import why_unfit
+from summarybench.runs.comparable import has_enough_rounds
 from summarybench.runs.extra_info import ExtraInfo
-from summarybench.runs.kind_facts import kind_facts_in
 from summarybench.runs.run_file import Run
 from summarybench.runs.run_folder import shown
 from summarybench.runs.schema import Benchmark
@@ -90,7 +90,7 @@ def _after_regression(finished: Finished) -> str:
 def _saving(finished: Finished) -> Iterator[str]:
     """How to make this run a baseline, and how to contribute the first run of a GPU."""
     device = finished.device
-    comparable = [benchmark for benchmark in finished.run["benchmarks"] if _can_be_compared_with(benchmark)]
+    comparable = [benchmark for benchmark in finished.run["benchmarks"] if has_enough_rounds(benchmark["extra_info"])]
     suspicious = [name for each in comparable if (name := _slowed_over_the_nights(each))]
     shortcomings = list(_shortcomings(finished.run["benchmarks"]))
     verdicts = _experiments_by_verdict(comparable)
@@ -123,15 +123,10 @@ def _saving(finished: Finished) -> Iterator[str]:
                 [each for each in comparable if each["extra_info"]["experiment"] in wanting]
             )
             yield f"next: to make this run the baseline of {_named(wanting)}: {adopt}{of_history}"
-    elif finished.run["benchmarks"] and not comparable:
-        remedy = (
-            "the one that was saved will never be compared: remove it, measure more of them and save again"
-            if finished.is_saved
-            else "measure more of them before you store one"
-        )
+    elif finished.run["benchmarks"] and not comparable and not finished.is_saved:  # a saved run has a note of it
         yield (
             f"next: a baseline needs at least {MINIMUM_COMMON_DOCUMENTS} documents (or batches, or rounds) of an experiment, and this "
-            f"run has fewer; {remedy}"
+            "run has fewer; measure more of them before you store one"
         )
 
 
@@ -167,13 +162,6 @@ def _shortcomings(benchmarks: Sequence[Benchmark]) -> Iterator[str]:
 def _is_faster_by_the_machine(info: ExtraInfo) -> bool:
     attribution = info["attribution"]
     return info["verdict"] == Verdict.IMPROVED and attribution is not None and Cause(attribution["cause"]).is_machine
-
-
-def _can_be_compared_with(benchmark: Benchmark) -> bool:
-    """Whether a later run could be compared with this experiment. A count needs no number of rounds."""
-    kind = kind_facts_in(benchmark["extra_info"])
-    is_count = kind is not None and bool(kind.compared_count)
-    return is_count or len(benchmark["stats"]["data"]) >= MINIMUM_COMMON_DOCUMENTS
 
 
 def _slowed_over_the_nights(benchmark: Benchmark) -> str:

@@ -9,7 +9,7 @@ from summarybench.analysis.comparison import FALSE_ALARM_LEVEL
 from summarybench.analysis.confirmation import judged_changes
 from summarybench.analysis.faithfulness_change import describe_faithfulness
 from summarybench.analysis.history import Trend
-from summarybench.analysis.judge import SAVE_ANEW
+from summarybench.analysis.judge import SAVE_ANEW, SAVE_ONE
 from summarybench.analysis.quality_change import describe, quality_against_16_bit, quality_against_batch_size_1
 from summarybench.analysis.quality_session import (
     ConfirmedLosses,
@@ -31,6 +31,7 @@ from summarybench.machine.device import DeviceRecord
 from summarybench.report.experiment import ExperimentView, strategy_of
 from summarybench.report.figures.speed import DOCUMENT_TOKENS
 from summarybench.report.history import finding_of
+from summarybench.runs.comparable import has_enough_rounds
 from summarybench.runs.comparison_records import (
     ChangeRecord,
     FaithfulnessChangeRecord,
@@ -327,7 +328,8 @@ def _baseline_notes(infos: Sequence[ExtraInfo], device: DeviceRecord) -> Iterato
     if len(without) == 1:
         yield without[0]["verdict_detail"]
     elif without:
-        yield f"no baseline for {len(without)} experiments on '{device.slug}'; save one with --benchmark-save=NAME"
+        advice = SAVE_ONE if any(map(has_enough_rounds, without)) else ""
+        yield f"no baseline for {len(without)} experiments on '{device.slug}'{advice}"
 
 
 def _profile_notes(run: Run) -> Iterator[str]:

@@ -18,9 +18,11 @@ from summarybench.core.names import check_within
 from summarybench.core.outcomes import InputError, Outcome
 from summarybench.core.strict_json import InvalidValueError
 from summarybench.machine.environment import VERSIONS, Host, host_in
+from summarybench.runs.comparable import has_enough_rounds
 from summarybench.runs.run_file import Entry, Run, entries_of, read_run, run_text
 from summarybench.runs.validation import check_run
 from summarybench.runs.workload import differences
+from summarybench.stats.changes import MINIMUM_COMMON_DOCUMENTS
 
 ANCHOR = "anchor"
 SPREAD_FILE = "spread.json"
@@ -282,31 +284,54 @@ def pick_run(baselines: Baselines, number: str) -> StoredRun:
 def find_baseline(
     entry: Entry, runs: Sequence[StoredRun], most: int, environment: Mapping[str, Any]
 ) -> tuple[StoredRun, ...]:
-    """The newest run with this experiment and workload, and older runs under equal conditions, newest first.
+    """The newest comparable run with this experiment, and older runs under equal conditions, newest first.
 
-    Runs of the same host, as `environment` states it, come first: those of another host are used only where this one has none
-    with the workload. Equal conditions are the same workload, documents and versions of the environment. At most `most` runs
-    are returned. If no run has the workload, the result is the newest run with the experiment, so that a message can say what
-    differs. The anchor is left out, because it is not a recent run. So are runs from before broken output failed.
+    A comparable run has the same workload and enough documents in common. Runs of the same host, as `environment` states it,
+    come first: those of another host are used only where this one has none. Equal conditions are the same workload, documents
+    and versions of the environment. At most `most` runs are returned. If no run is comparable, the result is the one that
+    differs least, so that a message can say how. The anchor is left out, because it is not a recent run. So are runs from
+    before broken output failed.
     """
     candidates = [
         (stored, found)
         for stored in reversed(runs)
         if (found := stored.counted_entry(entry.name)) and not found.broken_output
     ]
-    same = [(stored, found) for stored, found in candidates if has_same_workload(entry, found)]
-    if not same:
-        return tuple(stored for stored, _ in candidates[:1])
+    comparable = [(stored, found) for stored, found in candidates if _is_comparable(entry, found)]
+    if not comparable:
+        return (min(candidates, key=lambda each: _distance(entry, each[1]))[0],) if candidates else ()
     here = host_in(environment).id
-    of_host = [(stored, found) for stored, found in same if here and stored.host.id == here]
-    newest, newest_entry = (of_host or same)[0]
+    of_host = [(stored, found) for stored, found in comparable if here and stored.host.id == here]
+    newest, newest_entry = (of_host or comparable)[0]
     documents = entry.timings.keys() & newest_entry.timings.keys()
     under_equal_conditions = (
         stored
-        for stored, found in of_host or same
+        for stored, found in of_host or comparable
         if documents <= found.timings.keys() and not differing_versions(stored.environment, newest.environment)
     )
     return tuple(islice(under_equal_conditions, most))
+
+
+def _is_comparable(entry: Entry, other: Entry) -> bool:
+    if not has_same_workload(entry, other):
+        return False
+    return entry.compared_count is not None or _count_common(entry, other) >= MINIMUM_COMMON_DOCUMENTS
+
+
+def _distance(entry: Entry, other: Entry) -> tuple[bool, bool, int, int]:
+    """How far a stored experiment is from being comparable. One with too few rounds for any comparison is farthest."""
+    settings = (each.extra_info["workload_settings"] for each in (entry, other))
+    is_same = has_same_workload(entry, other)
+    return (
+        not has_enough_rounds(other.extra_info),
+        not is_same,
+        len(differences(*settings)),
+        -_count_common(entry, other) if is_same else 0,
+    )
+
+
+def _count_common(entry: Entry, other: Entry) -> int:
+    return len(entry.timings.keys() & other.timings.keys())
 
 
 def find_anchor(entry: Entry, runs: Sequence[StoredRun]) -> StoredRun | None:

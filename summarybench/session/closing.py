@@ -8,6 +8,7 @@ from summarybench.core.invocation import this_invocation
 from summarybench.core.outcomes import first_line
 from summarybench.report.html import write_report
 from summarybench.runs.baselines import SuperfluousError, save_baseline, why_unfit
+from summarybench.runs.comparable import never_compared
 from summarybench.runs.run_file import run_text
 from summarybench.runs.run_folder import shown
 from summarybench.session.session import Session
@@ -34,6 +35,8 @@ class Closing:
             yield problem
         if self._settings.save_as:
             yield self._save(self._settings.save_as, was_cut_short=was_cut_short)
+            if results.is_saved:
+                yield from never_compared(results.run)
         if self._settings.json_path is not None:
             results.write(self._settings.json_path, run_text(results.run))
             yield f"run copied to {self._settings.json_path}"

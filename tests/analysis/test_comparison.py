@@ -204,6 +204,31 @@ def test_run_file_gets_the_comparison_in_plain_types():
     assert json.loads(json.dumps(found)) == found
 
 
+def in_batches_of_four(documents):
+    made = benchmark(seconds=(2.0,) * documents, batch_size=4)
+    ids = made["extra_info"]["document_ids"]
+    made["extra_info"]["batch_document_ids"] = [ids[start : start + 4] for start in range(0, documents, 4)]
+    made["stats"]["data"] = [8.0] * (documents // 4)
+    return entries_of(run_of(made))[0]
+
+
+@pytest.mark.parametrize(
+    ("now", "is_asked_for"),
+    [
+        (entry(seconds=(2.0,) * 7), False),
+        (entry(), True),
+        (in_batches_of_four(28), False),
+        (in_batches_of_four(32), True),
+    ],
+)
+def test_baseline_is_only_asked_for_of_eight_rounds_or_more(now, is_asked_for):
+    assert ("save one with --benchmark-save" in compared(now, None).detail) is is_asked_for
+    other = stored("0001_a.json", benchmark(workload="another workload", workload_settings={}))
+    found = compared(now, other)
+    assert found.verdict is Verdict.INCOMPARABLE
+    assert found.detail.endswith("; save a baseline of this one") is is_asked_for
+
+
 def test_comparison_that_decided_nothing_has_nothing_but_its_words():
     assert compared(entry(), None).as_extra_info() == {
         "verdict": "NO BASELINE",

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from statistics import stdev, variance
 
 import pytest
@@ -270,6 +270,24 @@ def test_noise_says_its_degrees_of_freedom_and_what_they_can_find(folder, capsys
     )
 
 
+def test_noise_of_a_cpu_has_the_priors_that_compare_has(folder, capsys):
+    cpu = {"device": asdict(replace(A100, kind="cpu", name="an EPYC", slug="an-epyc"))}
+    at = {"machine": {"device": "an EPYC", "driver": None}}
+    runs = [
+        write(folder / f"{number}.json", measured(seconds, when=f"2026-11-01T0{number}:00:00+00:00", **at) | cpu)
+        for number, seconds in enumerate((2.0, 2.1))
+    ]
+    assert command("noise")(["--from", *runs]) == 0
+    said = capsys.readouterr().out
+    process, night = re.search(r"between processes ([0-9.]+%) .* between nights ([0-9.]+%) ", said).groups()
+    assert night == "5.0%"
+    stored = folder / "baselines" / "an-epyc" / "0001_main.json"
+    write(stored, measured(2.0, when="2026-11-01T00:00:00+00:00", **at) | cpu)
+    later = write(folder / "later.json", measured(2.05, when="2026-11-02T00:00:00+00:00", **at) | cpu)
+    command("compare")([later, stored])
+    assert f"noise: processes {process} assumed, nights {night} assumed" in capsys.readouterr().out
+
+
 def test_compiled_loaders_have_a_spread_of_their_own(tmp_path):
     eager = [measured(2.0), measured(2.6)]
     compiled = [
@@ -367,9 +385,58 @@ def test_control_that_one_of_the_runs_lacks_is_left_out(tmp_path):
 
 
 def test_nothing_measured_twice_is_refused_and_nothing_is_written(tmp_path):
-    with pytest.raises(InputError, match=r"no experiment was measured at least twice .* 8 documents in common"):
+    with pytest.raises(InputError, match=rf"no experiment was measured at least twice .*: {NAME}: measured once$"):
         add_replicates(tmp_path / "folder", [measured(2.0)])
     assert not (tmp_path / "folder").exists()
+
+
+FP16 = "llama2-7b-chat-fp16"
+
+
+@pytest.mark.parametrize(
+    ("runs", "why"),
+    [
+        ([measured(2.0, documents=2), measured(2.1, documents=2)], "2 documents, 8 are needed"),
+        ([measured(2.0, documents=1), measured(2.1, documents=9)], "1 document in common, 8 are needed"),
+        (
+            [
+                measured(seconds, workload=f"{limit} tokens", workload_settings={"max_new_tokens": limit})
+                for seconds, limit in ((2.0, 8), (2.1, 12))
+            ],
+            "other options: --max-new-tokens 8 and 12",
+        ),
+        (
+            [measured(2.0, workload="old", workload_settings={}), measured(2.1, workload_settings={})],
+            "other options: not recorded",
+        ),
+        ([measured(2.0), measured(2.1, machine={"host": "another"})], "other hosts"),
+        ([measured(2.0), measured(2.1, machine={"torch": "2.14.0"})], "other versions: torch 2.13.0 and 2.14.0"),
+        (
+            [
+                measured(2.0, workload="old"),
+                measured(2.1),
+                measured(2.2, machine={"host": "another", "torch": "2.14.0"}),
+            ],
+            "other hosts and other versions: torch 2.13.0 and 2.14.0",
+        ),
+        ([measured(2.0), measured(2.0, when="again")], "measured once"),
+        ([], "nothing was measured"),
+        ([measured(2.0, verdict="INVALID"), measured(2.1, verdict="INVALID")], "INVALID in every run"),
+    ],
+)
+def test_refusal_names_why_an_experiment_has_no_replicates(tmp_path, runs, why):
+    with pytest.raises(InputError) as refused:
+        add_replicates(tmp_path, runs)
+    assert str(refused.value) == (
+        f"no experiment was measured at least twice on one host with the same options and versions: {f'{NAME}: ' if runs else ''}{why}"
+    )
+
+
+def test_refusal_names_the_experiments_of_one_cause_together(tmp_path):
+    once = measured(2.0)
+    once["benchmarks"] += measured(2.0, name=FP16)["benchmarks"]
+    with pytest.raises(InputError, match=rf": {NAME}, {FP16}: measured once$"):
+        add_replicates(tmp_path, [once])
 
 
 def test_folder_that_cannot_be_written_is_named(tmp_path):
@@ -462,6 +529,26 @@ def test_each_run_is_a_session_with_the_same_options_and_a_results_folder_of_its
 def test_fewer_than_two_runs_are_refused_before_anything_is_measured(sessions, capsys, runs):
     assert f"ERROR: --runs {runs}: give at least 2" in refused(capsys, 4, "--runs", runs)
     assert sessions[0] == []
+
+
+@pytest.mark.parametrize("given", [["--documents", "2"], ["--documents=2"], ["--documents", "8", "--documents", "2"]])
+def test_too_few_documents_are_refused_before_anything_is_measured(sessions, capsys, given):
+    said = refused(capsys, 4, "--runs", "2", *given)
+    assert said == "ERROR: --documents 2: noise needs at least 8 documents\n"
+    assert sessions[0] == []
+
+
+@pytest.mark.parametrize("given", [["--documents", "8"], ["--documents", "2", "--rounds", "8"], ["--documents", "few"]])
+def test_other_numbers_of_documents_are_measured_or_left_to_pytest(sessions, given):
+    sessions[1].extend([measured(2.0), measured(2.1)])
+    assert command("noise")(["--runs", "2", *given]) == 0
+
+
+def test_experiment_without_replicates_is_named_beside_those_that_have_them(folder, capsys):
+    first, second = measured(2.0), measured(2.1)
+    first["benchmarks"] += measured(3.0, name=FP16)["benchmarks"]
+    assert command("noise")(["--from", write(folder / "1.json", first), write(folder / "2.json", second)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"no noise measured of {FP16}: measured once"
 
 
 def test_run_that_measured_nothing_ends_it_with_its_number_and_exit_code(folder, sessions, capsys):

@@ -53,6 +53,22 @@ def test_run_that_is_stored_already_is_refused_and_one_with_anything_new_is_not(
     assert adopt(more)[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("few", "more", "said"),
+    [
+        ((2,), (), "it; measure at least 8, and remove this baseline"),
+        ((2,), (8,), "it; measure at least 8"),
+        ((2, 2), (8,), "them; measure at least 8"),
+    ],
+)
+def test_run_of_few_documents_is_stored_with_a_note(adopt, capsys, few, more, said):
+    names = (NAME, "llama2-7b-chat-fp16", "llama2-7b-chat-8-bit")
+    measured = [benchmark(name, seconds=(2.0,) * count) for name, count in zip(names, (*few, *more), strict=False)]
+    assert adopt({**CLEAN, "benchmarks": measured})[0] == 0
+    notes = capsys.readouterr().out.splitlines()[1:]
+    assert notes == [f"note: {', '.join(names[: len(few)])}: 2 documents: no run will ever be compared with {said}"]
+
+
 def test_anchor_is_adopted_once_and_a_second_one_is_refused_in_one_line(adopt, capsys):
     anchor = "baselines/nvidia-a100-sxm4-40gb/0001_anchor.json"
     assert adopt(CLEAN, name="anchor") == (0, [anchor])

@@ -308,7 +308,7 @@ def test_another_workload_alone_is_said_and_is_incomparable(store, latest, capsy
     latest(benchmark())
     assert main(["results/latest"]) == 0
     first, verdict = verdicts(capsys.readouterr().out)
-    assert first == f"against {stored_path(1)}, the newest earlier run with another workload"
+    assert first == f"against {stored_path(1)}, the most similar earlier run"
     assert verdict.startswith(f"{NAME}: INCOMPARABLE: 0001_main.json measured another workload")
 
 

@@ -120,12 +120,19 @@ DEEP = b"[" * 200_000
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.csv", b"title,words\nx,y\n", "line 2: no column of documents among 'title', 'words'"),
-        ("a.csv", b"text,article\nx,y\n", "'text', 'article' could each be meant; name one with --text-column"),
-        ("a.csv", b"text,summary\nx\n", "line 2: not 2 values as the first line has names"),
-        ("a.csv", b"text,summary\nx,y,z\n", "line 2: not 2 values as the first line has names"),
-        ("a.csv", b"text,text\nx,y\n", "two columns have the name 'text'"),
-        ("a.csv", b'text,summary\n"x,y\n', "line 2: not a table of CSV (unexpected end of data)"),
+        ("a.csv", b"title,words\nx,y\n", "a.csv, line 1: no column of documents among 'title', 'words'"),
+        (
+            "a.csv",
+            b"text,article\nx,y\n",
+            "a.csv, line 1: 'text', 'article' could each be meant; name one with --text-column",
+        ),
+        ("a.csv", b"text,summary\nx\n", "line 2: 1 value, but the header has 2 columns; check the quotes"),
+        ("a.csv", b"text,summary\na,b\n\nx,y,z\n", "line 4: 3 values, but the header has 2 columns; check"),
+        ("a.csv", b"text\nx,y\n", "line 2: 2 values, but the header has 1 column; check"),
+        ("a.csv", b"text,text\nx,y\n", "a.csv, line 1: two columns have the name 'text'"),
+        ("a.csv", b'text,summary\n"x,y\n', "line 2: a quoted value is not closed, or is followed by text"),
+        ("a.csv", b'text,summary\nx,y\n"x" y,z\n', "line 3: a quoted value is not closed, or is followed by text"),
+        ("a.csv", b'text,"summary\nx,y\n', "line 1: a quoted value is not closed, or is followed by text"),
         ("a.csv", b"text,summary\nx,y\n\xe9,y\n", "line 3: not UTF-8"),
         ("a.csv", b"", "a.csv holds no document"),
         ("a.json", DEEP, "it is nested too deeply"),
@@ -164,7 +171,9 @@ def test_a_file_that_cannot_be_used_is_one_line(tmp_path, name, content, said):
 
 def test_a_column_that_does_not_exist_gets_a_suggestion(tmp_path):
     path = table(tmp_path / "a.csv", [{"body": "A text.", "note": "Do."}])
-    with pytest.raises(InputError, match=r"--text-column bodi: .* has no such column; did you mean 'body'\?"):
+    with pytest.raises(
+        InputError, match=r"--text-column bodi: .*a\.csv, line 1 has no such column; did you mean 'body'\?"
+    ):
         documents_of_file(path, Columns(text="bodi"))
     with pytest.raises(InputError, match=r"--summary-column zzz: .*; choose from 'note'"):
         documents_of_file(path, Columns(text="body", summary="zzz"))

@@ -296,6 +296,14 @@ def test_one_missing_baseline_is_reported_whole_and_several_are_counted():
     )
 
 
+@pytest.mark.parametrize(("documents", "advice"), [(7, ""), (8, "; save one with --benchmark-save=NAME")])
+def test_baseline_is_only_asked_for_where_an_experiment_has_documents_enough(documents, advice):
+    few, others = benchmark(seconds=(2.0,) * 7), benchmark("llama2-7b-chat-fp16", seconds=(2.0,) * documents)
+    assert notes_of(report(run_of(few, others)))[-1] == (
+        f"no baseline for 2 experiments on 'nvidia-a100-sxm4-40gb'{advice}"
+    )
+
+
 def test_overhead_of_a_run_before_the_typical_document_is_reported_with_its_interval():
     run = run_of(benchmark(overhead={"ratio": 0.99876, "low": 0.99, "high": 1.0051, "confidence": 0.95}))
     assert f"{NAME}: the harness keeps 0.9988 [0.9900, 1.0051] of a bare loop's tok/s" in notes_of(report(run))

@@ -326,6 +326,57 @@ def test_run_that_measured_something_else_is_passed_over_and_those_before_it_are
     assert files(find_baseline(entry(), runs, 3, MACHINE)) == ["0003_main.json", "0001_main.json"]
 
 
+TWO = (2.0,) * 2
+
+
+def with_options(name, *, seconds=(2.0,) * 8, **settings):
+    return stored(name, benchmark(seconds=seconds, workload=str(settings), workload_settings=settings))
+
+
+@pytest.mark.parametrize(
+    ("runs", "chosen"),
+    [
+        ([stored("0001_a.json"), stored("0002_b.json", benchmark(seconds=TWO))], "0001_a.json"),
+        ([stored("0001_a.json", host="another"), stored("0002_b.json", benchmark(seconds=TWO))], "0001_a.json"),
+        (
+            [
+                with_options("0001_a.json", seed=1, max_new_tokens=8),
+                with_options("0002_b.json", seed=1, max_new_tokens=9),
+            ],
+            "0002_b.json",
+        ),
+        (
+            [
+                with_options("0001_a.json", seed=0, max_new_tokens=9),
+                with_options("0002_b.json", seed=1, max_new_tokens=9),
+            ],
+            "0001_a.json",
+        ),
+        (
+            [with_options("0001_a.json", max_new_tokens=9), with_options("0002_b.json", max_new_tokens=8, seconds=TWO)],
+            "0001_a.json",
+        ),
+        ([with_options("0001_a.json", max_new_tokens=9), stored("0002_b.json", benchmark(seconds=TWO))], "0001_a.json"),
+        (
+            [stored("0001_a.json", benchmark(seconds=TWO)), stored("0002_b.json", benchmark(seconds=TWO[:1]))],
+            "0001_a.json",
+        ),
+    ],
+    ids=[
+        "few-documents-are-passed-over",
+        "even-for-another-host",
+        "newest-of-as-many-differences",
+        "fewest-differences",
+        "few-documents-of-another-workload",
+        "few-documents-of-this-workload",
+        "few-documents-alone",
+    ],
+)
+def test_run_that_differs_least_is_chosen_and_one_of_few_documents_last(runs, chosen):
+    now = entry(workload_settings={"seed": 0, "max_new_tokens": 100})
+    assert files(find_baseline(now, runs, 1, MACHINE)) == [chosen]
+
+
 def test_runs_of_this_host_come_first_even_if_another_s_are_newer():
     runs = [stored("0001_main.json"), stored("0002_main.json", host="another")]
     assert files(find_baseline(entry(), runs, 3, MACHINE)) == ["0001_main.json"]

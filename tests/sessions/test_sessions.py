@@ -120,6 +120,16 @@ def test_seven_common_documents_are_too_few(project):
     assert "7 documents in common" in session.output
 
 
+def test_saved_run_of_few_documents_has_one_note_and_is_passed_over(project):
+    project.bench_once("--benchmark-save=main", "-k", "4-bit")
+    few = project.bench_once("--benchmark-save=main", "-k", "4-bit", "--documents", "2")
+    assert few.output.count("2 documents: no run will ever be compared with it; measure at least 8") == 1
+    assert "a baseline needs at least 8 documents" not in few.output
+    found = project.bench("-k", "4-bit").infos["4-bit"]
+    assert found["baseline"]["file"] == "0001_main.json"
+    assert found["verdict"] != "INCOMPARABLE"
+
+
 @pytest.mark.parametrize("options", [(), ("--max-new-tokens", "32")])
 def test_required_baseline_fails_where_none_is_comparable(project, options):
     if options:
