@@ -22,7 +22,6 @@ from summarybench.measure.generation import (
     Instruments,
     Measured,
     WarmUp,
-    collector_off,
     translate_device_errors,
 )
 from summarybench.measure.long_documents import Conversation, ReadAtOnce, conversations_of, run_at_once
@@ -93,9 +92,7 @@ def measure_at_once(
             instruments.device.reset_peak_memory()
             telemetry = Telemetry(instruments.monitor)
             state = _Rounds(engine, model, prompts, max_new_tokens, instruments, telemetry, on_record)
-            with collector_off():
-                benchmark.pedantic(state.run, setup=state.prepare, rounds=rounds)
-            state.record_last()
+            state.measure(benchmark, rounds)
             peak_bytes = instruments.device.peak_memory_bytes()  # before the probes, which allocate
         finally:
             engine.close()

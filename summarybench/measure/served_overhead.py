@@ -58,17 +58,24 @@ class ServedOverhead:
 
 
 class _Interleaved:
-    """Sends each document four times: by the client, twice by the bare loop, and by the client again."""
+    """Sends each document four times: by the client, twice by the bare loop, and by the client again.
+
+    A profiler (--benchmark-cprofile) asks for more turns than there are: it gets the last one again, and the answer is dropped.
+    """
 
     def __init__(self, model: ServedModel, bare: BareStream, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
         self.answers: dict[str, list[Completion | BareAnswer]] = {HARNESS: [], BARE: []}
         self._model = model
         self._bare = bare
         self._max_new_tokens = max_new_tokens
-        self._turns = iter([(prompt, side) for prompt in prompts for side in ORDER])
+        self._turns = [(prompt, side) for prompt in prompts for side in ORDER]
+
+    @property
+    def _finished(self) -> int:
+        return sum(map(len, self.answers.values()))
 
     def next_turn(self) -> tuple[tuple[Prompt, str], dict[str, Any]]:
-        return next(self._turns), {}
+        return self._turns[min(self._finished, len(self._turns) - 1)], {}
 
     def send(self, prompt: Prompt, side: str) -> None:
         salt = fresh_salt()
@@ -78,7 +85,8 @@ class _Interleaved:
             )
         else:
             answer = self._bare.send(self._model.request(prompt, self._max_new_tokens, salt=salt))
-        self.answers[side].append(answer)
+        if self._finished < len(self._turns):
+            self.answers[side].append(answer)
 
 
 def compare_with_bare_stream(

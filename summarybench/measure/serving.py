@@ -20,7 +20,6 @@ from summarybench.measure.generation import (
     Instruments,
     Measured,
     WarmUp,
-    collector_off,
 )
 from summarybench.measure.load import (
     Concurrency,
@@ -94,9 +93,7 @@ def measure_served(
     state = _Rounds(model, prompts, load, max_new_tokens, instruments, Telemetry(monitor), on_record)
     warm_up_seconds = state.warm_up()
     instruments.on_warm_up(WarmUp(seconds=warm_up_seconds, warmed_rounds=0, rounds=rounds))
-    with collector_off():
-        benchmark.pedantic(state.run, setup=state.prepare, rounds=rounds)
-    state.record_last()
+    state.measure(benchmark, rounds)
     measured = Measured(
         records=tuple(state.records),
         peak_memory_bytes=monitor.peak_memory_bytes(model.process),

@@ -63,6 +63,17 @@ def test_each_concurrency_is_an_experiment_with_the_servers_counts_and_latencies
     assert infos["my-model-server-all-at-once"]["served"]["changed_summaries"] == 0
 
 
+def test_profiler_adds_no_round(served):
+    with serving() as server:
+        session = measure(served, server.address, "--rounds", "2", "--benchmark-cprofile=tottime")
+        counted = server.counted
+    assert session.exit_code == 0, session.output
+    info = session.by_experiment[NAME]
+    assert counted == 1 + 3 * 4  # one to warm up, two rounds of four documents, and one of the profiler
+    assert (len(info["sample_rounds"]), info["served"]["requests"]) == (2, 8)
+    assert session.run["benchmarks"][0]["stats"]["rounds"] == 2
+
+
 def test_what_is_scored_is_the_text_that_was_timed(served):
     with serving() as server:
         session = measure(served, server.address)
@@ -459,6 +470,14 @@ def test_overhead_of_the_client_is_measured_against_a_bare_loop(served):
     bodies = {json.dumps(each, sort_keys=True) for each in asked if each["max_tokens"] > 1}
     assert len(bodies) == 4  # both sides send the same four requests
     assert "client TTFT ms" in session.output
+
+
+def test_profiler_adds_no_turn_to_the_overhead(served):
+    with serving(owned_by="vllm") as server:
+        session = measure(served, server.address, "-m", "server and overhead", "--benchmark-cprofile=tottime")
+    assert "Traceback" not in session.output
+    info = session.by_experiment["my-model-server"]
+    assert info["overhead"]["typical"]["documents"] == len(info["generated_tokens"]) == 4
 
 
 def test_overhead_is_kept_where_no_request_of_the_load_is_answered(served):
