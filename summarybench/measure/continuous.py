@@ -75,8 +75,9 @@ def measure_at_once(
 ) -> tuple[Measured, ConcurrentEngine, tuple[Round, ...]]:
     """Summarize all prompts at once, `rounds` times; each time is one timed round.
 
-    `on_record` gets the documents of the first round, which are the ones that are scored. The returned engine is closed.
-    Raises as `measure`, and RequestsFailedError where a document was not summarized.
+    `on_record` gets the documents of the first round, which are the ones that are scored. The engine is closed here once
+    `start` has returned it; the machine is probed before that. Raises as `measure`, and RequestsFailedError where a document
+    was not summarized.
     """
     with translate_device_errors(instruments.device):
         probes_before = instruments.probe_machine()
