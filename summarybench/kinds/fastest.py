@@ -7,6 +7,7 @@ once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
 from summarybench.catalogue.models import GPUS_THAT_COMPILE, LOADERS, MODELS, Experiment, experiments
@@ -75,17 +76,19 @@ class FastestKind(Kind):
             return self._measure_batches(toolbox, loaded, trial)
         with toolbox.generating(loaded, f"{loaded.experiment.name}: preparing continuous batching"):
             engine = self.start_engine(toolbox, loaded, sample)
-        try:
+        with ExitStack() as stack:
+            stack.callback(engine.close)
+
+            def hand_over() -> ConcurrentEngine:
+                stack.pop_all()
+                return engine
+
             trial["at_once_documents_per_second"] = self._try_at_once(toolbox, loaded, sample, engine)
-        except BaseException:
-            engine.close()
-            raise
-        if fastest_way(trial) != ALL_AT_ONCE:
-            engine.close()
-            return self._measure_batches(toolbox, loaded, trial)
-        toolbox.say(f"{loaded.experiment.name}: {in_words(trial)}")
-        in_rounds = {"kind": replace(self.facts, unit=Unit.ROUND).as_record(), "batch_document_ids": None}
-        return measure_all_at_once(toolbox, loaded, sample, lambda: engine, {**in_rounds, "trial": trial})
+            if fastest_way(trial) == ALL_AT_ONCE:
+                toolbox.say(f"{loaded.experiment.name}: {in_words(trial)}")
+                in_rounds = {"kind": replace(self.facts, unit=Unit.ROUND).as_record(), "batch_document_ids": None}
+                return measure_all_at_once(toolbox, loaded, sample, hand_over, {**in_rounds, "trial": trial})
+        return self._measure_batches(toolbox, loaded, trial)
 
     def _try_batch_sizes(self, toolbox: Toolbox, loaded: LoadedModel, sample: Sample) -> Trial:
         """Batches of even size; on a CPU, where a batch can be slower, single documents too.

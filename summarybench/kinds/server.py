@@ -13,7 +13,7 @@ from summarybench.catalogue.models import CPU, EVERY_GPU, MODELS, Experiment, Mo
 from summarybench.core.inert_text import hide
 from summarybench.core.numbers import decimal
 from summarybench.core.option import Option
-from summarybench.core.outcomes import InputError
+from summarybench.core.outcomes import InputError, RequestsFailedError
 from summarybench.engines.server.client import SILENCE_SECONDS, checked_address
 from summarybench.engines.server.opening import (
     LaunchCommand,
@@ -279,14 +279,24 @@ def _workload(toolbox: Toolbox, model: ServedModel, sample: Sample, load: Load) 
 def _add_further_passes(
     toolbox: Toolbox, model: ServedModel, sample: Sample, load: Load, extra_info: dict[str, Any]
 ) -> None:
-    """Add what further passes show: the search of --sweep, and one server of a fleet alone."""
+    """Add what further passes show: the search of --sweep, and one server of a fleet alone.
+
+    Requests that fail in them leave the measurement as it is: the failure is shown, or recorded in its place.
+    """
     served, tokens, per_second = extra_info["served"], sample.max_new_tokens, extra_info["documents_per_second"]
     if toolbox.experiment.suffix.endswith(SWEEP):
         objective = objective_of(toolbox.options["slo"])
         toolbox.show("searching the greatest rate within the objective")
-        served["rate_search"] = rate_search_record(model, sample.prompts, tokens, per_second, objective)
+        search = rate_search_record(model, sample.prompts, tokens, per_second, objective)
+        served["rate_search"] = search
+        if failing := next((each for each in search["steps"] if each["first_failure"]), None):
+            rate = f"{decimal(failing['arrivals_per_second'], 2)} requests/s"
+            toolbox.say(f"{toolbox.experiment.name}: requests failed at {rate}: {failing['first_failure']}")
     if len(model.target.addresses) > 1:
-        served["fleet"] = fleet_record(model, sample.prompts, load, tokens, per_second)
+        try:
+            served["fleet"] = fleet_record(model, sample.prompts, load, tokens, per_second)
+        except RequestsFailedError as error:
+            served["fleet_failure"] = str(error)
 
 
 def _checked_addresses(given: Sequence[str]) -> list[str]:

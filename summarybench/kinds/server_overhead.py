@@ -53,5 +53,7 @@ class ServerOverheadKind(Kind):
             on_record=toolbox.recorder(model, len(sample.prompts)),
             is_loaded=toolbox.device.affords_large_samples or model.process is None,
         )
+        if overhead.load_failure:
+            toolbox.say(f"{toolbox.experiment.name}: no request of the load was answered: {overhead.load_failure}")
         extra_info = {"overhead": overhead.speed.as_extra_info(), "served_overhead": overhead.as_record()}
         return toolbox.measurement(model, sample, measured, extra_info=extra_info, finding=overhead)

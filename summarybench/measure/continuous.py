@@ -22,7 +22,6 @@ from summarybench.measure.generation import (
     Instruments,
     Measured,
     WarmUp,
-    collector_off,
     translate_device_errors,
 )
 from summarybench.measure.long_documents import Conversation, ReadAtOnce, conversations_of, run_at_once
@@ -76,8 +75,9 @@ def measure_at_once(
 ) -> tuple[Measured, ConcurrentEngine, tuple[Round, ...]]:
     """Summarize all prompts at once, `rounds` times; each time is one timed round.
 
-    `on_record` gets the documents of the first round, which are the ones that are scored. The returned engine is closed.
-    Raises as `measure`, and RequestsFailedError where a document was not summarized.
+    `on_record` gets the documents of the first round, which are the ones that are scored. The engine is closed here once
+    `start` has returned it; the machine is probed before that. Raises as `measure`, and RequestsFailedError where a document
+    was not summarized.
     """
     with translate_device_errors(instruments.device):
         probes_before = instruments.probe_machine()
@@ -93,9 +93,7 @@ def measure_at_once(
             instruments.device.reset_peak_memory()
             telemetry = Telemetry(instruments.monitor)
             state = _Rounds(engine, model, prompts, max_new_tokens, instruments, telemetry, on_record)
-            with collector_off():
-                benchmark.pedantic(state.run, setup=state.prepare, rounds=rounds)
-            state.record_last()
+            state.measure(benchmark, rounds)
             peak_bytes = instruments.device.peak_memory_bytes()  # before the probes, which allocate
         finally:
             engine.close()

@@ -8,7 +8,13 @@ from typing import Any, Generic, TypeVar
 
 from summarybench.documents.prompts import Prompt
 from summarybench.machine.telemetry import Telemetry
-from summarybench.measure.generation import GenerationRecord, Instruments, collect_new_garbage
+from summarybench.measure.generation import (
+    Benchmark,
+    GenerationRecord,
+    Instruments,
+    collect_new_garbage,
+    collector_off,
+)
 
 Output = TypeVar("Output")
 
@@ -33,25 +39,34 @@ class Passes(ABC, Generic[Output]):
         self._host_sample: float | None = None
         self._on_record = on_record
         self._last: Output | None = None
+        self._rounds_left = 0
         self._is_first = True
 
-    def prepare(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def measure(self, benchmark: Benchmark, rounds: int) -> None:
+        """Make so many timed passes, and record each. A profiler (--benchmark-cprofile) makes more, which are dropped."""
+        self._rounds_left = rounds
+        with collector_off():
+            benchmark.pedantic(self._run, setup=self._prepare, rounds=rounds)
+        self._record_last()
+
+    def _prepare(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Untimed: record the previous pass. Returns the arguments of the next one."""
-        self.record_last()
+        self._record_last()
         collect_new_garbage()
         arguments = self._arguments()
         self._host_sample = self._sample_host()
         self.telemetry.before_round()
         return arguments, {}
 
-    def run(self, *arguments: Any) -> None:
+    def _run(self, *arguments: Any) -> None:
         """The timed round. It scores and writes nothing."""
         self._last = self._pass(*arguments)
 
-    def record_last(self) -> None:
-        """Untimed: record the last pass, if it is not recorded yet."""
-        if self._last is None:
+    def _record_last(self) -> None:
+        """Untimed: record the last pass, unless it is recorded already or a profiler's."""
+        if self._last is None or self._rounds_left == 0:
             return
+        self._rounds_left -= 1
         self.telemetry.after_round()
         last, self._last = self._last, None
         records = self._record(last)

@@ -16,16 +16,22 @@ WITHIN = 0.99
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateStep:
-    """One pass over the sample at one rate."""
+    """One pass over the sample at one rate.
+
+    `figures` is None where no request was answered. `first_failure` is why the first request failed; None if none did.
+    """
 
     arrivals_per_second: float
-    figures: LoadFigures
+    figures: LoadFigures | None
+    first_failure: str | None = None
 
     @property
     def is_within(self) -> bool:
         """Whether enough requests met the objective, and none failed."""
+        if self.figures is None or self.figures.failed:
+            return False
         share = self.figures.objective_share
-        return share is not None and share >= WITHIN and not self.figures.failed
+        return share is not None and share >= WITHIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +46,7 @@ class RateSearch:
         return max((each.arrivals_per_second for each in self.steps if each.is_within), default=0.0)
 
 
-def search_rate(measure: Callable[[Arrivals], LoadFigures], saturated_per_second: float) -> RateSearch:
+def search_rate(measure: Callable[[Arrivals], RateStep], saturated_per_second: float) -> RateSearch:
     """Search between a sixteenth of the saturated rate and the whole of it, halving the interval of its logarithm.
 
     `measure` sends the whole sample at a rate. Seven steps find the rate within 5%.
@@ -49,7 +55,7 @@ def search_rate(measure: Callable[[Arrivals], LoadFigures], saturated_per_second
     steps: list[RateStep] = []
     for number in range(STEPS):
         rate = low if number == 0 else (low * high) ** 0.5
-        step = RateStep(arrivals_per_second=rate, figures=measure(Arrivals(per_second=rate)))
+        step = measure(Arrivals(per_second=rate))
         steps.append(step)
         if number == 0 and not step.is_within:
             break  # not even that: lower rates would only measure an idle server

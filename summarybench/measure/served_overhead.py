@@ -18,9 +18,9 @@ from summarybench.engines.server.served_model import ServedModel, fresh_salt
 from summarybench.machine.probes import as_extra_info as probes_as_extra_info
 from summarybench.machine.telemetry import Telemetry
 from summarybench.measure.generation import Benchmark, GenerationRecord, Instruments, Measured, WarmUp, collector_off
-from summarybench.measure.load import Answered, Concurrency, round_seconds, send_all
+from summarybench.measure.load import Answered, Concurrency, answered_of, round_seconds, send_all
 from summarybench.measure.overhead import BARE, HARNESS, ORDER, Overhead, assert_harness_costs_nothing, pairs
-from summarybench.measure.serving import ServerMonitor, record_of
+from summarybench.measure.serving import ServerMonitor, record_of, why_failed
 from summarybench.runs.kind_records import ServedOverheadRecord
 from summarybench.stats.changes import WITHIN_ONE_PROCESS, paired_change
 from summarybench.stats.intervals import ALARM_CONFIDENCE
@@ -38,14 +38,16 @@ class ServedOverhead:
     """The client's tokens per second ÷ those of a bare loop, and how much later it sees the first token.
 
     `first_token` is the time that is allowed ÷ the client's, in the typical document: below 1 is too late. `cpu_share` is
-    the client's CPU time ÷ duration with 256 requests in flight, None where that was not measured.
+    the client's CPU time ÷ duration with 256 requests in flight, None where that was not measured. `load_failure` is why
+    the first of those requests failed where none of them was answered, and empty otherwise.
     """
 
     speed: Overhead
     first_token: TypicalChange
     first_token_seconds: float
     bare_first_token_seconds: float
-    cpu_share: float | None
+    cpu_share: float | None = None
+    load_failure: str = ""
 
     def as_record(self) -> ServedOverheadRecord:
         return {
@@ -56,17 +58,24 @@ class ServedOverhead:
 
 
 class _Interleaved:
-    """Sends each document four times: by the client, twice by the bare loop, and by the client again."""
+    """Sends each document four times: by the client, twice by the bare loop, and by the client again.
+
+    A profiler (--benchmark-cprofile) asks for more turns than there are: it gets the last one again, and the answer is dropped.
+    """
 
     def __init__(self, model: ServedModel, bare: BareStream, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
         self.answers: dict[str, list[Completion | BareAnswer]] = {HARNESS: [], BARE: []}
         self._model = model
         self._bare = bare
         self._max_new_tokens = max_new_tokens
-        self._turns = iter([(prompt, side) for prompt in prompts for side in ORDER])
+        self._turns = [(prompt, side) for prompt in prompts for side in ORDER]
+
+    @property
+    def _finished(self) -> int:
+        return sum(map(len, self.answers.values()))
 
     def next_turn(self) -> tuple[tuple[Prompt, str], dict[str, Any]]:
-        return next(self._turns), {}
+        return self._turns[min(self._finished, len(self._turns) - 1)], {}
 
     def send(self, prompt: Prompt, side: str) -> None:
         salt = fresh_salt()
@@ -76,7 +85,8 @@ class _Interleaved:
             )
         else:
             answer = self._bare.send(self._model.request(prompt, self._max_new_tokens, salt=salt))
-        self.answers[side].append(answer)
+        if self._finished < len(self._turns):
+            self.answers[side].append(answer)
 
 
 def compare_with_bare_stream(
@@ -122,11 +132,12 @@ def compare_with_bare_stream(
         machine_probes=probes_as_extra_info({}, {}),
         generated_tokens=sum(each.generated_tokens for side in state.answers.values() for each in side),
     )
-    cpu_share = _cpu_share(model, prompts, max_new_tokens) if is_loaded else None
-    return _overhead(client, state.answers[BARE], cpu_share), measured
+    cpu_share, load_failure = _cpu_share(model, prompts, max_new_tokens) if is_loaded else (None, "")
+    found = _overhead(client, state.answers[BARE])
+    return replace(found, cpu_share=cpu_share, load_failure=load_failure), measured
 
 
-def _overhead(client: Sequence[Answered], bare: Sequence[Answered], cpu_share: float | None) -> ServedOverhead:
+def _overhead(client: Sequence[Answered], bare: Sequence[Answered]) -> ServedOverhead:
     harness, plain = pairs(_timings(client)), pairs(_timings(bare))
     first, plain_first = ([_first_token(each) for each in side] for side in (client, bare))
     allowed = [ALLOWED_SECONDS + (1 + ALLOWED_SHARE) * seconds for seconds in plain_first]
@@ -137,7 +148,6 @@ def _overhead(client: Sequence[Answered], bare: Sequence[Answered], cpu_share: f
         first_token=typical_change(pairs(_one_token_each(first)), pairs(_one_token_each(allowed))),
         first_token_seconds=median(first),
         bare_first_token_seconds=median(plain_first),
-        cpu_share=cpu_share,
     )
 
 
@@ -153,8 +163,8 @@ def _first_token(answer: Answered) -> float:
     return answer.first_token_seconds - answer.start_seconds
 
 
-def _cpu_share(model: ServedModel, prompts: Sequence[Prompt], max_new_tokens: int) -> float:
-    """CPU time of this process ÷ duration, with 256 requests in flight. Raises ValueError where none is answered."""
+def _cpu_share(model: ServedModel, prompts: Sequence[Prompt], max_new_tokens: int) -> tuple[float | None, str]:
+    """CPU time of this process ÷ duration, with 256 requests in flight; None, and why, where none is answered."""
     salt = fresh_salt()
 
     async def send_one(prompt: Prompt) -> Completion:
@@ -163,7 +173,10 @@ def _cpu_share(model: ServedModel, prompts: Sequence[Prompt], max_new_tokens: in
     many = list(islice(cycle(prompts), 2 * IN_FLIGHT))
     start = time.process_time()
     answers = model.connections.run(send_all(many, send_one, Concurrency(in_flight=IN_FLIGHT)))
-    return (time.process_time() - start) / round_seconds(answers)
+    cpu_seconds = time.process_time() - start
+    if not answered_of(answers):
+        return None, why_failed(answers, model) or ""
+    return cpu_seconds / round_seconds(answers), ""
 
 
 def assert_client_costs_nothing(overhead: ServedOverhead) -> None:

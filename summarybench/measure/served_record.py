@@ -16,9 +16,10 @@ from summarybench.measure.load import (
     LoadFigures,
     Objective,
     Percentiles,
+    answered_of,
     figures_of,
 )
-from summarybench.measure.rate_search import search_rate
+from summarybench.measure.rate_search import RateStep, search_rate
 from summarybench.measure.serving import Round, pass_over, why_failed
 from summarybench.runs.journal import Record
 from summarybench.runs.kind_records import (
@@ -26,11 +27,13 @@ from summarybench.runs.kind_records import (
     ObjectiveRecord,
     PercentilesRecord,
     RateSearchRecord,
+    RateStepRecord,
     ServedRecord,
 )
 
 ALONE_PASSES = 2
 """How often the first server of a fleet gets its part of the documents alone."""
+UNKNOWN = Percentiles(p50=None, p90=None, p99=None)
 
 
 def served_extra_info(
@@ -73,7 +76,7 @@ def _served_record(
         "command": model.command,
         "requests": found.requests,
         "failed_requests": found.failed,
-        "first_failure": next((why_failed(each, model) for each in rounds if each.failures), None),
+        "first_failure": next((why_failed(each.answers, model) for each in rounds if each.failures), None),
         "resent_requests": sum(each.is_resent for a_round in rounds for each in a_round.completions),
         "concurrency": load.in_flight if isinstance(load, Concurrency) else None,
         "arrivals_per_second": load.per_second if isinstance(load, Arrivals) else None,
@@ -108,24 +111,32 @@ def rate_search_record(
 ) -> RateSearchRecord:
     """Search the greatest rate within the objective, below the rate at which all requests at once were answered."""
 
-    def at_rate(load: Arrivals) -> LoadFigures:
-        return figures_of(pass_over(model, prompts, load, max_new_tokens), objective=objective)
+    def at_rate(load: Arrivals) -> RateStep:
+        answers = pass_over(model, prompts, load, max_new_tokens)
+        return RateStep(
+            arrivals_per_second=load.per_second,
+            figures=figures_of(answers, objective=objective) if answered_of(answers) else None,
+            first_failure=why_failed(answers, model),
+        )
 
     found = search_rate(at_rate, saturated)
     return {
         "saturated_documents_per_second": saturated,
         "greatest_rate_per_second": found.greatest_rate,
-        "steps": [
-            {
-                "arrivals_per_second": each.arrivals_per_second,
-                "documents_per_second": each.figures.documents_per_second,
-                "within_objective": each.figures.objective_share or 0.0,
-                "is_within": each.is_within,
-                "time_to_first_token_seconds": _percentiles(each.figures.first_token),
-                "seconds_per_output_token": _percentiles(each.figures.per_later_token),
-            }
-            for each in found.steps
-        ],
+        "steps": [_rate_step(each) for each in found.steps],
+    }
+
+
+def _rate_step(step: RateStep) -> RateStepRecord:
+    found = step.figures
+    return {
+        "arrivals_per_second": step.arrivals_per_second,
+        "documents_per_second": found.documents_per_second if found else 0.0,
+        "within_objective": (found.objective_share or 0.0) if found else 0.0,
+        "is_within": step.is_within,
+        "first_failure": step.first_failure,
+        "time_to_first_token_seconds": _percentiles(found.first_token if found else UNKNOWN),
+        "seconds_per_output_token": _percentiles(found.per_later_token if found else UNKNOWN),
     }
 
 
@@ -134,13 +145,19 @@ def fleet_record(
 ) -> FleetRecord:
     """The first server alone with its part of the sample and of the load. `together` are the documents/s of all.
 
-    Raises ValueError where the server alone does not answer.
+    Raises RequestsFailedError where the server answers no request of a pass.
     """
     servers = len(model.target.addresses)
     part = list(prompts)[::servers]
-    alone = figures_of(
-        *(pass_over(model, part, load.divided_by(servers), max_new_tokens, server=0) for _ in range(ALONE_PASSES))
-    )
+    passes = []
+    for _ in range(ALONE_PASSES):
+        answers = pass_over(model, part, load.divided_by(servers), max_new_tokens, server=0)
+        if not answered_of(answers):
+            raise RequestsFailedError(
+                f"all {len(answers)} requests to the fleet's first server alone failed: {why_failed(answers, model)}"
+            )
+        passes.append(answers)
+    alone = figures_of(*passes)
     return {
         "servers": servers,
         "documents_per_second_alone": alone.documents_per_second,
@@ -173,9 +190,11 @@ def _changed(now: Round, first: Round) -> int:
 def assert_all_answered(served: ServedRecord) -> None:
     """Fail where a request failed: figures of the others alone would flatter a server that refuses work.
 
-    Raises RequestsFailedError.
+    The requests of a search are no reason: it looks for a rate that is too high. Raises RequestsFailedError.
     """
     if served["failed_requests"]:
         raise RequestsFailedError(
             f"{served['failed_requests']} of {served['requests']} requests failed: {served['first_failure']}"
         )
+    if failure := served.get("fleet_failure"):
+        raise RequestsFailedError(failure)

@@ -20,7 +20,6 @@ from summarybench.measure.generation import (
     Instruments,
     Measured,
     WarmUp,
-    collector_off,
 )
 from summarybench.measure.load import (
     Concurrency,
@@ -94,9 +93,7 @@ def measure_served(
     state = _Rounds(model, prompts, load, max_new_tokens, instruments, Telemetry(monitor), on_record)
     warm_up_seconds = state.warm_up()
     instruments.on_warm_up(WarmUp(seconds=warm_up_seconds, warmed_rounds=0, rounds=rounds))
-    with collector_off():
-        benchmark.pedantic(state.run, setup=state.prepare, rounds=rounds)
-    state.record_last()
+    state.measure(benchmark, rounds)
     measured = Measured(
         records=tuple(state.records),
         peak_memory_bytes=monitor.peak_memory_bytes(model.process),
@@ -184,9 +181,8 @@ class _Rounds(Passes[Round]):
         if not output.completions:
             where = f" of round {len(self.rounds) + 1}" if self.rounds else ""
             first = next((each for each in self.rounds if each.failures), output)
-            raise RequestsFailedError(
-                f"all {len(output.answers)} requests{where} failed: {why_failed(first, self._model)}"
-            )
+            reason = why_failed(first.answers, self._model)
+            raise RequestsFailedError(f"all {len(output.answers)} requests{where} failed: {reason}")
         self.rounds.append(output)
         pairs = zip(self._prompts, output.answers, strict=True)
         return [record_of(prompt, each, self._host_sample) for prompt, each in pairs if not isinstance(each, Failure)]
@@ -212,10 +208,11 @@ def record_of(prompt: Prompt, answer: Completion, host_sample: float | None) -> 
     )
 
 
-def why_failed(last: Round, model: ServedModel) -> str:
-    """Why the first request of a round failed: the server's end, if it has ended."""
-    died = model.process.why_dead(DEATH_SECONDS) if model.process else ""
-    return died or last.failures[0].reason
+def why_failed(answers: Sequence[Answer], model: ServedModel) -> str | None:
+    """Why the first request of a pass failed: the server's end, if it has ended. None if no request failed."""
+    reason = next((each.reason for each in answers if isinstance(each, Failure)), None)
+    died = model.process.why_dead(DEATH_SECONDS) if reason is not None and model.process else ""
+    return died or reason
 
 
 # The device of the server -----------------------------------------------------------------------------------------

@@ -90,6 +90,9 @@ class RateStepRecord(TypedDict):
     documents_per_second: Annotated[float, Key("documents that were summarized per second", "1/s")]
     within_objective: Annotated[float, Key("share of the requests that met the objective", at_most=1)]
     is_within: Annotated[bool, Key("whether 99% of the requests met the objective, and none failed")]
+    first_failure: NotRequired[
+        Annotated[str | None, Key("why the first request failed; null if none did; absent in older runs")]
+    ]
     time_to_first_token_seconds: Annotated[PercentilesRecord, Key("from sending a request to its first token")]
     seconds_per_output_token: Annotated[PercentilesRecord, Key("mean of a request's tokens after the first")]
 
@@ -145,6 +148,9 @@ class ServedRecord(TypedDict):
     client_cpu_share: Annotated[float, Key("CPU time of the client ÷ duration of the rounds; 1 is one core")]
     rate_search: NotRequired[Annotated[RateSearchRecord, Key("only for the experiment of --sweep")]]
     fleet: NotRequired[Annotated[FleetRecord, Key("only for several servers")]]
+    fleet_failure: NotRequired[
+        Annotated[str, Key("why `fleet` is missing: the first server answered no request when alone")]
+    ]
 
 
 class ServedOverheadRecord(TypedDict):

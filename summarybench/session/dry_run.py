@@ -23,7 +23,7 @@ def dry_run(tests: Mapping[str, Experiment], config: Config, progress: Progress)
     """What is foreseen for the selected experiments (by nodeid).
 
     The time is estimated from the newest run of the same test on this device with the same weights and documents, in
-    proportion to their number and to new tokens.
+    proportion to their number and to new tokens. A load that several tests shared then is counted for the first one only.
     Raises InputError for documents or baselines that cannot be used, and for limits that leave no room in prompts.
     """
     forecasts, sampler = MemoryForecasts(config), Sampler(config, progress)
@@ -31,18 +31,25 @@ def dry_run(tests: Mapping[str, Experiment], config: Config, progress: Progress)
         check_long_documents_at_hand(tests.values(), config.settings, sampler)
     documents = {model: count_documents(model, config, sampler) for model in {each.model for each in tests.values()}}
     earlier = list(_earlier_runs(config))
-    found = []
+    found: list[Foreseen] = []
+    loads: set[tuple[object, ...]] = set()
     for nodeid, experiment in tests.items():
         forecast = forecasts.of(experiment)
         stored, entry = _like(experiment, nodeid.rpartition("::")[2], earlier, config, sampler)
         count = documents[experiment.model]
+        seconds = None
+        if stored and entry:
+            seconds = _seconds(entry, count, config.max_new_tokens)
+            if (load := _load_of(stored, entry)) not in loads:
+                seconds += entry.extra_info.get("load_seconds") or 0.0
+            loads.add(load)
         found.append(
             Foreseen(
                 experiment=experiment,
                 documents=count,
                 needed_bytes=forecast.needed_bytes,
                 memory_bytes=forecast.memory_bytes,
-                seconds=_seconds(entry, count, config.max_new_tokens) if entry else None,
+                seconds=seconds,
                 origin=stored.label if stored else "",
                 obstacle=own.obstacle if (own := MODELS[experiment.model].own) else "",
             )
@@ -92,9 +99,13 @@ def _is_same_work(entry: Entry, run: StoredRun, experiment: Experiment, config: 
     return found == (workload.get("weights"), workload.get("revision"))
 
 
+def _load_of(stored: StoredRun, entry: Entry) -> tuple[object, ...]:
+    """What is the same for all tests of a stored run that shared one load: its duration is equal to the last digit."""
+    return stored.path, *(entry.extra_info.get(key) for key in ("model", "loader", "load_seconds"))
+
+
 def _seconds(entry: Entry, documents: int, max_new_tokens: int) -> float:
-    """Loading and compiling as then, and the rounds and one warm-up in proportion to documents and token limit."""
+    """Compiling as then, and the rounds and one warm-up in proportion to documents and token limit."""
     info = entry.extra_info
-    once: Iterable[float] = (info.get("load_seconds") or 0.0, info.get("compile_seconds") or 0.0)
     by_document = sum(entry.seconds) / len(info["document_ids"]) * max_new_tokens / info["max_new_tokens"]
-    return sum(once) + by_document * (documents + 1)
+    return (info.get("compile_seconds") or 0.0) + by_document * (documents + 1)

@@ -10,9 +10,12 @@ import ssl
 import subprocess
 import time
 from contextlib import asynccontextmanager, suppress
+from types import SimpleNamespace
 
+import msgspec
 import pytest
 
+from summarybench.engines.server import bare_stream, client
 from summarybench.engines.server.bare_stream import BareStream
 from summarybench.engines.server.client import Sampling, ServerClient, ServerError, chat_request
 
@@ -55,11 +58,12 @@ def kept(body):
 
 
 class Hostile:
-    """A server whose connections `serve` answers; it counts the requests that it has read, with their heads."""
+    """A server whose connections `serve` answers; it counts the requests that it has read, with heads and bodies."""
 
     def __init__(self, serve):
         self._serve = serve
         self.heads = []
+        self.bodies = []
         self.address = ""
 
     async def request(self, reader):
@@ -69,7 +73,7 @@ class Hostile:
         except asyncio.IncompleteReadError:
             return None
         length = next((int(line[15:]) for line in head.lower().splitlines() if line.startswith(b"content-length:")), 0)
-        await reader.readexactly(length)
+        self.bodies.append(await reader.readexactly(length))
         self.heads.append(head.decode())
         return head
 
@@ -317,6 +321,38 @@ def test_bare_loop_sends_again_on_a_connection_that_was_closed_meanwhile():
     server, first, second = asyncio.run(run())
     assert (first.generated_tokens, second.generated_tokens) == (2, 2)
     assert len(server.heads) == 2
+
+
+def test_client_and_bare_loop_start_their_clocks_when_the_same_bytes_are_ready(monkeypatch):
+    steps = []
+
+    def noted(step, function):
+        def call(*arguments, **options):
+            steps.append(step)
+            return function(*arguments, **options)
+
+        return call
+
+    encoded, clock = noted("encoded", json.dumps), noted("clock", time.perf_counter)
+    monkeypatch.setattr(bare_stream, "json", SimpleNamespace(dumps=encoded, loads=json.loads))
+    monkeypatch.setattr(bare_stream, "time", SimpleNamespace(perf_counter=clock))
+    ours = SimpleNamespace(encode=noted("encoded", msgspec.json.encode))
+    monkeypatch.setattr(client, "msgspec", SimpleNamespace(json=ours))
+
+    async def run():
+        async with answering(EVENTS, WHOLE).running() as server:
+            request = chat_request("a model", [{"role": "user", "content": "Trinken Süßes?"}], Sampling(max_tokens=8))
+            async with ServerClient(server.address, clock=clock) as connected:
+                await connected.send(request)
+            first, steps[:] = list(steps), []
+            bare = BareStream(server.address, None)
+            await asyncio.to_thread(bare.send, request)
+            bare.close()
+            return first, server.bodies
+
+    first, bodies = asyncio.run(run())
+    assert first[:2] == steps[:2] == ["encoded", "clock"]
+    assert bodies[0] == bodies[1]
 
 
 def test_bare_loop_does_not_repeat_what_fails_on_a_new_connection():

@@ -112,6 +112,14 @@ def test_round_is_the_whole_sample_and_its_figures_are_of_whole_rounds(project):
     assert (session.folder / "closed").read_text().count("closed") == 1
 
 
+def test_profiler_adds_no_round(project):
+    project.use(with_engine())
+    session = project.bench(*ONE, "--documents", "3", "--rounds", "2", "--benchmark-cprofile=tottime")
+    assert session.exit_code == 0, session.output
+    (benchmark,) = session.run["benchmarks"]
+    assert len(benchmark["stats"]["data"]) == len(benchmark["extra_info"]["continuous"]["rounds"]) == 2
+
+
 @pytest.mark.parametrize(
     ("options", "exit_code", "told"),
     [

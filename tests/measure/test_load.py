@@ -194,7 +194,8 @@ class Limited:
     def __call__(self, load):
         self.rates.append(load.per_second)
         seconds = 0.1 if load.per_second <= self._up_to else 9.0
-        return figures_of([Answer(0.0, seconds, seconds + 0.1)] * 100, objective=INTERACTIVE)
+        figures = figures_of([Answer(0.0, seconds, seconds + 0.1)] * 100, objective=INTERACTIVE)
+        return RateStep(arrivals_per_second=load.per_second, figures=figures)
 
 
 @pytest.mark.parametrize("up_to", [1.0, 2.3, 7.0, 15.0])
@@ -214,3 +215,7 @@ def test_search_ends_where_the_lowest_rate_is_too_much():
 def test_rate_with_a_failed_request_is_not_within():
     answers = [Answer(0.0, 0.1, 0.2)] * 999 + [Failure(reason="no")]
     assert not RateStep(arrivals_per_second=1.0, figures=figures_of(answers, objective=INTERACTIVE)).is_within
+
+
+def test_rate_without_an_answer_is_not_within():
+    assert not RateStep(arrivals_per_second=1.0, figures=None, first_failure="no").is_within

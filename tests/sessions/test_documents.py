@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from statistics import fmean
 
 import pytest
@@ -156,6 +157,14 @@ def test_dry_run_expects_the_time_of_an_earlier_run(project):
     session = project.bench(*FOUR_BIT, "--documents", "16", "--max-new-tokens", "80", "--dry-run")
     # 1.5 s for loading, and 17 times 80 tokens of 0.01 s, with up to a tenth more that the fakes add to a round
     assert "time: 16 s for 1 experiment, without starting and downloading" in session.output
+
+
+def test_dry_run_counts_a_load_that_batch_sizes_share_once(project):
+    project.use(WITH_THE_WHEEL_S_REVISION.replace("return found", "found.load_seconds = 600.0\n        return found"))
+    batches = ("-m", "batching and embedded", "-k", "4-bit and (batch2 or batch4)", "--documents", "8")
+    assert len(project.bench(*batches).by_experiment) == 2
+    session = project.bench(*batches, "--dry-run")
+    assert re.search(r"time: 10 min \d+ s for 2 experiments", session.output)
 
 
 def test_dry_run_takes_no_time_from_another_workload(project, table, tiny_llama):

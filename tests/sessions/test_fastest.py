@@ -163,6 +163,30 @@ def test_all_documents_are_measured_at_once_where_a_trial_finds_that_faster(proj
     assert Path(session.folder, "closed").read_text(encoding="utf-8").splitlines() == ["closed"]
 
 
+PROBES_THAT_DO_NOT_FIT = """
+    class Probes:
+        copy_bandwidth = None
+
+        def host_sample(self):
+            return None
+
+        def measure(self, dtype):
+            raise MemoryError("nothing left")
+
+    @pytest.fixture(scope="session")
+    def probes():
+        return Probes()
+"""
+
+
+def test_engine_of_the_trial_is_closed_if_the_machine_cannot_be_probed(project):
+    project.use(FAKE_MODELS + fake_fastest(0.001) + PROBES_THAT_DO_NOT_FIT)
+    session = project.bench("--fastest", "-m", "cpu and embedded", "-k", "4-bit", "--documents", "10")
+    assert "measured with all documents at once" in session.output
+    assert "out of memory" in session.run["outcomes"][0]["detail"]
+    assert Path(session.folder, "closed").read_text(encoding="utf-8").splitlines() == ["closed"]
+
+
 def test_workload_tells_loader_and_rows_and_the_session_where_its_time_went(project):
     project.use(FAKE_MODELS + fake_fastest(60))
     session = project.bench("--fastest", "-m", "cpu and embedded", "-k", "4-bit", "--documents", "10")

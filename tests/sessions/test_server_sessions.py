@@ -63,6 +63,17 @@ def test_each_concurrency_is_an_experiment_with_the_servers_counts_and_latencies
     assert infos["my-model-server-all-at-once"]["served"]["changed_summaries"] == 0
 
 
+def test_profiler_adds_no_round(served):
+    with serving() as server:
+        session = measure(served, server.address, "--rounds", "2", "--benchmark-cprofile=tottime")
+        counted = server.counted
+    assert session.exit_code == 0, session.output
+    info = session.by_experiment[NAME]
+    assert counted == 1 + 3 * 4  # one to warm up, two rounds of four documents, and one of the profiler
+    assert (len(info["sample_rounds"]), info["served"]["requests"]) == (2, 8)
+    assert session.run["benchmarks"][0]["stats"]["rounds"] == 2
+
+
 def test_what_is_scored_is_the_text_that_was_timed(served):
     with serving() as server:
         session = measure(served, server.address)
@@ -325,6 +336,36 @@ def test_open_loop_and_sweep_are_experiments_with_goodput_and_a_greatest_rate(se
     assert search["greatest_rate_per_second"] == max(each["arrivals_per_second"] for each in search["steps"])
 
 
+def test_search_goes_on_below_a_rate_without_an_answer(served):
+    # Four documents to warm up, four in the round and four at the lowest rate; then nothing is answered at the next rate.
+    faults = {str(number): 503 for number in range(13, 17)}
+    with serving(faults=faults) as server:
+        session = measure(served, server.address, "--sweep", "--slo", "60000:60000", "--rounds", "1", "-k", "sweep")
+    assert session.exit_code == 0, session.output
+    info = session.by_experiment["my-model-server-sweep"]
+    assert info["served"]["failed_requests"] == 0
+    search = info["served"]["rate_search"]
+    assert [each["is_within"] for each in search["steps"]] == [True, False, *[True] * 5]
+    lowest, failed = search["steps"][:2]
+    assert lowest["first_failure"] is None
+    assert failed["first_failure"].endswith("HTTP 503 Service Unavailable: scripted 503")
+    assert (failed["documents_per_second"], failed["within_objective"]) == (0.0, 0.0)
+    assert failed["time_to_first_token_seconds"] == {"p50": None, "p90": None, "p99": None}
+    assert search["greatest_rate_per_second"] < failed["arrivals_per_second"]
+    (line,) = [each for each in session.output.splitlines() if "503" in each]
+    assert line.startswith("my-model-server-sweep: requests failed at ")
+
+
+def test_server_that_answers_nothing_in_a_search_leaves_the_measurement(served):
+    faults = {str(number): 503 for number in range(9, 100)}
+    with serving(faults=faults) as server:
+        session = measure(served, server.address, "--sweep", "--rounds", "1", "-k", "sweep")
+    assert "Traceback" not in session.output
+    search = session.by_experiment["my-model-server-sweep"]["served"]["rate_search"]
+    assert (search["greatest_rate_per_second"], len(search["steps"])) == (0.0, 1)
+    assert "HTTP 503 Service Unavailable: scripted 503" in session.output
+
+
 BESIDE_ENGINES = """
     import time
     import pytest
@@ -380,6 +421,22 @@ def test_fleet_shares_the_documents_and_has_a_scaling_efficiency(served):
     assert info["workload_settings"]["loader_settings"]["servers"] == 2
 
 
+def test_fleet_whose_first_server_does_not_answer_alone_fails_with_its_measurement_kept(served):
+    faults = {str(number): 503 for number in range(4, 20)}  # the first one's part to warm up is 1, and of the round 2
+    with serving(faults=faults) as one, serving() as other:
+        session = measure(served, one.address, "--server", other.address, "--concurrency", "2", "--rounds", "1")
+    assert session.exit_code == 1
+    (outcome,) = session.run["outcomes"]
+    assert outcome["outcome"] == "failed"
+    assert outcome["detail"].startswith("all 2 requests to the fleet's first server alone failed: http://")
+    assert outcome["detail"].endswith("HTTP 503 Service Unavailable: scripted 503")
+    info = session.by_experiment["my-model-server-concurrency2"]
+    assert info["served"]["failed_requests"] == 0
+    assert info["served"]["fleet_failure"] == outcome["detail"]
+    assert "fleet" not in info["served"]
+    assert "Traceback" not in session.output
+
+
 def test_fleet_of_two_models_is_wrong_input(served, one_error_line):
     with serving() as one, serving(model="another/model") as other:
         session = measure(served, one.address, "--server", other.address)
@@ -413,6 +470,26 @@ def test_overhead_of_the_client_is_measured_against_a_bare_loop(served):
     bodies = {json.dumps(each, sort_keys=True) for each in asked if each["max_tokens"] > 1}
     assert len(bodies) == 4  # both sides send the same four requests
     assert "client TTFT ms" in session.output
+
+
+def test_profiler_adds_no_turn_to_the_overhead(served):
+    with serving(owned_by="vllm") as server:
+        session = measure(served, server.address, "-m", "server and overhead", "--benchmark-cprofile=tottime")
+    assert "Traceback" not in session.output
+    info = session.by_experiment["my-model-server"]
+    assert info["overhead"]["typical"]["documents"] == len(info["generated_tokens"]) == 4
+
+
+def test_overhead_is_kept_where_no_request_of_the_load_is_answered(served):
+    faults = {str(number): 503 for number in range(1 + 2 + 4 * 4, 1000)}  # two to warm up, and four for each document
+    with serving(owned_by="vllm", faults=faults) as server:
+        session = measure(served, server.address, "-m", "server and overhead")
+    info = session.by_experiment["my-model-server"]
+    assert info["overhead"]["typical"]["documents"] == 4
+    assert info["served_overhead"]["client_cpu_share"] is None
+    (line,) = [each for each in session.output.splitlines() if "503" in each]
+    assert line.startswith("my-model-server: no request of the load was answered: http://")
+    assert "Traceback" not in session.output
 
 
 def test_secret_in_a_command_is_refused_before_anything_is_stored(served, one_error_line):
