@@ -133,7 +133,7 @@ def compare_with_bare_loop(
     harness = [Timing(tokens=record.generated_tokens, seconds=record.seconds) for record in sides[HARNESS]]
     bare = [
         Timing(tokens=record.generated_tokens, seconds=seconds)
-        for record, seconds in zip(sides[BARE], model.bare_seconds, strict=True)
+        for record, seconds in zip(sides[BARE], model.bare_seconds[: len(sides[BARE])], strict=True)
     ]
     found = Overhead(
         change=paired_change(pairs(harness), pairs(bare), WITHIN_ONE_PROCESS),
