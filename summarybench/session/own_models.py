@@ -88,10 +88,12 @@ class ModelEntry:
     loaders: tuple[str, ...] = ()
 
 
-def read_own_models(
+def read_named_models(
     models: Sequence[str], files: Sequence[Path], configs: Sequence[str], *, synthetic: bool
 ) -> dict[str, ModelSpec]:
-    """The models of these options, by name; the names of built-in models are left out.
+    """The models that these options name, by name; empty for the catalogue's choice.
+
+    The user's own models have `own`; the specs of built-in ones are the catalogue's.
 
     Models of the hub are looked up there, unless its cache has the commit; a model that the hub does not give has its
     reason in `own.obstacle`. Raises InputError for a name, a folder or a file that cannot be used.
@@ -101,18 +103,31 @@ def read_own_models(
     found: dict[str, ModelSpec] = {}
     for each in named:
         if each.source in MODELS:
+            _check_changes_nothing(each)
+            found[each.source] = MODELS[each.source]
             continue
         spec = _spec_of(each, synthetic=synthetic, taken=_taken_markers() | {spec.marker for spec in found.values()})
         if spec.name in found or spec.name in MODELS:
-            whose = "another model given here" if spec.name in found else "a built-in model"
+            whose = "a built-in model" if spec.name in MODELS else "another model given here"
             raise InputError(f"{each.option}: {spec.name!r} is the name of {whose}; choose another: NAME={each.source}")
         found[spec.name] = spec
     return found
 
 
-def chosen_models(models: Sequence[str], own: Mapping[str, ModelSpec]) -> frozenset[str]:
-    """The names of the models to measure; empty for the catalogue's choice."""
-    return frozenset({*own, *(name for name in models if name in MODELS)})
+def _check_changes_nothing(named: Named) -> None:
+    """Raise InputError for an entry that names a built-in model and gives it a name, loaders and the like."""
+    given = {
+        "name": named.name not in ("", named.source),
+        "marker": named.marker,
+        "title": named.title,
+        "loaders": named.loaders,
+        "configuration": named.config,
+    }
+    if own := " and ".join(key for key, value in given.items() if value):
+        raise InputError(
+            f"{named.option}: {named.source!r} is a built-in model and keeps its own {own}; leave the {own} out "
+            f"(--model {named.source}), and select its tests with -k"
+        )
 
 
 def _named(text: str) -> Named:

@@ -12,11 +12,12 @@ from summarybench.core.outcomes import InputError, UnavailableError
 from summarybench.engines.hub import HubModel
 from summarybench.session import own_models
 from summarybench.session.config import Config
-from summarybench.session.own_models import chosen_models, read_own_models
+from summarybench.session.own_models import read_named_models
 from tests.checkpoints import SHAPE
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 QWEN = {**SHAPE, "model_type": "qwen2"}
+SMOLLM2 = "smollm2-135m-instruct"
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def asked(monkeypatch):
 
 
 def read(*models, files=(), configs=(), synthetic=False):
-    return read_own_models(models, files, configs, synthetic=synthetic)
+    return read_named_models(models, files, configs, synthetic=synthetic)
 
 
 def test_a_hub_id_gives_the_name_the_marker_and_the_commit(asked):
@@ -75,10 +76,38 @@ def test_markers_of_two_models_differ(asked):
     assert [spec.marker for spec in read("a.b=org/x", "a-b=org/y").values()] == ["a_b", "a_b_model"]
 
 
-def test_a_built_in_name_chooses_that_model():
-    assert read("smollm2-135m-instruct") == {}
-    assert chosen_models(["smollm2-135m-instruct"], {}) == {"smollm2-135m-instruct"}
-    assert chosen_models([], {}) == frozenset()
+def test_a_built_in_name_chooses_that_model(tmp_path):
+    built_in = {SMOLLM2: MODELS[SMOLLM2]}
+    assert read(SMOLLM2) == read(f"{SMOLLM2}={SMOLLM2}") == built_in
+    file = tmp_path / "team.toml"
+    file.write_text(f'[{SMOLLM2}]\nmodel = "{SMOLLM2}"\n')
+    assert read(files=[file]) == built_in
+    assert read() == {}
+
+
+def test_a_built_in_model_gets_no_other_name():
+    with pytest.raises(InputError) as raised:
+        read(f"mine={SMOLLM2}")
+    assert str(raised.value) == (
+        f"--model mine={SMOLLM2}: '{SMOLLM2}' is a built-in model and keeps its own name; leave the name out "
+        f"(--model {SMOLLM2}), and select its tests with -k"
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "kept"),
+    [
+        ("mine", "", "name"),
+        (SMOLLM2, 'marker = "house"', "marker"),
+        (SMOLLM2, 'title = "Ours"', "title"),
+        ("mine", 'loaders = ["default"]', "name and loaders"),
+    ],
+)
+def test_a_file_changes_nothing_about_a_built_in_model(tmp_path, table, key, kept):
+    file = tmp_path / "team.toml"
+    file.write_text(f'[{table}]\nmodel = "{SMOLLM2}"\n{key}\n')
+    with pytest.raises(InputError, match=rf"\[{table}\]: '{SMOLLM2}' is a built-in model and keeps its own {kept}; "):
+        read(files=[file])
 
 
 def test_a_model_that_the_hub_does_not_give_keeps_its_reason(monkeypatch):
