@@ -166,26 +166,51 @@ def _entries_in(path: Path) -> Iterator[Named]:
         )
 
 
-def _with_configs(named: list[Named], configs: Sequence[str], *, synthetic: bool) -> list[Named]:
-    """The models with the files of --config, each for the model of its name, the only one, or one of its own."""
+def _with_configs(named: Sequence[Named], configs: Sequence[str], *, synthetic: bool) -> list[Named]:
+    """The models with the files of --config.
+
+    NAME=FILE is for the model with that name, and FILE alone for the only model without a file. If there is no such model,
+    the file is a model by itself. Files with a name are matched first, so that the order of the options does not matter.
+    """
     if configs and not synthetic:
         raise InputError(f"--config {configs[0]}: only synthetic weights can be made from it; add --weights synthetic")
-    for text in configs:
+    given, by_themselves = list(named), []
+    for text in sorted(configs, key=lambda text: "=" not in text):
+        option = f"--config {text}"
         name, equals, source = text.partition("=")
-        path = _expanded(source if equals else text, f"--config {text}").absolute()
+        path = _expanded(source if equals else text, option).absolute()
         if not path.is_file():
-            raise InputError(f"--config {text}: no such file; give [NAME=]FILE")
-        wanted = [each for each in named if (each.name or each.source) == name] if equals else named
-        if len(wanted) == 1:
-            named = [replace(each, config=path) if each is wanted[0] else each for each in named]
-        elif not wanted:
-            named = [
-                *named,
-                Named(option=f"--config {text}", source=str(path), name=name if equals else "", config=path),
-            ]
+            raise InputError(f"{option}: no such file; give [NAME=]FILE")
+        place = _place_with_name(name, given, option) if equals else _place_without_config(given, text)
+        if place is None:
+            own_name = name if equals else ""
+            by_themselves.append(Named(option=option, source=str(path), name=own_name, config=path))
         else:
-            raise InputError(f"--config {text}: {len(wanted)} models are given; name the one it is for: NAME={text}")
-    return named
+            given[place] = replace(given[place], config=path)
+    return [*given, *by_themselves]
+
+
+def _place_with_name(name: str, given: Sequence[Named], option: str) -> int | None:
+    """The place in `given` of the model with this name; None if there is none."""
+    for place, each in enumerate(given):
+        if (each.name or each.source) == name:
+            if each.config:
+                raise InputError(f"{option}: {name!r} already has {each.config}; give one file for each model")
+            return place
+    return None
+
+
+def _place_without_config(given: Sequence[Named], text: str) -> int | None:
+    """The place in `given` of the only model without a file of --config; None if no model is given."""
+    places = [place for place, each in enumerate(given) if each.config is None]
+    if len(places) > 1:
+        raise InputError(f"--config {text}: {len(places)} models are given; name the one it is for: NAME={text}")
+    if given and not places:
+        raise InputError(
+            f"--config {text}: the models given already have a file each; leave it out, or measure it as a model by itself: "
+            f"NAME={text}"
+        )
+    return places[0] if places else None
 
 
 def _expanded(text: str, option: str) -> Path:

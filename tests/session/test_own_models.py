@@ -199,6 +199,41 @@ def test_a_config_without_a_name_for_two_models_is_refused(config, tiny_llama):
         read(f"a={tiny_llama}", f"b={tiny_llama}", configs=[str(config)], synthetic=True)
 
 
+def test_two_configs_without_models_are_two_models(config, tmp_path):
+    other = tmp_path / "larger.json"
+    other.write_text(json.dumps({**QWEN, "num_hidden_layers": 40}))
+    found = read(configs=[str(config), str(other)], synthetic=True)
+    layers = {name: spec.config["num_hidden_layers"] for name, spec in found.items()}
+    assert layers == {"my-qwen": QWEN["num_hidden_layers"], "larger": 40}
+
+
+def test_a_config_without_a_name_is_for_the_model_that_has_none_yet(config, tiny_llama, tmp_path):
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({**QWEN, "model_type": "qwen3"}))
+    for configs in ([f"b={config}", str(other)], [str(other), f"b={config}"]):
+        found = read(f"a={tiny_llama}", f"b={tiny_llama}", configs=configs, synthetic=True)
+        assert {name: spec.architecture for name, spec in found.items()} == {"a": "qwen3", "b": "qwen2"}
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("", ""), r"the models given already have a file each; .* as a model by itself: NAME=.*config\.json$"),
+        (("a=", "a="), "'a' already has .*; give one file for each model"),
+        (("a=", ""), "the models given already have a file each"),
+    ],
+)
+def test_a_second_config_for_one_model_is_refused(config, tiny_llama, names, said):
+    with pytest.raises(InputError, match=said):
+        read(f"a={tiny_llama}", configs=[f"{name}{config}" for name in names], synthetic=True)
+
+
+@pytest.mark.parametrize("name", ["", f"{SMOLLM2}="])
+def test_a_config_for_a_built_in_model_is_refused(config, name):
+    with pytest.raises(InputError, match=f"'{SMOLLM2}' is a built-in model and keeps its own configuration; leave"):
+        read(SMOLLM2, configs=[f"{name}{config}"], synthetic=True)
+
+
 # A file of models -----------------------------------------------------------------------------------------------------
 
 
