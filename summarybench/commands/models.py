@@ -9,7 +9,7 @@ from summarybench.catalogue.models import MODELS, add_model
 from summarybench.core.outcomes import ExitCode
 from summarybench.machine.detection import detect_device
 from summarybench.session.models_here import lines
-from summarybench.session.own_models import chosen_models, read_own_models
+from summarybench.session.own_models import read_named_models
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,10 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print one line for each model. Raises InputError for a model that cannot be used."""
-    own = read_own_models(options.model, options.models, [], synthetic=False)
-    for spec in own.values():
+    named = read_named_models(options.model, options.models, [], synthetic=False)
+    for spec in named.values():
         add_model(spec)
-    chosen = chosen_models(options.model, own) or MODELS.keys()
+    chosen = named or MODELS
     for line in lines([spec for name, spec in MODELS.items() if name in chosen], detect_device()):
         print(line)
     return ExitCode.CLEAN

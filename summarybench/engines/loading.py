@@ -58,10 +58,15 @@ def load(
     `longest_sequence` returns the tokens of the longest prompt with its summary. With `predict`, loading is not attempted
     if the memory is predicted not to suffice for it.
     """
+    has_begun_loading = False
     try:
-        return _load(experiment, find(), device, clock, longest_sequence, predict=predict)
+        weights = find()
+        chat = open_chat(weights)
+        longest = longest_sequence(chat)
+        has_begun_loading = True
+        return _load(experiment, weights, chat, longest, device, clock, predict=predict)
     except Exception as error:
-        failure = explain(error, experiment)
+        failure = explain(error, experiment, is_of_loader=has_begun_loading)
     # Outside the handler, since the exception's frames hold the half-loaded model until the handler ends.
     if failure.outcome is not Outcome.INVALID:  # a lost GPU fails on every call
         device.release_memory()
@@ -71,16 +76,16 @@ def load(
 def _load(
     experiment: Experiment,
     weights: Weights,
+    chat: Chat,
+    longest: int,
     device: Device,
     clock: Clock,
-    longest_sequence: Callable[[Chat], int],
     *,
     predict: bool,
 ) -> LoadedModel:
     import torch
 
     settings = LOADERS[experiment.loader].settings(device, torch.get_num_threads(), wait_policy())
-    chat = open_chat(weights)
     if not has_fused_attention(chat.config):
         settings = {**settings, "attention": EAGER_ATTENTION}
     is_as_stored = settings.get("quantization") == AS_STORED
@@ -88,7 +93,6 @@ def _load(
         settings = settings_as_stored(weights.location, chat.config, settings)
     check_stored_precision(weights.location, chat.config, experiment.loader, settings, device)
     check_quantization_can_be_loaded(weights.location, chat.config, device)
-    longest = longest_sequence(chat)
     is_compiled = LOADERS[experiment.loader].is_compiled
     tokens = cache_tokens_for(longest) if is_compiled else longest
     stored_bytes = weights_bytes(Path(weights.location)) if is_as_stored else None

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from summarybench.catalogue.models import Experiment
 from summarybench.core.device_errors import is_device_lost, is_out_of_memory, out_of_memory_figures
 from summarybench.core.outcomes import (
-    ContradictedLoaderError,
     DeviceMemoryError,
     InputError,
     Outcome,
@@ -23,7 +22,8 @@ class NotLoaded:
 
     Fixtures therefore never raise.
 
-    `is_of_loader` is True if another loader may be able to load the model. `is_wrong_input` is True if an option or a file
+    `is_of_loader` is True if another loader may be able to load the model: its weights, tokenizer, configuration and
+    documents were found. `is_wrong_input` is True if an option or a file
     cannot be used.
     """
 
@@ -34,8 +34,8 @@ class NotLoaded:
     is_wrong_input: bool = False
 
 
-def explain(error: BaseException, experiment: Experiment) -> NotLoaded:
-    """The outcome of an experiment whose loading raised `error`.
+def explain(error: BaseException, experiment: Experiment, *, is_of_loader: bool = False) -> NotLoaded:
+    """The outcome of an experiment whose loading raised `error`, with `is_of_loader` as in `NotLoaded`.
 
     Its detail says what to do.
     """
@@ -44,7 +44,7 @@ def explain(error: BaseException, experiment: Experiment) -> NotLoaded:
         experiment=experiment,
         outcome=outcome,
         detail=detail,
-        is_of_loader=isinstance(error, ContradictedLoaderError),
+        is_of_loader=is_of_loader,
         is_wrong_input=isinstance(error, InputError),
     )
 

@@ -40,7 +40,7 @@ def answer_to(
 
     `kinds` has the kind of each test by nodeid.
 
-    Raises InputError for documents or baselines that cannot be used, and where nothing is selected for this device.
+    Raises InputError for documents or baselines that cannot be used, and where no selected test can run.
     """
     answer = _answer_to(option, selection, kinds, config, progress)
     profile = config.settings.profile
@@ -53,6 +53,8 @@ def _answer_to(
     option: Any, selection: Selection, kinds: Mapping[str, Kind], config: Config, progress: Progress
 ) -> Answer:
     runnable = selection.runnable
+    if not runnable and selection.skip_reasons:
+        raise InputError(f"none of the selected experiments can be measured: {'; '.join(selection.skip_reasons)}")
     if not runnable:
         skipped = ", ".join(sorted({each.name for each in selection.skipped.values()}))
         raise InputError(

@@ -30,7 +30,8 @@ Result = TypeVar("Result")
 def ask_once(load: LoadModel) -> LoadModel:
     """Wrap `load` so that it asks only once for a model that is unavailable.
 
-    A hub may take minutes to fail, and each model has several loaders.
+    A hub may take minutes to fail, and each model has several loaders. What keeps one loader from loading the model is not
+    held against the others.
     """
     unavailable: dict[str, NotLoaded] = {}  # by model
 

@@ -33,11 +33,13 @@ from summarybench.session.session import Session
 class Selection:
     """The experiments of the selected tests, by nodeid.
 
-    `skipped` tests need nothing: they are meant for another device.
+    `skipped` tests need nothing: they cannot run in this session. `skip_reasons` has the distinct reasons of those for
+    this device, and is empty if all of them are for other devices.
     """
 
     runnable: Mapping[str, Experiment]
     skipped: Mapping[str, Experiment] = field(default_factory=dict)
+    skip_reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,10 +88,12 @@ class ModelEntry:
     loaders: tuple[str, ...] = ()
 
 
-def read_own_models(
+def read_named_models(
     models: Sequence[str], files: Sequence[Path], configs: Sequence[str], *, synthetic: bool
 ) -> dict[str, ModelSpec]:
-    """The models of these options, by name; the names of built-in models are left out.
+    """The models that these options name, by name; empty for the catalogue's choice.
+
+    The user's own models have `own`; the specs of built-in ones are the catalogue's.
 
     Models of the hub are looked up there, unless its cache has the commit; a model that the hub does not give has its
     reason in `own.obstacle`. Raises InputError for a name, a folder or a file that cannot be used.
@@ -101,18 +103,31 @@ def read_own_models(
     found: dict[str, ModelSpec] = {}
     for each in named:
         if each.source in MODELS:
+            _check_changes_nothing(each)
+            found[each.source] = MODELS[each.source]
             continue
         spec = _spec_of(each, synthetic=synthetic, taken=_taken_markers() | {spec.marker for spec in found.values()})
         if spec.name in found or spec.name in MODELS:
-            whose = "another model given here" if spec.name in found else "a built-in model"
+            whose = "a built-in model" if spec.name in MODELS else "another model given here"
             raise InputError(f"{each.option}: {spec.name!r} is the name of {whose}; choose another: NAME={each.source}")
         found[spec.name] = spec
     return found
 
 
-def chosen_models(models: Sequence[str], own: Mapping[str, ModelSpec]) -> frozenset[str]:
-    """The names of the models to measure; empty for the catalogue's choice."""
-    return frozenset({*own, *(name for name in models if name in MODELS)})
+def _check_changes_nothing(named: Named) -> None:
+    """Raise InputError for an entry that names a built-in model and gives it a name, loaders and the like."""
+    given = {
+        "name": named.name not in ("", named.source),
+        "marker": named.marker,
+        "title": named.title,
+        "loaders": named.loaders,
+        "configuration": named.config,
+    }
+    if own := " and ".join(key for key, value in given.items() if value):
+        raise InputError(
+            f"{named.option}: {named.source!r} is a built-in model and keeps its own {own}; leave the {own} out "
+            f"(--model {named.source}), and select its tests with -k"
+        )
 
 
 def _named(text: str) -> Named:
@@ -151,26 +166,51 @@ def _entries_in(path: Path) -> Iterator[Named]:
         )
 
 
-def _with_configs(named: list[Named], configs: Sequence[str], *, synthetic: bool) -> list[Named]:
-    """The models with the files of --config, each for the model of its name, the only one, or one of its own."""
+def _with_configs(named: Sequence[Named], configs: Sequence[str], *, synthetic: bool) -> list[Named]:
+    """The models with the files of --config.
+
+    NAME=FILE is for the model with that name, and FILE alone for the only model without a file. If there is no such model,
+    the file is a model by itself. Files with a name are matched first, so that the order of the options does not matter.
+    """
     if configs and not synthetic:
         raise InputError(f"--config {configs[0]}: only synthetic weights can be made from it; add --weights synthetic")
-    for text in configs:
+    given, by_themselves = list(named), []
+    for text in sorted(configs, key=lambda text: "=" not in text):
+        option = f"--config {text}"
         name, equals, source = text.partition("=")
-        path = _expanded(source if equals else text, f"--config {text}").absolute()
+        path = _expanded(source if equals else text, option).absolute()
         if not path.is_file():
-            raise InputError(f"--config {text}: no such file; give [NAME=]FILE")
-        wanted = [each for each in named if (each.name or each.source) == name] if equals else named
-        if len(wanted) == 1:
-            named = [replace(each, config=path) if each is wanted[0] else each for each in named]
-        elif not wanted:
-            named = [
-                *named,
-                Named(option=f"--config {text}", source=str(path), name=name if equals else "", config=path),
-            ]
+            raise InputError(f"{option}: no such file; give [NAME=]FILE")
+        place = _place_with_name(name, given, option) if equals else _place_without_config(given, text)
+        if place is None:
+            own_name = name if equals else ""
+            by_themselves.append(Named(option=option, source=str(path), name=own_name, config=path))
         else:
-            raise InputError(f"--config {text}: {len(wanted)} models are given; name the one it is for: NAME={text}")
-    return named
+            given[place] = replace(given[place], config=path)
+    return [*given, *by_themselves]
+
+
+def _place_with_name(name: str, given: Sequence[Named], option: str) -> int | None:
+    """The place in `given` of the model with this name; None if there is none."""
+    for place, each in enumerate(given):
+        if (each.name or each.source) == name:
+            if each.config:
+                raise InputError(f"{option}: {name!r} already has {each.config}; give one file for each model")
+            return place
+    return None
+
+
+def _place_without_config(given: Sequence[Named], text: str) -> int | None:
+    """The place in `given` of the only model without a file of --config; None if no model is given."""
+    places = [place for place, each in enumerate(given) if each.config is None]
+    if len(places) > 1:
+        raise InputError(f"--config {text}: {len(places)} models are given; name the one it is for: NAME={text}")
+    if given and not places:
+        raise InputError(
+            f"--config {text}: the models given already have a file each; leave it out, or measure it as a model by itself: "
+            f"NAME={text}"
+        )
+    return places[0] if places else None
 
 
 def _expanded(text: str, option: str) -> Path:

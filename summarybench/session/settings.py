@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentTypeError
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from summarybench.machine.environment import HOST_NAME_VARIABLE
 from summarybench.runs.run_folder import take_folder_file
 from summarybench.session.document_options import DocumentOptions, document_options_of
 from summarybench.session.options import all_options
-from summarybench.session.own_models import chosen_models, read_own_models
+from summarybench.session.own_models import read_named_models
 from summarybench.session.profiles import ChosenProfile, chosen_profile, with_profile
 from summarybench.session.students import Student, read_students
 
@@ -52,8 +52,8 @@ class UnresolvedOptions:
 class Settings:
     """What the command line asked for, whatever the device.
 
-    `own_models` are those of --model, --models and --config. Only `chosen_models` are measured; if it is empty, all of the
-    catalogue are.
+    `own_models` are the user's own of --model, --models and --config. Only `chosen_models` are measured; if it is empty, all
+    of the catalogue are.
     """
 
     seed: int
@@ -112,9 +112,9 @@ def settings_of(option: Any, root: Path) -> Settings:
     document_options = document_options_of(option)
     students = read_students(option.student)
     synthetic = option.weights == "synthetic"
-    own = read_own_models(option.model, option.models, option.config, synthetic=synthetic)
+    named = read_named_models(option.model, option.models, option.config, synthetic=synthetic)
+    own = {name: spec for name, spec in named.items() if spec.own}
     folders = {name: spec.own.folder for name, spec in own.items() if spec.own and spec.own.folder}
-    chosen = chosen_models(option.model, own)
     compare = option.benchmark_compare
     return Settings(
         seed=option.seed,
@@ -127,7 +127,7 @@ def settings_of(option: Any, root: Path) -> Settings:
             **folders,
         },
         own_models=own,
-        chosen_models=chosen and chosen | {name for each in students.values() for name in (each.name, each.teacher)},
+        chosen_models=_chosen_models(named, students),
         gpu_family=option.gpu_family,
         memory_limit_gib=option.memory_limit,
         predict_memory=not option.no_memory_prediction,
@@ -151,6 +151,12 @@ def settings_of(option: Any, root: Path) -> Settings:
         gpu_hour_price=None if option.gpu_hour_price is None else parse_price(option.gpu_hour_price),
         profile=profile,
     )
+
+
+def _chosen_models(named: Collection[str], students: Mapping[str, Student]) -> frozenset[str]:
+    """The named models, and the students with their teachers; empty if no model is named."""
+    of_students = {name for each in students.values() for name in (each.name, each.teacher)}
+    return frozenset({*named, *of_students}) if named else frozenset()
 
 
 def _check(option: Any) -> None:

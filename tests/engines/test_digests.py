@@ -18,7 +18,7 @@ from summarybench.engines.embedded import embedded_revision
 from summarybench.engines.synthetic import synthetic_revision
 from summarybench.engines.weights import find_weights, folder_digest
 from summarybench.runs.workload import Workload
-from summarybench.session.own_models import read_own_models
+from summarybench.session.own_models import read_named_models
 from tests.checkpoints import changed_copy
 from tests.forked import ROOT
 
@@ -153,7 +153,7 @@ def test_workloads_of_stored_baselines_stay_valid():
         "synthetic": synthetic_revision,
         "embedded": lambda spec: embedded_revision(),
     }
-    shapes = read_own_models([], [ROOT / "tests" / "shapes" / "shapes.toml"], [], synthetic=True)
+    shapes = read_named_models([], [ROOT / "tests" / "shapes" / "shapes.toml"], [], synthetic=True)
     models = {**MODELS, **shapes}
     stored_runs = set((ROOT / "baselines").glob("*/0*.json"))
     seen = set()

@@ -13,28 +13,33 @@ import pytest
 from summarybench.catalogue.models import EXPERIMENTS, MODELS
 from summarybench.core.outcomes import OffloadedError, Outcome, UnavailableError
 from summarybench.documents.sources import embedded_documents
-from summarybench.engines import embedded
+from summarybench.engines import embedded, loading
 from summarybench.engines.loaded_model import LoadedModel, pad_token_of
 from summarybench.engines.loading import load
 from summarybench.engines.not_loaded import NotLoaded
 from summarybench.engines.placement import check_nothing_offloaded
+from summarybench.engines.pretrained import explaining
+from summarybench.engines.quantization import load_quantized
 from summarybench.engines.weights import find_weights, folder_digest
 from summarybench.machine.detection import detect_device
 from summarybench.machine.telemetry import NullMonitor
 from summarybench.measure.generation import Instruments, build_prompts, measure
+from summarybench.session.models import ask_once
 from tests.checkpoints import tiny_model
 
 BY_NAME = {experiment.name: experiment for experiment in EXPERIMENTS}
 CPU = detect_device({"CUDA_VISIBLE_DEVICES": ""})
 
 
-def load_tiny(folder, loader="default", model="smollm2-135m-instruct", device=CPU, predict=True):
+def load_tiny(
+    folder, loader="default", model="smollm2-135m-instruct", device=CPU, predict=True, longest_sequence=lambda chat: 100
+):
     return load(
         BY_NAME[f"{model}-default"].loaded_as(loader),
         lambda: find_weights(MODELS[model], {model: folder}),
         device,
         device.clock(),
-        longest_sequence=lambda chat: 100,
+        longest_sequence=longest_sequence,
         predict=predict,
     )
 
@@ -217,6 +222,36 @@ def test_damaged_weights_are_an_outcome_and_no_exception(tiny_llama, tmp_path):
     assert isinstance(found, NotLoaded)
     assert found.outcome is Outcome.FAILED
     assert "\n" not in found.detail
+
+
+def test_packages_that_one_loader_lacks_do_not_keep_others_from_loading(tiny_llama, monkeypatch):
+    def load_weights(weights, settings, config, device):
+        if settings.get("quantization"):
+            with explaining(weights.location):
+                raise ImportError("bitsandbytes is too old")
+        return load_quantized(weights, settings, config, device)
+
+    monkeypatch.setattr(loading, "load_quantized", load_weights)
+    load_once = ask_once(lambda experiment: load_tiny(tiny_llama, experiment.loader))
+    found = [load_once(BY_NAME[f"smollm2-135m-instruct-{loader}"]) for loader in ("8-bit", "default")]
+    assert "bitsandbytes is too old" in found[0].detail
+    assert found[0].outcome is Outcome.UNAVAILABLE
+    assert isinstance(found[1], LoadedModel)
+
+
+def test_missing_weights_templates_and_documents_keep_every_loader_from_loading(tiny_llama, tmp_path):
+    def unavailable(*_):
+        raise UnavailableError("no network")
+
+    without_template = shutil.copytree(tiny_llama, tmp_path / "without-template")
+    (without_template / "chat_template.jinja").unlink()
+    experiment = BY_NAME["smollm2-135m-instruct-default"]
+    found = [
+        load(experiment, unavailable, CPU, CPU.clock(), longest_sequence=lambda chat: 100, predict=True),
+        load_tiny(without_template),
+        load_tiny(tiny_llama, longest_sequence=unavailable),
+    ]
+    assert [(each.outcome, each.is_of_loader) for each in found] == [(Outcome.UNAVAILABLE, False)] * 3
 
 
 def test_digest_of_a_folder_follows_its_configuration_but_not_its_path(tiny_llama, tmp_path):

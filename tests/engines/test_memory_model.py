@@ -18,7 +18,7 @@ from summarybench.engines.weights import find_weights
 from summarybench.machine.cuda_device import CudaDevice
 from summarybench.machine.detection import detect_device
 from summarybench.machine.device import GIB
-from summarybench.session.own_models import read_own_models
+from summarybench.session.own_models import read_named_models
 from tests.forked import ROOT
 
 TINY = "smollm2-135m-instruct"
@@ -163,7 +163,7 @@ def test_prediction_is_within_a_fortieth_of_the_peak_on_a_gpu(model, loader, seq
     ],
 )
 def test_prediction_for_published_shapes_is_within_a_twentieth_of_the_peak_on_a_gpu(model, mib_16_bits, mib_4_bits):
-    shape = shape_of_model(read_own_models([], [SHAPES], [], synthetic=True)[model])
+    shape = shape_of_model(read_named_models([], [SHAPES], [], synthetic=True)[model])
     tokens = 2_048 if model == "phi-2" else 2_148
     for loader, peak in (("bf16", mib_16_bits), ("4-bit", mib_4_bits)):
         if peak is not None:

@@ -11,7 +11,7 @@ from summarybench.engines.memory_model import predict_memory, predict_weights
 from summarybench.engines.pretrained import has_fused_attention
 from summarybench.engines.shapes import shape_of_model
 from summarybench.engines.workspace import EAGER_ATTENTION, LIBRARY_BYTES
-from summarybench.session.own_models import read_own_models
+from summarybench.session.own_models import read_named_models
 from tests.engines.live_bytes import LiveBytes
 from tests.forked import ROOT
 
@@ -96,7 +96,7 @@ OLDER = {
 def test_a_config_json_with_other_names_for_its_sizes_predicts_the_same(architecture, config, tmp_path):
     config = AutoConfig.for_model(architecture, **{**SHAPE, "num_key_value_heads": None, **config})
     config.save_pretrained(tmp_path)
-    (spec,) = read_own_models([], [], [f"mine={tmp_path / 'config.json'}"], synthetic=True).values()
+    (spec,) = read_named_models([], [], [f"mine={tmp_path / 'config.json'}"], synthetic=True).values()
     settings = {"dtype": "float16"}
     assert predict_memory(shape_of_model(spec), settings, 1_000, 1) == predict_memory(config, settings, 1_000, 1)
 
@@ -125,7 +125,7 @@ PARAMETERS = {
 
 
 def test_published_shapes_have_as_many_parameters_as_published():
-    specs = read_own_models([], [SHAPES], [], synthetic=True)
+    specs = read_named_models([], [SHAPES], [], synthetic=True)
     found = {name: predict_weights(shape_of_model(spec), {"dtype": "float16"}) // 2 for name, spec in specs.items()}
     assert found == PARAMETERS
 

@@ -12,7 +12,7 @@ from summarybench.commands.command_line import main
 from summarybench.machine.cuda_device import CudaDevice
 from summarybench.machine.device import GIB
 from summarybench.session.models_here import in_words, loaders_here
-from summarybench.session.own_models import read_own_models
+from summarybench.session.own_models import read_named_models
 from tests.checkpoints import SHAPE
 
 LLAMA = MODELS["llama2-7b-chat"]
@@ -39,7 +39,7 @@ def test_a_model_for_other_devices_says_so():
 def test_a_model_that_compiled_loaders_do_not_know_is_listed_without_them(tmp_path, monkeypatch):
     path = tmp_path / "config.json"
     path.write_text(json.dumps({**SHAPE, "model_type": "gemma", "head_dim": 16}))
-    (spec,) = read_own_models([f"mine={path}"], [], [], synthetic=True).values()
+    (spec,) = read_named_models([f"mine={path}"], [], [], synthetic=True).values()
     monkeypatch.setitem(MODELS, "mine", spec)
     assert list(loaders_here(spec, replace(T4, family="h100"))) == ["default", "fp16", "bf16", "8-bit", "4-bit"]
 

@@ -12,11 +12,12 @@ from summarybench.core.outcomes import InputError, UnavailableError
 from summarybench.engines.hub import HubModel
 from summarybench.session import own_models
 from summarybench.session.config import Config
-from summarybench.session.own_models import chosen_models, read_own_models
+from summarybench.session.own_models import read_named_models
 from tests.checkpoints import SHAPE
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 QWEN = {**SHAPE, "model_type": "qwen2"}
+SMOLLM2 = "smollm2-135m-instruct"
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def asked(monkeypatch):
 
 
 def read(*models, files=(), configs=(), synthetic=False):
-    return read_own_models(models, files, configs, synthetic=synthetic)
+    return read_named_models(models, files, configs, synthetic=synthetic)
 
 
 def test_a_hub_id_gives_the_name_the_marker_and_the_commit(asked):
@@ -75,10 +76,38 @@ def test_markers_of_two_models_differ(asked):
     assert [spec.marker for spec in read("a.b=org/x", "a-b=org/y").values()] == ["a_b", "a_b_model"]
 
 
-def test_a_built_in_name_chooses_that_model():
-    assert read("smollm2-135m-instruct") == {}
-    assert chosen_models(["smollm2-135m-instruct"], {}) == {"smollm2-135m-instruct"}
-    assert chosen_models([], {}) == frozenset()
+def test_a_built_in_name_chooses_that_model(tmp_path):
+    built_in = {SMOLLM2: MODELS[SMOLLM2]}
+    assert read(SMOLLM2) == read(f"{SMOLLM2}={SMOLLM2}") == built_in
+    file = tmp_path / "team.toml"
+    file.write_text(f'[{SMOLLM2}]\nmodel = "{SMOLLM2}"\n')
+    assert read(files=[file]) == built_in
+    assert read() == {}
+
+
+def test_a_built_in_model_gets_no_other_name():
+    with pytest.raises(InputError) as raised:
+        read(f"mine={SMOLLM2}")
+    assert str(raised.value) == (
+        f"--model mine={SMOLLM2}: '{SMOLLM2}' is a built-in model and keeps its own name; leave the name out "
+        f"(--model {SMOLLM2}), and select its tests with -k"
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "kept"),
+    [
+        ("mine", "", "name"),
+        (SMOLLM2, 'marker = "house"', "marker"),
+        (SMOLLM2, 'title = "Ours"', "title"),
+        ("mine", 'loaders = ["default"]', "name and loaders"),
+    ],
+)
+def test_a_file_changes_nothing_about_a_built_in_model(tmp_path, table, key, kept):
+    file = tmp_path / "team.toml"
+    file.write_text(f'[{table}]\nmodel = "{SMOLLM2}"\n{key}\n')
+    with pytest.raises(InputError, match=rf"\[{table}\]: '{SMOLLM2}' is a built-in model and keeps its own {kept}; "):
+        read(files=[file])
 
 
 def test_a_model_that_the_hub_does_not_give_keeps_its_reason(monkeypatch):
@@ -168,6 +197,41 @@ def test_a_config_that_cannot_be_used_is_refused(models, configs, synthetic, sai
 def test_a_config_without_a_name_for_two_models_is_refused(config, tiny_llama):
     with pytest.raises(InputError, match="2 models are given; name the one it is for"):
         read(f"a={tiny_llama}", f"b={tiny_llama}", configs=[str(config)], synthetic=True)
+
+
+def test_two_configs_without_models_are_two_models(config, tmp_path):
+    other = tmp_path / "larger.json"
+    other.write_text(json.dumps({**QWEN, "num_hidden_layers": 40}))
+    found = read(configs=[str(config), str(other)], synthetic=True)
+    layers = {name: spec.config["num_hidden_layers"] for name, spec in found.items()}
+    assert layers == {"my-qwen": QWEN["num_hidden_layers"], "larger": 40}
+
+
+def test_a_config_without_a_name_is_for_the_model_that_has_none_yet(config, tiny_llama, tmp_path):
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({**QWEN, "model_type": "qwen3"}))
+    for configs in ([f"b={config}", str(other)], [str(other), f"b={config}"]):
+        found = read(f"a={tiny_llama}", f"b={tiny_llama}", configs=configs, synthetic=True)
+        assert {name: spec.architecture for name, spec in found.items()} == {"a": "qwen3", "b": "qwen2"}
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("", ""), r"the models given already have a file each; .* as a model by itself: NAME=.*config\.json$"),
+        (("a=", "a="), "'a' already has .*; give one file for each model"),
+        (("a=", ""), "the models given already have a file each"),
+    ],
+)
+def test_a_second_config_for_one_model_is_refused(config, tiny_llama, names, said):
+    with pytest.raises(InputError, match=said):
+        read(f"a={tiny_llama}", configs=[f"{name}{config}" for name in names], synthetic=True)
+
+
+@pytest.mark.parametrize("name", ["", f"{SMOLLM2}="])
+def test_a_config_for_a_built_in_model_is_refused(config, name):
+    with pytest.raises(InputError, match=f"'{SMOLLM2}' is a built-in model and keeps its own configuration; leave"):
+        read(SMOLLM2, configs=[f"{name}{config}"], synthetic=True)
 
 
 # A file of models -----------------------------------------------------------------------------------------------------

@@ -181,6 +181,16 @@ def test_dry_run_takes_no_time_from_another_workload(project, table, tiny_llama)
     assert "time: unknown" not in project.bench(*FOUR_BIT, "--dry-run").output
 
 
+@pytest.mark.parametrize(
+    ("option", "kind", "said"),
+    [("--dry-run", "distributed", "one process cannot be spread"), ("--plan", "memory", "on a CPU the peak memory")],
+)
+def test_question_about_skipped_tests_of_this_device_gives_their_reason(project, one_error_line, option, kind, said):
+    line = one_error_line(project.bench(option, "-m", f"{kind} and embedded"))
+    assert f"none of the selected experiments can be measured: {said}" in line
+    assert "; for a100" not in line
+
+
 @pytest.mark.parametrize("option", ["--dry-run", "--plan", "--show-prompt"])
 def test_question_about_models_of_other_devices_says_so(project, one_error_line, option):
     session = project.bench(option, "-m", "llama2", *FOUR_BIT)

@@ -96,6 +96,14 @@ def test_other_models_are_not_measured_beside_a_named_one(project, tiny_qwen):
     assert {info["model"] for info in session.infos.values()} == {"mine"}
 
 
+def test_a_built_in_model_of_a_file_is_the_only_one_measured(project, tmp_path):
+    file = tmp_path / "team.toml"
+    file.write_text('[smollm2-135m-instruct]\nmodel = "smollm2-135m-instruct"\n')
+    tests = project.bench("--models", str(file), "--gpu-family", "h100", "-k", "fp16", "--collect-only", "-q").output
+    assert "smollm2-135m-instruct-fp16" in tests
+    assert "mistral" not in tests
+
+
 def test_a_model_of_the_hub_is_measured_at_its_commit(project, tiny_qwen, tmp_path):
     project.use(REAL_MODELS)
     with fake_hub({"org/tiny": tiny_qwen}) as (endpoint, _):

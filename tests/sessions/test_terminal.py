@@ -108,6 +108,13 @@ def test_tests_for_another_device_say_what_to_type_instead(project):
     assert markers_for(FakeGpu(family="h100"), "t4 and llama2") == "h100 and llama2"
 
 
+def test_tests_that_are_skipped_for_another_reason_than_the_device_say_it(project):
+    session = project.bench("-m", "distributed and embedded")
+    (line,) = [each for each in session.output.splitlines() if each.startswith("nothing was measured: ")]
+    assert line.startswith("nothing was measured: one process cannot be spread over several GPUs or CPUs; start two: ")
+    assert session.exit_code == 12
+
+
 def test_markdown_has_the_page_s_headline_and_keeps_causes_with_their_owner(project):
     project.bench_once("-k", "4-bit", "--benchmark-save=main")
     for _ in range(2):
