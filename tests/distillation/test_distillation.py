@@ -356,8 +356,8 @@ def student_folder(path: Path, **changed) -> Path:
     (path / "distillation.json").write_text(json.dumps({**provenance, "trained_on": [], **changed}))
     (path / "config.json").write_text('{"model_type": "llama"}')
     (path / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")  # a whole file without tensors
-    (path / "tokenizer_config.json").touch()
-    (path / "tokenizer.json").touch()
+    for name in ("tokenizer_config.json", "tokenizer.json", "chat_template.jinja"):
+        (path / name).touch()
     return path
 
 

@@ -107,3 +107,29 @@ def test_a_model_of_the_hub_is_measured_at_its_commit(project, tiny_qwen, tmp_pa
     assert (info["experiment"], info["weights"]) == ("tiny-default", "hub")
     assert info["workload_settings"]["revision"] == COMMIT
     assert session.run["settings"]["own_models"] == {"tiny": COMMIT}
+
+
+@pytest.fixture
+def bare(tiny_llama, tmp_path):
+    """A folder of a model without a chat template."""
+    return shutil.copytree(tiny_llama, tmp_path / "bare", ignore=shutil.ignore_patterns("chat_template.jinja"))
+
+
+@pytest.mark.parametrize("answer", ["--dry-run", "--show-prompt", "--color=no"])
+def test_a_folder_without_a_chat_template_is_refused_at_once(project, one_error_line, bare, answer):
+    session = project.bench("--model", f"bare={bare}", answer, *QUICK)
+    assert session.exit_code == 4
+    assert one_error_line(session).startswith(f"ERROR: --model bare={bare} has no chat template (chat_template.jinja")
+
+
+def test_a_model_of_the_hub_without_a_chat_template_is_wrong_input(project, one_error_line, bare, tmp_path):
+    options = ("--model", "org/bare", "-k", "default", "--document-source", "embedded", *QUICK)
+    project.use("")
+    with fake_hub({"org/bare": bare}) as (endpoint, _):
+        hub = {"HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "hub"), "HF_TOKEN": ""}
+        shown = project.bench(*options, "--show-prompt", **hub)
+        session = project.bench(*options, **hub)
+    assert (shown.exit_code, session.exit_code) == (4, 4)
+    assert "has no chat template; use an instruction-tuned model with one" in one_error_line(shown)
+    assert session.outcomes == {"bare-default": "failed"}
+    assert "--resume" not in session.output
