@@ -133,3 +133,24 @@ def test_a_model_of_the_hub_without_a_chat_template_is_wrong_input(project, one_
     assert "has no chat template; use an instruction-tuned model with one" in one_error_line(shown)
     assert session.outcomes == {"bare-default": "failed"}
     assert "--resume" not in session.output
+
+
+def test_a_run_is_resumed_after_the_folder_of_an_unmeasured_model_was_corrected(
+    project, one_error_line, tiny_llama, tmp_path
+):
+    for name in ("good", "bad"):
+        shutil.copytree(tiny_llama, tmp_path / name)
+    template = tmp_path / "bad" / "chat_template.jinja"
+    whole = template.read_text(encoding="utf-8")
+    template.write_text("{% for m in messages", encoding="utf-8")
+    options = ("--model", str(tmp_path / "good"), "--model", str(tmp_path / "bad"), "-k", "default", *QUICK)
+    project.use("")
+    first = project.bench(*options)
+    assert first.outcomes == {"good-default": "passed", "bad-default": "unavailable"}
+    assert "--resume results/" in first.output
+    template.write_text(whole, encoding="utf-8")
+    second = project.bench(*options, "--resume", "results/latest")
+    assert second.outcomes == {"good-default": "passed", "bad-default": "passed"}, second.output
+    template.write_text(f"{whole} ", encoding="utf-8")
+    refused = one_error_line(project.bench(*options, "--resume", "results/latest"))
+    assert "the files of bad changed" in refused
