@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from summarybench.documents.document import DocumentSource
+from summarybench.documents.rows import Columns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,7 @@ class DistillSettings:
     documents: int | None
     document_source: DocumentSource
     documents_files: tuple[Path, ...]
+    columns: Columns
     seed: int
     validation_share: float
     passages_per_document: int
