@@ -69,7 +69,7 @@ def parse_settings(arguments: Sequence[str] | None) -> DistillSettings:
     _check_ranges(options)
     _check_combinations(options)
     values = vars(options)
-    values["out"] = options.out.absolute()
+    values["given_out"], values["out"] = options.out, options.out.absolute()
     check_student_name(values["out"].name, f"--out {options.out}")
     values["model_paths"] = model_paths_of(values.pop("model_path"))
     values["documents_files"] = tuple(values.pop("documents_file"))

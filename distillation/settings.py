@@ -14,11 +14,13 @@ from summarybench.documents.rows import Columns
 class DistillSettings:
     """What the command line asked for: see `distillation.options`.
 
-    None means the default: all documents there are, or the default of the device.
+    None means the default: all documents there are, or the default of the device. `out` is the absolute path of
+    `given_out`.
     """
 
     teacher: str
     out: Path
+    given_out: Path
     layers: int | None
     choose_layers: bool
     student_from: Path | None
