@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from distillation.loading import Teacher
@@ -16,6 +17,7 @@ from distillation.training_documents import TrainingDocuments
 from summarybench.core.files import write_atomically
 from summarybench.core.numbers import decimal, percent, trimmed
 from summarybench.documents.document import DocumentSource
+from summarybench.engines.embedded import EMBEDDED_REPOSITORY
 from summarybench.machine.device import Device
 from summarybench.machine.environment import describe_environment
 from summarybench.session.students import PROVENANCE_FILE, SCHEMA, Student, text_digest
@@ -57,11 +59,13 @@ LICENCES = {
 class StudentRecord:
     """How a student was made.
 
-    `earlier` is the distilled student that it started from, if any. `synthetic`, `summaries` and `training` are the
-    facts that those steps recorded. `seconds` has the duration of each step.
+    `folder` is the student's folder, relative if --out was. `earlier` is the distilled student that it started from, if
+    any. `synthetic`, `summaries` and `training` are the facts that those steps recorded. `seconds` has the duration of
+    each step.
     """
 
     name: str
+    folder: Path
     teacher: Teacher
     settings: DistillSettings
     documents: TrainingDocuments
@@ -137,15 +141,16 @@ def write_card(folder: Path, record: StudentRecord) -> None:
     Raises OSError.
     """
     facts = record.provenance()
-    write_atomically(folder / "README.md", model_card(facts, record.teacher, record.settings))
+    write_atomically(folder / "README.md", model_card(facts, record))
     write_atomically(folder / PROVENANCE_FILE, json.dumps(facts, indent=1) + "\n")
 
 
 # The model card --------------------------------------------------------------------------------------------------
 
 
-def model_card(facts: Mapping[str, Any], teacher: Teacher, settings: DistillSettings) -> str:
+def model_card(facts: Mapping[str, Any], record: StudentRecord) -> str:
     """The model card as markdown, with the front matter that model hubs read."""
+    teacher, settings = record.teacher, record.settings
     lines = [
         *_front_matter(teacher),
         "",
@@ -166,7 +171,7 @@ def model_card(facts: Mapping[str, Any], teacher: Teacher, settings: DistillSett
         "",
         *_history(facts["training"]),
         "It writes like its teacher and repeats its teacher's mistakes. To measure its speed and quality: "
-        f"`pytest benchmarks -m student --student {facts['name']}`.",
+        f"`pytest benchmarks -m student --student {quote(str(record.folder))}`.",
         "",
     ]
     return "\n".join(lines)
@@ -178,7 +183,7 @@ def _front_matter(teacher: Teacher) -> list[str]:
         "---",
         f"license: {'apache-2.0' if is_apache else 'other'}",
         *([] if is_apache else ["license_name: teacher", f"license_link: {teacher.spec.licence_url}"]),
-        f"base_model: {teacher.spec.repository}",
+        f"base_model: {EMBEDDED_REPOSITORY if teacher.spec.is_embedded else teacher.spec.repository}",
         "pipeline_tag: text-generation",
         "tags: [summarization, distillation]",
         "---",

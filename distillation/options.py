@@ -16,6 +16,7 @@ from summarybench.core.outcomes import InputError
 from summarybench.core.paths import user_path
 from summarybench.core.share import parse_share
 from summarybench.documents.document import DocumentSource
+from summarybench.documents.rows import Columns
 from summarybench.session.settings import model_paths_of
 from summarybench.session.students import check_student_name
 
@@ -68,10 +69,12 @@ def parse_settings(arguments: Sequence[str] | None) -> DistillSettings:
     _check_ranges(options)
     _check_combinations(options)
     values = vars(options)
-    values["out"] = options.out.absolute()
+    values["given_out"], values["out"] = options.out, options.out.absolute()
     check_student_name(values["out"].name, f"--out {options.out}")
     values["model_paths"] = model_paths_of(values.pop("model_path"))
     values["documents_files"] = tuple(values.pop("documents_file"))
+    values["columns"] = _columns(options)
+    del values["text_column"], values["summary_column"]
     values["document_source"] = _document_source(options)
     values["validation_share"] = parse_share(options.validation_share, "--validation-share")
     values["least_overlap"] = parse_share(options.least_overlap, "--least-overlap") if options.least_overlap else 0.0
@@ -106,6 +109,14 @@ def _check_combinations(options: argparse.Namespace) -> None:
             "--own-summaries: give --student-from FOLDER, a model that can already summarize, and --ce-weight 0, because "
             "cross-entropy would train the student on its own words"
         )
+
+
+def _columns(options: argparse.Namespace) -> Columns:
+    columns = Columns(text=options.text_column, summary=options.summary_column)
+    if columns.are_given and not options.documents_files:
+        lonely = "--text-column" if columns.text else "--summary-column"
+        raise InputError(f"{lonely} is for --documents-file; give one too")
+    return columns
 
 
 def _document_source(options: argparse.Namespace) -> DocumentSource:
@@ -175,7 +186,18 @@ def _add_document_options(add: Add) -> None:
         action="append",
         default=[],
         metavar="PATH",
-        help="another source, in WikiLingua's schema; its other half is saved as heldout.jsonl in the student's folder",
+        help="another source: a file with a column of documents and one of summaries, or in WikiLingua's schema; its other half is "
+        "saved as heldout.jsonl in the student's folder",
+    )
+    add(
+        "--text-column",
+        metavar="COLUMN",
+        help="the column of --documents-file with the documents (default: document, article, text or dialogue)",
+    )
+    add(
+        "--summary-column",
+        metavar="COLUMN",
+        help="the column of --documents-file with the reference summaries (default: summary, highlights, abstract or target)",
     )
     add("--seed", type=int, default=0, metavar="S", help="seed of document selection, sampling and training order")
     add(

@@ -201,6 +201,7 @@ class Distillation:
         synthetic_seconds = {} if synthetic is None else synthetic.seconds
         record = StudentRecord(
             name=name,
+            folder=self.settings.given_out / folder.relative_to(self.out),
             teacher=context.teacher,
             settings=self.settings,
             documents=inputs.documents,

@@ -7,17 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from summarybench.documents.document import DocumentSource
+from summarybench.documents.rows import Columns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistillSettings:
     """What the command line asked for: see `distillation.options`.
 
-    None means the default: all documents there are, or the default of the device.
+    None means the default: all documents there are, or the default of the device. `out` is the absolute path of
+    `given_out`.
     """
 
     teacher: str
     out: Path
+    given_out: Path
     layers: int | None
     choose_layers: bool
     student_from: Path | None
@@ -25,6 +28,7 @@ class DistillSettings:
     documents: int | None
     document_source: DocumentSource
     documents_files: tuple[Path, ...]
+    columns: Columns
     seed: int
     validation_share: float
     passages_per_document: int

@@ -11,6 +11,7 @@ from typing import Any
 from distillation.loading import Teacher, load_teacher, load_weights
 from summarybench.core.outcomes import InputError, UnavailableError, first_line
 from summarybench.engines.chat import Chat, open_chat
+from summarybench.engines.checkpoint_files import check_chat_template
 from summarybench.engines.precision import check_not_quantized
 from summarybench.engines.weights import Weights, folder_digest
 
@@ -28,6 +29,7 @@ def check_starting_model(folder: Path, teacher: Teacher) -> Chat:
         raise InputError(
             f"{option}: holds no config.json with .safetensors files; name a folder that save_pretrained wrote"
         )
+    check_chat_template(folder, option)
     try:
         chat = open_chat(Weights(kind="path", revision=folder_digest(folder), location=str(folder)))
     except (OSError, ValueError, UnavailableError) as error:

@@ -47,7 +47,8 @@ def draw_documents(settings: DistillSettings) -> TrainingDocuments:
     Raises InputError if the `train` half has fewer than two articles, UnavailableError if a source could not be
     downloaded.
     """
-    collections = [_read(settings.document_source), *map(documents_of_file, settings.documents_files)]
+    files = [documents_of_file(path, settings.columns) for path in settings.documents_files]
+    collections = [_read(settings.document_source), *files]
     ranked = sorted(set(_half(collections, Half.TRAIN)), key=lambda document: document.rank(settings.seed))
     drawn = ranked[: settings.documents]
     urls = sorted({document.url for document in drawn}, key=_validation_rank)

@@ -116,11 +116,11 @@ class Chat:
 def open_chat(weights: Weights) -> Chat:
     """Load the tokenizer and configuration.
 
-    Raises UnavailableError if the tokenizer has no chat template.
+    Raises InputError if the tokenizer has no chat template, and UnavailableError if a file or the template cannot be used.
     """
     tokenizer = load_tokenizer(weights.location)
     if not tokenizer.chat_template:
-        raise UnavailableError(
+        raise InputError(
             f"the tokenizer of {weights.location} has no chat template; use an instruction-tuned model with one"
         )
     _hold_date(tokenizer)

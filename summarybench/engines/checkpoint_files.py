@@ -11,12 +11,15 @@ from typing import Any
 
 from summarybench.core.outcomes import InputError, first_line
 
+TEMPLATES, ADDITIONAL_TEMPLATES = ("chat_template.jinja", "chat_template.json"), "additional_chat_templates/*.jinja"
+"""Where a chat template may be, besides tokenizer_config.json."""
+
 FILES_BESIDE_WEIGHTS = (
     "config.json",
     "generation_config.json",
     "*.jinja",
     "chat_template.json",
-    "additional_chat_templates/*.jinja",
+    ADDITIONAL_TEMPLATES,
     "tokenizer*.json",
     "tokenizer.model*",
     "tekken.json",
@@ -96,6 +99,20 @@ def check_checkpoint(folder: Path, option: str) -> None:
     if not any((folder / name).is_file() for name in VOCABULARIES):
         raise InputError(
             f"{option}: its tokenizer has no vocabulary ({VOCABULARIES[0]} is missing); download the tokenizer's files too"
+        )
+
+
+def check_chat_template(folder: Path, option: str) -> None:
+    """Check that the folder has a chat template, in any of the places from which transformers reads one.
+
+    Raises InputError, beginning with `option`, if it has none, or if tokenizer_config.json cannot be read.
+    """
+    has_file = any((folder / name).is_file() for name in TEMPLATES) or any(folder.glob(ADDITIONAL_TEMPLATES))
+    settings = folder / "tokenizer_config.json"
+    if not has_file and not (settings.is_file() and read_json(settings).get("chat_template")):
+        raise InputError(
+            f"{option} has no chat template ({TEMPLATES[0]}, or chat_template in {settings.name}); copy it from the original "
+            "model, or use an instruction-tuned one"
         )
 
 

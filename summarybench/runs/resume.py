@@ -44,6 +44,13 @@ class EarlierRun:
         return {nodeid: each for nodeid, each in self.outcomes.items() if each.is_final and each.outcome in ENDS}
 
     @property
+    def begun(self) -> set[str]:
+        """The nodeids of the tests that measured something or ran to their end."""
+        journal = self.journal
+        documents = {str(each["nodeid"]) for each in (*journal.documents, *journal.superseded_documents)}
+        return {*self.finished, *documents, *(str(each["fullname"]) for each in journal.experiments)}
+
+    @property
     def warning(self) -> str:
         """One line about damaged lines of the journal; empty if there are none."""
         damaged = self.journal.damaged_lines
@@ -106,20 +113,39 @@ def _check(journal: JournalContents, path: Path) -> None:
         raise InputError(f"{path} cannot be continued: it lacks {error}; measure anew") from error
 
 
-def check_same_conditions(earlier: EarlierRun, *, machine_info: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """Raises InputError naming the differences if the earlier run had another environment or other settings."""
+def check_same_conditions(
+    earlier: EarlierRun,
+    *,
+    machine_info: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    unmeasured: Collection[str] = (),
+) -> None:
+    """Raises InputError naming the differences if the earlier run had another environment or other settings.
+
+    The folders of `unmeasured` models may have changed: the earlier run has no result that depends on them.
+    """
     session = earlier.journal.session
     if "settings" not in session:
         raise InputError(f"{earlier.name} does not say with which settings it was measured; measure anew")
     before = migrated_header(session)["machine_info"]
     for what, named in (
-        ("settings", differences(inert_record(dict(settings)), session["settings"])),
+        (
+            "settings",
+            differences(inert_record(dict(settings)), _with_folders_of(session["settings"], settings, unmeasured)),
+        ),
         ("environment", list(environment_differences(inert_record(dict(machine_info)), before))),
     ):
         if named:
             raise InputError(
                 f"{earlier.name} was measured with other {what}: {'; '.join(named)}; make them equal or measure anew"
             )
+
+
+def _with_folders_of(before: Mapping[str, Any], now: Mapping[str, Any], models: Collection[str]) -> dict[str, Any]:
+    """The settings `before`, with the folder digests of `now` for those of these models that both have."""
+    digests, present = before.get("model_folders") or {}, now.get("model_folders") or {}
+    changed = {name: present[name] for name in digests if name in models and name in present}
+    return {**before, "model_folders": {**digests, **changed}} if changed else dict(before)
 
 
 def resumed_records(

@@ -160,12 +160,24 @@ def _earlier_results(
     if path is None:
         return EarlierResults()
     earlier = read_earlier_run(path)
-    check_same_conditions(earlier, machine_info=machine_info, settings=conditions)
+    check_same_conditions(
+        earlier,
+        machine_info=machine_info,
+        settings=conditions,
+        unmeasured=_unmeasured_models(earlier, selection) if settings.resume else (),
+    )
     if settings.resume:
         return _taken_over(earlier, selection, earlier.finished, ConfirmedRun(), "resumed_from")
     confirmation = read_confirmed_run(earlier, every=settings.passes > 1)
     kept = {nodeid: each for nodeid, each in earlier.outcomes.items() if nodeid not in confirmation.entries}
     return _taken_over(earlier, selection, kept, confirmation, "confirms")
+
+
+def _unmeasured_models(earlier: EarlierRun, selection: Selection) -> set[str]:
+    """The selected models for which the earlier run measured nothing."""
+    models = {nodeid: {each.model, each.draft_model} for nodeid, each in selection.runnable.items()}
+    measured = set().union(*(models[nodeid] for nodeid in earlier.begun & models.keys()))
+    return {name for names in models.values() for name in names if name} - measured
 
 
 def _taken_over(

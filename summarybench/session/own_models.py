@@ -37,6 +37,8 @@ NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
 SNAPSHOT = re.compile(r"models--(?:.+--)?(?P<name>.+?)/snapshots/[0-9a-f]{40}$")
 """A model's folder in the hub's cache."""
+NOT_ON_THE_HUB = re.compile("could not be downloaded|has no such repository")
+"""What `describe` says of a hub id that may have been meant as a relative path."""
 CONFIG = "config.json"
 ADAPTER = "adapter_config.json"
 MERGE = "an adapter is not a model: merge it into its base model (PEFT's merge_and_unload) and save that"
@@ -288,11 +290,16 @@ def _of_hub(spec: ModelSpec, named: Named, *, synthetic: bool) -> ModelSpec:
     try:
         found = describe(named.repository, named.revision)
     except UnavailableError as error:
-        obstacle = replace(spec.own or OwnFacts(), obstacle=str(error))
+        obstacle = replace(spec.own or OwnFacts(), obstacle=_with_missing_folder(str(error), named))
         return replace(spec, revision=named.revision or "", own=obstacle)
     spec = _with_config(spec, found.config, f"{named.repository}: {CONFIG}", synthetic=synthetic)
     own = replace(spec.own or OwnFacts(), weights_bytes=None if synthetic else found.weights_bytes)
     return replace(spec, revision=found.commit, own=own)
+
+
+def _with_missing_folder(why: str, named: Named) -> str:
+    """Why the hub does not give the model, with a remark if its id may have been meant as a relative path."""
+    return why if named.revision else NOT_ON_THE_HUB.sub(r"\g<0> (there is no folder of that name here)", why, count=1)
 
 
 def _with_config(spec: ModelSpec, config: Mapping[str, Any], where: str, *, synthetic: bool) -> ModelSpec:

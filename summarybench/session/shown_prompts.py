@@ -18,7 +18,7 @@ def first_prompts(experiments: Iterable[Experiment], config: Config, progress: P
     """One text for each model: a heading, and the prompt with its special tokens as the model gets it.
 
     A model whose tokenizer or documents could not be downloaded has a line that says so. Raises InputError for documents
-    that cannot be used.
+    that cannot be used, and for a model without a chat template.
     """
     sampler = Sampler(config, progress)
     for model in dict.fromkeys(experiment.model for experiment in experiments):

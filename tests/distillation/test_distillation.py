@@ -69,6 +69,18 @@ def test_other_half_of_a_file_is_held_out(mixed_file):
     assert held_out.isdisjoint({each.url for each in drawn.all})
 
 
+def test_columns_of_other_names_are_read_when_they_are_named(tmp_path):
+    path = tmp_path / "odd.csv"
+    rows = [(url, f"About {url}. It is so.", "So.") for url in [*urls_in(Half.BENCH, 3), *urls_in(Half.TRAIN, 3)]]
+    path.write_text("".join(",".join(row) + "\n" for row in [("url", "corpus", "gist"), *rows]))
+    options = ("--layers", "3", "--documents-file", str(path))
+    with pytest.raises(InputError, match="--text-column"):
+        draw_documents(settings_of(*options))
+    drawn = draw_documents(settings_of(*options, "--text-column", "corpus", "--summary-column", "gist"))
+    assert {each.url for each in drawn.held_out if each.reference == "So."} == {row[0] for row in rows[:3]}
+    assert {row[1] for row in rows[3:]} <= {each.text for each in drawn.all}
+
+
 def test_nothing_is_held_out_without_a_documents_file():
     assert draw_documents(settings_of("--layers", "15")).held_out == ()
 
@@ -272,6 +284,7 @@ def test_interrupted_step_runs_again(tmp_path):
         (("--layers", "3", "--learning-rate", "0"), "--learning-rate 0.0: must be more than 0"),
         (("--layers", "3", "--validation-share", "2"), "--validation-share 2: give a share"),
         (("--layers", "3", "--least-overlap", "many"), "--least-overlap many: give a share"),
+        (("--layers", "3", "--text-column", "body"), "--text-column is for --documents-file; give one too"),
         (("--layers", "3", "--model-path", "gpt2=/tmp"), "--model-path gpt2=/tmp: give NAME=FOLDER"),
     ],
 )
@@ -356,8 +369,8 @@ def student_folder(path: Path, **changed) -> Path:
     (path / "distillation.json").write_text(json.dumps({**provenance, "trained_on": [], **changed}))
     (path / "config.json").write_text('{"model_type": "llama"}')
     (path / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")  # a whole file without tensors
-    (path / "tokenizer_config.json").touch()
-    (path / "tokenizer.json").touch()
+    for name in ("tokenizer_config.json", "tokenizer.json", "chat_template.jinja"):
+        (path / name).touch()
     return path
 
 

@@ -120,6 +120,8 @@ def test_student_folder_has_weights_tokenizer_card_and_provenance(finished):
     assert len(provenance["trained_on"]) == 6
     card = (finished.student / "README.md").read_text()
     assert "license: apache-2.0" in card
+    assert "\nbase_model: HuggingFaceTB/SmolLM2-135M-Instruct\n" in card
+    assert "`pytest benchmarks -m student --student students/small`" in card
     assert "6 steps of 4 examples" in card
     assert re.search(r"^\| 6 \| \d+\.\d{4} \| \d+\.\d{4} \| \d+\.\d{4} \|$", card, re.MULTILINE)
     assert not list(finished.student.glob("checkpoints-*"))
@@ -138,6 +140,8 @@ def test_summaries_file_holds_its_provenance(finished):
 def test_untrained_student_is_saved_too(finished):
     untrained = json.loads((finished.student / "initial" / "distillation.json").read_text())
     assert (untrained["name"], untrained["training"]["steps"]) == ("small-initial", 0)
+    card = (finished.student / "initial" / "README.md").read_text()
+    assert "`pytest benchmarks -m student --student students/small/initial`" in card
     assert untrained["weights_sha256"] != finished.provenance["weights_sha256"]
 
 

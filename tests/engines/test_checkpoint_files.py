@@ -9,7 +9,7 @@ import pytest
 
 from summarybench.core.outcomes import InputError, UnavailableError
 from summarybench.engines.chat import open_chat
-from summarybench.engines.checkpoint_files import check_checkpoint, weights_bytes
+from summarybench.engines.checkpoint_files import check_chat_template, check_checkpoint, weights_bytes
 from summarybench.engines.weights import Weights
 
 
@@ -82,3 +82,38 @@ def test_an_architecture_that_transformers_does_not_know_is_one_line(folder):
     with pytest.raises(UnavailableError, match="does not know its architecture") as raised:
         open_chat(Weights(kind="path", revision="", location=str(folder)))
     assert "\n" not in str(raised.value)
+
+
+def without_template(folder):
+    (folder / "chat_template.jinja").unlink()
+    assert "chat_template" not in (folder / "tokenizer_config.json").read_text()
+    return folder
+
+
+def test_a_missing_chat_template_is_named_with_where_to_get_it(folder):
+    with pytest.raises(InputError) as raised:
+        check_chat_template(without_template(folder), "--model bare=X")
+    assert str(raised.value) == (
+        "--model bare=X has no chat template (chat_template.jinja, or chat_template in tokenizer_config.json); copy it from "
+        "the original model, or use an instruction-tuned one"
+    )
+    with pytest.raises(InputError, match="has no chat template"):
+        open_chat(Weights(kind="path", revision="", location=str(folder)))
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "chat_template.json", "additional_chat_templates/a.jinja"])
+def test_a_chat_template_may_be_in_any_of_its_files(folder, name):
+    path = without_template(folder) / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("{}")
+    check_chat_template(folder, "--model X")
+
+
+@pytest.mark.parametrize(("template", "is_found"), [("{{ messages }}", True), ("", False), (None, False)])
+def test_a_chat_template_may_be_in_the_tokenizers_configuration(folder, template, is_found):
+    (without_template(folder) / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    if is_found:
+        check_chat_template(folder, "--model X")
+    else:
+        with pytest.raises(InputError, match="has no chat template"):
+            check_chat_template(folder, "--model X")

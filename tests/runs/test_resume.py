@@ -199,6 +199,18 @@ def test_other_conditions_are_refused_by_name(earlier, machine, settings, named)
         check_same_conditions(earlier, machine_info=MACHINE | machine, settings=SETTINGS | settings)
 
 
+def test_the_folder_of_a_model_that_was_not_measured_may_have_changed(earlier):
+    changed = SETTINGS | {"model_folders": {"a-model": "def"}}
+    check_same_conditions(earlier, machine_info=MACHINE, settings=changed, unmeasured={"a-model", "another"})
+    more = SETTINGS | {"model_folders": {"a-model": "abc", "another": "def"}}
+    with pytest.raises(InputError, match="other settings"):
+        check_same_conditions(earlier, machine_info=MACHINE, settings=more, unmeasured={"another"})
+
+
+def test_tests_with_documents_or_an_outcome_have_begun(earlier):
+    assert earlier.begun == {"a", "b", "c"}
+
+
 def test_a_run_that_does_not_say_its_settings_is_refused(tmp_path):
     Journal(tmp_path / "journal.jsonl").begin({"machine_info": MACHINE})
     with pytest.raises(InputError, match="does not say with which settings"):

@@ -9,7 +9,7 @@ import pytest
 
 from summarybench.catalogue.models import MODELS, check_marker, experiments
 from summarybench.core.outcomes import InputError, UnavailableError
-from summarybench.engines.hub import HubModel
+from summarybench.engines.hub import HubModel, explain_hub_error
 from summarybench.session import own_models
 from summarybench.session.config import Config
 from summarybench.session.own_models import read_named_models
@@ -18,6 +18,10 @@ from tests.checkpoints import SHAPE
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 QWEN = {**SHAPE, "model_type": "qwen2"}
 SMOLLM2 = "smollm2-135m-instruct"
+
+
+class RefusedError(Exception):
+    response = SimpleNamespace(status_code=401)
 
 
 @pytest.fixture
@@ -117,6 +121,27 @@ def test_a_model_that_the_hub_does_not_give_keeps_its_reason(monkeypatch):
     monkeypatch.setattr(own_models, "describe", describe)
     (spec,) = read("org/x").values()
     assert spec.own.obstacle == "no network"
+
+
+@pytest.mark.parametrize(
+    ("error", "remark"),
+    [
+        (
+            ConnectionError("no route"),
+            "nosuch/folder could not be downloaded (there is no folder of that name here), the hub cannot",
+        ),
+        (RefusedError(), "or has no such repository (there is no folder of that name here): check the name"),
+    ],
+)
+def test_a_hub_id_that_may_be_a_path_is_said_to_be_no_folder(monkeypatch, error, remark):
+    def describe(repository, revision):
+        raise UnavailableError(explain_hub_error(error, repository, revision or "main", ""))
+
+    monkeypatch.setattr(own_models, "describe", describe)
+    (spec,) = read("mine=nosuch/folder").values()
+    assert remark in spec.own.obstacle
+    (spec,) = read("mine=nosuch/folder@main").values()  # no folder is meant with a revision
+    assert "no folder of that name" not in spec.own.obstacle
 
 
 @pytest.mark.parametrize(

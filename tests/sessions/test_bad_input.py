@@ -64,6 +64,19 @@ def test_selection_of_nothing_says_what_was_asked_for_and_where_to_look(project,
     assert not (project.folder / "results").exists()
 
 
+@pytest.mark.parametrize("marks", ["student", "student and embedded"])
+def test_students_without_a_folder_are_asked_for_one(project, marks):
+    session = project.bench("-m", marks)
+    assert f"nothing is selected: -m '{marks}' needs --student FOLDER, a student's folder; " in session.output
+    assert session.exit_code == 5
+
+
+@pytest.mark.parametrize("marks", ["h100 and embedded and not student", "(student or cpu) and h100 and embedded"])
+def test_other_empty_selections_ask_for_no_student(project, marks):
+    session = project.bench("-m", marks)
+    assert f"nothing is selected: -m '{marks}' leaves none of " in session.output
+
+
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [("--documets", "--documents"), ("--max-new-token=8", "--max-new-tokens"), ("--instructions", "--instruction")],

@@ -115,3 +115,50 @@ def test_a_model_of_the_hub_is_measured_at_its_commit(project, tiny_qwen, tmp_pa
     assert (info["experiment"], info["weights"]) == ("tiny-default", "hub")
     assert info["workload_settings"]["revision"] == COMMIT
     assert session.run["settings"]["own_models"] == {"tiny": COMMIT}
+
+
+@pytest.fixture
+def bare(tiny_llama, tmp_path):
+    """A folder of a model without a chat template."""
+    return shutil.copytree(tiny_llama, tmp_path / "bare", ignore=shutil.ignore_patterns("chat_template.jinja"))
+
+
+@pytest.mark.parametrize("answer", ["--dry-run", "--show-prompt", "--color=no"])
+def test_a_folder_without_a_chat_template_is_refused_at_once(project, one_error_line, bare, answer):
+    session = project.bench("--model", f"bare={bare}", answer, *QUICK)
+    assert session.exit_code == 4
+    assert one_error_line(session).startswith(f"ERROR: --model bare={bare} has no chat template (chat_template.jinja")
+
+
+def test_a_model_of_the_hub_without_a_chat_template_is_wrong_input(project, one_error_line, bare, tmp_path):
+    options = ("--model", "org/bare", "-k", "default", "--document-source", "embedded", *QUICK)
+    project.use("")
+    with fake_hub({"org/bare": bare}) as (endpoint, _):
+        hub = {"HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "hub"), "HF_TOKEN": ""}
+        shown = project.bench(*options, "--show-prompt", **hub)
+        session = project.bench(*options, **hub)
+    assert (shown.exit_code, session.exit_code) == (4, 4)
+    assert "has no chat template; use an instruction-tuned model with one" in one_error_line(shown)
+    assert session.outcomes == {"bare-default": "failed"}
+    assert "--resume" not in session.output
+
+
+def test_a_run_is_resumed_after_the_folder_of_an_unmeasured_model_was_corrected(
+    project, one_error_line, tiny_llama, tmp_path
+):
+    for name in ("good", "bad"):
+        shutil.copytree(tiny_llama, tmp_path / name)
+    template = tmp_path / "bad" / "chat_template.jinja"
+    whole = template.read_text(encoding="utf-8")
+    template.write_text("{% for m in messages", encoding="utf-8")
+    options = ("--model", str(tmp_path / "good"), "--model", str(tmp_path / "bad"), "-k", "default", *QUICK)
+    project.use("")
+    first = project.bench(*options)
+    assert first.outcomes == {"good-default": "passed", "bad-default": "unavailable"}
+    assert "--resume results/" in first.output
+    template.write_text(whole, encoding="utf-8")
+    second = project.bench(*options, "--resume", "results/latest")
+    assert second.outcomes == {"good-default": "passed", "bad-default": "passed"}, second.output
+    template.write_text(f"{whole} ", encoding="utf-8")
+    refused = one_error_line(project.bench(*options, "--resume", "results/latest"))
+    assert "the files of bad changed" in refused
