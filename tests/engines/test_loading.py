@@ -251,7 +251,9 @@ def test_missing_weights_templates_and_documents_keep_every_loader_from_loading(
         load_tiny(without_template),
         load_tiny(tiny_llama, longest_sequence=unavailable),
     ]
-    assert [(each.outcome, each.is_of_loader) for each in found] == [(Outcome.UNAVAILABLE, False)] * 3
+    assert [each.outcome for each in found] == [Outcome.UNAVAILABLE, Outcome.FAILED, Outcome.UNAVAILABLE]
+    assert [each.is_wrong_input for each in found] == [False, True, False]
+    assert not any(each.is_of_loader for each in found)
 
 
 def test_digest_of_a_folder_follows_its_configuration_but_not_its_path(tiny_llama, tmp_path):

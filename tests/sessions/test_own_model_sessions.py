@@ -130,6 +130,7 @@ def test_a_folder_without_a_chat_template_is_refused_at_once(project, one_error_
     assert one_error_line(session).startswith(f"ERROR: --model bare={bare} has no chat template (chat_template.jinja")
 
 
+@pytest.mark.slow
 def test_a_model_of_the_hub_without_a_chat_template_is_wrong_input(project, one_error_line, bare, tmp_path):
     options = ("--model", "org/bare", "-k", "default", "--document-source", "embedded", *QUICK)
     project.use("")
