@@ -25,7 +25,7 @@ from summarybench.core.numbers import significant
 from summarybench.core.outcomes import InputError, Verdict
 from summarybench.core.strict_json import InvalidValueError
 from summarybench.machine.environment import VERSIONS
-from summarybench.runs.baselines import HISTORY_FILE, Baselines, StoredRun, read_baselines, why_superfluous
+from summarybench.runs.baselines import HISTORY_FILE, Baselines, StoredRun, read_baselines
 from summarybench.runs.comparison_records import HistoryRecord
 from summarybench.runs.device_files import HistoryFile, SeriesRecord
 from summarybench.runs.run_file import Entry
@@ -204,7 +204,7 @@ def read_series(folder: Path, finished: StoredRun | None = None) -> list[Series]
     Raises InputError for a file that cannot be used.
     """
     baselines = read_baselines(folder)
-    if finished is not None and why_superfluous(finished.run, baselines.runs) is None:
+    if finished is not None and not baselines.has_all_of(finished.run):
         baselines = replace(baselines, runs=(*baselines.runs, finished))
     return series_of(baselines, read_accepted(folder))
 

@@ -21,7 +21,7 @@ from summarybench.core.numbers import decimal, interval
 from summarybench.core.outcomes import Verdict
 from summarybench.machine.device import is_same_device
 from summarybench.machine.environment import environment_differences, host_in
-from summarybench.runs.baselines import StoredRun, has_same_workload
+from summarybench.runs.baselines import StoredRun, count_common, has_same_workload
 from summarybench.runs.comparable import has_enough_rounds
 from summarybench.runs.run_file import Entry
 from summarybench.runs.workload import differences
@@ -257,7 +257,7 @@ class Judge:
             return f"measured another workload: {'; '.join(named) or 'its settings are not recorded'}{advice}"
         if now.compared_count is not None:
             return None
-        common = len(now.timings.keys() & before.timings.keys())
+        common = count_common(now, before)
         if common < MINIMUM_COMMON_DOCUMENTS and now.is_batched:
             return (
                 f"has {common} batches of the same documents in common with this run, and {MINIMUM_COMMON_DOCUMENTS} are needed; "

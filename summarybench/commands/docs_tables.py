@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -57,15 +57,20 @@ def stored_experiments(folder: Path) -> Iterator[ExperimentView]:
 
 def newest_of(experiments: Sequence[ExperimentView]) -> list[ExperimentView]:
     """The newest measurement of each experiment and workload."""
-    newest = {(each.entry.name, each.info["workload"]): each for each in experiments}
-    return sorted(newest.values(), key=_order)
+    return _last_of_each(experiments, lambda each: (each.entry.name, each.info["workload"]))
+
+
+def _last_of_each(
+    experiments: Iterable[ExperimentView], key: Callable[[ExperimentView], Hashable]
+) -> list[ExperimentView]:
+    return sorted({key(each): each for each in experiments}.values(), key=_order)
 
 
 def _like_published(experiments: Sequence[ExperimentView]) -> list[ExperimentView]:
     """The newest measurement of each experiment with single documents and a model of the published table."""
     models = {row.model for row in published_rows()}
-    found = [each for each in experiments if _is_plain(each) and each.info["model"] in models]
-    return sorted({each.entry.name: each for each in found}.values(), key=_order)
+    alike = (each for each in experiments if _is_plain(each) and each.info["model"] in models)
+    return _last_of_each(alike, lambda each: each.entry.name)
 
 
 Ways: TypeAlias = Sequence[ExperimentView]

@@ -11,7 +11,7 @@ from summarybench.core.paths import user_path
 from summarybench.core.price import parse_price
 from summarybench.report.headline import exit_headline
 from summarybench.report.markdown import summary_text
-from summarybench.runs.baselines import open_run, read_baselines, why_superfluous
+from summarybench.runs.baselines import open_run, read_baselines
 from summarybench.runs.run_file import device_of
 
 
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
         found,
         f"[details](<{options.details}>)" if options.details else "",
         gpu_hour_price=price,
-        is_saved=why_superfluous(found.run, stored.runs) is not None,
+        is_saved=stored.has_all_of(found.run),
     )
     if options.output is None:
         print(text, end="")

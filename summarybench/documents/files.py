@@ -168,7 +168,7 @@ def _rows_of_table(name: str, content: bytes, delimiter: str) -> Iterator[Locate
 
 
 def _next_values(reader: Iterator[list[str]], where: str) -> list[str] | None:
-    """The values of the next row; None at the end. Raises InputError naming `where` for what is not CSV."""
+    """The values of the next row, or None at the end. Raises InputError, beginning with `where`, if the row is not valid CSV."""
     try:
         return next(reader, None)
     except csv.Error as error:

@@ -23,8 +23,7 @@ class NotLoaded:
     Fixtures therefore never raise.
 
     `is_of_loader` is True if another loader may be able to load the model: its weights, tokenizer, configuration and
-    documents were found. `is_wrong_input` is True if an option or a file
-    cannot be used.
+    documents were found. `is_wrong_input` is True if an option or a file cannot be used.
     """
 
     experiment: Experiment

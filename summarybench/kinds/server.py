@@ -281,7 +281,8 @@ def _add_further_passes(
 ) -> None:
     """Add what further passes show: the search of --sweep, and one server of a fleet alone.
 
-    Requests that fail in them leave the measurement as it is: the failure is shown, or recorded in its place.
+    Requests that fail in these passes change nothing about the measurement that is finished: the terminal shows why they failed in
+    the search, and the record says why the server alone could not be measured.
     """
     served, tokens, per_second = extra_info["served"], sample.max_new_tokens, extra_info["documents_per_second"]
     if toolbox.experiment.suffix.endswith(SWEEP):

@@ -60,7 +60,8 @@ class ServedOverhead:
 class _Interleaved:
     """Sends each document four times: by the client, twice by the bare loop, and by the client again.
 
-    A profiler (--benchmark-cprofile) asks for more turns than there are: it gets the last one again, and the answer is dropped.
+    With --benchmark-cprofile, a profiler runs further turns after the last one. They repeat the last turn, and their answers are
+    not kept.
     """
 
     def __init__(self, model: ServedModel, bare: BareStream, prompts: Sequence[Prompt], max_new_tokens: int) -> None:

@@ -34,7 +34,7 @@ from summarybench.report.glossary import terms_of
 from summarybench.report.notes import Note
 from summarybench.report.probes import probes_of
 from summarybench.report.view import RunView, view_of
-from summarybench.runs.baselines import Baselines, StoredRun, open_run, why_superfluous
+from summarybench.runs.baselines import Baselines, StoredRun, open_run
 from summarybench.runs.document_rows import DocumentRows
 from summarybench.stats.sequential import FEWEST_NIGHTS
 
@@ -172,7 +172,7 @@ def source_of(stored: StoredRun, baselines: Baselines | None, gpu_hour_price: fl
     table = stored.path.with_name(DOCUMENTS)
     is_of_run = stored.path.name == "run.json" and table.is_file()
     documents = DocumentRows(table) if is_of_run else {}
-    is_saved = baselines is not None and why_superfluous(stored.run, baselines.runs) is not None
+    is_saved = baselines is not None and baselines.has_all_of(stored.run)
     return Source(
         stored=stored, baselines=baselines, documents=documents, is_saved=is_saved, gpu_hour_price=gpu_hour_price
     )

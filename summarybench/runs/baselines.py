@@ -130,6 +130,10 @@ class Baselines:
         """A test's entries in the stored runs, oldest first, without the anchor's."""
         return [found for stored in self.runs if (found := stored.counted_entry(name))]
 
+    def has_all_of(self, run: Run) -> bool:
+        """Whether each measurement of a run is stored already."""
+        return why_superfluous(run, self.runs) is not None
+
     def hosts_of(self, name: str, runs: int) -> set[str]:
         """The IDs of the hosts of the newest `runs` runs that have a test, without the anchor."""
         holding = [stored for stored in self.runs if stored.counted_entry(name)]
@@ -315,7 +319,7 @@ def find_baseline(
 def _is_comparable(entry: Entry, other: Entry) -> bool:
     if not has_same_workload(entry, other):
         return False
-    return entry.compared_count is not None or _count_common(entry, other) >= MINIMUM_COMMON_DOCUMENTS
+    return entry.compared_count is not None or count_common(entry, other) >= MINIMUM_COMMON_DOCUMENTS
 
 
 def _distance(entry: Entry, other: Entry) -> tuple[bool, bool, int, int]:
@@ -326,11 +330,12 @@ def _distance(entry: Entry, other: Entry) -> tuple[bool, bool, int, int]:
         not has_enough_rounds(other.extra_info),
         not is_same,
         len(differences(*settings)),
-        -_count_common(entry, other) if is_same else 0,
+        -count_common(entry, other) if is_same else 0,
     )
 
 
-def _count_common(entry: Entry, other: Entry) -> int:
+def count_common(entry: Entry, other: Entry) -> int:
+    """The number of documents, batches or rounds that two measurements have in common."""
     return len(entry.timings.keys() & other.timings.keys())
 
 

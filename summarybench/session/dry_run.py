@@ -100,7 +100,7 @@ def _is_same_work(entry: Entry, run: StoredRun, experiment: Experiment, config: 
 
 
 def _load_of(stored: StoredRun, entry: Entry) -> tuple[object, ...]:
-    """What is the same for all tests of a stored run that shared one load: its duration is equal to the last digit."""
+    """Identifies a load. Tests of a stored run that shared one have the same model, loader and exact loading time."""
     return stored.path, *(entry.extra_info.get(key) for key in ("model", "loader", "load_seconds"))
 
 

@@ -150,7 +150,8 @@ class SessionToolbox(Toolbox):
         # The output of random weights means nothing, and a score would look as if it did.
         is_scored = loaded.weights.kind != "synthetic"
         quality = _score(measured, sample, self.experiment, self.profile) if is_scored else None
-        workload, compiled = workload or self.workload(loaded, sample), loaded.compile_seconds
+        workload = workload or self.workload(loaded, sample)
+        compiled = loaded.compile_seconds
         general = extra_info_of(loaded, workload, measured, quality, self.copy_bandwidth, self.kind)
         entry = Entry.of(
             name=self.nodeid.rpartition("::")[2],
